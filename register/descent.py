@@ -1,0 +1,149 @@
+"""One level: gradient descent on global or patch parameters, through one ``grid_sample`` per step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register import affine, patches, sampling
+from register.errors import AlignmentError
+from register.patches import PatchGrid
+from register.similarity import SIMILARITIES, Windows
+
+Progress = Callable[[int, int, float], None]
+"""Called with the step, the number of steps and the similarity reached."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one level compares. Positions are pixels of the fixed level; ``moving_from_fixed`` takes them to ``moving``."""
+
+    fixed: Tensor  # (1, c, h, w)
+    fixed_mask: Tensor  # (1, 1, h, w)
+    moving: Tensor  # (b, c, h', w')
+    moving_mask: Tensor  # (b, 1, h', w')
+    moving_from_fixed: Tensor  # (b, 2, 3) float32
+    metric: str
+    window: int
+    interpolation: str = "bilinear"
+
+    def __call__(self, points: Tensor) -> Windows:
+        """Similarity per window when fixed pixel (row, column) is compared with the moving image at points (b, h, w, 2)."""
+        points = affine.apply(self.moving_from_fixed, points.flatten(1, 2)).reshape(-1, *points.shape[1:])
+        warped = sampling.sample(self.moving, points, interpolation=self.interpolation)
+        where = points.detach()
+        seen = sampling.sample(self.moving_mask, where) if bool(self.moving_mask.amin() < 1) else 1.0
+        weight = self.fixed_mask * seen * sampling.inside(where, *self.moving.shape[-2:])[:, None]
+        return SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a descent ended: parameters (b, ...), loss (b,), the mean loss at each step and why it stopped."""
+
+    parameters: Tensor
+    loss: Tensor
+    history: tuple[float, ...]
+    reason: str
+
+
+def descend(
+    objective: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    step: float,
+    steps: int,
+    tolerance: float,
+    project: Callable[[Tensor], Tensor] | None = None,
+    progress: Progress | None = None,
+) -> Descent:
+    """Minimise ``objective(parameters (b, ...)) -> loss (b,)`` by Adam, every batch item on its own; the best state is kept.
+
+    ``step`` (in parameter units, pixels here) falls to a twentieth by a cosine. Stops early when no parameter has moved by more than
+    ``tolerance`` over ten steps. ``project`` keeps parameters where they may be. Source: Kingma & Ba 2015.
+    Raises ``AlignmentError`` when a parameter or the loss is no longer finite.
+    """
+    current = start.clone().requires_grad_()
+    optimiser = torch.optim.Adam([current], lr=step, betas=(0.9, 0.95), eps=1e-7)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=step / 20)
+    best, best_loss = start.clone(), torch.full((len(start),), float("inf"), device=start.device)
+    history: list[float] = []
+    anchor, reason = start, f"all {steps} steps taken"
+    for index in range(steps + 1):
+        optimiser.zero_grad(set_to_none=True)
+        loss = objective(current)
+        value = loss.detach()
+        if not bool(torch.isfinite(value).all() & torch.isfinite(current).all()):
+            raise AlignmentError("the descent left the numbers: a parameter is no longer finite; try --init center or a smaller --max-shift")
+        better = value < best_loss
+        best_loss = torch.where(better, value, best_loss)
+        best = torch.where(better.reshape(-1, *[1] * (best.dim() - 1)), current.detach(), best)
+        history.append(float(value.mean()))
+        if progress is not None:
+            progress(index, steps, history[-1])
+        if index % 10 == 9:
+            if float((current.detach() - anchor).abs().max()) < tolerance:
+                reason = f"no parameter moved by {tolerance:g} px in ten steps"
+                break
+            anchor = current.detach().clone()
+        if index < steps:
+            loss.sum().backward()
+            optimiser.step()
+            schedule.step()
+            if project is not None:
+                with torch.no_grad():
+                    current.copy_(project(current))
+    return Descent(best, best_loss, tuple(history), reason)
+
+
+def descend_global(compare: Comparison, model: str, *, step: float, steps: int, tolerance: float, progress: Progress | None = None) -> tuple[Tensor, Descent]:
+    """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item of ``compare``."""
+    height, width = compare.fixed.shape[-2:]
+    device = compare.fixed.device
+    grid = sampling.pixel_grid(height, width, device=device)
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=device)
+    radius = max((height * height + width * width) ** 0.5 / 4, 1.0)
+
+    def matrices(parameters: Tensor) -> Tensor:
+        return affine.global_matrix(parameters, model, centre, radius)
+
+    def objective(parameters: Tensor) -> Tensor:
+        points = affine.apply(matrices(parameters), grid.flatten(0, 1))
+        return 1 - compare(points.reshape(-1, height, width, 2)).mean()
+
+    start = torch.zeros(len(compare.moving), affine.GLOBAL_PARAMETERS[model], device=device)
+    outcome = descend(objective, start, step=step, steps=steps, tolerance=tolerance, progress=progress)
+    return matrices(outcome.parameters), outcome
+
+
+def descend_patches(
+    compare: Comparison, grid: PatchGrid, start: Tensor, *, stiffness: float, max_shift: float, step: float, steps: int, tolerance: float, progress: Progress | None = None
+) -> Descent:
+    """Patch parameters (2, 3, rows, columns) in pixels of the fixed level, blended into one field that is sampled once.
+
+    ``stiffness`` weighs the neighbours' disagreement against the similarity summed over patches; no patch moves by more than
+    ``max_shift`` pixels from the global fit.
+    """
+    height, width = compare.fixed.shape[-2:]
+    device = compare.fixed.device
+    pixels = sampling.pixel_grid(height, width, device=device)
+    basis_x, basis_y = grid.axis_basis(pixels[0, :, 0], 0), grid.axis_basis(pixels[:, 0, 1], 1)
+
+    def objective(parameters: Tensor) -> Tensor:
+        points = pixels + patches.displacement(parameters[0], basis_x, basis_y)
+        similarity = compare(points[None]).mean()
+        return (1 - similarity) * grid.columns * grid.rows + stiffness * patches.disagreement(grid, parameters[0])
+
+    def project(parameters: Tensor) -> Tensor:
+        return limit_shift(parameters, max_shift)
+
+    outcome = descend(objective, start[None], step=step, steps=steps, tolerance=tolerance, project=project, progress=progress)
+    return Descent(outcome.parameters[0], outcome.loss, outcome.history, outcome.reason)
+
+
+def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
+    """Parameters (..., 2, 3, rows, columns) with no patch centre displaced by more than ``max_shift`` pixels."""
+    length = parameters[..., :1, :, :].square().sum(-4, keepdim=True).sqrt()
+    shrink = (max_shift / length.clamp(min=1e-12)).clamp(max=1)
+    return torch.cat([parameters[..., :1, :, :] * shrink, parameters[..., 1:, :, :]], dim=-3)

@@ -1,0 +1,25 @@
+"""The one family of errors. A message says what is wrong, the value, and what to do about it."""
+
+
+class RegisterError(Exception):
+    """Something the user can act on; the command line prints it as one line and exits with 1."""
+
+
+class FileError(RegisterError):
+    """A file cannot be read, written or understood. The message opens with its path."""
+
+    def __init__(self, path: object, problem: str, advice: str = "") -> None:
+        super().__init__(f"{path}: {problem}" + (f"; {advice}" if advice else ""))
+        self.path = str(path)
+
+
+class AlignmentError(RegisterError):
+    """The two images give no alignment: nothing overlaps, nothing to see, or parameters ran away."""
+
+
+class TransformError(RegisterError):
+    """A transform breaks its own law: a wrong count, a number that is not finite, a fold."""
+
+
+class DeviceError(RegisterError):
+    """The device that was asked for is not there."""

@@ -1,0 +1,111 @@
+"""The patch grid: centres, blend weights, and the way from a small image of patch parameters to a dense field.
+
+Each patch i has an affine map ``x -> x + d + E (x - c) / s`` about its centre c, in units of the grid's spacing s, so that one
+unit of any of its six numbers moves pixels by about one pixel. The field is the blend sum_i w_i(x) (patch i at x)
+with hat weights. Weights and offsets factor by axis: with the stacked basis B = [w, w (x - c) / s] per axis, each
+component of the displacement is two matrix products, B_y K B_x^T, where K holds the parameters. This is the partition-of-unity
+method (Babuška & Melenk 1997) with linear local spaces, and contains every global affine exactly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Centres at ``origin + (column, row) * spacing``, in pixels ``(x, y)``; at least two per axis."""
+
+    columns: int
+    rows: int
+    origin: tuple[float, float]
+    spacing: tuple[float, float]
+
+    @classmethod
+    def cover(cls, height: int, width: int, patch_size: float) -> "PatchGrid":
+        """The grid whose outer centres lie on the outer edges of an image, spaced by about ``patch_size`` pixels."""
+        columns, rows = (max(round(side / patch_size), 1) + 1 for side in (width, height))
+        return cls(columns, rows, (-0.5, -0.5), (width / (columns - 1), height / (rows - 1)))
+
+    def centres(self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
+        """The patch centres (rows, columns, 2)."""
+        x = self.origin[0] + self.spacing[0] * torch.arange(self.columns, dtype=dtype, device=device)
+        y = self.origin[1] + self.spacing[1] * torch.arange(self.rows, dtype=dtype, device=device)
+        return torch.stack([x.expand(self.rows, -1), y[:, None].expand(-1, self.columns)], dim=-1)
+
+    def zeros(self, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+        """Parameters (2, 3, rows, columns) of the identity."""
+        return torch.zeros(2, 3, self.rows, self.columns, dtype=dtype, device=device)
+
+    def axis_basis(self, positions: Tensor, axis: int) -> Tensor:
+        """The stacked basis (n, 2 * count) of one axis (0 is x) at n positions: hat weights, then weighted offsets."""
+        count = (self.columns, self.rows)[axis]
+        steps = ((positions - self.origin[axis]) / self.spacing[axis])[:, None]
+        index = torch.arange(count, dtype=positions.dtype, device=positions.device)
+        weight = (1 - (steps.clamp(0, count - 1) - index).abs()).clamp(min=0)
+        return torch.cat([weight, weight * (steps - index)], dim=1)
+
+
+def coefficients(parameters: Tensor) -> Tensor:
+    """The matrices K (2, 2 rows, 2 columns) of parameters (2, 3, rows, columns): [[d, E_x], [E_y, 0]] per component."""
+    move, along_x, along_y = parameters.unbind(1)
+    upper = torch.cat([move, along_x], dim=2)
+    lower = torch.cat([along_y, torch.zeros_like(along_y)], dim=2)
+    return torch.cat([upper, lower], dim=1)
+
+
+def displacement(parameters: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
+    """The field (h, w, 2) of parameters (2, 3, rows, columns) on the product of two axis bases (w, ...) and (h, ...)."""
+    return (basis_y @ (coefficients(parameters) @ basis_x.T)).permute(1, 2, 0)
+
+
+def displacement_at(grid: PatchGrid, parameters: Tensor, points: Tensor) -> Tensor:
+    """The displacement (n, 2) at scattered points (n, 2)."""
+    basis_x, basis_y = grid.axis_basis(points[:, 0], 0), grid.axis_basis(points[:, 1], 1)
+    return torch.einsum("nr,krc,nc->nk", basis_y, coefficients(parameters), basis_x)
+
+
+def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:
+    """The affine maps (rows, columns, 2, 3) of parameters (2, 3, rows, columns), in the pixels of the grid."""
+    spacing = parameters.new_tensor(grid.spacing)
+    linear = parameters[:, 1:].permute(2, 3, 0, 1) / spacing + torch.eye(2, dtype=parameters.dtype, device=parameters.device)
+    centres = grid.centres(dtype=parameters.dtype, device=parameters.device)
+    offset = parameters[:, 0].permute(1, 2, 0) + centres - (linear @ centres[..., None])[..., 0]
+    return torch.cat([linear, offset[..., None]], dim=-1)
+
+
+def from_matrices(grid: PatchGrid, matrices: Tensor) -> Tensor:
+    """The parameters (2, 3, rows, columns) of affine maps (rows, columns, 2, 3)."""
+    spacing = matrices.new_tensor(grid.spacing)
+    centres = grid.centres(dtype=matrices.dtype, device=matrices.device)
+    eye = torch.eye(2, dtype=matrices.dtype, device=matrices.device)
+    along = ((matrices[..., :2] - eye) * spacing).permute(2, 3, 0, 1)
+    move = ((matrices[..., :2] @ centres[..., None])[..., 0] + matrices[..., 2] - centres).permute(2, 0, 1)
+    return torch.cat([move[:, None], along], dim=1)
+
+
+def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float) -> Tensor:
+    """Parameters on a ``fine`` grid whose pixels are ``scale`` times smaller, from the coarse field and its secant slopes."""
+    centres = fine.centres(dtype=parameters.dtype, device=parameters.device).reshape(-1, 2)
+
+    def at(dx: float, dy: float) -> Tensor:
+        shift = centres.new_tensor([dx * fine.spacing[0] / 2, dy * fine.spacing[1] / 2])
+        coarse_points = (centres + shift + 0.5) / scale - 0.5
+        return displacement_at(coarse, parameters, coarse_points) * scale
+
+    columns = [at(0, 0), at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)]
+    return torch.stack(columns, dim=-1).reshape(fine.rows, fine.columns, 2, 3).permute(2, 3, 0, 1).contiguous()
+
+
+def disagreement(grid: PatchGrid, parameters: Tensor) -> Tensor:
+    """Sum over neighbouring patches of the squared distance between their predictions at both centres, in spacings."""
+    move, along_x, along_y = parameters.unbind(1)
+    pairs = ((2, along_x, grid.spacing[0]), (1, along_y, grid.spacing[1]))
+    total = parameters.new_zeros(())
+    for axis, along, spacing in pairs:
+        n = move.shape[axis] - 1
+        step = move.narrow(axis, 1, n) - move.narrow(axis, 0, n)
+        for slope in (along.narrow(axis, 0, n), along.narrow(axis, 1, n)):
+            total = total + ((step - slope) / spacing).square().sum()
+    return total

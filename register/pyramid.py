@@ -1,0 +1,67 @@
+"""Levels of an image, and the only home of the scale and the half-pixel shift between them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
+
+from register import affine
+
+
+@dataclass(frozen=True)
+class Level:
+    """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the original."""
+
+    image: Tensor  # (c, h, w) float32
+    mask: Tensor  # (1, h, w) float32, the share of each pixel that is valid
+    original_from_level: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels of this level."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+
+def base(image: Tensor, mask: Tensor) -> Level:
+    """The finest level: the image (c, h, w) itself with its mask (1, h, w)."""
+    return Level(image, mask, affine.identity())
+
+
+def shrink(level: Level, factor: float) -> Level:
+    """The level at ``factor`` times coarser pixels (factor <= 1 returns it as it is), antialiased; invalid pixels give nothing.
+
+    Sizes are rounded, so the true factor differs a little per axis; ``original_from_level`` holds the true one.
+    """
+    if factor <= 1:
+        return level
+    height, width = level.size
+    size = max(round(height / factor), 1), max(round(width / factor), 1)
+    mask = resize(level.mask, size)
+    image = resize(level.image * level.mask, size) / mask.clamp(min=1e-6)
+    step = affine.scaling(width / size[1], height / size[0])
+    return Level(image * (mask > 0), mask, affine.compose(level.original_from_level, step))
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image (c, h, w) resampled to a smaller ``size`` with a triangle filter as wide as two output pixels."""
+    return interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def smooth(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian filter of (b, c, h, w) or (c, h, w) by ``sigma`` pixels; the border's value goes on outside."""
+    if sigma <= 0:
+        return image
+    radius = max(round(3 * sigma), 1)
+    x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    return separable(image, kernel / kernel.sum(), kernel / kernel.sum())
+
+
+def separable(image: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
+    """Correlate (b, c, h, w) or (c, h, w) with one odd kernel per axis, border values going on outside."""
+    planes = image.reshape(-1, 1, *image.shape[-2:])
+    rx, ry = len(along_x) // 2, len(along_y) // 2
+    planes = conv2d(pad(planes, (rx, rx, 0, 0), mode="replicate"), along_x.reshape(1, 1, 1, -1))
+    planes = conv2d(pad(planes, (0, 0, ry, ry), mode="replicate"), along_y.reshape(1, 1, -1, 1))
+    return planes.reshape(image.shape)

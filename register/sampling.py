@@ -1,0 +1,43 @@
+"""Read an image at pixel coordinates: the only caller of ``grid_sample`` and the only place with normalised coordinates."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, pad
+
+
+def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+    """The pixel centres (height, width, 2) as ``(x, y)``."""
+    y = torch.arange(height, dtype=dtype, device=device)
+    x = torch.arange(width, dtype=dtype, device=device)
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
+
+
+def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", padding: str = "border") -> Tensor:
+    """Values (b, c, h', w') of images (b, c, h, w) at points (b, h', w', 2), ``(x, y)`` in pixels.
+
+    ``interpolation`` is ``nearest``, ``bilinear`` or ``bicubic`` (Keys 1981, a = -0.75); ``padding`` is ``border``
+    (the nearest pixel's value goes on outside) or ``zeros``. Differentiable in both arguments (``nearest``: in the
+    image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
+    """
+    size = torch.tensor([image.shape[-1], image.shape[-2]], dtype=points.dtype, device=points.device)
+    grid = (2 * points + 1) / size - 1
+    batch, rows, columns, _ = grid.shape
+    bands = _bands(batch, rows, grid.device)
+    if bands > 1:
+        grid = pad(grid, (0, 0, 0, 0, 0, -rows % bands)).reshape(bands, -1, columns, 2)
+    image = image.expand(max(batch, bands), -1, -1, -1)
+    out = grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
+    if bands > 1:
+        out = out.transpose(0, 1).reshape(1, out.shape[1], -1, columns)[:, :, :rows]
+    return out
+
+
+def inside(points: Tensor, height: int, width: int) -> Tensor:
+    """Whether points (..., 2) lie on the pixels of an image, [-0.5, width - 0.5] x [-0.5, height - 0.5]: bool (...)."""
+    x, y = points.unbind(-1)
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+
+
+def _bands(batch: int, rows: int, device: torch.device) -> int:
+    """Into how many bands of rows a single image is cut so that every thread has work."""
+    return min(torch.get_num_threads(), rows) if batch == 1 and device.type == "cpu" else 1

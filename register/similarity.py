@@ -1,0 +1,113 @@
+"""How alike two images are, window by window: one function and one entry in ``SIMILARITIES`` each.
+
+Every similarity takes fixed (b, c, h, w), warped (b, c, h, w), weight (b, 1, h, w) in [0, 1] and a window side in pixels, and
+returns a value per window, at most 1 and higher when more alike, with the weight it deserves. Gradients flow through
+``warped``; weights carry none, so no similarity is gained by pushing pixels out of sight.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+NOISE = 1e-4
+"""Variance, in units of the robust range squared, below which a window is taken as flat (1 % of the range)."""
+
+
+class Windows(NamedTuple):
+    """Similarity values (b, n) of n windows, row by row, and their weights (b, n) >= 0."""
+
+    value: Tensor
+    weight: Tensor
+
+    def mean(self) -> Tensor:
+        """The weighted mean (b,); 0 where nothing has weight."""
+        return (self.value * self.weight).sum(1) / self.weight.sum(1).clamp(min=1e-6)
+
+
+Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
+
+
+def window_sums(image: Tensor, side: int) -> Tensor:
+    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by the border."""
+    side_y, side_x = min(side, image.shape[-2]), min(side, image.shape[-1])
+    return avg_pool2d(image, (side_y, side_x), ceil_mode=True, divisor_override=1)
+
+
+def structure(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+    """Cosine between two vector fields (orientation structure) over each window: sum f·w / sqrt(sum |f|² sum |w|²)."""
+    parts = torch.cat([(fixed * warped).sum(1, True), fixed.square().sum(1, True), warped.square().sum(1, True)], 1)
+    product, energy_f, energy_w = window_sums(parts * weight, side).flatten(2).unbind(1)
+    share = window_sums(weight, side).flatten(1) / side**2
+    floor = 0.02 * side**2
+    value = product * ((energy_f + floor) * (energy_w + floor)).rsqrt()
+    return Windows(value, (share * energy_f / (energy_f + 4 * floor)).detach())
+
+
+def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+    """Squared normalised cross-correlation over each window, blind to gain, offset and the sign of contrast.
+
+    Source: the neighbourhood cross-correlation of Avants et al., "Symmetric diffeomorphic image registration with
+    cross-correlation", Med. Image Anal. 12 (2008), eq. 5, over adjoining windows.
+    """
+    count, var_f, var_w, cov = _moments(fixed, warped, weight, side)
+    value = cov.square() / ((var_f + 0.1 * NOISE) * (var_w + 0.1 * NOISE))
+    return Windows(value, _texture(count, var_f, side))
+
+
+def mse(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+    """One minus the mean squared difference over each window in units of the fixed image's variance."""
+    count, var_f, _, _ = _moments(fixed, warped, weight, side)
+    squared = window_sums(weight * (fixed - warped).square().mean(1, True), side).flatten(1) / count.clamp(min=1)
+    texture = _texture(count, var_f, side)
+    spread = (var_f * texture).sum(1, True) / texture.sum(1, True).clamp(min=1e-6) + NOISE
+    return Windows(1 - squared / spread.detach(), texture)
+
+
+def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 32, samples: int = 65536) -> Windows:
+    """Mutual information of the whole images over the entropy of the fixed one; a single window, ``side`` is not used.
+
+    The joint histogram is smooth: linear B-spline Parzen windows along the fixed axis, cubic ones along the moving axis, on a
+    regular subset of at most ``samples`` pixels. Source: Mattes et al., "PET-CT image registration in the chest using
+    free-form deformations", IEEE TMI 22 (2003), eqs. 3-9.
+    """
+    stride = max(round((fixed.shape[-1] * fixed.shape[-2] / samples) ** 0.5), 1)
+    f, w, m = (x[:, :1, ::stride, ::stride].flatten(1) for x in (fixed, warped, weight))
+    centres = torch.arange(bins, dtype=f.dtype, device=f.device)
+    inner = bins - 5  # two bins of padding on either side hold the tails of the cubic window
+    f_bins = (1 - (f.clamp(0, 1) * inner + 2)[..., None].sub(centres).abs()).clamp(min=0)
+    w_bins = _cubic((w.clamp(0, 1) * inner + 2)[..., None].sub(centres).abs())
+    joint = (f_bins * m[..., None]).transpose(1, 2) @ w_bins
+    joint = joint / joint.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    p_f, p_w = joint.sum(2, keepdim=True), joint.sum(1, keepdim=True)
+    information = (joint * (joint.clamp(min=1e-12).log() - (p_f * p_w).clamp(min=1e-12).log())).sum((1, 2))
+    entropy = -(p_f * p_f.clamp(min=1e-12).log()).sum((1, 2)).clamp(max=-1e-6)
+    return Windows((information / entropy.detach())[:, None], m.mean(1, True).detach())
+
+
+SIMILARITIES: dict[str, Similarity] = {"structure": structure, "ncc": ncc, "mi": mi, "mse": mse}
+
+
+def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weight, variances and covariance (b, n) per window of single-channel images."""
+    f, w = fixed.expand_as(warped), warped
+    sums = window_sums(torch.cat([weight, weight * f, weight * w, weight * f * f, weight * w * w, weight * f * w], 1), side)
+    count, s_f, s_w, s_ff, s_ww, s_fw = sums.flatten(2).unbind(1)
+    n = count.clamp(min=1)
+    mean_f, mean_w = s_f / n, s_w / n
+    var_f, var_w = (s_ff / n - mean_f.square()).clamp(min=0), (s_ww / n - mean_w.square()).clamp(min=0)
+    return count, var_f, var_w, s_fw / n - mean_f * mean_w
+
+
+def _texture(count: Tensor, variance: Tensor, side: int) -> Tensor:
+    """Weight (b, n) of windows: the valid share times how far the fixed image's variance stands above noise."""
+    return (count / side**2 * variance / (variance + 4 * NOISE)).detach()
+
+
+def _cubic(t: Tensor) -> Tensor:
+    """The cubic B-spline at distances t >= 0."""
+    near = 2 / 3 - t.square() * (1 - t / 2)
+    far = (2 - t).clamp(min=0).pow(3) / 6
+    return torch.where(t < 1, near, far)

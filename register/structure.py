@@ -1,0 +1,103 @@
+"""What is compared: a working grey with a robust range, where it is valid, and the orientation structure in it."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from register import pyramid
+
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def grey(image: Tensor) -> Tensor:
+    """One plane (1, h, w) of an image (c, h, w): luminance of three channels, otherwise their mean."""
+    if image.shape[0] == 3:
+        return (image * image.new_tensor(LUMINANCE)[:, None, None]).sum(0, keepdim=True)
+    return image.mean(0, keepdim=True)
+
+
+def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[float, float]:
+    """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; at most 10^6 are looked at."""
+    values = plane[mask > 0.5]
+    values = values[:: max(len(values) // 1_000_000, 1)].sort().values
+    if len(values) == 0:
+        return 0.0, 0.0
+    last = len(values) - 1
+    return float(values[round(share * last)]), float(values[round((1 - share) * last)])
+
+
+def normalise(plane: Tensor, mask: Tensor) -> Tensor:
+    """The plane (1, h, w) with its robust range moved to [0, 1], values outside clipped, invalid pixels 0."""
+    low, high = robust_range(plane, mask)
+    if high <= low:  # nearly constant: a few pixels differ, and they are all there is to see
+        low, high = robust_range(plane, mask, share=0.0)
+    scaled = (plane - low) / max(high - low, 1e-12)
+    return torch.where(mask > 0.5, scaled.clamp(0, 1), 0.0)
+
+
+def gradient(image: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Derivatives along x and y of (..., h, w) after a Gaussian of ``sigma`` pixels."""
+    radius = max(round(3 * sigma), 1)
+    t = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    bell = torch.exp(-0.5 * (t / sigma) ** 2)
+    bell = bell / bell.sum()
+    slope = t * bell / (t * t * bell).sum()
+    return pyramid.separable(image, slope, bell), pyramid.separable(image, bell, slope)
+
+
+def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhood: float = 6.0) -> Tensor:
+    """Orientation structure (b, 2, h, w) of grey images (b, 1, h, w) valid where ``mask`` (b, 1, h, w) is 1.
+
+    Gradients as a double angle, ``(gx² - gy², 2 gx gy) / |g|``, so that an edge equals its contrast-reversed self, divided
+    by the local magnitude (root mean square within ``neighbourhood`` pixels plus a floor), so that weak and strong edges
+    count alike. Sources: double angle, Granlund 1978; normalised gradient fields, Haber & Modersitzki 2006, whose
+    squared-cosine distance is the inner product of these vectors.
+    """
+    gx, gy = gradient(image, sigma)
+    solid = erode(mask, round(2 * sigma) + 1)  # a gradient needs valid neighbours: the edge of a mask is no edge
+    gx, gy = gx * solid, gy * solid
+    energy = gx * gx + gy * gy
+    weight = pyramid.smooth(solid, neighbourhood).clamp(min=1e-3)
+    local = pyramid.smooth(energy, neighbourhood) / weight
+    floor = (energy.sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1)) * 0.05 + 1e-10
+    scale = (energy * (local + floor)).clamp(min=1e-20).rsqrt()
+    return torch.cat([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], dim=1)
+
+
+def erode(mask: Tensor, radius: int) -> Tensor:
+    """1 where every pixel within ``radius`` (a square) of (b, 1, h, w) is fully valid, else 0."""
+    if radius <= 0:
+        return (mask > 0.999).to(mask.dtype)
+    return 1 - max_pool2d((mask < 0.999).to(mask.dtype), 2 * radius + 1, stride=1, padding=radius)
+
+
+def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
+    """Where a plane (1, h, w) in [0, 1] shows only a constant frame reaching in from its border: bool (1, h, w).
+
+    The black around a fundus or an ultrasound fan, the padding of a turned image: it does not move with the
+    object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
+    locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
+    """
+    shape = plane.shape
+    found = torch.zeros(shape, dtype=torch.bool, device=plane.device)
+    spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
+    for extreme in (plane < tolerance, plane > 1 - tolerance / 3):
+        flat = (extreme & (spread < tolerance)) | (mask < 0.5)
+        grown = _grow_from_border(flat)
+        if float(grown.float().mean()) > least:
+            found |= grown
+    return found
+
+
+def _grow_from_border(allowed: Tensor) -> Tensor:
+    """The part of ``allowed`` (1, h, w) that is connected to the image's border."""
+    current = torch.zeros_like(allowed, dtype=torch.float32)
+    current[:, 0], current[:, -1], current[:, :, 0], current[:, :, -1] = 1, 1, 1, 1
+    current = current * allowed
+    while True:
+        grown = current
+        for _ in range(16):
+            grown = max_pool2d(grown, 3, 1, 1) * allowed
+        if torch.equal(grown, current):
+            return current > 0.5
+        current = grown
