@@ -110,7 +110,7 @@ def descend_global(compare: Comparison, model: str, *, step: float, steps: int, 
 
     def objective(parameters: Tensor) -> Tensor:
         points = affine.apply(matrices(parameters), grid.flatten(0, 1))
-        return 1 - compare(points.reshape(-1, height, width, 2)).mean()
+        return compare(points.reshape(-1, height, width, 2)).loss()
 
     start = torch.zeros(len(compare.moving), affine.GLOBAL_PARAMETERS[model], device=device)
     outcome = descend(objective, start, step=step, steps=steps, tolerance=tolerance, progress=progress)
@@ -132,8 +132,7 @@ def descend_patches(
 
     def objective(parameters: Tensor) -> Tensor:
         points = pixels + patches.displacement(parameters[0], basis_x, basis_y)
-        similarity = compare(points[None]).mean()
-        return (1 - similarity) * grid.columns * grid.rows + stiffness * patches.disagreement(grid, parameters[0])
+        return compare(points[None]).loss() + stiffness / (grid.columns * grid.rows) * patches.disagreement(grid, parameters[0])
 
     def project(parameters: Tensor) -> Tensor:
         return limit_shift(parameters, max_shift)

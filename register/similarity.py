@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-NOISE = 1e-4
-"""Variance, in units of the robust range squared, below which a window is taken as flat (1 % of the range)."""
+FLAT = 1e-5
+"""Variance, in units of the robust range squared, added to both sides of a ratio so that flat windows give 0, not noise."""
+
+UNEXPLAINED = 0.02
+"""Share of a window's variance that is never explained; it bounds how much a perfect window may outweigh the others."""
 
 
 class Windows(NamedTuple):
@@ -25,6 +28,15 @@ class Windows(NamedTuple):
     def mean(self) -> Tensor:
         """The weighted mean (b,); 0 where nothing has weight."""
         return (self.value * self.weight).sum(1) / self.weight.sum(1).clamp(min=1e-6)
+
+    def loss(self) -> Tensor:
+        """What a descent minimises (b,): the weighted mean of log(1 - value), shifted to 0 at a perfect match.
+
+        For ncc, 1 - value is the share of variance left unexplained, and its logarithm the likelihood of Gaussian noise of unknown size:
+        windows that match well count more, windows of mere noise hardly pull against their neighbours.
+        """
+        left = (1 - self.value).clamp(min=0) / (1 + UNEXPLAINED) + UNEXPLAINED / (1 + UNEXPLAINED)
+        return (left.log() * self.weight).sum(1) / self.weight.sum(1).clamp(min=1e-6)
 
 
 Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
@@ -41,9 +53,9 @@ def structure(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windo
     parts = torch.cat([(fixed * warped).sum(1, True), fixed.square().sum(1, True), warped.square().sum(1, True)], 1)
     product, energy_f, energy_w = window_sums(parts * weight, side).flatten(2).unbind(1)
     share = window_sums(weight, side).flatten(1) / side**2
-    floor = 0.02 * side**2
+    floor = (0.02 * share + 1e-4) * side**2
     value = product * ((energy_f + floor) * (energy_w + floor)).rsqrt()
-    return Windows(value, (share * energy_f / (energy_f + 4 * floor)).detach())
+    return Windows(value, share.detach())
 
 
 def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
@@ -53,17 +65,16 @@ def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     cross-correlation", Med. Image Anal. 12 (2008), eq. 5, over adjoining windows.
     """
     count, var_f, var_w, cov = _moments(fixed, warped, weight, side)
-    value = cov.square() / ((var_f + 0.1 * NOISE) * (var_w + 0.1 * NOISE))
-    return Windows(value, _texture(count, var_f, side))
+    value = cov.square() / ((var_f + FLAT) * (var_w + FLAT))
+    return Windows(value, (count / side**2).detach())
 
 
 def mse(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     """One minus the mean squared difference over each window in units of the fixed image's variance."""
     count, var_f, _, _ = _moments(fixed, warped, weight, side)
-    squared = window_sums(weight * (fixed - warped).square().mean(1, True), side).flatten(1) / count.clamp(min=1)
-    texture = _texture(count, var_f, side)
-    spread = (var_f * texture).sum(1, True) / texture.sum(1, True).clamp(min=1e-6) + NOISE
-    return Windows(1 - squared / spread.detach(), texture)
+    squared = window_sums(weight * (fixed - warped).square().mean(1, True), side).flatten(1) / count.clamp(min=1e-3)
+    spread = (var_f * count).sum(1, True) / count.sum(1, True).clamp(min=1e-6) + FLAT
+    return Windows(1 - squared / spread.detach(), (count / side**2).detach())
 
 
 def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 32, samples: int = 65536) -> Windows:
@@ -95,15 +106,10 @@ def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[
     f, w = fixed.expand_as(warped), warped
     sums = window_sums(torch.cat([weight, weight * f, weight * w, weight * f * f, weight * w * w, weight * f * w], 1), side)
     count, s_f, s_w, s_ff, s_ww, s_fw = sums.flatten(2).unbind(1)
-    n = count.clamp(min=1)
+    n = count.clamp(min=1e-3)
     mean_f, mean_w = s_f / n, s_w / n
     var_f, var_w = (s_ff / n - mean_f.square()).clamp(min=0), (s_ww / n - mean_w.square()).clamp(min=0)
     return count, var_f, var_w, s_fw / n - mean_f * mean_w
-
-
-def _texture(count: Tensor, variance: Tensor, side: int) -> Tensor:
-    """Weight (b, n) of windows: the valid share times how far the fixed image's variance stands above noise."""
-    return (count / side**2 * variance / (variance + 4 * NOISE)).detach()
 
 
 def _cubic(t: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What is compared: a working grey with a robust range, where it is valid, and the orientation structure in it."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -64,6 +66,30 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
     return torch.cat([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], dim=1)
 
 
+def noise_variance(plane: Tensor, mask: Tensor) -> float:
+    """Variance of white noise in (1, h, w), from the median of a mask that is blind to planes and straight edges.
+
+    Source: Immerkær, "Fast noise variance estimation", CVIU 64 (1996), with a median in place of the mean so that texture counts less.
+    """
+    high = pyramid.separable(plane, *[plane.new_tensor([1.0, -2.0, 1.0])] * 2).abs()
+    values = high[erode(mask[None], 1)[0] > 0.5]
+    values = values[:: max(len(values) // 1_000_000, 1)]
+    return float(values.median() / (6 * 0.6745)) ** 2 if len(values) else 0.0
+
+
+def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: float = 0.02) -> Tensor:
+    """How much there is to see around each pixel of (1, h, w) in [0, 1]: 0 in flat or noisy-flat places, towards 1 in texture.
+
+    Local variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
+    """
+    share = pyramid.smooth(mask, radius).clamp(min=1e-3)
+    mean = pyramid.smooth(plane * mask, radius) / share
+    variance = pyramid.smooth((plane - mean).square() * mask, radius) / share
+    noise = noise_variance(plane, mask)
+    excess = (variance - 1.2 * noise).clamp(min=0)
+    return mask * excess / (excess + 2 * noise + least**2)
+
+
 def erode(mask: Tensor, radius: int) -> Tensor:
     """1 where every pixel within ``radius`` (a square) of (b, 1, h, w) is fully valid, else 0."""
     if radius <= 0:
@@ -78,8 +104,7 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
     object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
     locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
     """
-    shape = plane.shape
-    found = torch.zeros(shape, dtype=torch.bool, device=plane.device)
+    found = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device)
     spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
     for extreme in (plane < tolerance, plane > 1 - tolerance / 3):
         flat = (extreme & (spread < tolerance)) | (mask < 0.5)
@@ -89,15 +114,22 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
     return found
 
 
-def _grow_from_border(allowed: Tensor) -> Tensor:
-    """The part of ``allowed`` (1, h, w) that is connected to the image's border."""
-    current = torch.zeros_like(allowed, dtype=torch.float32)
+def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
+    """The part of ``allowed`` (1, h, w) that is connected to the border by blocks of pixels that are all allowed.
+
+    Connection is followed on a copy of at most ``side`` pixels, from block to neighbouring block until nothing changes.
+    """
+    block = max(math.ceil(max(allowed.shape[-2:]) / side), 1)
+    free = -max_pool2d(-allowed.float(), block, ceil_mode=True)
+    current = torch.zeros_like(free)
     current[:, 0], current[:, -1], current[:, :, 0], current[:, :, -1] = 1, 1, 1, 1
-    current = current * allowed
+    current = current * free
     while True:
         grown = current
         for _ in range(16):
-            grown = max_pool2d(grown, 3, 1, 1) * allowed
+            grown = max_pool2d(grown, 3, 1, 1) * free
         if torch.equal(grown, current):
-            return current > 0.5
+            break
         current = grown
+    reached = max_pool2d(current, 3, 1, 1).repeat_interleave(block, 1).repeat_interleave(block, 2)
+    return (reached[:, : allowed.shape[1], : allowed.shape[2]] > 0.5) & allowed

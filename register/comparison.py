@@ -1,0 +1,59 @@
+"""What one level compares: features of the fixed image, features of the moving one, and the map between their pixels."""
+
+import torch
+from torch import Tensor
+
+from register import affine, pyramid, sampling, structure
+from register.descent import Comparison
+from register.pyramid import Level
+
+
+def prepare(
+    fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = 0.7, interpolation: str = "bilinear"
+) -> Comparison:
+    """A comparison of two grey levels around the global fits ``moving_from_fixed`` (b, 2, 3), in original pixels.
+
+    Intensities are smoothed by ``smoothing`` pixels (interpolation error would make half-pixel shifts attractive) and read in
+    the moving image's own pixels. Orientation turns with the image: for ``structure`` the moving image is brought into the
+    fixed frame first, ``margin`` pixels wider on every side, and its structure is taken there.
+    """
+    step = affine.compose(affine.compose(affine.invert(moving.original_from_level), moving_from_fixed), fixed.original_from_level)
+    step = step.to(fixed.image)
+    b, (height, width) = len(step), fixed.size
+    moving_image, moving_mask = (x[None].expand(b, -1, -1, -1) for x in (moving.image, moving.mask))
+    fixed_image, fixed_mask = fixed.image[None], fixed.mask[None]
+    weight = structure.texture_weight(fixed.image, fixed.mask)[None]
+    if metric != "structure":
+        fixed_image, moving_image = (pyramid.smooth(x, smoothing) for x in (fixed_image, moving_image))
+        return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window, interpolation)
+    grid = sampling.pixel_grid(height + 2 * margin, width + 2 * margin, device=step.device) - margin
+    points = affine.apply(step, grid.flatten(0, 1)).reshape(b, *grid.shape)
+    seen = sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None]
+    brought = sampling.sample(moving_image, points, interpolation="bicubic")
+    back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
+    return Comparison(
+        structure.orientation(fixed_image, fixed_mask), weight, structure.orientation(brought, seen), seen, back, metric, window, interpolation
+    )
+
+
+def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:
+    """The moving image shrunk until its pixels are as large as those of the ``fixed`` level under one global fit (2, 3)."""
+    step = affine.compose(moving_from_fixed, fixed.original_from_level)
+    factor = float(affine.determinant(step).abs().sqrt() / affine.determinant(moving.original_from_level).abs().sqrt())
+    return pyramid.shrink(moving, factor)
+
+
+def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
+    """Residual matrices (..., 2, 3) given in pixels of a fixed level, in original pixels (float64)."""
+    up = fixed.original_from_level
+    return affine.compose(affine.compose(up, residual.double().to(up.device)), affine.invert(up))
+
+
+def similarity_of(compare: Comparison, displacement: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean similarity (b,) and total weight (b,) of a comparison under an optional displacement (h, w, 2) of the fixed level."""
+    with torch.no_grad():
+        points = sampling.pixel_grid(*compare.fixed.shape[-2:], device=compare.fixed.device)
+        if displacement is not None:
+            points = points + displacement
+        windows = compare(points[None])
+        return windows.mean(), windows.weight.sum(1)

@@ -1,0 +1,99 @@
+"""The global part of the method: starts from a search, refined together, and one of them fitted level by level."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register import affine, comparison, descent, pyramid, search
+from register.pyramid import Level
+
+SEARCH_SIDE, REFINE_SIDE, FIT_SIDE = 128, 256, 512
+"""Longest side, in pixels, of the levels on which starts are searched, refined and fitted."""
+WINDOW, MARGIN, STEPS = 16, 16, 30
+ANGLE_STEP, SCALE_STEP = 5.0, 1.12
+
+Tick = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The global map (2, 3) in original pixels, its structure similarity, and how far it stands above the next other one."""
+
+    matrix: Tensor
+    similarity: float
+    significance: float
+
+
+def angles(limit: float) -> Tensor:
+    """Degrees from -limit to limit in steps of about five; the full circle without its double end."""
+    if limit >= 180:
+        return torch.arange(-180.0, 180.0, ANGLE_STEP)
+    n = round(limit / ANGLE_STEP)
+    return torch.linspace(-limit, limit, 2 * n + 1) if n else torch.zeros(1)
+
+
+def scales(limit: float) -> Tensor:
+    """Factors from 1 / limit to limit, evenly in their logarithm."""
+    n = round(math.log(limit) / math.log(SCALE_STEP))
+    return torch.exp(torch.linspace(-math.log(limit), math.log(limit), 2 * n + 1)) if n else torch.ones(1)
+
+
+def find_start(fixed: Level, moving: Level, *, model: str, rotation_range: float, scale_range: float, count: int) -> Start:
+    """The most significant of the identity and ``count`` searched starts after all were refined in one batch."""
+    small_fixed, small_moving = at_side(fixed, SEARCH_SIDE), at_side(moving, SEARCH_SIDE)
+    hits = search.candidates(
+        small_fixed,
+        small_moving,
+        angles=angles(0 if model == "translation" else rotation_range),
+        scales=scales(1 if model in ("translation", "rigid") else scale_range) * _size_ratio(small_fixed, small_moving),
+        count=count,
+    )
+    down = affine.invert(small_fixed.original_from_level)
+    starts = [affine.compose(small_moving.original_from_level, affine.compose(hit.moving_from_fixed, down)) for hit in hits]
+    matrices = torch.stack([affine.identity(), *starts])
+    return refine_starts(fixed, moving, matrices, model="similarity" if model in ("affine", "local") else model)
+
+
+def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) -> Start:
+    """Fit all starts (n, 2, 3) at once on a coarse level, the best four on a finer one, and keep the most significant."""
+    for side, keep in ((SEARCH_SIDE, 4), (REFINE_SIDE, 1)):
+        level = at_side(fixed, side)
+        for step in (1.0, 0.3):
+            compare = compare_at(level, moving, matrices, "structure")
+            residual, _ = descent.descend_global(compare, model, step=step, steps=STEPS, tolerance=0.02)
+            matrices = affine.compose(matrices, comparison.residual_in_original(residual, level).cpu())
+        mean, weight = comparison.similarity_of(compare_at(level, moving, matrices, "structure"))
+        significance = (mean * weight.sqrt()).cpu()
+        order = significance.argsort(descending=True)[:keep]
+        matrices, mean = matrices[order], mean.cpu()[order]
+    return Start(matrices[0], float(mean[0]), float(significance[order[0]]))
+
+
+def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, finest: int, tick: Tick) -> Tensor:
+    """The global map (2, 3) of a ``model`` fitted from coarse to fine on all levels up to ``finest`` pixels."""
+    for level in [x for x in levels if max(x.size) <= finest] or levels[:1]:
+        compare = compare_at(level, moving, matrix[None], metric)
+        residual, outcome = descent.descend_global(compare, model, step=0.5, steps=STEPS, tolerance=0.01)
+        matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level).cpu())
+        tick(1 - math.exp(float(outcome.loss[0])))
+    return matrix
+
+
+def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str) -> descent.Comparison:
+    """The comparison of one fixed level with the moving image under the global maps (b, 2, 3)."""
+    matched = comparison.matching_level(moving, level, matrices[min(1, len(matrices) - 1)])
+    return comparison.prepare(level, matched, matrices, metric, window=WINDOW, margin=MARGIN)
+
+
+def at_side(level: Level, side: int) -> Level:
+    """The level shrunk to ``side`` pixels along its longer side, or itself when it is smaller."""
+    return pyramid.shrink(level, max(level.size) / side)
+
+
+def _size_ratio(fixed: Level, moving: Level) -> float:
+    """The factor between level pixels that a scale of one in original pixels means."""
+    ratio = affine.determinant(fixed.original_from_level) / affine.determinant(moving.original_from_level)
+    return math.sqrt(float(ratio))

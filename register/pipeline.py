@@ -1,0 +1,219 @@
+"""The method on one page: two images and settings in, one alignment out. Tensors only, no files."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from register import affine, comparison, globalfit, localfit, patches, pyramid, quality, structure
+from register.errors import AlignmentError
+from register.localfit import Local
+from register.patches import PatchGrid
+from register.pyramid import Level
+from register.settings import PRESETS, Effort, Settings
+from register.transform import Frame, Transform
+
+
+@dataclass(frozen=True)
+class Event:
+    """What is being done: the stage, the level, the share of the whole work that is done, and the similarity reached."""
+
+    stage: str
+    level: str
+    done: float
+    similarity: float | None
+
+
+Listener = Callable[[Event], None]
+COARSEST = 96
+"""Shorter side, in pixels, below which no further level is made."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The transform, its quality, and what was seen on the way: seconds per stage and loss per step of each level."""
+
+    transform: Transform
+    quality: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+    history: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def align(
+    fixed: Tensor,
+    moving: Tensor,
+    settings: Settings,
+    *,
+    start: Tensor | None = None,
+    fixed_mask: Tensor | None = None,
+    moving_mask: Tensor | None = None,
+    listener: Listener = lambda event: None,
+) -> Alignment:
+    """Align ``moving`` (c, h', w') to ``fixed`` (c, h, w); masks (1, h, w) are 1 where pixels are valid.
+
+    ``start`` (2, 3) replaces the search. The images' own values may have any range; NaN counts as invalid.
+    Raises ``AlignmentError`` when there is nothing to see or nothing overlaps.
+    """
+    effort = _effort(settings, fixed)
+    clock = Clock()
+    frames = Frame(fixed.shape[-1], fixed.shape[-2]), Frame(moving.shape[-1], moving.shape[-2])
+    with clock("working copies"):
+        levels = _levels(working_copy(fixed, fixed_mask, effort.max_size, "fixed"))
+        mover = working_copy(moving, moving_mask, effort.max_size, "moving")
+    listener(Event("search", "", 0.02, None))
+    with clock("search"):
+        begin = _start(levels[-1], mover, settings, effort, start)
+    listener(Event("global", "", 0.2, begin.similarity))
+    with clock("global"):
+        matrix, metric, why = _global(levels, mover, begin, settings, listener)
+        judging = quality.judging_level(levels)
+        matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, metric, effort)
+    max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
+    local = None
+    if settings.model == "local":
+        with clock("metric"):
+            if settings.metric == "auto":
+                metric, why = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
+        with clock("local"):
+            local = localfit.fit(
+                levels, mover, matrix, metric, effort, max_shift=max_shift, steps=effort.steps, last_steps=effort.last_steps,
+                report=_report(listener, len(levels)),
+            )  # fmt: skip
+            local, more = _keep_global_if_better(judging, mover, matrix, local, metric, effort)
+            notes += more
+    with clock("verdict"):
+        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift)
+    transform = _transform(settings.model, frames, matrix, local, figures.patches)
+    record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes, "search_significance": begin.significance}
+    listener(Event("done", "", 1.0, record["similarity_after"]))
+    return Alignment(transform.checked(), record, clock.seconds, local.history if local else {})
+
+
+class Clock:
+    """Seconds per stage, in the order they ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - begin, 3)
+
+
+def working_copy(image: Tensor, mask: Tensor | None, max_size: int, name: str) -> Level:
+    """A grey level of bounded size in [0, 1]; pixels that are NaN, masked, or constant surroundings have no weight.
+
+    Raises ``AlignmentError`` naming the image when it is too small, has no valid pixel or shows nothing.
+    """
+    if min(image.shape[-2:]) < 8:
+        raise AlignmentError(f"the {name} image is {image.shape[-1]} × {image.shape[-2]} pixels; at least 8 × 8 are needed")
+    plane = structure.grey(image.float())
+    valid = torch.isfinite(plane).to(plane.dtype)
+    valid = valid if mask is None else valid * (mask.to(plane) > 0.5)
+    if float(valid.sum()) < 64:
+        raise AlignmentError(f"the {name} image has no valid pixels (all are NaN or masked); check the file or its mask")
+    level = pyramid.shrink(pyramid.base(torch.where(valid > 0, plane, 0.0), valid), max(image.shape[-2:]) / max_size)
+    mask = (level.mask > 0.5).to(plane.dtype)
+    if not float(level.image[mask > 0].max()) > float(level.image[mask > 0].min()):
+        raise AlignmentError(f"the {name} image is constant ({float(level.image[mask > 0][0]):g} everywhere): there is nothing to align")
+    grey = structure.normalise(level.image, mask)
+    seen = mask * ~structure.surroundings(grey, mask)
+    return Level(grey, seen if float(seen.mean()) > 0.02 else mask, level.original_from_level)
+
+
+def _effort(settings: Settings, fixed: Tensor) -> Effort:
+    """The preset with the settings' own figures in it; the patch size in working pixels."""
+    preset = PRESETS[settings.preset]
+    max_size = settings.max_size or preset.max_size
+    shrink = max(max(fixed.shape[-2:]) / max_size, 1.0)
+    patch = max(round(settings.patch_size / shrink), 8) if settings.patch_size else preset.patch_size
+    return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.last_steps, preset.candidates)
+
+
+def _levels(finest: Level) -> list[Level]:
+    """Levels from coarse to fine, each half the next, while the shorter side keeps ``COARSEST`` pixels."""
+    levels = [finest]
+    while min(levels[0].size) >= 2 * COARSEST:
+        levels.insert(0, pyramid.shrink(levels[0], 2))
+    return levels
+
+
+def _start(fixed: Level, moving: Level, settings: Settings, effort: Effort, start: Tensor | None) -> globalfit.Start:
+    if start is None:
+        found = globalfit.find_start(
+            fixed, moving, model=settings.model, rotation_range=settings.rotation_range, scale_range=settings.scale_range, count=effort.candidates
+        )
+    else:
+        mean, weight = comparison.similarity_of(globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure"))
+        found = globalfit.Start(start.double(), float(mean), float(mean * weight.sqrt()))
+        if float(weight) <= 0:
+            raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
+    return found
+
+
+def _global(levels: list[Level], moving: Level, begin: globalfit.Start, settings: Settings, listener: Listener) -> tuple[Tensor, str, str]:
+    """The global map and the metric it was refined by: structure finds; a metric asked for by name refines."""
+    model = "affine" if settings.model == "local" else settings.model
+    finest = globalfit.FIT_SIDE if settings.model == "local" else max(levels[-1].size)
+
+    def tick(similarity: float) -> None:
+        listener(Event("global", model, 0.3, similarity))
+
+    matrix = globalfit.fit(levels, moving, begin.matrix, model=model, metric="structure", finest=finest, tick=tick)
+    if settings.metric == "auto":
+        return matrix, "structure", "structure, which finds across modalities"
+    if settings.metric != "structure":
+        matrix = globalfit.fit(levels, moving, matrix, model=model, metric=settings.metric, finest=finest, tick=tick)
+    return matrix, settings.metric, "asked for"
+def _report(listener: Listener, count: int) -> localfit.Report:
+    """A progress callback that counts levels; each level is given twice the share of the one before it, as its pixels are four times as many."""
+    names: list[str] = []
+    total = 2.0**count - 1
+
+    def report(level: str, index: int, steps: int, similarity: float) -> None:
+        if level not in names:
+            names.append(level)
+        before = 2.0 ** (len(names) - 1) - 1
+        share = (before + (before + 1) * index / max(steps, 1)) / total
+        listener(Event("local", level, 0.4 + 0.55 * share, similarity))
+
+    return report
+
+
+def _keep_start_if_better(level: Level, moving: Level, begin: Tensor, matrix: Tensor, metric: str, effort: Effort) -> tuple[Tensor, list[str]]:
+    """The global map, or the start when the fit lowered its similarity on the windows both see."""
+    after, before = (localfit.compare_at(level, moving, x, metric, effort) for x in (matrix, begin))
+    if quality.at_least_as_good(after, None, before, None):
+        return matrix, []
+    return begin, ["the global fit lowered the similarity of the start, which was kept"]
+
+
+def _keep_global_if_better(level: Level, moving: Level, matrix: Tensor, local: Local, metric: str, effort: Effort) -> tuple[Local | None, list[str]]:
+    """The local fit, or None when it lowered the similarity of the global map on the windows both see."""
+    compare = localfit.compare_at(level, moving, matrix, metric, effort)
+    if not quality.at_least_as_good(compare, localfit.displacement(local, level), compare, None):
+        return None, ["the patches lowered the similarity of the global fit, which was kept"]
+    return local, [f"{local.folds} folded cells were smoothed out on the way"] if local.folds else []
+
+
+def _transform(model: str, frames: tuple[Frame, Frame], matrix: Tensor, local: Local | None, figures: dict[str, list[Any]]) -> Transform:
+    """The answer in original pixels. A local model keeps its grid even when the patches added nothing."""
+    matrix = matrix.double().cpu()
+    if model != "local":
+        return Transform(model, *frames, matrix)
+    if local is None:
+        grid = PatchGrid.cover(frames[0].height, frames[0].width, max(frames[0].height, frames[0].width) / 4)
+        return Transform(model, *frames, matrix, grid, matrix.expand(grid.rows, grid.columns, 2, 3).clone())
+    up = local.level.original_from_level
+    spacing = (float(up[0, 0]) * local.grid.spacing[0], float(up[1, 1]) * local.grid.spacing[1])
+    grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
+    residual = patches.to_matrices(local.grid, local.parameters.double().cpu())
+    absolute = affine.compose(matrix, comparison.residual_in_original(residual, local.level))
+    return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures)

@@ -1,0 +1,73 @@
+"""Every option of an alignment, with its meaning, unit and bounds: the help, the JSON record and the docs read them from here."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from register.errors import RegisterError
+
+Model = Literal["translation", "rigid", "similarity", "affine", "local"]
+Preset = Literal["fast", "balanced", "accurate"]
+Metric = Literal["auto", "structure", "ncc", "mi", "mse"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+METHOD, SEARCH, COMPUTE, OUTPUT = "Method", "Start", "Computing", "Output image"
+"""Groups of options, as the help shows them."""
+
+
+def _option(default: Any, group: str, text: str, **bounds: Any) -> Any:
+    return Field(default, description=text, json_schema_extra={"group": group}, **bounds)
+
+
+class Settings(BaseModel):
+    """What an alignment is asked to do. Frozen; ``Settings(**values)`` checks names and bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Model = _option("local", METHOD, "What may happen between the images; `local` blends one affine map per patch.")
+    preset: Preset = _option("balanced", METHOD, "How much work to spend.")
+    metric: Metric = _option("auto", METHOD, "What is compared; `auto` chooses between structure and ncc by measurement.")
+    patch_size: int | None = _option(None, METHOD, "Distance of patch centres, in pixels of the fixed image. [default: by preset]", ge=8)
+    max_shift: float | None = _option(
+        None, METHOD, "Largest deviation of a patch from the global fit, in pixels of the fixed image. [default: a tenth of the diagonal]", gt=0
+    )
+    init: str = _option("auto", SEARCH, "Where to start: `auto` (search), `identity`, `center`, a transform JSON, or `FIXED.csv,MOVING.csv`.")
+    rotation_range: float = _option(30.0, SEARCH, "Rotations to search, in degrees either way; 180 is the full circle.", ge=0, le=180)
+    scale_range: float = _option(1.25, SEARCH, "Largest scale to search; its inverse is the smallest.", ge=1, le=4)
+    max_size: int | None = _option(
+        None, COMPUTE, "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]", ge=64
+    )
+    device: str = _option("auto", COMPUTE, "Where to compute: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    seed: int = _option(0, COMPUTE, "Seed of anything random, recorded in the JSON; the method itself draws nothing at random.", ge=0)
+    interpolation: Interpolation = _option("bilinear", OUTPUT, "How the aligned image is read from the moving one.")
+    fill: str = _option("auto", OUTPUT, "Value of pixels the moving image does not show: a number, or `auto`.", pattern=r"^(auto|nan|[-+]?\d.*)$")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a preset means. Lengths are pixels of a level unless said otherwise."""
+
+    max_size: int  # longest side of the working copies
+    patch_size: int  # distance of patch centres at every level
+    window: int  # side of the windows in which similarity is taken
+    steps: int  # descent steps per local level
+    last_steps: int  # descent steps on the finest local level
+    candidates: int  # starts that are refined
+
+
+PRESETS: dict[Preset, Effort] = {
+    "fast": Effort(max_size=1024, patch_size=64, window=24, steps=25, last_steps=15, candidates=4),
+    "balanced": Effort(max_size=2048, patch_size=48, window=24, steps=50, last_steps=50, candidates=6),
+    "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=80, last_steps=100, candidates=10),
+}
+
+
+def check(**values: Any) -> Settings:
+    """Settings from keyword values; raises ``RegisterError`` naming the option, the value and what is allowed."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise RegisterError(f"{name}={first.get('input')!r} is not allowed: {first['msg']}") from None
