@@ -58,6 +58,16 @@ def apply(matrix: Tensor, points: Tensor) -> Tensor:
     return points @ matrix[..., :2].mT + matrix[..., None, :, 2]
 
 
+def apply_to_grid(matrix: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Map the grid of positions x (w,) and y (h,) by matrices (b, 2, 3): points (b, h, w, 2).
+
+    The same as ``apply`` on all ``(x, y)``, with one addition per point: an affine map of a grid is a row plus a column.
+    """
+    rows = (matrix[:, :, 1, None] * y + matrix[:, :, 2, None])[..., None]
+    columns = (matrix[:, :, 0, None] * x)[:, :, None]
+    return (rows + columns).movedim(1, -1)
+
+
 def determinant(matrix: Tensor) -> Tensor:
     """Area factor (...) of the linear parts of (..., 2, 3)."""
     return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]

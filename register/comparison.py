@@ -26,8 +26,7 @@ def prepare(
     if metric != "structure":
         fixed_image, moving_image = (pyramid.smooth(x, smoothing) for x in (fixed_image, moving_image))
         return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window, interpolation)
-    grid = sampling.pixel_grid(height + 2 * margin, width + 2 * margin, device=step.device) - margin
-    points = affine.apply(step, grid.flatten(0, 1)).reshape(b, *grid.shape)
+    points = affine.apply_to_grid(step, *sampling.axes(height, width, margin=margin, device=step.device))
     seen = sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None]
     brought = sampling.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
@@ -52,8 +51,5 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
 def similarity_of(compare: Comparison, displacement: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean similarity (b,) and total weight (b,) of a comparison under an optional displacement (h, w, 2) of the fixed level."""
     with torch.no_grad():
-        points = sampling.pixel_grid(*compare.fixed.shape[-2:], device=compare.fixed.device)
-        if displacement is not None:
-            points = points + displacement
-        windows = compare(points[None])
+        windows = compare(compare.under() if displacement is None else compare.shifted(displacement))
         return windows.mean(), windows.weight.sum(1)

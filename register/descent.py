@@ -17,7 +17,7 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one level compares. Positions are pixels of the fixed level; ``moving_from_fixed`` takes them to ``moving``."""
+    """What one level compares; ``moving_from_fixed`` takes pixels of the fixed level to pixels of ``moving``."""
 
     fixed: Tensor  # (1, c, h, w)
     fixed_mask: Tensor  # (1, 1, h, w)
@@ -29,13 +29,19 @@ class Comparison:
     interpolation: str = "bilinear"
 
     def __call__(self, points: Tensor) -> Windows:
-        """Similarity per window when fixed pixel (row, column) is compared with the moving image at points (b, h, w, 2)."""
-        points = affine.apply(self.moving_from_fixed, points.flatten(1, 2)).reshape(-1, *points.shape[1:])
+        """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
         warped = sampling.sample(self.moving, points, interpolation=self.interpolation)
-        where = points.detach()
-        seen = sampling.sample(self.moving_mask, where) if bool(self.moving_mask.amin() < 1) else 1.0
-        weight = self.fixed_mask * seen * sampling.inside(where, *self.moving.shape[-2:])[:, None]
-        return SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
+        seen = sampling.sample(self.moving_mask, points.detach(), padding="zeros")
+        return SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, self.fixed_mask * seen, self.window)
+
+    def under(self, residual: Tensor | None = None) -> Tensor:
+        """Points (b, h, w, 2) of ``moving`` that the fixed pixels meet under residual matrices (b, 2, 3) of the fixed level."""
+        matrices = self.moving_from_fixed if residual is None else affine.compose(self.moving_from_fixed, residual)
+        return affine.apply_to_grid(matrices, *sampling.axes(*self.fixed.shape[-2:], device=self.fixed.device))
+
+    def shifted(self, displacement: Tensor) -> Tensor:
+        """Points (1, h, w, 2) of ``moving`` that the fixed pixels meet after a displacement (h, w, 2) of the fixed level."""
+        return self.under()[:1] + displacement @ self.moving_from_fixed[0, :, :2].T
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,6 @@ def descend_global(compare: Comparison, model: str, *, step: float, steps: int, 
     """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item of ``compare``."""
     height, width = compare.fixed.shape[-2:]
     device = compare.fixed.device
-    grid = sampling.pixel_grid(height, width, device=device)
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=device)
     radius = max((height * height + width * width) ** 0.5 / 4, 1.0)
 
@@ -109,8 +114,7 @@ def descend_global(compare: Comparison, model: str, *, step: float, steps: int, 
         return affine.global_matrix(parameters, model, centre, radius)
 
     def objective(parameters: Tensor) -> Tensor:
-        points = affine.apply(matrices(parameters), grid.flatten(0, 1))
-        return compare(points.reshape(-1, height, width, 2)).loss()
+        return compare(compare.under(matrices(parameters))).loss()
 
     start = torch.zeros(len(compare.moving), affine.GLOBAL_PARAMETERS[model], device=device)
     outcome = descend(objective, start, step=step, steps=steps, tolerance=tolerance, progress=progress)
@@ -127,12 +131,13 @@ def descend_patches(
     """
     height, width = compare.fixed.shape[-2:]
     device = compare.fixed.device
-    pixels = sampling.pixel_grid(height, width, device=device)
-    basis_x, basis_y = grid.axis_basis(pixels[0, :, 0], 0), grid.axis_basis(pixels[:, 0, 1], 1)
+    basis_x, basis_y = (grid.axis_basis(x, axis) for axis, x in enumerate(sampling.axes(height, width, device=device)))
+    anchor, linear = compare.under(), compare.moving_from_fixed[0, :, :2]
 
     def objective(parameters: Tensor) -> Tensor:
-        points = pixels + patches.displacement(parameters[0], basis_x, basis_y)
-        return compare(points[None]).loss() + stiffness / (grid.columns * grid.rows) * patches.disagreement(grid, parameters[0])
+        in_moving = torch.einsum("ij,jkrc->ikrc", linear, parameters[0])  # the blend is linear: turn parameters, not pixels
+        points = anchor + patches.displacement(in_moving, basis_x, basis_y)
+        return compare(points).loss() + stiffness / (grid.columns * grid.rows) * patches.disagreement(grid, parameters[0])
 
     def project(parameters: Tensor) -> Tensor:
         return limit_shift(parameters, max_shift)

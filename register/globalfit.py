@@ -10,9 +10,9 @@ from torch import Tensor
 from register import affine, comparison, descent, pyramid, search
 from register.pyramid import Level
 
-SEARCH_SIDE, REFINE_SIDE, FIT_SIDE = 128, 256, 512
+SEARCH_SIDE, REFINE_SIDE, FIT_SIDE = 128, 256, 256
 """Longest side, in pixels, of the levels on which starts are searched, refined and fitted."""
-WINDOW, MARGIN, STEPS = 16, 16, 30
+WINDOW, MARGIN, STEPS = 16, 16, 25
 ANGLE_STEP, SCALE_STEP = 5.0, 1.12
 
 Tick = Callable[[float], None]
@@ -58,8 +58,8 @@ def find_start(fixed: Level, moving: Level, *, model: str, rotation_range: float
 
 
 def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) -> Start:
-    """Fit all starts (n, 2, 3) at once on a coarse level, the best four on a finer one, and keep the most significant."""
-    for side, keep in ((SEARCH_SIDE, 4), (REFINE_SIDE, 1)):
+    """Fit all starts (n, 2, 3) at once on a coarse level, the best three on a finer one, and keep the most significant."""
+    for side, keep in ((SEARCH_SIDE, 3), (REFINE_SIDE, 1)):
         level = at_side(fixed, side)
         for step in (1.0, 0.3):
             compare = compare_at(level, moving, matrices, "structure")

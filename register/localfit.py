@@ -12,12 +12,12 @@ from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
 
-import os
-STIFFNESS = float(os.environ.get('STIFF','5'))
+
+STIFFNESS = 8.0
 MARGIN = 32
 STEP = 0.5
 TOLERANCE = 0.005
-PROBE_SIDE, PROBE_STEPS = 520, 20
+PROBE_SIDE, PROBE_STEPS = 260, 20
 
 Report = Callable[[str, int, int, float], None]
 """Called with the level's name, the step, the steps and the similarity."""
@@ -88,8 +88,7 @@ def displacement(local: Local, level: Level) -> Tensor:
     """The residual displacement (h, w, 2) on the pixels of any fixed level, in its pixels."""
     ratio = _pixel(local.level) / _pixel(level)
     grid = scaled_grid(local.grid, ratio)
-    points = sampling.pixel_grid(*level.size, device=level.image.device)
-    bases = grid.axis_basis(points[0, :, 0], 0), grid.axis_basis(points[:, 0, 1], 1)
+    bases = [grid.axis_basis(x, axis) for axis, x in enumerate(sampling.axes(*level.size, device=level.image.device))]
     return patches.displacement(local.parameters * ratio, *bases)
 
 

@@ -41,9 +41,8 @@ def at_least_as_good(after: Comparison, after_shift: Tensor | None, before: Comp
 
 def windows(compare: Comparison, shift: Tensor | None = None) -> Windows:
     """Similarity per window under an optional displacement (h, w, 2) of the fixed level."""
-    points = sampling.pixel_grid(*compare.fixed.shape[-2:], device=compare.fixed.device)
     with torch.no_grad():
-        return compare((points if shift is None else points + shift)[None])
+        return compare(compare.under() if shift is None else compare.shifted(shift))
 
 
 def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort, *, max_shift: float) -> Figures:
@@ -76,8 +75,7 @@ def above_chance(levels: list[Level], moving: Level, matrix: Tensor) -> float:
     level = globalfit.at_side(levels[-1], globalfit.REFINE_SIDE)
     compare = globalfit.compare_at(level, moving, matrix[None], "structure")
     height, width = level.size
-    grid = sampling.pixel_grid(height, width, device=level.image.device)
-    points = affine.apply(compare.moving_from_fixed[0], grid.flatten(0, 1)).reshape(1, height, width, 2)
+    points = compare.under()
     warped = sampling.sample(compare.moving, points)
     seen = structure.erode(sampling.sample(compare.moving_mask, points), 3)
     solid = structure.erode(level.mask[None], 3)
@@ -101,8 +99,8 @@ def above_chance(levels: list[Level], moving: Level, matrix: Tensor) -> float:
 def _overlap(level: Level, moving: Level, matrix: Tensor) -> Tensor:
     """The share of the fixed image whose pixels land on the moving one."""
     step = affine.compose(affine.compose(affine.invert(moving.original_from_level), matrix.double().cpu()), level.original_from_level)
-    grid = sampling.pixel_grid(*level.size, dtype=torch.float64).flatten(0, 1)
-    return sampling.inside(affine.apply(step, grid), *moving.size).double().mean()
+    points = affine.apply_to_grid(step[None], *sampling.axes(*level.size, dtype=torch.float64))
+    return sampling.inside(points, *moving.size).double().mean()
 
 
 def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str, float]:

@@ -12,6 +12,13 @@ def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32, d
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
 
 
+def axes(height: int, width: int, *, margin: int = 0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """The positions x (width + 2 margin,) and y (height + 2 margin,) of the pixel centres of an image widened by ``margin``."""
+    x = torch.arange(-margin, width + margin, dtype=dtype, device=device)
+    y = torch.arange(-margin, height + margin, dtype=dtype, device=device)
+    return x, y
+
+
 def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", padding: str = "border") -> Tensor:
     """Values (b, c, h', w') of images (b, c, h, w) at points (b, h', w', 2), ``(x, y)`` in pixels.
 

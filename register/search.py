@@ -51,10 +51,10 @@ def _sweep(fixed: Level, moving: Level, angles: Tensor, scales: Tensor, peaks: i
         centre = torch.tensor([(side - 1) / 2, (side - 1) / 2])
         shape = (_fast_size(height + side), _fast_size(width + side))
         spectra = _spectra(f, f_mask, shape)
-        grid = sampling.pixel_grid(side, side, device=f.device).flatten(0, 1)
+        canvas = sampling.axes(side, side, device=f.device)
         for chunk in angles.split(16):
             turns = torch.stack([affine.similarity(math.radians(a), scale, centre, centre_moving) for a in chunk.tolist()])
-            points = affine.apply(turns.to(f), grid).reshape(-1, side, side, 2)
+            points = affine.apply_to_grid(turns.to(f), *canvas)
             n = len(points)
             mask = sampling.sample(moving.mask[None].expand(n, -1, -1, -1), points) * sampling.inside(points, *moving.size)[:, None]
             turned = sampling.sample(moving.image[None].expand(n, -1, -1, -1), points)

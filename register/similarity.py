@@ -50,9 +50,10 @@ def window_sums(image: Tensor, side: int) -> Tensor:
 
 def structure(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     """Cosine between two vector fields (orientation structure) over each window: sum f·w / sqrt(sum |f|² sum |w|²)."""
-    parts = torch.cat([(fixed * warped).sum(1, True), fixed.square().sum(1, True), warped.square().sum(1, True)], 1)
-    product, energy_f, energy_w = window_sums(parts * weight, side).flatten(2).unbind(1)
-    share = window_sums(weight, side).flatten(1) / side**2
+    parts = torch.cat([(fixed * warped).sum(1, True), warped.square().sum(1, True)], 1)
+    product, energy_w = window_sums(parts * weight, side).flatten(2).unbind(1)
+    energy_f, count = window_sums(torch.cat([fixed.square().sum(1, True) * weight, weight], 1), side).flatten(2).unbind(1)
+    share = count / side**2
     floor = (0.02 * share + 1e-4) * side**2
     value = product * ((energy_f + floor) * (energy_w + floor)).rsqrt()
     return Windows(value, share.detach())
@@ -103,9 +104,9 @@ SIMILARITIES: dict[str, Similarity] = {"structure": structure, "ncc": ncc, "mi":
 
 def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weight, variances and covariance (b, n) per window of single-channel images."""
-    f, w = fixed.expand_as(warped), warped
-    sums = window_sums(torch.cat([weight, weight * f, weight * w, weight * f * f, weight * w * w, weight * f * w], 1), side)
-    count, s_f, s_w, s_ff, s_ww, s_fw = sums.flatten(2).unbind(1)
+    weighted_f, weighted_w = weight * fixed, weight * warped
+    count, s_f, s_ff = window_sums(torch.cat([weight, weighted_f, weighted_f * fixed], 1), side).flatten(2).unbind(1)
+    s_w, s_ww, s_fw = window_sums(torch.cat([weighted_w, weighted_w * warped, weighted_f * warped], 1), side).flatten(2).unbind(1)
     n = count.clamp(min=1e-3)
     mean_f, mean_w = s_f / n, s_w / n
     var_f, var_w = (s_ff / n - mean_f.square()).clamp(min=0), (s_ww / n - mean_w.square()).clamp(min=0)
