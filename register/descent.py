@@ -1,5 +1,6 @@
 """One level: gradient descent on global or patch parameters, through one ``grid_sample`` per step."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,21 +68,20 @@ def descend(
     """Minimise ``objective(parameters (b, ...)) -> loss (b,)`` by Adam, every batch item on its own; the best state is kept.
 
     ``step`` (in parameter units, pixels here) falls to a twentieth by a cosine. Stops early when no parameter has moved by more than
-    ``tolerance`` over ten steps. ``project`` keeps parameters where they may be. Source: Kingma & Ba 2015.
+    ``tolerance`` over ten steps. ``project`` keeps parameters where they may be. Source: Kingma & Ba 2015, written out
+    because importing ``torch.optim`` takes longer than a level.
     Raises ``AlignmentError`` when a parameter or the loss is no longer finite.
     """
     current = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([current], lr=step, betas=(0.9, 0.95), eps=1e-7)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=step / 20)
+    first, second = torch.zeros_like(start), torch.zeros_like(start)
     best, best_loss = start.clone(), torch.full((len(start),), float("inf"), device=start.device)
     history: list[float] = []
     anchor, reason = start, f"all {steps} steps taken"
     for index in range(steps + 1):
-        optimiser.zero_grad(set_to_none=True)
         loss = objective(current)
         value = loss.detach()
         if not bool(torch.isfinite(value).all() & torch.isfinite(current).all()):
-            raise AlignmentError("the descent left the numbers: a parameter is no longer finite; try --init center or a smaller --max-shift")
+            raise AlignmentError("a parameter of the descent is no longer finite; try --init center or a smaller --max-shift")
         better = value < best_loss
         best_loss = torch.where(better, value, best_loss)
         best = torch.where(better.reshape(-1, *[1] * (best.dim() - 1)), current.detach(), best)
@@ -94,12 +94,12 @@ def descend(
                 break
             anchor = current.detach().clone()
         if index < steps:
-            loss.sum().backward()
-            optimiser.step()
-            schedule.step()
-            if project is not None:
-                with torch.no_grad():
-                    current.copy_(project(current))
+            (slope,) = torch.autograd.grad(loss.sum(), current)
+            first, second = 0.9 * first + 0.1 * slope, 0.95 * second + 0.05 * slope.square()
+            mean, spread = first / (1 - 0.9 ** (index + 1)), second / (1 - 0.95 ** (index + 1))
+            rate = step * (0.05 + 0.95 * (1 + math.cos(math.pi * index / steps)) / 2)
+            moved = current.detach() - rate * mean / (spread.sqrt() + 1e-7)
+            current = (moved if project is None else project(moved)).requires_grad_()
     return Descent(best, best_loss, tuple(history), reason)
 
 

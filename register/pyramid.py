@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from register import affine
 
@@ -56,6 +56,18 @@ def smooth(image: Tensor, sigma: float) -> Tensor:
     x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     return separable(image, kernel / kernel.sum(), kernel / kernel.sum())
+
+
+def smooth_widely(image: Tensor, sigma: float) -> Tensor:
+    """Nearly the Gaussian filter of (b, c, h, w) by a ``sigma`` of several pixels, at a fraction of its cost.
+
+    Blocks of sigma / 2 pixels are averaged, filtered, and brought back by linear interpolation.
+    """
+    block = max(int(sigma / 2), 1)
+    coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
+    coarse = smooth(coarse, sigma / block)
+    fine = interpolate(coarse, scale_factor=float(block), mode="bilinear", align_corners=False)
+    return fine[..., : image.shape[-2], : image.shape[-1]]
 
 
 def separable(image: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:

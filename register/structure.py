@@ -59,8 +59,8 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
     solid = erode(mask, round(2 * sigma) + 1)  # a gradient needs valid neighbours: the edge of a mask is no edge
     gx, gy = gx * solid, gy * solid
     energy = gx * gx + gy * gy
-    weight = pyramid.smooth(solid, neighbourhood).clamp(min=1e-3)
-    local = pyramid.smooth(energy, neighbourhood) / weight
+    weight = pyramid.smooth_widely(solid, neighbourhood).clamp(min=1e-3)
+    local = pyramid.smooth_widely(energy, neighbourhood) / weight
     floor = (energy.sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1)) * 0.05 + 1e-10
     scale = (energy * (local + floor)).clamp(min=1e-20).rsqrt()
     return torch.cat([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], dim=1)
@@ -82,9 +82,9 @@ def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: f
 
     Local variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
     """
-    share = pyramid.smooth(mask, radius).clamp(min=1e-3)
-    mean = pyramid.smooth(plane * mask, radius) / share
-    variance = pyramid.smooth((plane - mean).square() * mask, radius) / share
+    share, total = pyramid.smooth_widely(torch.stack([mask, plane * mask]), radius)
+    share = share.clamp(min=1e-3)
+    variance = pyramid.smooth_widely((plane - total / share).square()[None] * mask, radius)[0] / share
     noise = noise_variance(plane, mask)
     excess = (variance - 1.2 * noise).clamp(min=0)
     return mask * excess / (excess + 2 * noise + least**2)
