@@ -45,7 +45,7 @@ def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Le
 def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
     """Residual matrices (..., 2, 3) given in pixels of a fixed level, in original pixels (float64)."""
     up = fixed.original_from_level
-    return affine.compose(affine.compose(up, residual.double().to(up.device)), affine.invert(up))
+    return affine.compose(affine.compose(up, residual.cpu().double()), affine.invert(up))
 
 
 def similarity_of(compare: Comparison, displacement: Tensor | None = None) -> tuple[Tensor, Tensor]:

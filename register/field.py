@@ -17,8 +17,9 @@ def smallest_determinants(grid: PatchGrid, parameters: Tensor) -> Tensor:
     pixel. A bound that is not positive is sharpened by cutting each cell into 4 x 4 pieces.
     Source: Farouki, "The Bernstein polynomial basis: a centennial retrospective", CAGD 29 (2012), sections 3 and 4.
     """
-    bound = _bernstein_bound(grid, parameters.double(), pieces=1)
-    return bound if float(bound.min()) > 0 else _bernstein_bound(grid, parameters.double(), pieces=4)
+    exact = parameters.detach().cpu().double()
+    bound = _bernstein_bound(grid, exact, pieces=1)
+    return bound if float(bound.min()) > 0 else _bernstein_bound(grid, exact, pieces=4)
 
 
 def determinants(grid: PatchGrid, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def unfold(grid: PatchGrid, parameters: Tensor, least: float = 0.05) -> tuple[Te
     Patches around a fold move towards their neighbours' mean, again and again; what still folds after that shrinks as a
     whole towards the identity, which has det J = 1, so the loop ends.
     """
-    bad = smallest_determinants(grid, parameters) <= least
+    bad = (smallest_determinants(grid, parameters) <= least).to(parameters.device)
     count = int(bad.sum())
     for _ in range(100):
         if not bool(bad.any()):
@@ -48,7 +49,7 @@ def unfold(grid: PatchGrid, parameters: Tensor, least: float = 0.05) -> tuple[Te
         calmer = 0.5 * parameters + 0.5 * _neighbours_mean(parameters)
         calmer[:, 1:] *= 0.8
         parameters = torch.where(near, calmer, parameters)
-        bad = smallest_determinants(grid, parameters) <= least
+        bad = (smallest_determinants(grid, parameters) <= least).to(parameters.device)
     while bool((smallest_determinants(grid, parameters) <= least).any()):
         parameters = parameters * 0.8
     return parameters, count

@@ -64,7 +64,7 @@ def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) 
         for step in (1.0, 0.3):
             compare = compare_at(level, moving, matrices, "structure")
             residual, _ = descent.descend_global(compare, model, step=step, steps=STEPS, tolerance=0.02)
-            matrices = affine.compose(matrices, comparison.residual_in_original(residual, level).cpu())
+            matrices = affine.compose(matrices, comparison.residual_in_original(residual, level))
         mean, weight = comparison.similarity_of(compare_at(level, moving, matrices, "structure"))
         significance = (mean * weight.sqrt()).cpu()
         order = significance.argsort(descending=True)[:keep]
@@ -77,7 +77,7 @@ def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metri
     for level in [x for x in levels if max(x.size) <= finest] or levels[:1]:
         compare = compare_at(level, moving, matrix[None], metric)
         residual, outcome = descent.descend_global(compare, model, step=0.5, steps=STEPS, tolerance=0.01)
-        matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level).cpu())
+        matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
         tick(1 - math.exp(float(outcome.loss[0])))
     return matrix
 

@@ -13,7 +13,7 @@ from register.pyramid import Level
 from register.settings import Effort
 
 
-STIFFNESS = 8.0
+STIFFNESS = 5.0
 MARGIN = 32
 STEP = 0.5
 TOLERANCE = 0.005

@@ -88,8 +88,12 @@ def align(
             notes += more
     with clock("verdict"):
         figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift)
-    transform = _transform(settings.model, frames, matrix, local, figures.patches)
     record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes, "search_significance": begin.significance}
+    if figures.summary["verdict"] == "failed" and start is None:
+        record["rejected_matrix"] = matrix.tolist()
+        notes.append("no alignment was found: the identity is written instead")
+        matrix, local = affine.identity(), None
+    transform = _transform(settings.model, frames, matrix, local, figures.patches if local else {})
     listener(Event("done", "", 1.0, record["similarity_after"]))
     return Alignment(transform.checked(), record, clock.seconds, local.history if local else {})
 

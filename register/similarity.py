@@ -35,8 +35,13 @@ class Windows(NamedTuple):
         For ncc, 1 - value is the share of variance left unexplained, and its logarithm the likelihood of Gaussian noise of unknown size:
         windows that match well count more, windows of mere noise hardly pull against their neighbours.
         """
+        total, weight = self.summed_loss()
+        return total / weight.clamp(min=1e-6)
+
+    def summed_loss(self) -> tuple[Tensor, Tensor]:
+        """The weighted sum (b,) of the loss over the windows and the sum (b,) of their weights."""
         left = (1 - self.value).clamp(min=0) / (1 + UNEXPLAINED) + UNEXPLAINED / (1 + UNEXPLAINED)
-        return (left.log() * self.weight).sum(1) / self.weight.sum(1).clamp(min=1e-6)
+        return (left.log() * self.weight).sum(1), self.weight.sum(1)
 
 
 Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
@@ -44,8 +49,8 @@ Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
 
 def window_sums(image: Tensor, side: int) -> Tensor:
     """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by the border."""
-    side_y, side_x = min(side, image.shape[-2]), min(side, image.shape[-1])
-    return avg_pool2d(image, (side_y, side_x), ceil_mode=True, divisor_override=1)
+    sides = min(side, image.shape[-2]), min(side, image.shape[-1])
+    return avg_pool2d(image, sides, ceil_mode=True, divisor_override=1)
 
 
 def structure(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
