@@ -1,0 +1,35 @@
+"""Align two images of the same thing: patch affines, blended into one smooth field, by gradient descent."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from register.errors import RegisterError
+
+if TYPE_CHECKING:
+    from register.api import RegisterWarning, align, warp
+    from register.io.images import Image, read_image, write_image
+    from register.pipeline import Alignment
+    from register.settings import Settings
+    from register.transform import Transform
+
+__version__ = "0.1.0"
+__all__ = ["Alignment", "Image", "RegisterError", "RegisterWarning", "Settings", "Transform", "align", "read_image", "warp", "write_image"]
+
+_HOMES = {
+    "Alignment": "register.pipeline",
+    "Image": "register.io.images",
+    "RegisterWarning": "register.api",
+    "Settings": "register.settings",
+    "Transform": "register.transform",
+    "align": "register.api",
+    "read_image": "register.io.images",
+    "warp": "register.api",
+    "write_image": "register.io.images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only then, so that ``import register`` and ``register --help`` do not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'register' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

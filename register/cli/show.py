@@ -1,0 +1,94 @@
+"""What a person sees: progress while it works, a small table at the end."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from register.io.transforms import to_dict
+from register.jobs import Plan, Result
+from register.pipeline import Event, Listener
+
+STYLES = {"ok": "green", "suspect": "yellow", "failed": "red"}
+
+
+@contextmanager
+def progress(silent: bool) -> Iterator[Listener]:
+    """A listener that draws stage, level, similarity and time left; silent when asked or when stdout is no terminal.
+
+    Warnings become one line on stderr each.
+    """
+    console = Console(stderr=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        if silent or not Console().is_terminal:
+            yield lambda event: None
+        else:
+            columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
+            with Progress(*columns, transient=True) as bar:
+                task = bar.add_task("read", total=1.0)
+
+                def listen(event: Event) -> None:
+                    likeness = "" if event.similarity is None else f" · similarity {event.similarity:.3f}"
+                    bar.update(task, completed=event.done, description=f"{event.stage} {event.level}{likeness}")
+
+                yield listen
+    for warning in caught:
+        if type(warning.message).__name__ == "RegisterWarning":
+            console.print(f"warning: {warning.message}", style="yellow", highlight=False)
+
+
+def result(done: Result, verbose: bool) -> None:
+    """The closing table: verdict, model, displacement, similarity, folds, seconds and the files."""
+    quality, transform = done.alignment.quality, done.alignment.transform
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    style = STYLES[quality["verdict"]]
+    table.add_row("verdict", f"[{style}]{quality['verdict']}[/]" + "".join(f"\n{reason}" for reason in quality["reasons"]))
+    grid = "" if transform.grid is None else f", {transform.grid.columns} × {transform.grid.rows} patches"
+    table.add_row("model", f"{transform.model}{grid}, compared by {quality['metric']}")
+    table.add_row("displacement", f"median {quality['displacement_median']:.2f} px, largest {quality['displacement_max']:.2f} px")
+    if transform.grid is not None:
+        table.add_row("  of it local", f"median {quality['local_displacement_median']:.2f} px, largest {quality['local_displacement_max']:.2f} px")
+    table.add_row("similarity", f"{quality['similarity_before']:.3f} before, {quality['similarity_after']:.3f} after")
+    table.add_row("overlap", f"{quality['overlap']:.0%} of the fixed image")
+    table.add_row("folds", f"{quality['folds']} (smallest det J {quality['det_min']:.2f})")
+    table.add_row("seconds", f"{done.seconds:.1f}")
+    for stage, seconds in transform.provenance["seconds"].items() if verbose else ():
+        table.add_row(f"  {stage}", f"{seconds:.2f}")
+    for note in [*done.notes, *quality["notes"]]:
+        table.add_row("note", note)
+    for role, path in done.files.items():
+        table.add_row(role, str(path))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def plan(planned: Plan) -> None:
+    """What would be done, as a table."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in plan_values(planned).items():
+        table.add_row(name, "\n".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else str(value))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def plan_values(planned: Plan) -> dict[str, Any]:
+    """The plan as plain values for ``--json``."""
+    return {
+        "fixed_size": list(planned.fixed),
+        "moving_size": list(planned.moving),
+        "moving_dtype": planned.moving_dtype,
+        "working_size": list(planned.working),
+        "device": planned.device,
+        "memory_megabytes": round(planned.memory / 1e6),
+        "would_write": [str(path) for path in planned.files],
+    }
+
+
+def result_values(done: Result) -> dict[str, Any]:
+    """The result as plain values for ``--json``: the verdict first, the transform file's content without its patches, the files."""
+    content = to_dict(done.alignment.transform)
+    content.pop("patches")
+    return {"verdict": done.alignment.quality["verdict"], "files": {role: str(path) for role, path in done.files.items()}, "seconds": round(done.seconds, 3), "transform": content}
