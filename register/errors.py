@@ -14,7 +14,14 @@ class FileError(RegisterError):
 
 
 class AlignmentError(RegisterError):
-    """The two images give no alignment: nothing overlaps, nothing to see, or parameters ran away."""
+    """The two images give no alignment: nothing overlaps, nothing to see, or parameters ran away.
+
+    ``image`` is ``fixed`` or ``moving`` when one of them alone is to blame.
+    """
+
+    def __init__(self, message: str, image: str | None = None) -> None:
+        super().__init__(message if image is None else f"the {image} image {message}")
+        self.image, self.message = image, message
 
 
 class TransformError(RegisterError):

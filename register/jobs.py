@@ -1,6 +1,7 @@
 """A job is paths plus settings: one pair from files to files."""
 
 import hashlib
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 
 import register
 from register import api, device, pipeline
-from register.errors import FileError
+from register.errors import AlignmentError, FileError
 from register.io.atomic import whole
 from register.io.images import Image, aligned_name, colour_channels, read_image, valid_pixels, write_image
 from register.pipeline import Alignment, Event, Listener
@@ -68,9 +69,7 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
     clock = pipeline.Clock()
     with clock("read"):
         fixed, moving = read_pair(job)
-    alignment = api.align_planes(
-        _tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), listener=listener
-    )
+    alignment = _align(job, fixed, moving, listener)
     listener(Event("write", "", 0.97, None))
     with clock("warp"):
         aligned = _aligned(fixed, moving, alignment.transform, job.settings)
@@ -78,7 +77,6 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
         picture = _picture(fixed, moving, aligned, alignment, job)
     names = _names(job, moving)
     with clock("write"):
-        job.output.mkdir(parents=True, exist_ok=True) if job.output.parent.exists() else None
         write_image(names["aligned"], aligned)
         with whole(names["overlay"]) as beside:
             picture.save(beside)
@@ -87,6 +85,18 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
     transform.save(names["transform"])
     listener(Event("done", "", 1.0, None))
     return Result(replace(alignment, transform=transform), names, time.perf_counter() - begin, fixed.notes + moving.notes)
+
+
+def _align(job: Job, fixed: Image, moving: Image, listener: Listener) -> Alignment:
+    """The alignment of two images; an error that one of them is to blame for names its file."""
+    try:
+        return api.align_planes(
+            _tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), listener=listener
+        )
+    except AlignmentError as error:
+        if error.image is None:
+            raise AlignmentError(f"{job.moving} on {job.fixed}: {error}") from None
+        raise FileError(job.fixed if error.image == "fixed" else job.moving, error.message) from None
 
 
 def plan(job: Job) -> Plan:
@@ -121,6 +131,9 @@ def refuse_overwrite(job: Job) -> None:
     for path in (job.fixed, job.moving):
         if path.exists() and path.resolve().parent == job.output.resolve() and path.name in RESULTS:
             raise FileError(path, "is an input and would be overwritten", "choose another --output")
+    folder = next(path for path in [job.output, *job.output.absolute().parents] if path.exists())
+    if not os.access(folder, os.W_OK) or not folder.is_dir():
+        raise FileError(job.output, "cannot be written (no permission)", "choose another --output")
     found = [name for name in RESULTS if (job.output / name).exists()]
     if found and not job.overwrite:
         raise FileError(job.output, f"already holds {', '.join(found)}", "use --overwrite or another --output")
@@ -154,7 +167,7 @@ def _aligned(fixed: Image, moving: Image, transform: Transform, settings: Settin
 
 def _picture(fixed: Image, moving: Image, aligned: Image, alignment: Alignment, job: Job) -> Any:
     still = replace(alignment.transform, model="translation", matrix=torch.eye(2, 3, dtype=torch.float64), grid=None, matrices=None)
-    before = warp_pixels(colour_channels(moving), still, fill=0.0)
+    before = warp_pixels(colour_channels(moving), still, fill=api.fill_value("auto", moving.pixels) or 0.0)
     quality = alignment.quality
     title = f"{job.moving.name} on {job.fixed.name}: {quality['verdict']}, similarity {quality['similarity_before']:.2f} to {quality['similarity_after']:.2f}"
     return overlay(colour_channels(fixed), before, colour_channels(aligned), title)

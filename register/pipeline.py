@@ -117,16 +117,16 @@ def working_copy(image: Tensor, mask: Tensor | None, max_size: int, name: str) -
     Raises ``AlignmentError`` naming the image when it is too small, has no valid pixel or shows nothing.
     """
     if min(image.shape[-2:]) < 8:
-        raise AlignmentError(f"the {name} image is {image.shape[-1]} × {image.shape[-2]} pixels; at least 8 × 8 are needed")
+        raise AlignmentError(f"is {image.shape[-1]} × {image.shape[-2]} pixels; at least 8 × 8 are needed", name)
     plane = structure.grey(image.float())
     valid = torch.isfinite(plane).to(plane.dtype)
     valid = valid if mask is None else valid * (mask.to(plane) > 0.5)
     if float(valid.sum()) < 64:
-        raise AlignmentError(f"the {name} image has no valid pixels (all are NaN or masked); check the file or its mask")
+        raise AlignmentError("has no valid pixels (all are NaN, transparent or masked); check the file", name)
     level = pyramid.shrink(pyramid.base(torch.where(valid > 0, plane, 0.0), valid), max(image.shape[-2:]) / max_size)
     mask = (level.mask > 0.5).to(plane.dtype)
     if not float(level.image[mask > 0].max()) > float(level.image[mask > 0].min()):
-        raise AlignmentError(f"the {name} image is constant ({float(level.image[mask > 0][0]):g} everywhere): there is nothing to align")
+        raise AlignmentError(f"is constant ({float(level.image[mask > 0][0]):g} everywhere), so there is nothing to align; check the file and its channel", name)
     grey = structure.normalise(level.image, mask)
     seen = mask * ~structure.surroundings(grey, mask)
     return Level(grey, seen if float(seen.mean()) > 0.02 else mask, level.original_from_level)

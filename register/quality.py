@@ -15,7 +15,7 @@ from register.settings import Effort
 from register.similarity import Windows, window_sums
 
 JUDGING_SIDE = 1024
-FAILED_BELOW, SUSPECT_BELOW = 4.5, 6.5
+FAILED_BELOW, SUSPECT_BELOW = 6.3, 8.0
 """Standard deviations above chance below which an alignment is called failed, or suspect."""
 
 
@@ -184,7 +184,7 @@ def _verdict(summary: dict[str, Any], figures: dict[str, list[Any]]) -> tuple[st
     failed, suspect = [], []
     chance = summary["above_chance"]
     if chance < FAILED_BELOW:
-        failed.append(f"the similarity is not above chance ({chance:.1f} standard deviations; {FAILED_BELOW:g} are needed)")
+        failed.append(f"the similarity is not above what chance gives ({chance:.1f} standard deviations; {FAILED_BELOW:g} are needed)")
     elif chance < SUSPECT_BELOW:
         suspect.append(f"the similarity is barely above chance ({chance:.1f} standard deviations)")
     if summary["overlap"] < 0.1:

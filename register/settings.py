@@ -70,4 +70,4 @@ def check(**values: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise RegisterError(f"{name}={first.get('input')!r} is not allowed: {first['msg']}") from None
+        raise RegisterError(f"{name} {first.get('input')!r} is not allowed: {first['msg']}") from None

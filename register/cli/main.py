@@ -39,13 +39,9 @@ def program(
 def main() -> None:
     """Run the program. An error the user can act on is one line on stderr; a bug shows its traceback."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except typer.Abort:
-        _end("interrupted; no file was left half written", INTERRUPTED)
-    except KeyboardInterrupt:
-        _end("interrupted; no file was left half written", INTERRUPTED)
+        code = app(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except RegisterError as error:
         if "--debug" in sys.argv:
             raise
@@ -55,6 +51,9 @@ def main() -> None:
             error.show()
             sys.exit(error.exit_code)
         raise
+    if code == INTERRUPTED:
+        _end("interrupted; no file was left half written", INTERRUPTED)
+    sys.exit(code or 0)
 
 
 def _end(line: str, code: int) -> None:

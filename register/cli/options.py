@@ -9,6 +9,7 @@ import annotated_types
 import typer
 from pydantic.fields import FieldInfo
 
+from register.errors import RegisterError
 from register.settings import Settings, check
 
 
@@ -18,7 +19,10 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
-        chosen = check(**{name: values.pop(name) for name in Settings.model_fields})
+        try:
+            chosen = check(**{name: values.pop(name) for name in Settings.model_fields})
+        except RegisterError as error:
+            raise typer.BadParameter(str(error)) from None
         command(settings=chosen, **values)
 
     options = [
