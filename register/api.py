@@ -15,7 +15,7 @@ from register.io.points import read_points
 from register.pipeline import Alignment, Listener
 from register.settings import Settings
 from register.transform import Transform
-from register.warp import warp_pixels
+from register.resample import warp_pixels
 
 Picture = TypeVar("Picture", NDArray[Any], Tensor)
 

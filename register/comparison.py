@@ -44,8 +44,10 @@ def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Le
 
 def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
     """Residual matrices (..., 2, 3) given in pixels of a fixed level, in original pixels (float64)."""
-    up = fixed.original_from_level
-    return affine.compose(affine.compose(up, residual.cpu().double()), affine.invert(up))
+    up, residual = fixed.original_from_level, residual.detach().cpu().double()
+    carried = affine.compose(affine.compose(up, residual), affine.invert(up))
+    still = (residual == affine.identity()).all((-2, -1), keepdim=True)
+    return torch.where(still, residual, carried)  # the identity stays exact, without the rounding of the way up and down
 
 
 def similarity_of(compare: Comparison, displacement: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ def descend(
 ) -> Descent:
     """Minimise by Adam from ``start`` (b, ...), every batch item on its own; the best state is kept.
 
-    ``step`` (in parameter units, pixels here) falls to a twentieth by a cosine. Stops early when no parameter has moved by more than
+    ``step`` (in parameter units, pixels here) falls to a hundredth by a cosine. Stops early when no parameter has moved by more than
     ``tolerance`` over ten steps. ``project`` keeps parameters where they may be. Source: Kingma & Ba 2015, written out
     because importing ``torch.optim`` takes longer than a level. Raises ``AlignmentError`` when a number is no longer finite.
     """
@@ -112,7 +112,7 @@ def descend(
             anchor = current
         first, second = 0.9 * first + 0.1 * slope, 0.95 * second + 0.05 * slope.square()
         mean, spread = first / (1 - 0.9 ** (index + 1)), second / (1 - 0.95 ** (index + 1))
-        rate = step * (0.05 + 0.95 * (1 + math.cos(math.pi * index / max(steps, 1))) / 2)
+        rate = step * (0.01 + 0.99 * (1 + math.cos(math.pi * index / max(steps, 1))) / 2)
         current = project(current - rate * mean / (spread.sqrt() + 1e-7))
     return Descent(best, best_loss, tuple(history), reason)
 

@@ -72,11 +72,11 @@ def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) 
     return Start(matrices[0], float(mean[0]), float(significance[order[0]]))
 
 
-def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, finest: int, tick: Tick) -> Tensor:
+def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, finest: int, steps: int = STEPS, tick: Tick) -> Tensor:
     """The global map (2, 3) of a ``model`` fitted from coarse to fine on all levels up to ``finest`` pixels."""
     for level in [x for x in levels if max(x.size) <= finest] or levels[:1]:
         compare = compare_at(level, moving, matrix[None], metric)
-        residual, outcome = descent.descend_global(compare, model, step=0.5, steps=STEPS, tolerance=0.01)
+        residual, outcome = descent.descend_global(compare, model, step=0.5 if steps == STEPS else 0.25, steps=steps, tolerance=0.003)
         matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
         tick(1 - math.exp(float(outcome.loss[0])))
     return matrix

@@ -22,7 +22,7 @@ from register.pipeline import Alignment, Event, Listener
 from register.report.overlay import overlay
 from register.settings import PRESETS, Settings
 from register.transform import Frame, Transform
-from register.warp import check_dtype, warp_pixels
+from register.resample import check_dtype, warp_pixels
 
 RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png")
 

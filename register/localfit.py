@@ -92,6 +92,11 @@ def displacement(local: Local, level: Level) -> Tensor:
     return patches.displacement(local.parameters * ratio, *bases)
 
 
+def typical_shift(local: Local) -> float:
+    """The median displacement of the patch centres from the global fit, in pixels of the fit's finest level."""
+    return float(local.parameters[:, 0].norm(dim=0).median())
+
+
 def scaled_grid(grid: PatchGrid, ratio: float) -> PatchGrid:
     """The same grid in pixels that are ``ratio`` times smaller; its origin is a pixel's corner and stays where it is."""
     return PatchGrid(grid.columns, grid.rows, grid.origin, (grid.spacing[0] * ratio, grid.spacing[1] * ratio))

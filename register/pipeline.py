@@ -32,6 +32,10 @@ class Event:
 Listener = Callable[[Event], None]
 COARSEST = 96
 """Shorter side, in pixels, below which no further level is made."""
+SMALL_SHIFT = 1.0
+"""Median displacement of the patches, in working pixels, below which one exact global map may explain the images as well."""
+LEAST_GAIN = 0.04
+"""Fall of the mean log of what is left unexplained that patches must bring: on affine pairs with noise they bring 0.01 to 0.03."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +73,35 @@ def align(
     with clock("search"):
         begin = _start(levels[-1], mover, settings, effort, start)
     listener(Event("global", "", 0.2, begin.similarity))
-    with clock("global"):
-        matrix, metric, why = _global(levels, mover, begin, settings, listener)
-        judging = quality.judging_level(levels)
-        matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, metric, effort)
     max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
+    judging = quality.judging_level(levels)
+    with clock("global"):
+        matrix = _global(levels, mover, begin.matrix, "structure", settings, listener)
+        matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, "structure", effort)
+    with clock("metric"):
+        metric, why = settings.metric, "asked for"
+        if metric == "auto":
+            metric, why = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
     local = None
     if settings.model == "local":
-        with clock("metric"):
-            if settings.metric == "auto":
-                metric, why = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
         with clock("local"):
             local = localfit.fit(
                 levels, mover, matrix, metric, effort, max_shift=max_shift, steps=effort.steps, last_steps=effort.last_steps,
                 report=_report(listener, len(levels)),
             )  # fmt: skip
-            local, more = _keep_global_if_better(judging, mover, matrix, local, metric, effort)
-            notes += more
+    with clock("exact global"):
+        if local is None or localfit.typical_shift(local) < SMALL_SHIFT:
+            exact = _global(levels[-2:], mover, matrix, metric, settings, listener, steps=2 * globalfit.STEPS)
+            exact, more = _keep_start_if_better(judging, mover, matrix, exact, metric, effort)
+            if local is not None and quality.gain(judging, mover, matrix, local, exact, metric, effort) < LEAST_GAIN:
+                more = [*more, "the patches explain no more than they would of noise: the global fit was kept"]
+                local = None
+            matrix, notes = (exact, notes + more) if local is None else (matrix, notes)
+    if local is not None and local.folds:
+        notes.append(f"{local.folds} folded cells were smoothed out on the way")
+    with clock("never worse"):
+        if local is not None and quality.gain(judging, mover, matrix, local, matrix, metric, effort) < 0:
+            local, notes = None, [*notes, "the patches lowered the similarity of the global fit, which was kept"]
     with clock("verdict"):
         figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift)
     record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes, "search_significance": begin.significance}
@@ -162,20 +178,17 @@ def _start(fixed: Level, moving: Level, settings: Settings, effort: Effort, star
     return found
 
 
-def _global(levels: list[Level], moving: Level, begin: globalfit.Start, settings: Settings, listener: Listener) -> tuple[Tensor, str, str]:
-    """The global map and the metric it was refined by: structure finds; a metric asked for by name refines."""
+def _global(levels: list[Level], moving: Level, matrix: Tensor, metric: str, settings: Settings, listener: Listener, *, steps: int = 0) -> Tensor:
+    """The global map fitted from coarse to fine: on coarse levels at first, and with more ``steps`` on all when it is the answer."""
     model = "affine" if settings.model == "local" else settings.model
-    finest = globalfit.FIT_SIDE if settings.model == "local" else max(levels[-1].size)
+    finest = max(levels[-1].size) if steps else globalfit.FIT_SIDE
 
     def tick(similarity: float) -> None:
         listener(Event("global", model, 0.3, similarity))
 
-    matrix = globalfit.fit(levels, moving, begin.matrix, model=model, metric="structure", finest=finest, tick=tick)
-    if settings.metric == "auto":
-        return matrix, "structure", "structure, which finds across modalities"
-    if settings.metric != "structure":
-        matrix = globalfit.fit(levels, moving, matrix, model=model, metric=settings.metric, finest=finest, tick=tick)
-    return matrix, settings.metric, "asked for"
+    return globalfit.fit(levels, moving, matrix, model=model, metric=metric, finest=finest, steps=steps or globalfit.STEPS, tick=tick)
+
+
 def _report(listener: Listener, count: int) -> localfit.Report:
     """A progress callback that counts levels; each level is given twice the share of the one before it, as its pixels are four times as many."""
     names: list[str] = []
@@ -197,14 +210,6 @@ def _keep_start_if_better(level: Level, moving: Level, begin: Tensor, matrix: Te
     if quality.at_least_as_good(after, None, before, None):
         return matrix, []
     return begin, ["the global fit lowered the similarity of the start, which was kept"]
-
-
-def _keep_global_if_better(level: Level, moving: Level, matrix: Tensor, local: Local, metric: str, effort: Effort) -> tuple[Local | None, list[str]]:
-    """The local fit, or None when it lowered the similarity of the global map on the windows both see."""
-    compare = localfit.compare_at(level, moving, matrix, metric, effort)
-    if not quality.at_least_as_good(compare, localfit.displacement(local, level), compare, None):
-        return None, ["the patches lowered the similarity of the global fit, which was kept"]
-    return local, [f"{local.folds} folded cells were smoothed out on the way"] if local.folds else []
 
 
 def _transform(model: str, frames: tuple[Frame, Frame], matrix: Tensor, local: Local | None, figures: dict[str, list[Any]]) -> Transform:

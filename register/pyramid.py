@@ -9,6 +9,10 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 from register import affine
 
 
+LEAST = 8
+"""Pixels that the shorter side of a level keeps."""
+
+
 @dataclass(frozen=True)
 class Level:
     """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the original."""
@@ -31,21 +35,20 @@ def base(image: Tensor, mask: Tensor) -> Level:
 def shrink(level: Level, factor: float) -> Level:
     """The level at ``factor`` times coarser pixels (factor <= 1 returns it as it is), antialiased; invalid pixels give nothing.
 
-    Sizes are rounded, so the true factor differs a little per axis; ``original_from_level`` holds the true one.
+    Pixels stay square: a rest of the last row or column that fills no whole pixel is left out. No side falls below ``LEAST``.
     """
+    factor = min(factor, min(level.size) / LEAST)
     if factor <= 1:
         return level
-    height, width = level.size
-    size = max(round(height / factor), 1), max(round(width / factor), 1)
-    mask = resize(level.mask, size)
-    image = resize(level.image * level.mask, size) / mask.clamp(min=1e-6)
-    step = affine.scaling(width / size[1], height / size[0])
+    mask = resize(level.mask, factor)
+    image = resize(level.image * level.mask, factor) / mask.clamp(min=1e-6)
+    step = affine.scaling(factor, factor)
     return Level(image * (mask > 0), mask, affine.compose(level.original_from_level, step))
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """An image (c, h, w) resampled to a smaller ``size`` with a triangle filter as wide as two output pixels."""
-    return interpolate(image[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+def resize(image: Tensor, factor: float) -> Tensor:
+    """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter as wide as two of them."""
+    return interpolate(image[None], scale_factor=1 / factor, mode="bilinear", antialias=True, align_corners=False, recompute_scale_factor=False)[0]
 
 
 def smooth(image: Tensor, sigma: float) -> Tensor:

@@ -39,6 +39,14 @@ def at_least_as_good(after: Comparison, after_shift: Tensor | None, before: Comp
     return float((a.value * common).sum() - (b.value * common).sum()) >= -1e-6 * float(common.sum())
 
 
+def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Tensor, metric: str, effort: Effort) -> float:
+    """By how much patches over ``matrix`` lower the mean log of what is left unexplained, against the global map ``instead``."""
+    alone = windows(localfit.compare_at(level, moving, instead, metric, effort))
+    with_patches = windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level))
+    common = torch.minimum(alone.weight, with_patches.weight)
+    return float(Windows(alone.value, common).loss() - Windows(with_patches.value, common).loss())
+
+
 def windows(compare: Comparison, shift: Tensor | None = None) -> Windows:
     """Similarity per window under an optional displacement (h, w, 2) of the fixed level."""
     with torch.no_grad():
