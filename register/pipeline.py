@@ -32,7 +32,7 @@ class Event:
 Listener = Callable[[Event], None]
 COARSEST = 96
 """Shorter side, in pixels, below which no further level is made."""
-SMALL_SHIFT = 1.0
+SMALL_SHIFT = 3.0
 """Median displacement of the patches, in working pixels, below which one exact global map may explain the images as well."""
 LEAST_GAIN = 0.04
 """Fall of the mean log of what is left unexplained that patches must bring: on affine pairs with noise they bring 0.01 to 0.03."""

@@ -1,0 +1,35 @@
+"""Shared pictures and devices. Everything is made here or comes from ``sample_images``."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+SAMPLES = Path(__file__).parent.parent / "sample_images"
+
+
+def devices():
+    """Every device there is; the others are skipped with the reason."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [pytest.param(name, marks=[] if ok else pytest.mark.skip(reason=f"this machine has no {name} device")) for name, ok in there.items()]
+
+
+@pytest.fixture(params=devices())
+def device(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def texture():
+    """A picture (400, 460) in [0, 1] with detail at several scales."""
+    rng = np.random.default_rng(7)
+    layers = sum(s * gaussian_filter(rng.normal(size=(400, 460)), s) for s in (1.5, 3, 8))
+    return (layers - layers.min()) / (layers.max() - layers.min())
+
+
+@pytest.fixture(scope="session")
+def through():
+    """Read an image (h, w) at points (h', w', 2), by splines of order 5."""
+    return lambda image, points: map_coordinates(image, [points[..., 1], points[..., 0]], order=5, mode="reflect")

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from register import affine, field, patches, sampling
+from register.patches import PatchGrid
+
+sizes = st.integers(1, 97)
+AFFINE = torch.tensor([[1.03, 0.08, -4.0], [-0.05, 0.97, 2.5]], dtype=torch.float64)
+
+
+def dense(grid, parameters, height, width):
+    x, y = sampling.axes(height, width, dtype=torch.float64)
+    return patches.displacement(parameters, grid.axis_basis(x, 0), grid.axis_basis(y, 1))
+
+
+@given(sizes, sizes, st.integers(8, 40))
+def test_weights_sum_to_one_for_any_size(height, width, patch):
+    grid = PatchGrid.cover(height, width, patch)
+    for axis, (count, n) in enumerate(((grid.columns, width), (grid.rows, height))):
+        weights = grid.axis_basis(torch.arange(-2.0, n + 2, dtype=torch.float64), axis)[:, :count]
+        assert torch.allclose(weights.sum(1), torch.ones(n + 4, dtype=torch.float64), atol=1e-12)
+        assert float(weights.min()) >= 0
+
+
+@settings(max_examples=25)
+@given(sizes, sizes)
+def test_one_affine_in_all_patches_is_that_affine_everywhere(height, width):
+    grid = PatchGrid.cover(height, width, 16)
+    parameters = patches.from_matrices(grid, AFFINE.expand(grid.rows, grid.columns, 2, 3))
+    x, y = sampling.axes(height, width, dtype=torch.float64)
+    still = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1)
+    assert torch.allclose(dense(grid, parameters, height, width) + still, affine.apply_to_grid(AFFINE[None], x, y)[0], atol=1e-10)
+
+
+def test_matrices_and_parameters_are_the_same_thing():
+    grid = PatchGrid.cover(90, 130, 25)
+    parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
+    assert torch.allclose(patches.from_matrices(grid, patches.to_matrices(grid, parameters)), parameters, atol=1e-10)
+
+
+def test_field_is_the_blend_of_the_patches_own_predictions():
+    grid = PatchGrid.cover(60, 80, 20)
+    parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
+    matrices = patches.to_matrices(grid, parameters)
+    point = torch.tensor([[33.3, 21.7]], dtype=torch.float64)
+    wx = grid.axis_basis(point[:, 0], 0)[0, : grid.columns]
+    wy = grid.axis_basis(point[:, 1], 1)[0, : grid.rows]
+    blended = torch.einsum("r,c,rck->k", wy, wx, affine.apply(matrices, point)[..., 0, :])
+    assert torch.allclose(point[0] + patches.displacement_at(grid, parameters, point)[0], blended, atol=1e-10)
+
+
+def test_refine_keeps_an_affine_field():
+    coarse, fine = PatchGrid.cover(50, 60, 20), PatchGrid.cover(100, 120, 20)
+    whole = AFFINE.clone()
+    at_coarse = affine.compose(affine.compose(affine.invert(affine.scaling(2, 2)), whole), affine.scaling(2, 2))
+    parameters = patches.from_matrices(coarse, at_coarse.expand(coarse.rows, coarse.columns, 2, 3))
+    refined = patches.refine(coarse, parameters, fine, 2.0)
+    assert torch.allclose(patches.to_matrices(fine, refined), whole.expand(fine.rows, fine.columns, 2, 3), atol=1e-9)
+
+
+def test_disagreement_is_zero_for_one_affine_and_positive_otherwise():
+    grid = PatchGrid.cover(80, 80, 20)
+    agreed = patches.from_matrices(grid, AFFINE.expand(grid.rows, grid.columns, 2, 3))
+    assert float(patches.disagreement(grid, agreed)) == pytest.approx(0, abs=1e-20)
+    assert float(patches.disagreement(grid, torch.randn_like(agreed))) > 0.1
+
+
+def test_determinant_bound_lies_below_every_sample_and_near_them():
+    torch.manual_seed(0)
+    grid = PatchGrid.cover(80, 100, 20)
+    parameters = 2 * torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
+    x = torch.linspace(grid.origin[0] + 1e-6, 100 - 0.5 - 1e-6, 301, dtype=torch.float64)
+    y = torch.linspace(grid.origin[1] + 1e-6, 80 - 0.5 - 1e-6, 301, dtype=torch.float64)
+    least = float(field.determinants(grid, parameters, x, y).min())
+    bound = float(field.smallest_determinants(grid, parameters).min())
+    assert bound <= least + 1e-9
+    assert bound > least - 0.1
+
+
+def test_determinants_are_those_of_finite_differences():
+    grid = PatchGrid.cover(60, 60, 20)
+    parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
+    p, h = torch.tensor([[23.4, 31.2]], dtype=torch.float64), 1e-5
+    step = [patches.displacement_at(grid, parameters, p + torch.tensor(d)) - patches.displacement_at(grid, parameters, p - torch.tensor(d)) for d in ([h, 0.0], [0.0, h])]
+    j = torch.stack([s[0] / (2 * h) for s in step], dim=-1) + torch.eye(2, dtype=torch.float64)
+    assert float(field.determinants(grid, parameters, p[:, 0], p[:, 1])) == pytest.approx(float(torch.linalg.det(j)), abs=1e-6)
+
+
+def test_unfold_removes_folds_and_leaves_the_rest():
+    grid = PatchGrid.cover(200, 200, 20)
+    parameters = grid.zeros(dtype=torch.float64)
+    parameters[0, 0, 2, 2], parameters[0, 0, 2, 3] = 40.0, -40.0
+    assert float(field.smallest_determinants(grid, parameters).min()) < 0
+    mended, count = field.unfold(grid, parameters)
+    assert count > 0
+    assert float(field.smallest_determinants(grid, mended).min()) > 0
+    assert float(mended[..., 6:, 6:].abs().max()) == 0

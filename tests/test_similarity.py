@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from register import pyramid, similarity, structure
+from register.similarity import SIMILARITIES
+
+
+def picture(seed=0, size=96):
+    return pyramid.smooth(torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed)), 1.5).mul(4).sub(1.5).clamp(0, 1)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_an_image_is_most_like_itself(name):
+    weight = torch.ones(1, 1, 96, 96)
+    one, other = (structure.orientation(x, weight) if name == "structure" else x for x in (picture(0), picture(1)))
+    same, different = (SIMILARITIES[name](one, x, weight, 16).mean() for x in (one, other))
+    assert float(same) > float(different) + 0.2
+    assert float(same) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("name", ["ncc", "mi"])
+def test_contrast_may_be_reversed(name):
+    one, weight = picture(0), torch.ones(1, 1, 96, 96)
+    values = [float(SIMILARITIES[name](one, x, weight, 16).mean()) for x in (one, 1 - one)]
+    assert values[1] == pytest.approx(values[0], rel=0.02)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_gradients_are_those_of_finite_differences(name):
+    fixed, warped = torch.rand(1, 1, 12, 12).double(), torch.rand(1, 1, 12, 12, dtype=torch.float64, requires_grad=True)
+    weight = torch.ones(1, 1, 12, 12, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda w: SIMILARITIES[name](fixed, w, weight, 6).loss(), (warped,), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_what_has_no_weight_has_no_say_and_no_gradient(name):
+    fixed, weight = picture(0), torch.ones(1, 1, 96, 96)
+    weight[..., :32] = 0
+    warped = picture(1).requires_grad_()
+    garbage = warped.detach().clone()
+    garbage[..., :32] = 0.7
+    value = SIMILARITIES[name](fixed, warped, weight, 16).mean()
+    assert torch.equal(SIMILARITIES[name](fixed, garbage, weight, 16).mean(), value.detach())
+    assert float(torch.autograd.grad(value.sum(), warped)[0][..., :32].abs().max()) == 0
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_flat_images_give_numbers(name):
+    flat, weight = torch.full((1, 1, 40, 40), 0.3), torch.ones(1, 1, 40, 40)
+    windows = SIMILARITIES[name](flat, flat, weight, 16)
+    assert bool(torch.isfinite(windows.loss()).all())
+
+
+def test_window_sums_cover_the_rest_at_the_border():
+    sums = similarity.window_sums(torch.ones(1, 1, 10, 7), 4)
+    assert sums[0, 0].tolist() == [[16, 12], [16, 12], [8, 6]]
+
+
+def test_structure_is_blind_to_contrast_and_turns_with_the_image():
+    image, mask = picture(3), torch.ones(1, 1, 96, 96)
+    vectors = structure.orientation(image, mask)
+    assert torch.allclose(structure.orientation(1 - image, mask), vectors, atol=1e-3)
+    turned = structure.orientation(image.rot90(1, (2, 3)), mask)
+    assert torch.allclose(turned.rot90(-1, (2, 3))[..., 8:-8, 8:-8], -vectors[..., 8:-8, 8:-8], atol=2e-2)
+
+
+def test_surroundings_are_found_and_objects_are_not():
+    y, x = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
+    disc = ((x - 100) ** 2 + (y - 100) ** 2 < 70**2).float() * (0.5 + 0.3 * picture(0, 200)[0])
+    found = structure.surroundings(disc, torch.ones(1, 200, 200))
+    assert float(found.float().mean()) == pytest.approx(1 - 3.1416 * 70**2 / 200**2, abs=0.03)
+    assert float(structure.surroundings(picture(0, 200)[0], torch.ones(1, 200, 200)).float().mean()) == 0
+
+
+def test_flat_noise_has_no_texture_weight():
+    plane = 0.5 + 0.03 * torch.randn(1, 120, 120, generator=torch.Generator().manual_seed(0))
+    plane[:, :, 60:] += 0.4 * (picture(0, 120)[0][:, :, 60:] - 0.5)
+    weight = structure.texture_weight(plane, torch.ones_like(plane))
+    assert float(weight[:, :, :45].mean()) < 0.2 * float(weight[:, :, 75:].mean())
