@@ -91,6 +91,7 @@ def descend(
     ``tolerance`` over ten steps. ``project`` keeps parameters where they may be. Source: Kingma & Ba 2015, written out
     because importing ``torch.optim`` takes longer than a level. Raises ``AlignmentError`` when a number is no longer finite.
     """
+    start = project(start)
     current, anchor, best = start, start, start
     first, second = torch.zeros_like(start), torch.zeros_like(start)
     best_loss = torch.full((len(start),), float("inf"), device=start.device)
@@ -195,7 +196,6 @@ def _patch_objective(compare: Comparison, grid: PatchGrid, stiffness: float, par
 
 
 def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
-    """Parameters (..., 2, 3, rows, columns) with no patch centre displaced by more than ``max_shift`` pixels."""
-    length = parameters[..., :1, :, :].square().sum(-4, keepdim=True).sqrt()
-    shrink = (max_shift / length.clamp(min=1e-12)).clamp(max=1)
-    return torch.cat([parameters[..., :1, :, :] * shrink, parameters[..., 1:, :, :]], dim=-3)
+    """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
+    length = parameters.square().sum(-4, keepdim=True).sqrt()
+    return parameters * (max_shift / length.clamp(min=1e-12)).clamp(max=1)

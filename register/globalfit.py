@@ -14,6 +14,9 @@ SEARCH_SIDE, REFINE_SIDE, FIT_SIDE = 128, 256, 256
 """Longest side, in pixels, of the levels on which starts are searched, refined and fitted."""
 WINDOW, MARGIN, STEPS = 16, 16, 25
 ANGLE_STEP, SCALE_STEP = 5.0, 1.12
+SMOOTHING, EXACT_SMOOTHING = 0.7, 1.0
+"""Gaussian, in pixels, before intensities are compared. A global map has data enough to afford the wider one, which leaves less of the pull
+that linear interpolation has towards half pixels in noise."""
 
 Tick = Callable[[float], None]
 
@@ -75,17 +78,17 @@ def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) 
 def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, finest: int, steps: int = STEPS, tick: Tick) -> Tensor:
     """The global map (2, 3) of a ``model`` fitted from coarse to fine on all levels up to ``finest`` pixels."""
     for level in [x for x in levels if max(x.size) <= finest] or levels[:1]:
-        compare = compare_at(level, moving, matrix[None], metric)
-        residual, outcome = descent.descend_global(compare, model, step=0.5 if steps == STEPS else 0.25, steps=steps, tolerance=0.003)
+        compare = compare_at(level, moving, matrix[None], metric, smoothing=SMOOTHING if steps == STEPS else EXACT_SMOOTHING)
+        residual, outcome = descent.descend_global(compare, model, step=0.5 if steps == STEPS else 0.12, steps=steps, tolerance=0.003)
         matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
         tick(1 - math.exp(float(outcome.loss[0])))
     return matrix
 
 
-def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str) -> descent.Comparison:
+def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = SMOOTHING) -> descent.Comparison:
     """The comparison of one fixed level with the moving image under the global maps (b, 2, 3)."""
     matched = comparison.matching_level(moving, level, matrices[min(1, len(matrices) - 1)])
-    return comparison.prepare(level, matched, matrices, metric, window=WINDOW, margin=MARGIN)
+    return comparison.prepare(level, matched, matrices, metric, window=WINDOW, margin=MARGIN, smoothing=smoothing)
 
 
 def at_side(level: Level, side: int) -> Level:

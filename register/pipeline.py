@@ -63,7 +63,7 @@ def align(
     ``start`` (2, 3) replaces the search. The images' own values may have any range; NaN counts as invalid.
     Raises ``AlignmentError`` when there is nothing to see or nothing overlaps.
     """
-    effort = _effort(settings, fixed)
+    effort, start = _effort(settings, fixed), None if start is None else start.double()
     clock = Clock()
     frames = Frame(fixed.shape[-1], fixed.shape[-2]), Frame(moving.shape[-1], moving.shape[-2])
     with clock("working copies"):
@@ -77,7 +77,7 @@ def align(
     judging = quality.judging_level(levels)
     with clock("global"):
         matrix = _global(levels, mover, begin.matrix, "structure", settings, listener)
-        matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, "structure", effort)
+        matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, "structure")
     with clock("metric"):
         metric, why = settings.metric, "asked for"
         if metric == "auto":
@@ -92,7 +92,7 @@ def align(
     with clock("exact global"):
         if local is None or localfit.typical_shift(local) < SMALL_SHIFT:
             exact = _global(levels[-2:], mover, matrix, metric, settings, listener, steps=2 * globalfit.STEPS)
-            exact, more = _keep_start_if_better(judging, mover, matrix, exact, metric, effort)
+            exact, more = _keep_start_if_better(judging, mover, matrix, exact, metric)
             if local is not None and quality.gain(judging, mover, matrix, local, exact, metric, effort) < LEAST_GAIN:
                 more = [*more, "the patches explain no more than they would of noise: the global fit was kept"]
                 local = None
@@ -172,7 +172,7 @@ def _start(fixed: Level, moving: Level, settings: Settings, effort: Effort, star
         )
     else:
         mean, weight = comparison.similarity_of(globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure"))
-        found = globalfit.Start(start.double(), float(mean), float(mean * weight.sqrt()))
+        found = globalfit.Start(start, float(mean), float(mean * weight.sqrt()))
         if float(weight) <= 0:
             raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
     return found
@@ -204,10 +204,9 @@ def _report(listener: Listener, count: int) -> localfit.Report:
     return report
 
 
-def _keep_start_if_better(level: Level, moving: Level, begin: Tensor, matrix: Tensor, metric: str, effort: Effort) -> tuple[Tensor, list[str]]:
+def _keep_start_if_better(level: Level, moving: Level, begin: Tensor, matrix: Tensor, metric: str) -> tuple[Tensor, list[str]]:
     """The global map, or the start when the fit lowered its similarity on the windows both see."""
-    after, before = (localfit.compare_at(level, moving, x, metric, effort) for x in (matrix, begin))
-    if quality.at_least_as_good(after, None, before, None):
+    if quality.at_least_as_good(level, moving, matrix, begin, metric):
         return matrix, []
     return begin, ["the global fit lowered the similarity of the start, which was kept"]
 

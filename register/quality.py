@@ -32,19 +32,23 @@ def judging_level(levels: list[Level]) -> Level:
     return ([x for x in levels if max(x.size) <= JUDGING_SIDE] or levels[:1])[-1]
 
 
-def at_least_as_good(after: Comparison, after_shift: Tensor | None, before: Comparison, before_shift: Tensor | None) -> bool:
-    """Whether the similarity after is not below the one before, over the windows that both see."""
-    a, b = windows(after, after_shift), windows(before, before_shift)
-    common = torch.minimum(a.weight, b.weight)
-    return float((a.value * common).sum() - (b.value * common).sum()) >= -1e-6 * float(common.sum())
+def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor, metric: str) -> bool:
+    """Whether one global map leaves no more unexplained than another one before it, over the windows that both see."""
+    after, start = (windows(globalfit.compare_at(level, moving, x[None], metric, smoothing=globalfit.EXACT_SMOOTHING)) for x in (matrix, before))
+    return fall(start, after) >= 0
+
+
+def fall(before: Windows, after: Windows) -> float:
+    """By how much the mean log of what is left unexplained falls, over the windows that both see."""
+    common = torch.minimum(before.weight, after.weight)
+    return float(Windows(before.value, common).loss() - Windows(after.value, common).loss())
 
 
 def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Tensor, metric: str, effort: Effort) -> float:
     """By how much patches over ``matrix`` lower the mean log of what is left unexplained, against the global map ``instead``."""
     alone = windows(localfit.compare_at(level, moving, instead, metric, effort))
     with_patches = windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level))
-    common = torch.minimum(alone.weight, with_patches.weight)
-    return float(Windows(alone.value, common).loss() - Windows(with_patches.value, common).loss())
+    return fall(alone, with_patches)
 
 
 def windows(compare: Comparison, shift: Tensor | None = None) -> Windows:

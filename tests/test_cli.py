@@ -1,0 +1,170 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from conftest import SAMPLES
+from PIL import Image as Pillow
+
+import register
+from register.io.points import read_points
+
+TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
+FUNDUS = [str(SAMPLES / "fundus_fixed.tif"), str(SAMPLES / "fundus_moving.tif")]
+
+
+def run(*args, **options):
+    return subprocess.run([sys.executable, "-m", "register", *map(str, args)], capture_output=True, text=True, check=False, **options)
+
+
+def tre(folder, name):
+    transform = register.Transform.load(folder / "transform.json")
+    fixed, moving = (read_points(SAMPLES / f"{name}_landmarks_{kind}.csv") for kind in ("fixed", "moving"))
+    return float((transform.map(fixed) - moving).norm(dim=1).median())
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "tissue"
+    return folder, run("align", *TISSUE, "-o", folder, "--json")
+
+
+def test_the_colour_sample_is_aligned(tissue):
+    folder, done = tissue
+    assert done.returncode == 0, done.stderr
+    assert tre(folder, "tissue") < 0.15
+    assert {p.name for p in folder.iterdir()} == {"aligned.png", "transform.json", "overlay.png"}
+    aligned, moving = Pillow.open(folder / "aligned.png"), Pillow.open(TISSUE[1])
+    assert aligned.mode == moving.mode == "RGB"
+    assert aligned.size == Pillow.open(TISSUE[0]).size
+
+
+def test_json_is_one_object_and_nothing_else(tissue):
+    folder, done = tissue
+    values = json.loads(done.stdout)
+    assert values["verdict"] == "ok"
+    assert done.stderr == ""
+    assert values["files"]["transform"] == str(folder / "transform.json")
+
+
+def test_the_file_says_where_it_comes_from(tissue):
+    content = json.loads((tissue[0] / "transform.json").read_text())
+    assert content["fixed"]["sha256"] == hashlib.sha256((SAMPLES / "tissue_fixed.png").read_bytes()).hexdigest()
+    provenance = content["provenance"]
+    assert {"register", "torch", "device", "seed", "settings", "seconds", "created"} <= set(provenance)
+    assert provenance["settings"]["model"] == "local"
+    assert provenance["device"] == ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path):
+    done = run("align", *FUNDUS, "-o", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    assert "verdict" in done.stdout
+    assert "\x1b[" not in done.stdout
+    assert tre(tmp_path / "o", "fundus") < 0.2
+    image = register.read_image(tmp_path / "o" / "aligned.tif")
+    assert image.pixels.dtype == np.uint16
+    assert image.pixel_size == pytest.approx((6.5, 6.5), rel=1e-4)
+
+
+def test_results_are_not_overwritten_unasked(tissue):
+    folder, _ = tissue
+    before = (folder / "transform.json").read_bytes()
+    done = run("align", *TISSUE, "-o", folder)
+    assert done.returncode == 1
+    assert "--overwrite" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (folder / "transform.json").read_bytes() == before
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    done = run("align", *TISSUE, "-o", tmp_path / "o", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["fixed_size"] == [500, 440]
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_start_from_landmarks_and_from_a_transform(tmp_path, tissue):
+    pair = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landmarks_moving.csv'}"
+    for name, init in (("csv", pair), ("json", tissue[0] / "transform.json")):
+        done = run("align", *TISSUE, "-o", tmp_path / name, "--init", init, "--preset", "fast", "-q")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert tre(tmp_path / name, "tissue") < 0.3
+
+
+def test_unrelated_images_end_in_three(tmp_path):
+    from scipy.ndimage import gaussian_filter
+
+    for name, seed in (("a", 1), ("b", 2)):
+        noise = gaussian_filter(np.random.default_rng(seed).normal(size=(300, 310)), 3)
+        tifffile.imwrite(tmp_path / f"{name}.tif", noise.astype(np.float32))
+    done = run("align", tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "o", "--preset", "fast")
+    assert done.returncode == 3
+    assert "failed" in done.stdout
+    assert (tmp_path / "o" / "transform.json").exists()
+
+
+def bad_calls(folder):
+    tifffile.imwrite(folder / "constant.tif", np.full((100, 100), 5, np.uint8))
+    tifffile.imwrite(folder / "nan.tif", np.full((100, 100), np.nan, np.float32))
+    Pillow.fromarray(np.zeros((1, 1), np.uint8)).save(folder / "one.png")
+    (folder / "text.png").write_text("hello")
+    fixed = TISSUE[0]
+    return [
+        (1, "does not exist", [folder / "none.png", fixed]),
+        (1, "is a folder", [folder, fixed]),
+        (1, "not an image", [folder / "text.png", fixed]),
+        (1, "constant", [fixed, folder / "constant.tif"]),
+        (1, "no valid pixels", [folder / "nan.tif", fixed]),
+        (1, "at least 8 × 8", [fixed, folder / "one.png"]),
+        (1, "no file of that name", [*TISSUE, "--init", "nothing.json"]),
+        (2, "--patch-size", [*TISSUE, "--patch-size", "1"]),
+        (2, "--metric", [*TISSUE, "--metric", "magic"]),
+        (2, "device", [*TISSUE, "--device", "tpu"]),
+        (2, "moving", [fixed]),
+    ]
+
+
+def test_bad_input_ends_in_one_clear_line_and_writes_nothing(tmp_path):
+    for number, (code, what, args) in enumerate(bad_calls(tmp_path)):
+        done = run("align", *args, "-o", tmp_path / f"out{number}")
+        assert done.returncode == code, (args, done.stderr)
+        assert what in done.stderr, (args, done.stderr)
+        assert "Traceback" not in done.stderr
+        if code == 1:
+            assert done.stderr.startswith("error: ")
+            assert done.stderr.count("\n") == 1, done.stderr
+        assert not (tmp_path / f"out{number}").exists()
+
+
+def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path):
+    for number, (stop, code) in enumerate(((signal.SIGINT, 130), (signal.SIGKILL, -9))):
+        out = tmp_path / f"out{number}"
+        with subprocess.Popen([sys.executable, "-m", "register", "align", *FUNDUS, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(4)
+            process.send_signal(stop)
+            _, stderr = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in stderr
+        assert not any(path.suffix != ".part" and path.stat().st_size == 0 for path in out.glob("*"))
+        if stop == signal.SIGINT:
+            assert "interrupted" in stderr
+
+
+def test_help_is_grouped_and_does_not_wait_for_torch():
+    code = "import sys; sys.argv = ['register', 'align', '--help']\nfrom register.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "120"})
+    assert done.stdout.strip().endswith("False False")
+    for word in ("Method", "Start", "Computing", "Output image", "--rotation-range", "--max-shift"):
+        assert word in done.stdout
+
+
+def test_version():
+    assert run("--version").stdout.strip() == f"register {register.__version__}"
