@@ -13,9 +13,9 @@ from register import affine, device, pipeline, settings
 from register.errors import AlignmentError, RegisterError
 from register.io.points import read_points
 from register.pipeline import Alignment, Listener
+from register.resample import warp_pixels
 from register.settings import Settings
 from register.transform import Transform
-from register.resample import warp_pixels
 
 Picture = TypeVar("Picture", NDArray[Any], Tensor)
 
@@ -69,7 +69,7 @@ def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch
     if len(parts) == 2:
         fixed, moving = (read_points(part) for part in parts)
         try:
-            return affine.fit(fixed, moving, {"translation": "translation", "rigid": "rigid", "similarity": "similarity"}.get(chosen.model, _model_for(len(fixed))))
+            return affine.fit(fixed, moving, _model_for(len(fixed)) if chosen.model in ("affine", "local") else chosen.model)
         except ValueError as error:
             raise RegisterError(f"--init {chosen.init}: {error}") from None
     if not Path(chosen.init).exists():
@@ -84,7 +84,7 @@ def warp(image: Picture, transform: Transform, *, interpolation: str = "bilinear
     NaN for floats, 0 otherwise). Raises ``RegisterError`` when the image has another size than the transform's moving image.
     """
     is_array = isinstance(image, np.ndarray)
-    pixels = image if is_array else image.detach().cpu().numpy()
+    pixels: NDArray[Any] = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
     flat = pixels.ndim == 2
     planes = pixels[None] if flat else np.moveaxis(pixels, 2, 0) if is_array else pixels
     if planes.shape[1:] != (transform.moving.height, transform.moving.width):
@@ -93,7 +93,7 @@ def warp(image: Picture, transform: Transform, *, interpolation: str = "bilinear
     aligned = warp_pixels(planes, transform, interpolation=interpolation, fill=fill)
     if is_array:
         return aligned[0] if flat else np.ascontiguousarray(np.moveaxis(aligned, 0, 2))  # type: ignore[return-value]
-    return torch.from_numpy(aligned[0] if flat else aligned).to(image.device)  # type: ignore[union-attr, return-value]
+    return torch.from_numpy(aligned[0] if flat else aligned).to(image.device)  # type: ignore[return-value]
 
 
 def fill_value(text: str, pixels: NDArray[Any]) -> float | None:

@@ -8,9 +8,7 @@ from register.descent import Comparison
 from register.pyramid import Level
 
 
-def prepare(
-    fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = 0.7, interpolation: str = "bilinear"
-) -> Comparison:
+def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = 0.7) -> Comparison:
     """A comparison of two grey levels around the global fits ``moving_from_fixed`` (b, 2, 3), in original pixels.
 
     Intensities are smoothed by ``smoothing`` pixels (interpolation error would make half-pixel shifts attractive) and read in
@@ -25,14 +23,12 @@ def prepare(
     weight = structure.texture_weight(fixed.image, fixed.mask)[None]
     if metric != "structure":
         fixed_image, moving_image = (pyramid.smooth(x, smoothing) for x in (fixed_image, moving_image))
-        return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window, interpolation)
+        return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window)
     points = affine.apply_to_grid(step, *sampling.axes(height, width, margin=margin, device=step.device))
     seen = sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None]
     brought = sampling.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
-    return Comparison(
-        structure.orientation(fixed_image, fixed_mask), weight, structure.orientation(brought, seen), seen, back, metric, window, interpolation
-    )
+    return Comparison(structure.orientation(fixed_image, fixed_mask), weight, structure.orientation(brought, seen), seen, back, metric, window)
 
 
 def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:

@@ -27,11 +27,10 @@ class Comparison:
     moving_from_fixed: Tensor  # (b, 2, 3) float32
     metric: str
     window: int
-    interpolation: str = "bilinear"
 
     def __call__(self, points: Tensor) -> Windows:
         """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
-        warped = sampling.sample(self.moving, points, interpolation=self.interpolation)
+        warped = sampling.sample(self.moving, points)
         seen = sampling.sample(self.moving_mask, points.detach(), padding="zeros")
         return SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, self.fixed_mask * seen, self.window)
 
@@ -136,8 +135,9 @@ def descend_global(compare: Comparison, model: str, *, step: float, steps: int, 
         return affine.global_matrix(outcome.parameters, model, centre, radius), outcome
 
     solved = memory.in_parts(lambda parts: [solve(part) for part in compare.batches(parts)])
-    merged = Descent(*(torch.cat([getattr(d, name) for _, d in solved]) for name in ("parameters", "loss")), solved[0][1].history, solved[0][1].reason)
-    return torch.cat([matrix for matrix, _ in solved]), merged
+    outcomes = [outcome for _, outcome in solved]
+    parameters, loss = torch.cat([x.parameters for x in outcomes]), torch.cat([x.loss for x in outcomes])
+    return torch.cat([matrix for matrix, _ in solved]), Descent(parameters, loss, outcomes[0].history, outcomes[0].reason)
 
 
 def descend_patches(

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +19,9 @@ from register.io.atomic import whole
 from register.io.images import Image, aligned_name, colour_channels, read_image, valid_pixels, write_image
 from register.pipeline import Alignment, Event, Listener
 from register.report.overlay import overlay
+from register.resample import check_dtype, warp_pixels
 from register.settings import PRESETS, Settings
 from register.transform import Frame, Transform
-from register.resample import check_dtype, warp_pixels
 
 RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png")
 
@@ -90,9 +89,7 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
 def _align(job: Job, fixed: Image, moving: Image, listener: Listener) -> Alignment:
     """The alignment of two images; an error that one of them is to blame for names its file."""
     try:
-        return api.align_planes(
-            _tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), listener=listener
-        )
+        return api.align_planes(_tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), listener=listener)
     except AlignmentError as error:
         if error.image is None:
             raise AlignmentError(f"{job.moving} on {job.fixed}: {error}") from None
@@ -109,7 +106,13 @@ def plan(job: Job) -> Plan:
     working = round(width / shrink), round(height / shrink)
     memory = 2 * (fixed.pixels.nbytes + moving.pixels.nbytes) + 160 * working[0] * working[1] + 400_000_000
     return Plan(
-        fixed.size[::-1], moving.size[::-1], str(moving.pixels.dtype), working, str(device.choose(job.settings.device)), memory, tuple(_names(job, moving).values())
+        fixed.size[::-1],
+        moving.size[::-1],
+        str(moving.pixels.dtype),
+        working,
+        str(device.choose(job.settings.device)),
+        memory,
+        tuple(_names(job, moving).values()),
     )
 
 
@@ -196,5 +199,3 @@ def _frame(path: Path, image: Image) -> Frame:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     height, width = image.size
     return Frame(width, height, image.pixel_size, image.pixel_unit, str(path), digest)
-
-

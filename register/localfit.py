@@ -4,14 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from register import affine, comparison, descent, field, patches, sampling
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
-
 
 STIFFNESS = 5.0
 MARGIN = 32
@@ -74,7 +72,8 @@ def fit(
         parameters, found = field.unfold(new, outcome.parameters)
         grid, width, folds = new, level.size[1], folds + found
         history[name] = outcome.history
-    assert grid is not None and parameters is not None
+    assert grid is not None
+    assert parameters is not None
     return Local(levels[-1], grid, parameters, folds, history, outcome.reason)
 
 
@@ -110,7 +109,7 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     """
     few = [x for x in levels if max(x.size) <= PROBE_SIDE] or levels[:1]
     score = {}
-    fields = {"start": None}
+    fields: dict[str, Tensor | None] = {"start": None}
     for metric in ("structure", "ncc"):
         local = fit(few, moving, matrix, metric, effort, max_shift=max_shift, steps=PROBE_STEPS, last_steps=PROBE_STEPS, report=lambda *_: None)
         fields[metric] = displacement(local, few[-1])

@@ -79,7 +79,7 @@ def align(
         matrix = _global(levels, mover, begin.matrix, "structure", settings, listener)
         matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, "structure")
     with clock("metric"):
-        metric, why = settings.metric, "asked for"
+        metric, why = str(settings.metric), "asked for"
         if metric == "auto":
             metric, why = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
     local = None
@@ -122,6 +122,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time the block under the name of its ``stage``."""
         begin = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - begin, 3)
@@ -142,7 +143,9 @@ def working_copy(image: Tensor, mask: Tensor | None, max_size: int, name: str) -
     level = pyramid.shrink(pyramid.base(torch.where(valid > 0, plane, 0.0), valid), max(image.shape[-2:]) / max_size)
     mask = (level.mask > 0.5).to(plane.dtype)
     if not float(level.image[mask > 0].max()) > float(level.image[mask > 0].min()):
-        raise AlignmentError(f"is constant ({float(level.image[mask > 0][0]):g} everywhere), so there is nothing to align; check the file and its channel", name)
+        raise AlignmentError(
+            f"is constant ({float(level.image[mask > 0][0]):g} everywhere), so there is nothing to align; check the file and its channel", name
+        )
     grey = structure.normalise(level.image, mask)
     seen = mask * ~structure.surroundings(grey, mask)
     return Level(grey, seen if float(seen.mean()) > 0.02 else mask, level.original_from_level)

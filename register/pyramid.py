@@ -8,7 +8,6 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from register import affine
 
-
 LEAST = 8
 """Pixels that the shorter side of a level keeps."""
 

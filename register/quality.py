@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, comparison, field, globalfit, localfit, sampling, structure
+from register import affine, field, globalfit, localfit, sampling, structure
 from register.descent import Comparison
 from register.localfit import Local
 from register.pyramid import Level
@@ -164,7 +164,9 @@ def _patch_figures(compare: Comparison, before: Windows, after: Windows, local: 
     pixel = float(local.level.original_from_level[0, 0])
     capped = local.parameters[:, 0].norm(dim=0).flatten() * pixel >= 0.99 * max_shift
     error = _expected_error(compare, similarity, weight, gather) * float(level.original_from_level[0, 0])
-    status = ["weak" if t < 0.02 or c < 0.05 else "capped" if cap else "ok" for t, c, cap in zip(texture.tolist(), confidence.tolist(), capped.tolist(), strict=True)]
+    status = [
+        "weak" if t < 0.02 or c < 0.05 else "capped" if cap else "ok" for t, c, cap in zip(texture.tolist(), confidence.tolist(), capped.tolist(), strict=True)
+    ]
     return {
         "confidence": [round(v, 4) for v in confidence.tolist()],
         "status": status,

@@ -21,7 +21,7 @@ Pixels = NDArray[np.generic]
 def warp_pixels(pixels: Pixels, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None, tile: int = TILE) -> Pixels:
     """The aligned image (c, H, W) of a moving one (c, h, w): same dtype, on the fixed grid.
 
-    Integers are rounded and clipped to the values around, never rescaled, so cubic overshoot does not leave the image's range. Pixels the moving image
+    Integers are rounded and clipped to the range of their type, never rescaled, so cubic overshoot does not wrap. Pixels the moving image
     does not show get ``fill`` (None: NaN for floats, 0 otherwise). A NaN spreads to the pixels its neighbours are mixed into,
     and no further. Raises ``RegisterError`` for dtypes that cannot be held exactly.
     """
@@ -60,8 +60,12 @@ def _tile(pixels: Pixels, points: Tensor, interpolation: str, fill: float) -> Pi
     """One tile (c, h', w') read at points (h', w', 2); positions are exact because only their distance from a window's corner is sampled."""
     height, width = pixels.shape[1:]
     shown = sampling.inside(points, height, width)
+    if interpolation == "nearest":
+        points = (points + 0.5).floor()  # rounded before tiles shift the origin, so that ties fall the same way in all of them
+    elif torch.equal(points, points.round()):
+        interpolation = "nearest"  # pixels on pixels: their values as they are, to the last bit
     if not bool(shown.any()):
-        return _cast(torch.full((len(pixels), *points.shape[:2]), fill, dtype=torch.float64), pixels.dtype, None)
+        return _cast(torch.full((len(pixels), *points.shape[:2]), fill, dtype=torch.float64), pixels.dtype)
     seen = points[shown]
     low = (seen.amin(0).floor().long() - REACH).clamp(min=0)
     high = torch.minimum(seen.amax(0).ceil().long() + REACH + 1, torch.tensor([width, height]))
@@ -69,7 +73,7 @@ def _tile(pixels: Pixels, points: Tensor, interpolation: str, fill: float) -> Pi
     exact = torch.float32 if pixels.dtype.itemsize == 1 else torch.float64
     image = torch.from_numpy(window.astype(np.float32 if exact == torch.float32 else np.float64))[None]
     values = _sample_around_nan(image, (points - low)[None].to(exact), interpolation)[0]
-    return _cast(torch.where(shown, values, fill), pixels.dtype, image[0])
+    return _cast(torch.where(shown, values, fill), pixels.dtype)
 
 
 def _sample_around_nan(image: Tensor, points: Tensor, interpolation: str) -> Tensor:
@@ -82,12 +86,12 @@ def _sample_around_nan(image: Tensor, points: Tensor, interpolation: str) -> Ten
     return torch.where(touched, torch.nan, values)
 
 
-def _cast(values: Tensor, dtype: np.dtype[np.generic], source: Tensor | None) -> Pixels:
-    """Values in the image's own dtype: integers rounded and clipped to the range of ``source``, or of the dtype for a mere fill."""
-    array: Pixels = values.numpy()
+def _cast(values: Tensor, dtype: np.dtype[np.generic]) -> Pixels:
+    """Values in the image's own dtype: integers rounded and clipped to its range."""
+    array: NDArray[np.float64] = values.numpy()
     if dtype.kind == "f":
         return array.astype(dtype)
     if dtype.kind == "b":
         return array > 0.5
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(str(dtype))
     return np.rint(np.clip(array, limits.min, limits.max)).astype(dtype)

@@ -30,7 +30,7 @@ def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor, c
     their overlap is computed for all translations at once. Source: Padfield, "Masked object registration in the Fourier
     domain", IEEE TIP 21 (2012). Scores are ranked by significance, score times the square root of the overlap.
     """
-    found = [hit for hit in _sweep(fixed, moving, angles, scales, peaks)]
+    found = list(_sweep(fixed, moving, angles, scales, peaks))
     found.sort(key=lambda hit: -hit.score)
     kept: list[Candidate] = []
     for hit in found:
@@ -52,7 +52,7 @@ def _sweep(fixed: Level, moving: Level, angles: Tensor, scales: Tensor, peaks: i
         shape = (_fast_size(height + side), _fast_size(width + side))
         spectra = _spectra(f, f_mask, shape)
         canvas = sampling.axes(side, side, device=f.device)
-        for chunk in angles.split(16):
+        for chunk in torch.split(angles, 16):
             turns = torch.stack([affine.similarity(math.radians(a), scale, centre, centre_moving) for a in chunk.tolist()])
             points = affine.apply_to_grid(turns.to(f), *canvas)
             n = len(points)

@@ -35,9 +35,7 @@ class Settings(BaseModel):
     init: str = _option("auto", SEARCH, "Where to start: `auto` (search), `identity`, `center`, a transform JSON, or `FIXED.csv,MOVING.csv`.")
     rotation_range: float = _option(30.0, SEARCH, "Rotations to search, in degrees either way; 180 is the full circle.", ge=0, le=180)
     scale_range: float = _option(1.25, SEARCH, "Largest scale to search; its inverse is the smallest.", ge=1, le=4)
-    max_size: int | None = _option(
-        None, COMPUTE, "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]", ge=64
-    )
+    max_size: int | None = _option(None, COMPUTE, "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]", ge=64)
     device: str = _option("auto", COMPUTE, "Where to compute: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     seed: int = _option(0, COMPUTE, "Seed of anything random, recorded in the JSON; the method itself draws nothing at random.", ge=0)
     interpolation: Interpolation = _option("bilinear", OUTPUT, "How the aligned image is read from the moving one.")

@@ -52,7 +52,7 @@ class Transform:
         if self.grid is None or parameters is None:
             mapped = affine.apply(self.matrix, flat)
         else:
-            mapped = flat + torch.cat([patches.displacement_at(self.grid, parameters, part) for part in flat.split(65536)])
+            mapped = flat + torch.cat([patches.displacement_at(self.grid, parameters, part) for part in torch.split(flat, 65536)])
         return mapped.reshape(torch.as_tensor(points).shape)
 
     def map_grid(self, x: Tensor, y: Tensor) -> Tensor:

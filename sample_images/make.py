@@ -75,7 +75,15 @@ def fundus() -> None:
     fixed = read_through(source, points, 0.0) + rng.normal(0, 0.004, points.shape[:2])
     for kind, image in (("fixed", fixed), ("moving", moving)):
         pixels = np.rint(np.clip(image * 1.2, 0, 1) * 4095).astype(np.uint16) * 12
-        tifffile.imwrite(HERE / f"fundus_{kind}.tif", pixels, compression="zlib", predictor=True, resolution=(1e4 / 6.5, 1e4 / 6.5), resolutionunit="CENTIMETER", metadata=None)
+        tifffile.imwrite(
+            HERE / f"fundus_{kind}.tif",
+            pixels,
+            compression="zlib",
+            predictor=True,
+            resolution=(1e4 / 6.5, 1e4 / 6.5),
+            resolutionunit="CENTIMETER",
+            metadata=None,
+        )
     save_landmarks("fundus", points, moving.shape)
 
 

@@ -33,7 +33,7 @@ def sample(image, x, y, interpolation, padding):
         x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
     if interpolation == "nearest":
         return pixel(image, round(x), round(y), padding)
-    reach = range(0, 2) if interpolation == "bilinear" else range(-1, 3)
+    reach = range(2) if interpolation == "bilinear" else range(-1, 3)
     left, top = math.floor(x), math.floor(y)
     total = 0.0
     for j in reach:

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "register"
 FLOORS = {
-    0: ["errors", "settings"],
+    -1: ["errors"],
+    0: ["settings"],
     1: ["affine", "sampling", "similarity", "memory", "device"],
     2: ["pyramid", "patches"],
     3: ["structure", "field", "descent"],
@@ -17,7 +18,8 @@ FLOORS = {
     7: ["pipeline", "io", "report"],
     8: ["api"],
     9: ["jobs"],
-    10: ["cli", "__main__"],
+    10: ["cli"],
+    11: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli"}

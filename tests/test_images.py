@@ -84,7 +84,14 @@ def bad_files(folder):
     tifffile.imwrite(folder / "whole.tif", array(np.uint16, 200, 200), compression="zlib")
     (folder / "cut.tif").write_bytes((folder / "whole.tif").read_bytes()[:5000])
     tifffile.imwrite(folder / "stack.tif", array(np.uint8, 5, 30, 30), imagej=True, metadata={"axes": "ZYX"})
-    return {"none.tif": "does not exist", "empty.tif": "is empty", "text.png": "not an image", "folder.tif": "is a folder", "cut.tif": "cannot be read", "stack.tif": "axes ZYX"}
+    return {
+        "none.tif": "does not exist",
+        "empty.tif": "is empty",
+        "text.png": "not an image",
+        "folder.tif": "is a folder",
+        "cut.tif": "cannot be read",
+        "stack.tif": "axes ZYX",
+    }
 
 
 def test_bad_files_are_named_with_what_is_wrong(tmp_path):

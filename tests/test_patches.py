@@ -83,7 +83,10 @@ def test_determinants_are_those_of_finite_differences():
     grid = PatchGrid.cover(60, 60, 20)
     parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
     p, h = torch.tensor([[23.4, 31.2]], dtype=torch.float64), 1e-5
-    step = [patches.displacement_at(grid, parameters, p + torch.tensor(d)) - patches.displacement_at(grid, parameters, p - torch.tensor(d)) for d in ([h, 0.0], [0.0, h])]
+    step = [
+        patches.displacement_at(grid, parameters, p + torch.tensor(d)) - patches.displacement_at(grid, parameters, p - torch.tensor(d))
+        for d in ([h, 0.0], [0.0, h])
+    ]
     j = torch.stack([s[0] / (2 * h) for s in step], dim=-1) + torch.eye(2, dtype=torch.float64)
     assert float(field.determinants(grid, parameters, p[:, 0], p[:, 1])) == pytest.approx(float(torch.linalg.det(j)), abs=1e-6)
 

@@ -158,7 +158,9 @@ def test_nan_counts_as_no_data(texture):
     assert float(register.align(fixed, moving).transform.field().abs().max()) < 0.1
 
 
-@pytest.mark.parametrize(("image", "what"), [(np.zeros((100, 100)), "constant"), (np.full((100, 100), np.nan), "no valid pixels"), (np.ones((1, 1)), "at least 8 × 8")])
+@pytest.mark.parametrize(
+    ("image", "what"), [(np.zeros((100, 100)), "constant"), (np.full((100, 100), np.nan), "no valid pixels"), (np.ones((1, 1)), "at least 8 × 8")]
+)
 def test_nothing_to_see_is_an_error_that_names_the_image(texture, image, what):
     with pytest.raises(AlignmentError, match=what) as one:
         register.align(texture, image)

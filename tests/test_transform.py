@@ -70,8 +70,6 @@ def test_unknown_keys_are_kept(file, tmp_path):
     assert (again["mine"], again["fixed"]["scanner"], again["patches"]["colour"]) == ({"a": [1]}, "x", "red")
 
 
-
-
 @pytest.mark.parametrize(("change", "what"), [
     (lambda c: c.update(format="other"), "not 'register-transform'"),
     (lambda c: c.update(version=2), "version 2"),
@@ -121,15 +119,17 @@ def test_simpleitk_warps_to_the_same_image(transform, texture):
         SimpleITK.GetImageFromArray(moving.astype(np.float64)), field, SimpleITK.DisplacementFieldTransform(SimpleITK.Image(field)), SimpleITK.sitkLinear, 0.0
     )
     ours = register.warp(moving, transform).astype(float)
-    inner = ((transform.map(torch.from_numpy(np.stack(np.meshgrid(np.arange(460.0), np.arange(400.0)), 2))) - torch.tensor([230.0, 200.0])).abs() < torch.tensor([225.0, 195.0])).all(-1).numpy()
-    assert np.abs(SimpleITK.GetArrayFromImage(other) - ours)[inner].max() <= 0.5 + 1e-6
+    at = transform.field() + torch.from_numpy(np.stack(np.meshgrid(np.arange(460.0), np.arange(400.0)), 2))
+    inner = ((at - torch.tensor([230.0, 200.0])).abs() < torch.tensor([225.0, 195.0])).all(-1).numpy()
+    assert np.abs(SimpleITK.GetArrayFromImage(other) - ours)[inner].max() <= 0.51
 
 
 def test_simpleitk_maps_points_by_the_global_matrix(transform):
     affine = SimpleITK.AffineTransform(2)
     affine.SetMatrix(transform.matrix[:, :2].flatten().tolist())
     affine.SetTranslation(transform.matrix[:, 2].tolist())
-    assert affine.TransformPoint((12.5, 80.25)) == pytest.approx((transform.matrix[:, :2] @ torch.tensor([12.5, 80.25]).double() + transform.matrix[:, 2]).tolist())
+    ours = transform.matrix[:, :2] @ torch.tensor([12.5, 80.25]).double() + transform.matrix[:, 2]
+    assert affine.TransformPoint((12.5, 80.25)) == pytest.approx(ours.tolist())
 
 
 def test_landmark_files(tmp_path):

@@ -91,4 +91,9 @@ def result_values(done: Result) -> dict[str, Any]:
     """The result as plain values for ``--json``: the verdict first, the transform file's content without its patches, the files."""
     content = to_dict(done.alignment.transform)
     content.pop("patches")
-    return {"verdict": done.alignment.quality["verdict"], "files": {role: str(path) for role, path in done.files.items()}, "seconds": round(done.seconds, 3), "transform": content}
+    return {
+        "verdict": done.alignment.quality["verdict"],
+        "files": {role: str(path) for role, path in done.files.items()},
+        "seconds": round(done.seconds, 3),
+        "transform": content,
+    }

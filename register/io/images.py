@@ -117,14 +117,15 @@ def _read_other(path: Path, head: bytes) -> Image:
         return _image(imagecodecs.png_decode(path.read_bytes()), path, "png")
     import warnings
 
-    import PIL.Image
     import PIL.ImageOps
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
         try:
-            picture = PIL.Image.open(path)
-        except PIL.UnidentifiedImageError:
+            picture: Pillow.Image = Pillow.open(path)
+        except UnidentifiedImageError:
             raise FileError(path, "is not an image in any format this program reads", "TIFF, PNG, JPEG and what Pillow reads will do") from None
         with picture:
             picture.load()

@@ -15,6 +15,7 @@ from register.errors import FileError
 if TYPE_CHECKING:
     from register.io.images import Image
 
+GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 CODECS = {"none": None, "deflate": "zlib", "lzw": "lzw", "zstd": "zstd"}
 MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "\\u00B5m": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "inch": 25400.0}
 
@@ -33,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
             pixels = ~pixels
         size, unit, names = _ome(tif) if tif.is_ome else _resolution(tif, page)
-        colour = axes == "S" and len(pixels) >= 3
+        colour = axes == "S" and len(pixels) >= 3 and page.photometric not in GREY
         notes = (f"series {index} of {len(tif.series)} was read, the largest",) if len(tif.series) > 1 else ()
         return {
             "pixels": pixels,
@@ -123,7 +124,7 @@ def _resolution(tif: tifffile.TiffFile, page: Any) -> tuple[tuple[float, float] 
         return None, None, ()
     factor = {2: 25400.0, 3: 1e4}.get(int(page.resolutionunit), 0.0)
     pixel = size[0] * factor, size[1] * factor
-    printed = not 1e-4 < pixel[0] < 1e6 or int(page.resolutionunit) == 2 and pixel[0] > 50  # dots per inch of a screen or a printer
+    printed = not 1e-4 < pixel[0] < 1e6 or (int(page.resolutionunit) == 2 and pixel[0] > 50)  # dots per inch of a screen or a printer
     return (None, None, ()) if not factor or printed else (pixel, "µm", ())
 
 
