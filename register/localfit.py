@@ -64,7 +64,7 @@ def fit(
             start,
             stiffness=STIFFNESS,
             max_shift=max_shift / _pixel(level),
-            step=STEP,
+            step=STEP / 2 if last and grid is not None else STEP,
             steps=last_steps if last else steps,
             tolerance=TOLERANCE,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]

@@ -56,7 +56,7 @@ class Effort:
 
 PRESETS: dict[Preset, Effort] = {
     "fast": Effort(max_size=1024, patch_size=64, window=24, steps=25, last_steps=15, candidates=4),
-    "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=40, last_steps=40, candidates=6),
+    "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=30, last_steps=26, candidates=5),
     "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=80, last_steps=100, candidates=10),
 }
 
