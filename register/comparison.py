@@ -1,11 +1,93 @@
 """What one level compares: features of the fixed image, features of the moving one, and the map between their pixels."""
 
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from register import affine, pyramid, sampling, structure
-from register.descent import Comparison
 from register.pyramid import Level
+from register.similarity import SIMILARITIES, Windows, window_sums
+
+NEARLY = 1.2
+"""Ratio of pixel sizes up to which images are compared as they are."""
+
+
+class Expanded(NamedTuple):
+    """Weighted losses (b, n) of n windows of a total weight (b,), for small displacements of the fixed pixels.
+
+    ``slope`` (b, h, w, 2) is per pixel; ``curvature`` (b, 3, rows, columns) holds xx, xy and yy summed over blocks of pixels.
+    """
+
+    losses: Tensor
+    weight: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one level compares; ``moving_from_fixed`` takes pixels of the fixed level to pixels of ``moving``."""
+
+    fixed: Tensor  # (1, c, h, w)
+    fixed_mask: Tensor  # (1, 1, h, w)
+    moving: Tensor  # (b, c, h', w')
+    moving_mask: Tensor  # (b, 1, h', w')
+    moving_from_fixed: Tensor  # (b, 2, 3) float32
+    metric: str
+    window: int
+
+    def __call__(self, points: Tensor) -> Windows:
+        """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
+        warped, weight = self._read(points)
+        return SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
+
+    def expand(self, points: Tensor, block: int) -> "Expanded":
+        """The summed loss at ``points`` (b, h, w, 2) to second order, for moving every point a little; curvature is summed over blocks."""
+        points = points.detach().requires_grad_()
+        warped, weight = self._read(points)
+        windows = SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
+        losses = windows.losses()
+        (slope,) = torch.autograd.grad(losses.sum(), points)
+        with torch.no_grad():
+            gx, gy = structure.differences(warped)
+            squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1) * weight
+            rows, columns = (-(-n // self.window) for n in weight.shape[-2:])
+            bend = windows.curvature().reshape(len(warped), 1, rows, columns)
+            bend = bend.repeat_interleave(self.window, 2).repeat_interleave(self.window, 3)[:, :, : weight.shape[-2], : weight.shape[-1]]
+            curvature = window_sums(squares * bend, block)
+        return Expanded(losses.detach(), windows.weight.sum(1), slope @ self.moving_from_fixed[:, None, :, :2], curvature)
+
+    def under(self, residual: Tensor | None = None) -> Tensor:
+        """Points (b, h, w, 2) of ``moving`` that the fixed pixels meet under residual matrices (b, 2, 3) of the fixed level."""
+        matrices = self.moving_from_fixed if residual is None else affine.compose(self.moving_from_fixed, residual)
+        return affine.apply_to_grid(matrices, *sampling.axes(*self.fixed.shape[-2:], device=self.fixed.device))
+
+    def shifted(self, displacement: Tensor) -> Tensor:
+        """Points (1, h, w, 2) of ``moving`` that the fixed pixels meet after a displacement (h, w, 2) of the fixed level."""
+        return self.under()[:1] + displacement @ self.moving_from_fixed[0, :, :2].T
+
+    def batches(self, parts: int) -> list["Comparison"]:
+        """The same comparison with its batch items in up to ``parts`` groups."""
+        groups = torch.arange(len(self.moving)).chunk(parts)
+        return [replace(self, moving=self.moving[i], moving_mask=self.moving_mask[i], moving_from_fixed=self.moving_from_fixed[i]) for i in groups]
+
+    def rows(self, rows: slice) -> "Comparison":
+        """The comparison of some rows of the fixed level only."""
+        return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])
+
+    def strips(self, parts: int) -> list[slice]:
+        """Up to ``parts`` ranges of rows that hold whole windows; one for mutual information, which is of the whole image."""
+        height = self.fixed.shape[-2]
+        lines = -(-height // self.window)
+        step = -(-lines // (1 if self.metric == "mi" else parts)) * self.window
+        return [slice(begin, min(begin + step, height)) for begin in range(0, height, step)]
+
+    def _read(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The moving features (b, c, h, w) at points and the weight (b, 1, h, w) of each pixel."""
+        seen = sampling.sample(self.moving_mask, points.detach(), padding="zeros")
+        return sampling.sample(self.moving, points), self.fixed_mask * seen
 
 
 def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = 0.7) -> Comparison:
@@ -32,10 +114,13 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
 
 
 def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:
-    """The moving image shrunk until its pixels are as large as those of the ``fixed`` level under one global fit (2, 3)."""
+    """The moving image shrunk until its pixels are as large as those of the ``fixed`` level under one global fit (2, 3).
+
+    Pixels that are nearly as large already stay: reading them anew would only blur.
+    """
     step = affine.compose(moving_from_fixed, fixed.original_from_level)
     factor = float(affine.determinant(step).abs().sqrt() / affine.determinant(moving.original_from_level).abs().sqrt())
-    return pyramid.shrink(moving, factor)
+    return pyramid.shrink(moving, factor if factor > NEARLY else 1.0)
 
 
 def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
@@ -46,8 +131,7 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
     return torch.where(still, residual, carried)  # the identity stays exact, without the rounding of the way up and down
 
 
-def similarity_of(compare: Comparison, displacement: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mean similarity (b,) and total weight (b,) of a comparison under an optional displacement (h, w, 2) of the fixed level."""
+def windows(compare: Comparison, displacement: Tensor | None = None) -> Windows:
+    """Similarity per window, without gradients, under an optional displacement (h, w, 2) of the fixed level."""
     with torch.no_grad():
-        windows = compare(compare.under() if displacement is None else compare.shifted(displacement))
-        return windows.mean(), windows.weight.sum(1)
+        return compare(compare.under() if displacement is None else compare.shifted(displacement))

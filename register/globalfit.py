@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from register import affine, comparison, descent, pyramid, search
+from register import affine, comparison, descent, optimise, pyramid, search
+from register.comparison import Comparison
 from register.pyramid import Level
 
 SEARCH_SIDE, REFINE_SIDE, FIT_SIDE = 128, 256, 256
 """Longest side, in pixels, of the levels on which starts are searched, refined and fitted."""
-WINDOW, MARGIN, STEPS = 16, 16, 25
+WINDOW, MARGIN = 16, 16
+START_STEPS, FIT_STEPS, NEWTON_STEPS, TOLERANCE = 40, 35, 12, 0.003
+"""Steps per level: Adam's for starts and for the fit on coarse levels, whose range is wider, and Gauss-Newton's where the answer is near."""
 ANGLE_STEP, SCALE_STEP = 5.0, 1.12
 SMOOTHING, EXACT_SMOOTHING = 0.7, 1.0
 """Gaussian, in pixels, before intensities are compared. A global map has data enough to afford the wider one, which leaves less of the pull
@@ -64,28 +67,45 @@ def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) 
     """Fit all starts (n, 2, 3) at once on a coarse level, the best three on a finer one, and keep the most significant."""
     for side, keep in ((SEARCH_SIDE, 3), (REFINE_SIDE, 1)):
         level = at_side(fixed, side)
-        for step in (1.0, 0.3):
-            compare = compare_at(level, moving, matrices, "structure")
-            residual, _ = descent.descend_global(compare, model, step=step, steps=STEPS, tolerance=0.02)
-            matrices = affine.compose(matrices, comparison.residual_in_original(residual, level))
-        mean, weight = comparison.similarity_of(compare_at(level, moving, matrices, "structure"))
-        significance = (mean * weight.sqrt()).cpu()
+        residual, _ = _adam(compare_at(level, moving, matrices, "structure"), model, 1.0, START_STEPS)
+        matrices = affine.compose(matrices, comparison.residual_in_original(residual, level))
+        mean, significance = significances(compare_at(level, moving, matrices, "structure"))
         order = significance.argsort(descending=True)[:keep]
-        matrices, mean = matrices[order], mean.cpu()[order]
+        matrices, mean = matrices[order], mean[order]
     return Start(matrices[0], float(mean[0]), float(significance[order[0]]))
 
 
-def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, finest: int, steps: int = STEPS, tick: Tick) -> Tensor:
-    """The global map (2, 3) of a ``model`` fitted from coarse to fine on all levels up to ``finest`` pixels."""
-    for level in [x for x in levels if max(x.size) <= finest] or levels[:1]:
-        compare = compare_at(level, moving, matrix[None], metric, smoothing=SMOOTHING if steps == STEPS else EXACT_SMOOTHING)
-        residual, outcome = descent.descend_global(compare, model, step=0.5 if steps == STEPS else 0.12, steps=steps, tolerance=0.003)
+def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, exact: bool = False, tick: Tick = lambda similarity: None) -> Tensor:
+    """The global map (2, 3) of a ``model`` fitted from coarse to fine: on all levels when it is to be ``exact``, else on those up to ``FIT_SIDE``."""
+    for level in levels if exact else coarse_levels(levels):
+        compare = compare_at(level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else SMOOTHING)
+        if exact and metric != "mi":  # which has no curvature
+            residual, outcome = descent.descend_global(compare, model, optimizer=descent.GAUSS_NEWTON, step=0.0, steps=NEWTON_STEPS, tolerance=TOLERANCE)
+        else:
+            residual, outcome = _adam(compare, model, 0.12 if exact else 0.5, FIT_STEPS)
         matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
         tick(1 - math.exp(float(outcome.loss[0])))
     return matrix
 
 
-def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = SMOOTHING) -> descent.Comparison:
+def coarse_levels(levels: list[Level]) -> list[Level]:
+    """The levels of at most ``FIT_SIDE`` pixels, or the coarsest when there is none."""
+    return [x for x in levels if max(x.size) <= FIT_SIDE] or levels[:1]
+
+
+def significances(compare: Comparison) -> tuple[Tensor, Tensor]:
+    """The similarity (b,) under each global map, and how much it means: similarity times the square root of the windows it was found in."""
+    found = comparison.windows(compare)
+    mean = found.mean().cpu()
+    return mean, mean * found.weight.sum(1).cpu().sqrt()
+
+
+def _adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[Tensor, optimise.Descent]:
+    """Residual matrices (b, 2, 3) of a model by first-order descent, with a first ``step`` in pixels."""
+    return descent.descend_global(compare, model, optimizer=descent.ADAM, step=step, steps=steps, tolerance=TOLERANCE)
+
+
+def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = SMOOTHING) -> Comparison:
     """The comparison of one fixed level with the moving image under the global maps (b, 2, 3)."""
     matched = comparison.matching_level(moving, level, matrices[min(1, len(matrices) - 1)])
     return comparison.prepare(level, matched, matrices, metric, window=WINDOW, margin=MARGIN, smoothing=smoothing)

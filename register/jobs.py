@@ -78,7 +78,7 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
     with clock("write"):
         write_image(names["aligned"], aligned)
         with whole(names["overlay"]) as beside:
-            picture.save(beside)
+            picture.save(beside, "png", compress_level=3)
     seconds = clock.seconds | alignment.seconds
     transform = _with_provenance(alignment, job, fixed, moving, seconds | {"total": round(time.perf_counter() - begin, 3)})
     transform.save(names["transform"])

@@ -11,11 +11,17 @@ from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
 
-STIFFNESS = 5.0
+STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
+"""Weight of the neighbours' disagreement on the finest level, its least, and its factor from a level to the next coarser one, whose displacements
+are larger in units of its patches."""
+MORE_STEPS = 1.5
+"""Factor of the steps from a level to the next coarser one, which has further to go and costs less."""
+ADAM_STEPS, ADAM_STEP = 4, 0.5
+"""How many times the steps Adam gets, and its first step in pixels, where there is no curvature (mi)."""
 MARGIN = 32
-STEP = 0.5
 TOLERANCE = 0.005
-PROBE_SIDE, PROBE_STEPS = 260, 20
+PROBE_SIDE = 260
+"""Longest side of the finest level on which the metrics are tried."""
 
 Report = Callable[[str, int, int, float], None]
 """Called with the level's name, the step, the steps and the similarity."""
@@ -35,49 +41,50 @@ class Local:
 
 def fit(
     levels: list[Level],
+    finest: Level,
     moving: Level,
     matrix: Tensor,
     metric: str,
     effort: Effort,
     *,
     max_shift: float,
-    steps: int,
-    last_steps: int,
-    report: Report,
+    begin: Local | None = None,
+    report: Report = lambda *_: None,
 ) -> Local:
-    """Descend through the levels, coarse to fine; the patch size is the same number of pixels on each, so the grid doubles.
+    """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
 
-    ``max_shift`` is in original pixels. After every level the field is unfolded.
+    The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
+    level on which the whole fit will end. After every level the field is unfolded.
     """
-    grid, parameters, width, folds = None, None, 0, 0
-    history: dict[str, tuple[float, ...]] = {}
-    for number, level in enumerate(levels):
-        last = number == len(levels) - 1
-        compare = compare_at(level, moving, matrix, metric, effort)
-        new = PatchGrid.cover(*level.size, effort.patch_size)
-        device = level.image.device
-        start = new.zeros(device=device) if grid is None or parameters is None else patches.refine(grid, parameters, new, level.size[1] / width)
+    local = begin
+    for level in levels:
+        coarseness = math.log2(_pixel(level) / _pixel(finest))
+        steps = max(round(effort.steps * MORE_STEPS**coarseness), 1)
+        grid = PatchGrid.cover(*level.size, effort.patch_size)
+        start = grid.zeros(device=level.image.device)
+        if local is not None:
+            start = patches.refine(local.grid, local.parameters, grid, _pixel(local.level) / _pixel(level))
         name = f"{level.size[1]} × {level.size[0]}"
         outcome = descent.descend_patches(
-            compare,
-            new,
+            compare_at(level, moving, matrix, metric, effort),
+            grid,
             start,
-            stiffness=STIFFNESS,
+            optimizer=descent.ADAM if metric == "mi" else descent.GAUSS_NEWTON,
+            stiffness=max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS),
             max_shift=max_shift / _pixel(level),
-            step=STEP / 2 if last and grid is not None else STEP,
-            steps=last_steps if last else steps,
+            step=ADAM_STEP,
+            steps=steps * ADAM_STEPS if metric == "mi" else steps,
             tolerance=TOLERANCE,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
-        parameters, found = field.unfold(new, outcome.parameters)
-        grid, width, folds = new, level.size[1], folds + found
-        history[name] = outcome.history
-    assert grid is not None
-    assert parameters is not None
-    return Local(levels[-1], grid, parameters, folds, history, outcome.reason)
+        parameters, folds = field.unfold(grid, outcome.parameters)
+        history = (local.history if local else {}) | {f"{name} {metric}": outcome.history}
+        local = Local(level, grid, parameters, folds + (local.folds if local else 0), history, outcome.reason)
+    assert local is not None
+    return local
 
 
-def compare_at(level: Level, moving: Level, matrix: Tensor, metric: str, effort: Effort) -> descent.Comparison:
+def compare_at(level: Level, moving: Level, matrix: Tensor, metric: str, effort: Effort) -> comparison.Comparison:
     """The comparison of one fixed level with the moving image under one global map (2, 3)."""
     matched = comparison.matching_level(moving, level, matrix)
     return comparison.prepare(level, matched, matrix[None], metric, window=effort.window, margin=MARGIN)
@@ -101,27 +108,45 @@ def scaled_grid(grid: PatchGrid, ratio: float) -> PatchGrid:
     return PatchGrid(grid.columns, grid.rows, grid.origin, (grid.spacing[0] * ratio, grid.spacing[1] * ratio))
 
 
-def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Effort, *, max_shift: float) -> tuple[str, str]:
-    """``structure`` or ``ncc``, and the measurement in words.
+@dataclass(frozen=True)
+class Choice:
+    """The metric that was chosen, the measurement in words, and the fit of the coarse levels that it rests on."""
 
-    Both are tried for a few steps on a middle level. Intensity is sharper within one modality, but across modalities its optimum is elsewhere: it is
-    chosen only when the field it finds raises both similarities, the structure nearly as much as structure itself does.
+    metric: str
+    why: str
+    local: Local
+
+
+def probe_levels(levels: list[Level]) -> list[Level]:
+    """The coarse levels on which the metrics are tried."""
+    return [x for x in levels if max(x.size) <= PROBE_SIDE] or levels[:1]
+
+
+def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Effort, *, max_shift: float) -> Choice:
+    """``structure`` or ``ncc``, by trying both on the coarse levels.
+
+    Intensity is sharper within one modality, but across modalities its optimum is elsewhere: it is chosen only when the field it finds, by itself or
+    starting from that of structure, raises both similarities, the structure nearly as much as structure itself does.
     """
-    few = [x for x in levels if max(x.size) <= PROBE_SIDE] or levels[:1]
+    few = probe_levels(levels)
+
+    def tried(on: list[Level], metric: str, begin: Local | None = None) -> Local:
+        return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
+
+    fits = {"structure": tried(few, "structure"), "ncc": tried(few, "ncc")}
+    fits["both"] = tried(few[-1:], "ncc", fits["structure"])
     score = {}
-    fields: dict[str, Tensor | None] = {"start": None}
-    for metric in ("structure", "ncc"):
-        local = fit(few, moving, matrix, metric, effort, max_shift=max_shift, steps=PROBE_STEPS, last_steps=PROBE_STEPS, report=lambda *_: None)
-        fields[metric] = displacement(local, few[-1])
     for judge in ("structure", "ncc"):
         compare = compare_at(few[-1], moving, matrix, judge, effort)
-        for name, shift in fields.items():
-            score[judge, name] = float(comparison.similarity_of(compare, shift)[0])
+        for name, local in fits.items():
+            score[judge, name] = float(comparison.windows(compare, displacement(local, few[-1])).mean())
+        score[judge, "start"] = float(comparison.windows(compare).mean())
+    best = max(("ncc", "both"), key=lambda name: score["ncc", name])
     gain = score["structure", "structure"] - score["structure", "start"]
-    kept = score["structure", "ncc"] - score["structure", "start"]
-    agrees = kept >= 0.7 * gain - 0.01 and score["ncc", "ncc"] >= score["ncc", "structure"] - 0.01
-    chosen = "ncc" if agrees else "structure"
-    return chosen, f"refined by ncc, structure rose by {kept:+.3f} ({gain:+.3f} when refined by itself): {chosen}"
+    kept = score["structure", best] - score["structure", "start"]
+    chosen = "ncc" if kept >= 0.7 * gain - 0.01 and score["ncc", best] >= score["ncc", "structure"] - 0.01 else "structure"
+    why = f"refined by ncc, structure rose by {kept:+.3f} ({gain:+.3f} when refined by itself): {chosen}"
+    return Choice(chosen, why, fits[best if chosen == "ncc" else "structure"])
 
 
 def _pixel(level: Level) -> float:

@@ -60,6 +60,13 @@ def displacement(parameters: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor
     return (basis_y @ (coefficients(parameters) @ basis_x.T)).permute(1, 2, 0)
 
 
+def gather(field: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
+    """The adjoint of ``displacement``: what a field (h, w, 2) of slopes pulls at each parameter (2, 3, rows, columns)."""
+    k = basis_y.T @ field.permute(2, 0, 1) @ basis_x
+    rows, columns = k.shape[1] // 2, k.shape[2] // 2
+    return torch.stack([k[:, :rows, :columns], k[:, :rows, columns:], k[:, rows:, :columns]], dim=1)
+
+
 def displacement_at(grid: PatchGrid, parameters: Tensor, points: Tensor) -> Tensor:
     """The displacement (n, 2) at scattered points (n, 2)."""
     basis_x, basis_y = grid.axis_basis(points[:, 0], 0), grid.axis_basis(points[:, 1], 1)
@@ -98,14 +105,34 @@ def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float)
     return torch.stack(columns, dim=-1).reshape(fine.rows, fine.columns, 2, 3).permute(2, 3, 0, 1).contiguous()
 
 
-def disagreement(grid: PatchGrid, parameters: Tensor) -> Tensor:
-    """Sum over neighbouring patches of the squared distance between their predictions at both centres, in spacings."""
-    move, along_x, along_y = parameters.unbind(1)
-    pairs = ((2, along_x, grid.spacing[0]), (1, along_y, grid.spacing[1]))
-    total = parameters.new_zeros(())
-    for axis, along, spacing in pairs:
-        n = move.shape[axis] - 1
-        step = move.narrow(axis, 1, n) - move.narrow(axis, 0, n)
-        for slope in (along.narrow(axis, 0, n), along.narrow(axis, 1, n)):
-            total = total + ((step - slope) / spacing).square().sum()
-    return total
+def disagreement(grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over neighbouring patches of the squared distance between their predictions at both centres, in spacings, and its slope.
+
+    The sum is quadratic, so the slope (2, 3, rows, columns) is linear in the parameters and the sum is half their product.
+    """
+    slope = torch.zeros_like(parameters)
+    for axis, along in ((2, 1), (1, 2)):
+        n = parameters.shape[axis + 1] - 1
+        step = parameters[:, 0].narrow(axis, 1, n) - parameters[:, 0].narrow(axis, 0, n)
+        for side in (0, 1):
+            pull = (step - parameters[:, along].narrow(axis, side, n)) * (2 / grid.spacing[2 - axis] ** 2)
+            slope[:, 0].narrow(axis, 1, n).add_(pull)
+            slope[:, 0].narrow(axis, 0, n).sub_(pull)
+            slope[:, along].narrow(axis, side, n).sub_(pull)
+    return (parameters * slope).sum() / 2, slope
+
+
+def own_disagreement(grid: PatchGrid, *, device: torch.device | str = "cpu") -> Tensor:
+    """How the slope of ``disagreement`` at a patch follows its own three numbers of one component: (3, 3, rows, columns)."""
+    own = torch.zeros(3, 3, grid.rows, grid.columns, device=device)
+    for along, count in ((1, grid.columns), (2, grid.rows)):
+        unit = 2 / grid.spacing[along - 1] ** 2
+        after, before = torch.ones(count, device=device), torch.ones(count, device=device)
+        after[-1] = before[0] = 0  # the border patches have one neighbour
+        pairs, tilt = unit * (after + before), unit * (after - before)
+        shape = (1, -1) if along == 1 else (-1, 1)
+        own[0, 0] += 2 * pairs.reshape(shape)
+        own[along, along] += pairs.reshape(shape)
+        own[0, along] += tilt.reshape(shape)
+        own[along, 0] += tilt.reshape(shape)
+    return own

@@ -74,40 +74,28 @@ def align(
         begin = _start(levels[-1], mover, settings, effort, start)
     listener(Event("global", "", 0.2, begin.similarity))
     max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
-    judging = quality.judging_level(levels)
     with clock("global"):
-        matrix = _global(levels, mover, begin.matrix, "structure", settings, listener)
-        matrix, notes = _keep_start_if_better(judging, mover, begin.matrix, matrix, "structure")
+        matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "structure", settings, listener)
+    metric, why, local = str(settings.metric), "asked for", None
     with clock("metric"):
-        metric, why = str(settings.metric), "asked for"
         if metric == "auto":
-            metric, why = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
-    local = None
-    if settings.model == "local":
-        with clock("local"):
-            local = localfit.fit(
-                levels, mover, matrix, metric, effort, max_shift=max_shift, steps=effort.steps, last_steps=effort.last_steps,
-                report=_report(listener, len(levels)),
-            )  # fmt: skip
-    with clock("exact global"):
-        if local is None or localfit.typical_shift(local) < SMALL_SHIFT:
-            exact = _global(levels[-2:], mover, matrix, metric, settings, listener, steps=2 * globalfit.STEPS)
-            exact, more = _keep_start_if_better(judging, mover, matrix, exact, metric)
-            if local is not None and quality.gain(judging, mover, matrix, local, exact, metric, effort) < LEAST_GAIN:
-                more = [*more, "the patches explain no more than they would of noise: the global fit was kept"]
-                local = None
-            matrix, notes = (exact, notes + more) if local is None else (matrix, notes)
-    if local is not None and local.folds:
-        notes.append(f"{local.folds} folded cells were smoothed out on the way")
-    with clock("never worse"):
-        if local is not None and quality.gain(judging, mover, matrix, local, matrix, metric, effort) < 0:
-            local, notes = None, [*notes, "the patches lowered the similarity of the global fit, which was kept"]
+            choice = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
+            metric, why, local = choice.metric, choice.why, choice.local
+    with clock("local"):
+        if settings.model == "local":
+            rest = levels[len(localfit.probe_levels(levels)) :] if local else levels
+            report = _report(listener, len(rest))
+            local = localfit.fit(rest, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=local, report=report)
+        else:
+            local = None
+    with clock("global or local"):
+        matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, listener)
     with clock("verdict"):
         figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift)
-    record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes, "search_significance": begin.significance}
+    record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance}
     if figures.summary["verdict"] == "failed" and start is None:
         record["rejected_matrix"] = matrix.tolist()
-        notes.append("no alignment was found: the identity is written instead")
+        record["notes"].append("no alignment was found: the identity is written instead")
         matrix, local = affine.identity(), None
     transform = _transform(settings.model, frames, matrix, local, figures.patches if local else {})
     listener(Event("done", "", 1.0, record["similarity_after"]))
@@ -157,7 +145,7 @@ def _effort(settings: Settings, fixed: Tensor) -> Effort:
     max_size = settings.max_size or preset.max_size
     shrink = max(max(fixed.shape[-2:]) / max_size, 1.0)
     patch = max(round(settings.patch_size / shrink), 8) if settings.patch_size else preset.patch_size
-    return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.last_steps, preset.candidates)
+    return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates)
 
 
 def _levels(finest: Level) -> list[Level]:
@@ -170,26 +158,42 @@ def _levels(finest: Level) -> list[Level]:
 
 def _start(fixed: Level, moving: Level, settings: Settings, effort: Effort, start: Tensor | None) -> globalfit.Start:
     if start is None:
-        found = globalfit.find_start(
+        return globalfit.find_start(
             fixed, moving, model=settings.model, rotation_range=settings.rotation_range, scale_range=settings.scale_range, count=effort.candidates
         )
-    else:
-        mean, weight = comparison.similarity_of(globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure"))
-        found = globalfit.Start(start, float(mean), float(mean * weight.sqrt()))
-        if float(weight) <= 0:
-            raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
-    return found
+    similarity, significance = globalfit.significances(globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure"))
+    if float(significance) == 0:
+        raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
+    return globalfit.Start(start, float(similarity), float(significance))
 
 
-def _global(levels: list[Level], moving: Level, matrix: Tensor, metric: str, settings: Settings, listener: Listener, *, steps: int = 0) -> Tensor:
-    """The global map fitted from coarse to fine: on coarse levels at first, and with more ``steps`` on all when it is the answer."""
+def _fit_global(
+    levels: list[Level], moving: Level, begin: Tensor, metric: str, settings: Settings, listener: Listener, *, exact: bool = False
+) -> tuple[Tensor, list[str]]:
+    """The global map fitted on some levels, coarse to fine, or ``begin`` when the fit lowered its similarity on the windows both see."""
     model = "affine" if settings.model == "local" else settings.model
-    finest = max(levels[-1].size) if steps else globalfit.FIT_SIDE
+    matrix = globalfit.fit(
+        levels, moving, begin, model=model, metric=metric, exact=exact, tick=lambda similarity: listener(Event("global", model, 0.3, similarity))
+    )
+    if quality.at_least_as_good(quality.judging_level(levels), moving, matrix, begin, metric):
+        return matrix, []
+    return begin, ["the global fit lowered the similarity of the start, which was kept"]
 
-    def tick(similarity: float) -> None:
-        listener(Event("global", model, 0.3, similarity))
 
-    return globalfit.fit(levels, moving, matrix, model=model, metric=metric, finest=finest, steps=steps or globalfit.STEPS, tick=tick)
+def _simplest(
+    levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, settings: Settings, effort: Effort, listener: Listener
+) -> tuple[Tensor, Local | None, list[str]]:
+    """The global map and the patches over it, or an exact global map alone where patches bring no more than they would of noise, or harm."""
+    judging = quality.judging_level(levels)
+    if local is None or localfit.typical_shift(local) < SMALL_SHIFT:
+        exact, notes = _fit_global(levels[-2:], moving, matrix, metric, settings, listener, exact=True)
+        if local is None:
+            return exact, None, notes
+        if quality.gain(judging, moving, matrix, local, exact, metric, effort) < LEAST_GAIN:
+            return exact, None, [*notes, "the patches explain no more than they would of noise: the global fit was kept"]
+    if quality.gain(judging, moving, matrix, local, matrix, metric, effort) < 0:
+        return matrix, None, ["the patches lowered the similarity of the global fit, which was kept"]
+    return matrix, local, [f"{local.folds} folded cells were smoothed out on the way"] if local.folds else []
 
 
 def _report(listener: Listener, count: int) -> localfit.Report:
@@ -205,13 +209,6 @@ def _report(listener: Listener, count: int) -> localfit.Report:
         listener(Event("local", level, 0.4 + 0.55 * share, similarity))
 
     return report
-
-
-def _keep_start_if_better(level: Level, moving: Level, begin: Tensor, matrix: Tensor, metric: str) -> tuple[Tensor, list[str]]:
-    """The global map, or the start when the fit lowered its similarity on the windows both see."""
-    if quality.at_least_as_good(level, moving, matrix, begin, metric):
-        return matrix, []
-    return begin, ["the global fit lowered the similarity of the start, which was kept"]
 
 
 def _transform(model: str, frames: tuple[Frame, Frame], matrix: Tensor, local: Local | None, figures: dict[str, list[Any]]) -> Transform:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from register import affine, field, globalfit, localfit, sampling, structure
-from register.descent import Comparison
+from register.comparison import Comparison, windows
 from register.localfit import Local
 from register.pyramid import Level
 from register.settings import Effort
@@ -49,12 +49,6 @@ def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Ten
     alone = windows(localfit.compare_at(level, moving, instead, metric, effort))
     with_patches = windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level))
     return fall(alone, with_patches)
-
-
-def windows(compare: Comparison, shift: Tensor | None = None) -> Windows:
-    """Similarity per window under an optional displacement (h, w, 2) of the fixed level."""
-    with torch.no_grad():
-        return compare(compare.under() if shift is None else compare.shifted(shift))
 
 
 def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort, *, max_shift: float) -> Figures:

@@ -49,15 +49,14 @@ class Effort:
     max_size: int  # longest side of the working copies
     patch_size: int  # distance of patch centres at every level
     window: int  # side of the windows in which similarity is taken
-    steps: int  # descent steps per local level
-    last_steps: int  # descent steps on the finest local level
+    steps: int  # Gauss-Newton steps on the finest local level; coarser ones take more
     candidates: int  # starts that are refined
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(max_size=1024, patch_size=64, window=24, steps=25, last_steps=15, candidates=4),
-    "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=30, last_steps=26, candidates=5),
-    "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=80, last_steps=100, candidates=10),
+    "fast": Effort(max_size=1024, patch_size=64, window=24, steps=4, candidates=4),
+    "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=8, candidates=5),
+    "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=16, candidates=10),
 }
 
 

@@ -15,15 +15,22 @@ from torch.nn.functional import avg_pool2d
 FLAT = 1e-5
 """Variance, in units of the robust range squared, added to both sides of a ratio so that flat windows give 0, not noise."""
 
-UNEXPLAINED = 0.02
+UNEXPLAINED = 0.005
 """Share of a window's variance that is never explained; it bounds how much a perfect window may outweigh the others."""
+
+LEAST_BEND = 0.1
+"""Similarity that curvature is never taken below: a window that matches nothing has almost none, and its step would have no bound."""
 
 
 class Windows(NamedTuple):
-    """Similarity values (b, n) of n windows, row by row, and their weights (b, n) >= 0."""
+    """Similarity values (b, n) of n windows, row by row, and their weights (b, n) >= 0.
+
+    ``bend`` (b, n) is the Gauss-Newton second derivative of -value to each pixel of the warped image; None where there is none.
+    """
 
     value: Tensor
     weight: Tensor
+    bend: Tensor | None = None
 
     def mean(self) -> Tensor:
         """The weighted mean (b,); 0 where nothing has weight."""
@@ -40,8 +47,17 @@ class Windows(NamedTuple):
 
     def summed_loss(self) -> tuple[Tensor, Tensor]:
         """The weighted sum (b,) of the loss over the windows and the sum (b,) of their weights."""
+        return self.losses().sum(1), self.weight.sum(1)
+
+    def losses(self) -> Tensor:
+        """The weighted loss (b, n) of every window."""
         left = (1 - self.value).clamp(min=0) / (1 + UNEXPLAINED) + UNEXPLAINED / (1 + UNEXPLAINED)
-        return (left.log() * self.weight).sum(1), self.weight.sum(1)
+        return left.log() * self.weight
+
+    def curvature(self) -> Tensor:
+        """The Gauss-Newton second derivative (b, n) of ``summed_loss`` to each pixel of the warped image, by its window."""
+        assert self.bend is not None
+        return (self.weight * self.bend / ((1 - self.value).clamp(min=0) + UNEXPLAINED)).detach()
 
 
 Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
@@ -61,7 +77,7 @@ def structure(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windo
     share = count / side**2
     floor = (0.02 * share + 1e-4) * side**2
     value = product * ((energy_f + floor) * (energy_w + floor)).rsqrt()
-    return Windows(value, share.detach())
+    return Windows(value, share.detach(), (value.clamp(min=LEAST_BEND) / (energy_w + floor)).detach())
 
 
 def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
@@ -72,7 +88,8 @@ def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     """
     count, var_f, var_w, cov = _moments(fixed, warped, weight, side)
     value = cov.square() / ((var_f + FLAT) * (var_w + FLAT))
-    return Windows(value, (count / side**2).detach())
+    bend = 2 * value.clamp(min=LEAST_BEND) / ((var_w + FLAT) * count.clamp(min=1))
+    return Windows(value, (count / side**2).detach(), bend.detach())
 
 
 def mse(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
@@ -80,7 +97,7 @@ def mse(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     count, var_f, _, _ = _moments(fixed, warped, weight, side)
     squared = window_sums(weight * (fixed - warped).square().mean(1, True), side).flatten(1) / count.clamp(min=1e-3)
     spread = (var_f * count).sum(1, True) / count.sum(1, True).clamp(min=1e-6) + FLAT
-    return Windows(1 - squared / spread.detach(), (count / side**2).detach())
+    return Windows(1 - squared / spread.detach(), (count / side**2).detach(), (2 / (spread * count.clamp(min=1))).detach())
 
 
 def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 32, samples: int = 65536) -> Windows:

@@ -47,6 +47,13 @@ def gradient(image: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     return pyramid.separable(image, slope, bell), pyramid.separable(image, bell, slope)
 
 
+def differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along x and y of (..., h, w), one-sided at the border."""
+    wide = torch.cat([image[..., :1], image, image[..., -1:]], -1)
+    tall = torch.cat([image[..., :1, :], image, image[..., -1:, :]], -2)
+    return (wide[..., 2:] - wide[..., :-2]) / 2, (tall[..., 2:, :] - tall[..., :-2, :]) / 2
+
+
 def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhood: float = 6.0) -> Tensor:
     """Orientation structure (b, 2, h, w) of grey images (b, 1, h, w) valid where ``mask`` (b, 1, h, w) is 1.
 

@@ -9,17 +9,19 @@ PACKAGE = Path(__file__).parent.parent / "register"
 FLOORS = {
     -1: ["errors"],
     0: ["settings"],
-    1: ["affine", "sampling", "similarity", "memory", "device"],
+    1: ["affine", "sampling", "similarity", "optimise", "memory", "device"],
     2: ["pyramid", "patches"],
-    3: ["structure", "field", "descent"],
+    3: ["structure", "field"],
     4: ["search", "comparison", "transform"],
-    5: ["globalfit", "localfit"],
-    6: ["quality", "resample"],
-    7: ["pipeline", "io", "report"],
-    8: ["api"],
-    9: ["jobs"],
-    10: ["cli"],
-    11: ["__main__"],
+    5: ["objective"],
+    6: ["descent"],
+    7: ["globalfit", "localfit"],
+    8: ["quality", "resample"],
+    9: ["pipeline", "io", "report"],
+    10: ["api"],
+    11: ["jobs"],
+    12: ["cli"],
+    13: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli"}

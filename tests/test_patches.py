@@ -63,8 +63,39 @@ def test_refine_keeps_an_affine_field():
 def test_disagreement_is_zero_for_one_affine_and_positive_otherwise():
     grid = PatchGrid.cover(80, 80, 20)
     agreed = patches.from_matrices(grid, AFFINE.expand(grid.rows, grid.columns, 2, 3))
-    assert float(patches.disagreement(grid, agreed)) == pytest.approx(0, abs=1e-20)
-    assert float(patches.disagreement(grid, torch.randn_like(agreed))) > 0.1
+    assert float(patches.disagreement(grid, agreed)[0]) == pytest.approx(0, abs=1e-20)
+    assert float(patches.disagreement(grid, torch.randn_like(agreed))[0]) > 0.1
+
+
+def test_disagreement_has_its_slope():
+    grid = PatchGrid.cover(60, 100, 20)
+    parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
+    slope = torch.autograd.functional.jacobian(lambda p: by_hand(grid, p), parameters)
+    assert float(patches.disagreement(grid, parameters)[0]) == pytest.approx(float(by_hand(grid, parameters)))
+    assert torch.allclose(patches.disagreement(grid, parameters)[1], slope)
+
+
+def by_hand(grid, parameters):
+    """Every pair of neighbours, both centres, one by one."""
+    matrices, centres = patches.to_matrices(grid, parameters), grid.centres()
+    total = 0
+    for row in range(grid.rows):
+        for column in range(grid.columns):
+            for other, spacing in (((row, column + 1), grid.spacing[0]), ((row + 1, column), grid.spacing[1])):
+                if other[0] < grid.rows and other[1] < grid.columns:
+                    for at in (centres[row, column], centres[other]):
+                        apart = affine.apply(matrices[row, column], at[None]) - affine.apply(matrices[other], at[None])
+                        total = total + (apart / spacing).square().sum()
+    return total
+
+
+def test_gather_is_the_adjoint_of_displacement():
+    grid = PatchGrid.cover(60, 100, 20)
+    x, y = (torch.arange(n, dtype=torch.float64) for n in (100, 60))
+    bases = grid.axis_basis(x, 0), grid.axis_basis(y, 1)
+    parameters, field = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64), torch.randn(60, 100, 2, dtype=torch.float64)
+    through = (patches.displacement(parameters, *bases) * field).sum()
+    assert torch.allclose(through, (patches.gather(field, *bases) * parameters).sum())
 
 
 def test_determinant_bound_lies_below_every_sample_and_near_them():

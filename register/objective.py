@@ -1,0 +1,168 @@
+"""What a level minimises: the loss of global or patch parameters with its slope and its Gauss-Newton curvature."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool1d
+
+from register import affine, optimise, patches, sampling
+from register.comparison import Comparison
+from register.optimise import Expansion
+from register.patches import PatchGrid
+
+FARTHEST = 1.0
+"""Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no more."""
+
+
+class GlobalObjective:
+    """The loss of parameters (b, n) of a global model about the centre of the fixed level."""
+
+    def __init__(self, compare: Comparison, model: str) -> None:
+        height, width = compare.fixed.shape[-2:]
+        self.compare, self.model = compare, model
+        self.x, self.y = sampling.axes(height, width, device=compare.fixed.device)
+        self.centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=compare.fixed.device)
+        self.radius = max(math.hypot(height, width) / 4, 1.0)
+        self.block = -(-compare.window // 4)
+
+    def matrix(self, parameters: Tensor) -> Tensor:
+        """Residual matrices (b, 2, 3) of parameters (b, n)."""
+        return affine.global_matrix(parameters, self.model, self.centre, self.radius)
+
+    def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (b,) and its slope (b, n)."""
+        parameters = parameters.detach().requires_grad_()
+        loss = self.compare(self.compare.under(self.matrix(parameters))).loss()
+        return loss.detach(), torch.autograd.grad(loss.sum(), parameters)[0]
+
+    def expand(self, parameters: Tensor) -> Expansion:
+        """The loss, its slope, and its curvature (b, n, n)."""
+        found = self.compare.expand(self.compare.under(self.matrix(parameters)), self.block)
+        weight = found.weight.clamp(min=1e-6)
+        tangents = self._tangents(parameters)  # (b, n, 2, 3), about the centre
+        x, y = self.x - self.centre[0], self.y - self.centre[1]
+        pull = torch.stack([found.slope.sum(1).mT @ x, found.slope.sum(2).mT @ y, found.slope.sum((1, 2))], -1)
+        slope = torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None]
+        x, y = block_centres(x, self.block), block_centres(y, self.block)
+        moved = affine.apply_to_grid(tangents.flatten(0, 1), x, y).reshape(*tangents.shape[:2], len(y), len(x), 2)
+        xx, xy, yy = found.curvature.unbind(1)
+        tensor = torch.stack([torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2)
+        curvature = torch.einsum("bnhwi,bhwij,bmhwj->bnm", moved, tensor, moved) / weight[:, None, None]
+        loss = found.losses.sum(1) / weight
+        return Expansion(loss, loss[:, None], slope, curvature)
+
+    def solve(self, at: Expansion, damping: Tensor) -> Tensor:
+        """The damped Gauss-Newton step (b, n)."""
+        diagonal = at.curvature.diagonal(dim1=-2, dim2=-1)
+        damped = at.curvature + torch.diag_embed(diagonal * damping + 1e-9)
+        return -torch.linalg.solve(damped, at.slope)
+
+    def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
+        """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
+        columns = []
+        for unit in torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device):
+            ends = [affine.global_matrix(parameters.double() + s * h * unit, self.model, self.centre.double(), self.radius) for s in (1, -1)]
+            columns.append((ends[0] - ends[1]) / (2 * h))
+        tangents = torch.stack(columns, 1)
+        at_centre = tangents[..., :2] @ self.centre.double()[:, None] + tangents[..., 2:]
+        return torch.cat([tangents[..., :2], at_centre], -1).to(parameters)
+
+
+class PatchObjective:
+    """The loss of patch parameters (1, 2, 3, rows, columns), the level taken in ``parts`` strips of whole windows."""
+
+    def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
+        x, y = sampling.axes(*compare.fixed.shape[-2:], device=compare.fixed.device)
+        self.grid, self.stiffness = grid, stiffness / (grid.columns * grid.rows)
+        self.linear = compare.moving_from_fixed[0, :, :2]
+        self.block = -(-compare.window // 4)
+        self.basis_x, basis_y, anchor = grid.axis_basis(x, 0), grid.axis_basis(y, 1), compare.under()
+        strips = compare.strips(parts)
+        self.strips = [(compare.rows(rows), anchor[:, rows], basis_y[rows]) for rows in strips]
+        self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
+        self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
+        self.coarse_x = grid.axis_basis(block_centres(x, self.block), 0)
+        self.coarse_y = grid.axis_basis(torch.cat([block_centres(y[rows], self.block) for rows in strips]), 1)
+
+    def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (1,) and its slope."""
+        total, weight, slope = parameters.new_zeros(1), parameters.new_zeros(1), torch.zeros_like(parameters[0])
+        for strip, points, basis_y in self._points(parameters[0]):
+            points.requires_grad_()
+            part, part_weight = strip(points).summed_loss()
+            (pull,) = torch.autograd.grad(part.sum(), points)
+            slope += patches.gather(pull[0] @ self.linear, self.basis_x, basis_y)
+            total, weight = total + part.detach(), weight + part_weight
+        return self._with_bending(parameters, total, weight, slope)
+
+    def expand(self, parameters: Tensor) -> Expansion:
+        """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
+        losses, curvature, weight, slope = [], [], parameters.new_zeros(1), torch.zeros_like(parameters[0])
+        for strip, points, basis_y in self._points(parameters[0]):
+            found = strip.expand(points, self.block)
+            losses.append(found.losses[0])
+            curvature.append(found.curvature)
+            weight, slope = weight + found.weight, slope + patches.gather(found.slope[0], self.basis_x, basis_y)
+        windows = torch.cat(losses)
+        loss, slope = self._with_bending(parameters, windows.sum()[None], weight, slope)
+        near = (self.windows_y.T @ windows.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
+        return Expansion(loss, near, slope, torch.cat(curvature, 2) / weight.clamp(min=1e-6))
+
+    def solve(self, at: Expansion, damping: Tensor) -> Tensor:
+        """The damped Gauss-Newton step, by conjugate gradients preconditioned with each patch's own 6 x 6 block."""
+        own = self.own_blocks(at.curvature[0])
+        extra = own.diagonal(dim1=-2, dim2=-1) * damping[0][:, None] + 1e-9
+        inverse, extra = torch.linalg.inv(own + torch.diag_embed(extra)), self._as_parameters(extra)
+        step = optimise.conjugate_gradients(
+            lambda v: self.bend(at.curvature[0], v) + extra * v,
+            lambda r: self._as_parameters((inverse @ r.reshape(6, -1).T[..., None])[..., 0]),
+            at.slope[0],
+        )
+        return limit_shift(-step, FARTHEST)[None]
+
+    def bend(self, curvature: Tensor, v: Tensor) -> Tensor:
+        """The Gauss-Newton second derivative of the loss times parameters v (2, 3, rows, columns)."""
+        xx, xy, yy = curvature
+        u, w = patches.displacement(v, self.coarse_x, self.coarse_y).unbind(-1)
+        pulled = torch.stack([xx * u + xy * w, xy * u + yy * w], -1)
+        return patches.gather(pulled, self.coarse_x, self.coarse_y) + self.stiffness * patches.disagreement(self.grid, v)[1]
+
+    def own_blocks(self, curvature: Tensor) -> Tensor:
+        """The 6 x 6 blocks (rows * columns, 6, 6) of ``bend`` that tie every patch to itself."""
+        columns, rows = self.grid.columns, self.grid.rows
+        x, y = ([b[:, :n] ** 2, b[:, :n] * b[:, n:], b[:, n:] ** 2] for b, n in ((self.coarse_x, columns), (self.coarse_y, rows)))
+        power = ((0, 0), (1, 0), (0, 1))  # of the offset along x and along y in a patch's three functions
+        block = curvature.new_zeros(2, 3, 2, 3, rows, columns)
+        for i, (ax, ay) in enumerate(power):
+            for j, (bx, by) in enumerate(power):
+                xx, xy, yy = y[ay + by].T @ curvature @ x[ax + bx]
+                block[0, i, 0, j], block[0, i, 1, j], block[1, i, 0, j], block[1, i, 1, j] = xx, xy, xy, yy
+        stiff = self.stiffness * patches.own_disagreement(self.grid, device=curvature.device)
+        for k in (0, 1):
+            block[k, :, k] += stiff
+        return block.reshape(6, 6, -1).permute(2, 0, 1)
+
+    def _as_parameters(self, vectors: Tensor) -> Tensor:
+        """Parameters (2, 3, rows, columns) of one vector of six per patch (rows * columns, 6)."""
+        return vectors.T.reshape(2, 3, self.grid.rows, self.grid.columns)
+
+    def _points(self, parameters: Tensor) -> list[tuple[Comparison, Tensor, Tensor]]:
+        """Each strip with the points its pixels meet. The blend is linear: parameters are turned into the moving frame, not pixels."""
+        in_moving = torch.einsum("ij,jkrc->ikrc", self.linear, parameters)
+        return [(strip, anchor + patches.displacement(in_moving, self.basis_x, basis_y), basis_y) for strip, anchor, basis_y in self.strips]
+
+    def _with_bending(self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        bending, bent = patches.disagreement(self.grid, parameters[0])
+        return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
+
+
+def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
+    """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
+    length = parameters.square().sum(-4, keepdim=True).sqrt()
+    return parameters * (max_shift / length.clamp(min=1e-12)).clamp(max=1)
+
+
+def block_centres(positions: Tensor, block: int) -> Tensor:
+    """The mean position of every ``block`` positions (n,); the last block may be cut."""
+    return avg_pool1d(positions[None], min(block, len(positions)), ceil_mode=True)[0]
