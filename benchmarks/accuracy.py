@@ -61,7 +61,7 @@ def real(folder: Path, everything: bool) -> Iterator[Row]:
         alignment = register.align(*(np.moveaxis(colour_channels(image), 0, 2) for image in images))
         seconds = time.perf_counter() - begin
         errors = (alignment.transform.map(points[0]) - points[1]).norm(dim=1).numpy()
-        before = float((points[0] - points[1]).norm(dim=1).median())
+        before = float(np.median((points[0] - points[1]).norm(dim=1)))
         floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
         limit = max(0.01 * np.hypot(*images[0].size), 1.5 * float(floor[1]) if floor else 0.0)
         yield _row(entry["id"], alignment, errors, before, images[0].size, seconds, float(np.median(errors)) <= limit, not entry["id"].startswith(NOT_COUNTED))

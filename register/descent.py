@@ -35,18 +35,20 @@ def descend_patches(
     step: float,
     steps: int,
     tolerance: float,
+    gain: float = 1e-3,
     progress: Progress = lambda index, steps, loss: None,
 ) -> Descent:
     """Patch parameters (2, 3, rows, columns) in pixels of the fixed level, blended into one field that is sampled once.
 
-    ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``. ``stiffness`` weighs the neighbours' mean
+    ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``, which stops when two steps bring less than
+    ``gain``. ``stiffness`` weighs the neighbours' mean
     disagreement against the loss; no patch moves by more than ``max_shift`` pixels from the global fit.
     """
 
     def solve(parts: int) -> Descent:
         objective = PatchObjective(compare, grid, stiffness, parts)
         minimise = (
-            partial(optimise.adam, objective.evaluate, step=step) if optimizer == ADAM else partial(optimise.gauss_newton, objective.expand, objective.solve)
+            partial(optimise.adam, objective.evaluate, step=step) if optimizer == ADAM else partial(optimise.gauss_newton, objective.expand, objective.solve, gain=gain)
         )
         return minimise(start[None], steps=steps, tolerance=tolerance, progress=progress, project=lambda parameters: limit_shift(parameters, max_shift))
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "device": str(device.choose(job.settings.device)),
         "threads": torch.get_num_threads(),
         "seed": job.settings.seed,
-        "settings": job.settings.model_dump(),
+        "settings": asdict(job.settings),
         "seconds": seconds,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

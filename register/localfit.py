@@ -19,7 +19,9 @@ MORE_STEPS = 1.5
 ADAM_STEPS, ADAM_STEP = 4, 0.5
 """How many times the steps Adam gets, and its first step in pixels, where there is no curvature (mi)."""
 MARGIN = 32
-TOLERANCE = 0.005
+TOLERANCE, GAIN = 0.005, 0.001
+"""A level ends when no parameter would move by so many pixels, or when two steps lower the loss by less, on the finest level; a coarse one has a finer one
+to go on."""
 PROBE_SIDE = 260
 """Longest side of the finest level on which the metrics are tried."""
 
@@ -75,6 +77,7 @@ def fit(
             step=ADAM_STEP,
             steps=steps * ADAM_STEPS if metric == "mi" else steps,
             tolerance=TOLERANCE,
+            gain=GAIN * 2**coarseness,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
         parameters, folds = field.unfold(grid, outcome.parameters)

@@ -1,9 +1,8 @@
 """Every option of an alignment, with its meaning, unit and bounds: the help, the JSON record and the docs read them from here."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, get_type_hints
 
 from register.errors import RegisterError
 
@@ -17,13 +16,13 @@ METHOD, SEARCH, COMPUTE, OUTPUT = "Method", "Start", "Computing", "Output image"
 
 
 def _option(default: Any, group: str, text: str, **bounds: Any) -> Any:
-    return Field(default, description=text, json_schema_extra={"group": group}, **bounds)
+    """A field of ``Settings``; ``bounds`` are ge, gt, le or pattern, as pydantic means them."""
+    return field(default=default, metadata={"group": group, "help": text, "bounds": bounds})
 
 
-class Settings(BaseModel):
-    """What an alignment is asked to do. Frozen; ``Settings(**values)`` checks names and bounds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True)
+class Settings:
+    """What an alignment is asked to do. ``check`` makes one from values that may be wrong."""
 
     model: Model = _option("local", METHOD, "What may happen between the images; `local` blends one affine map per patch.")
     preset: Preset = _option("balanced", METHOD, "How much work to spend.")
@@ -62,9 +61,21 @@ PRESETS: dict[Preset, Effort] = {
 
 def check(**values: Any) -> Settings:
     """Settings from keyword values; raises ``RegisterError`` naming the option, the value and what is allowed."""
+    from pydantic import ValidationError
+
     try:
-        return Settings(**values)
+        return Settings(**_checker()(**values).model_dump())
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise RegisterError(f"{name} {first.get('input')!r} is not allowed: {first['msg']}") from None
+
+
+@cache
+def _checker() -> Any:
+    """The pydantic model of ``Settings``; made when it is first needed, because the help does not, and pydantic takes longer than it."""
+    from pydantic import ConfigDict, Field, create_model
+
+    types = get_type_hints(Settings)
+    members: dict[str, Any] = {x.name: (types[x.name], Field(x.default, **x.metadata["bounds"])) for x in fields(Settings)}
+    return create_model("Settings", __config__=ConfigDict(extra="forbid"), **members)

@@ -3,11 +3,10 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import Field, fields
+from typing import Annotated, Any, get_type_hints
 
-import annotated_types
 import typer
-from pydantic.fields import FieldInfo
 
 from register.errors import RegisterError
 from register.settings import Settings, check
@@ -20,14 +19,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
         try:
-            chosen = check(**{name: values.pop(name) for name in Settings.model_fields})
+            chosen = check(**{option.name: values.pop(option.name) for option in fields(Settings)})
         except RegisterError as error:
             raise typer.BadParameter(str(error)) from None
         command(settings=chosen, **values)
 
+    types = get_type_hints(Settings)
     options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=Annotated[field.annotation, _option(name, field)])
-        for name, field in Settings.model_fields.items()
+        inspect.Parameter(x.name, inspect.Parameter.KEYWORD_ONLY, default=x.default, annotation=Annotated[types[x.name], _option(x)]) for x in fields(Settings)
     ]
     kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values() if p.name != "settings"]
     wrapped.__signature__ = inspect.Signature([*kept[:2], *options, *kept[2:]])  # type: ignore[attr-defined]
@@ -35,16 +34,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _option(name: str, field: FieldInfo) -> Any:
+def _option(option: Field[Any]) -> Any:
     """The typer option of one setting."""
-    low = next((m.ge for m in field.metadata if isinstance(m, annotated_types.Ge)), None)
-    high = next((m.le for m in field.metadata if isinstance(m, annotated_types.Le)), None)
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    bounds = option.metadata["bounds"]
     return typer.Option(
-        f"--{name.replace('_', '-')}",
-        help=field.description,
-        rich_help_panel=str(extra["group"]),
-        show_default=field.default is not None,
-        min=low,  # type: ignore[arg-type]
-        max=high,  # type: ignore[arg-type]
+        f"--{option.name.replace('_', '-')}",
+        help=option.metadata["help"],
+        rich_help_panel=option.metadata["group"],
+        show_default=option.default is not None,
+        min=bounds.get("ge"),
+        max=bounds.get("le"),
     )
