@@ -48,7 +48,9 @@ def descend_patches(
     def solve(parts: int) -> Descent:
         objective = PatchObjective(compare, grid, stiffness, parts)
         minimise = (
-            partial(optimise.adam, objective.evaluate, step=step) if optimizer == ADAM else partial(optimise.gauss_newton, objective.expand, objective.solve, gain=gain)
+            partial(optimise.adam, objective.evaluate, step=step)
+            if optimizer == ADAM
+            else partial(optimise.gauss_newton, objective.expand, objective.solve, gain=gain)
         )
         return minimise(start[None], steps=steps, tolerance=tolerance, progress=progress, project=lambda parameters: limit_shift(parameters, max_shift))
 

@@ -14,8 +14,8 @@ VERDICT_FAILED = 3
 
 @with_settings
 def align(
-    fixed: Annotated[Path, typer.Argument(help="The image that stays.", show_default=False)],
-    moving: Annotated[Path, typer.Argument(help="The image that is aligned to it.", show_default=False)],
+    fixed: Annotated[Path, typer.Argument(metavar="FIXED", help="The image that stays.", show_default=False)],
+    moving: Annotated[Path, typer.Argument(metavar="MOVING", help="The image that is aligned to it.", show_default=False)],
     settings: Settings,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.", rich_help_panel="Files")] = Path("aligned"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are already there.", rich_help_panel="Files")] = False,

@@ -7,6 +7,7 @@ import typer
 
 from register import __version__
 from register.cli.align import align
+from register.cli.plainhelp import GroupedCommand
 from register.errors import RegisterError
 
 FAILED, INTERRUPTED = 1, 130
@@ -17,10 +18,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    rich_markup_mode=None,
 )
-app.command("align")(align)
+app.command("align", cls=GroupedCommand)(align)
 
 
 def _version(asked: bool) -> None:
