@@ -43,7 +43,6 @@ Solve = Callable[[Expansion, Tensor], Tensor]
 """Takes an expansion and the damping (b, n) of its parts to a step (b, ...) downhill."""
 
 Linear = Callable[[Tensor], Tensor]
-CG_STEPS, CG_TOLERANCE = 40, 0.02
 
 
 def _as_it_is(parameters: Tensor) -> Tensor:
@@ -142,16 +141,16 @@ def gauss_newton(
     return Descent(best, held.loss, tuple(history), reason)
 
 
-def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor) -> Tensor:
+def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor, *, steps: int = 40, tolerance: float = 0.02) -> Tensor:
     """x with ``times(x)`` near ``right``, for a symmetric positive ``times``.
 
-    Stops after ``CG_STEPS``, or when the preconditioned residual has fallen to a share ``CG_TOLERANCE``. Source: Hestenes & Stiefel 1952.
+    Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. Source: Hestenes & Stiefel 1952.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)
     p, rz = z, (r * z).sum()
-    stop = CG_TOLERANCE**2 * rz
-    for _ in range(CG_STEPS):
+    stop = tolerance**2 * rz
+    for _ in range(steps):
         ap = times(p)
         alpha = rz / (p * ap).sum().clamp(min=1e-30)
         x, r = x + alpha * p, r - alpha * ap

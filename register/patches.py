@@ -69,8 +69,40 @@ def gather(field: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
 
 def displacement_at(grid: PatchGrid, parameters: Tensor, points: Tensor) -> Tensor:
     """The displacement (n, 2) at scattered points (n, 2)."""
-    basis_x, basis_y = grid.axis_basis(points[:, 0], 0), grid.axis_basis(points[:, 1], 1)
-    return torch.einsum("nr,krc,nc->nk", basis_y, coefficients(parameters), basis_x)
+    return blend_at(grid, to_matrices(grid, parameters), points)[0] - points
+
+
+def blend_at(grid: PatchGrid, matrices: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the blend of absolute maps (rows, columns, 2, 3) takes points (n, 2), and its Jacobian (n, 2, 2) there.
+
+    The four patches around each point are looked up; beyond the outer centres the weights stay what they are on the border.
+    """
+    x, y = points.unbind(1)
+    (column, s, free_x), (row, t, free_y) = _cell(x, grid, 0), _cell(y, grid, 1)
+    rows = matrices.reshape(-1, 6)
+    corner = row * grid.columns + column
+    upper, lower = rows[corner], rows[corner + grid.columns]
+    along_upper, along_lower = rows[corner + 1] - upper, rows[corner + grid.columns + 1] - lower
+    upper, lower = upper + s * along_upper, lower + s * along_lower
+    across, along = lower - upper, along_upper + t * (along_lower - along_upper)
+
+    def at(numbers: Tensor) -> Tensor:
+        a, b, tx, c, d, ty = numbers.unbind(1)
+        return torch.stack([a * x + b * y + tx, c * x + d * y + ty], -1)
+
+    blended = upper + t * across
+    linear = blended.reshape(-1, 2, 3)[:, :, :2]
+    return at(blended), linear + torch.stack([at(along) * free_x, at(across) * free_y], -1)
+
+
+def _cell(positions: Tensor, grid: PatchGrid, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For positions (n,) along an axis: the centre before each (n,), the share (n, 1) of the way to the next, and how that share grows (n, 1)."""
+    last = (grid.columns, grid.rows)[axis] - 1
+    steps = (positions - grid.origin[axis]) / grid.spacing[axis]
+    clamped = steps.clamp(0, last)
+    cell = clamped.floor().clamp(max=last - 1)
+    grows = (steps == clamped).to(steps) / grid.spacing[axis]
+    return cell.long(), (clamped - cell)[:, None], grows[:, None]
 
 
 def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:

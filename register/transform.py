@@ -1,6 +1,6 @@
 """The answer: a frozen map from points of the fixed image to points of the moving image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ class Frame:
     pixel_unit: str | None = None
     path: str | None = None
     sha256: str | None = None
+
+    def at_scale(self, scale: float) -> "Frame":
+        """The frame of the same image with pixels ``scale`` times finer; another file, so without path and hash."""
+        size = self.pixel_size and (self.pixel_size[0] / scale, self.pixel_size[1] / scale)
+        return Frame(max(round(self.width * scale), 1), max(round(self.height * scale), 1), size, self.pixel_unit)
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,14 @@ class Transform:
     def map(self, points: Tensor) -> Tensor:
         """Moving points (..., 2) float64 of fixed points (..., 2), in pixels."""
         flat = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        parameters = self.parameters
-        if self.grid is None or parameters is None:
-            mapped = affine.apply(self.matrix, flat)
-        else:
-            mapped = flat + torch.cat([patches.displacement_at(self.grid, parameters, part) for part in torch.split(flat, 65536)])
-        return mapped.reshape(torch.as_tensor(points).shape)
+        return self.expand(flat)[0].reshape(torch.as_tensor(points).shape)
+
+    def expand(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Moving points (n, 2) of fixed points (n, 2) float64, and the Jacobian (n, 2, 2) of the map there."""
+        if self.grid is None or self.matrices is None:
+            return affine.apply(self.matrix, points), self.matrix[:, :2].expand(len(points), 2, 2)
+        parts = [patches.blend_at(self.grid, self.matrices, part) for part in torch.split(points, 65536)]
+        return torch.cat([mapped for mapped, _ in parts]), torch.cat([jacobian for _, jacobian in parts])
 
     def map_grid(self, x: Tensor, y: Tensor) -> Tensor:
         """Moving points (len(y), len(x), 2) of the product of fixed positions x and y (float64, pixels)."""
@@ -73,6 +80,20 @@ class Transform:
     def inverse(self) -> "Inverse":
         """The map from moving points to fixed points."""
         return Inverse(self)
+
+    def at_scale(self, scale: float) -> "Transform":
+        """The same map between the same images with pixels ``scale`` times finer: edges stay on edges, x' = s x + (s - 1) / 2."""
+        up, down = affine.scaling(scale, scale), affine.scaling(1 / scale, 1 / scale)
+
+        def scaled(matrix: Tensor) -> Tensor:
+            return affine.compose(affine.compose(up, matrix), down)
+
+        grid = self.grid
+        if grid is not None:
+            origin = (grid.origin[0] + 0.5) * scale - 0.5, (grid.origin[1] + 0.5) * scale - 0.5
+            grid = PatchGrid(grid.columns, grid.rows, origin, (grid.spacing[0] * scale, grid.spacing[1] * scale))
+        matrices = None if self.matrices is None else scaled(self.matrices)
+        return replace(self, fixed=self.fixed.at_scale(scale), moving=self.moving.at_scale(scale), matrix=scaled(self.matrix), grid=grid, matrices=matrices)
 
     @property
     def parameters(self) -> Tensor | None:
@@ -118,41 +139,77 @@ class Transform:
 
 @dataclass(frozen=True)
 class Inverse:
-    """**Maps moving (x, y) to fixed (x, y)**, found numerically point by point."""
+    """**Maps moving (x, y) to fixed (x, y)**, found numerically point by point; resamples the fixed image on the moving grid."""
 
     forward: Transform
 
+    @property
+    def fixed(self) -> Frame:
+        """The frame whose points are mapped: that of the moving image."""
+        return self.forward.moving
+
+    @property
+    def moving(self) -> Frame:
+        """The frame the points are mapped to: that of the fixed image."""
+        return self.forward.fixed
+
     def map(self, points: Tensor, *, steps: int = 30, tolerance: float = 1e-6) -> Tensor:
-        """Fixed points (..., 2) float64 of moving points (..., 2), by Newton's method from the inverse of the global map.
+        """Fixed points (..., 2) float64 of moving points (..., 2), by Newton's method from the inverse of the nearest patch.
 
         The map is piecewise smooth and does not fold, so the iteration is safeguarded only by halving steps that do not reduce the
         residual. Points far outside the moving image follow the outer patches.
         """
         target = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        current = affine.apply(affine.invert(self.forward.matrix), target)
-        residual = self.forward.map(current) - target
-        for _ in range(steps):
-            if len(target) == 0 or float(residual.norm(dim=1).max()) < tolerance:
-                break
-            move = torch.linalg.solve(self._jacobian(current), -residual[..., None])[..., 0]
-            current, residual = self._halve_until_better(target, current, residual, move)
-        return current.reshape(torch.as_tensor(points).shape)
+        found = [self._solve(part, steps, tolerance) for part in torch.split(target, 65536)]
+        return torch.cat(found or [target]).reshape(torch.as_tensor(points).shape)
 
-    def _halve_until_better(self, target: Tensor, current: Tensor, residual: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
+    def map_grid(self, x: Tensor, y: Tensor) -> Tensor:
+        """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels)."""
+        return self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
+
+    def residual(self, points: Tensor) -> Tensor:
+        """How far (n,), in moving pixels, the forward map takes the inverse of moving points (n, 2) from where they were."""
+        return (self.forward.map(self.map(points)) - points).norm(dim=-1)
+
+    def _solve(self, target: Tensor, steps: int, tolerance: float) -> Tensor:
+        current = self._seed(target)
+        mapped, jacobian = self.forward.expand(current)
+        active = torch.arange(len(target))
+        for _ in range(steps):
+            wrong = (mapped - target[active]).norm(dim=1) > tolerance
+            active, mapped, jacobian = active[wrong], mapped[wrong], jacobian[wrong]
+            if len(active) == 0:
+                break
+            before = mapped - target[active]
+            move = -_solve(jacobian, before)
+            move, mapped, jacobian = self._halve_until_better(target[active], current[active], before, move)
+            current[active] += move
+        return current
+
+    def _seed(self, target: Tensor) -> Tensor:
+        """The inverse of the patch nearest to where the global map's inverse lands."""
+        current = affine.apply(affine.invert(self.forward.matrix), target)
+        grid, matrices = self.forward.grid, self.forward.matrices
+        if grid is None or matrices is None:
+            return current
+        last = current.new_tensor([grid.columns - 1, grid.rows - 1])
+        nearest = torch.minimum(((current - current.new_tensor(grid.origin)) / current.new_tensor(grid.spacing)).round().clamp(min=0), last).long()
+        back = affine.invert(matrices)[nearest[:, 1], nearest[:, 0]]
+        return (back[:, :, :2] @ target[..., None])[..., 0] + back[:, :, 2]
+
+    def _halve_until_better(self, target: Tensor, current: Tensor, before: Tensor, move: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The step, halved where it does not bring the point nearer, with the map and its Jacobian at its end."""
         for _ in range(6):
-            trial = self.forward.map(current + move) - target
-            worse = trial.norm(dim=1) > residual.norm(dim=1)
+            mapped, jacobian = self.forward.expand(current + move)
+            worse = (mapped - target).norm(dim=1) >= before.norm(dim=1)
             if not bool(worse.any()):
                 break
             move = torch.where(worse[:, None], move / 2, move)
-        trial = self.forward.map(current + move) - target
-        better = (trial.norm(dim=1) < residual.norm(dim=1))[:, None]
-        return torch.where(better, current + move, current), torch.where(better, trial, residual)
+        return move, mapped, jacobian
 
-    def _jacobian(self, points: Tensor, step: float = 1e-3) -> Tensor:
-        """Central differences (n, 2, 2); the map is piecewise polynomial, so they are exact to about 1e-9 inside a cell."""
-        columns = []
-        for shift in ((step, 0.0), (0.0, step)):
-            delta = torch.tensor(shift, dtype=torch.float64)
-            columns.append((self.forward.map(points + delta) - self.forward.map(points - delta)) / (2 * step))
-        return torch.stack(columns, dim=-1)
+
+def _solve(matrices: Tensor, right: Tensor) -> Tensor:
+    """x (n, 2) with matrices (n, 2, 2) times x = right (n, 2), by Cramer's rule."""
+    (a, b), (c, d) = (row.unbind(-1) for row in matrices.unbind(1))
+    u, v = right.unbind(1)
+    return torch.stack([d * u - b * v, a * v - c * u], -1) / (a * d - b * c)[:, None]

@@ -128,7 +128,7 @@ def bad_calls(folder):
         (2, "--patch-size", [*TISSUE, "--patch-size", "1"]),
         (2, "--metric", [*TISSUE, "--metric", "magic"]),
         (2, "device", [*TISSUE, "--device", "tpu"]),
-        (2, "moving", [fixed]),
+        (2, "MOVING", [fixed]),
     ]
 
 
