@@ -9,7 +9,7 @@ from torch import Tensor
 
 from register import sampling
 from register.errors import RegisterError
-from register.transform import Transform
+from register.transform import Inverse, Transform
 
 TILE = 1024
 REACH = 3
@@ -18,8 +18,8 @@ REACH = 3
 Pixels = NDArray[np.generic]
 
 
-def warp_pixels(pixels: Pixels, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None, tile: int = TILE) -> Pixels:
-    """The aligned image (c, H, W) of a moving one (c, h, w): same dtype, on the fixed grid.
+def warp_pixels(pixels: Pixels, transform: Transform | Inverse, *, interpolation: str = "bilinear", fill: float | None = None, tile: int = TILE) -> Pixels:
+    """The aligned image (c, H, W) of a moving one (c, h, w): same dtype, on the fixed grid; through an inverse, the other way round.
 
     Integers are rounded and clipped to the range of their type, never rescaled, so cubic overshoot does not wrap. Pixels the moving image
     does not show get ``fill`` (None: NaN for floats, 0 otherwise). A NaN spreads to the pixels its neighbours are mixed into,

@@ -35,8 +35,9 @@ class Transform:
     """**Maps fixed (x, y) to moving (x, y)**, in pixels, 0-based, centres at integers: what resampling the moving image needs.
 
     ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64 are absolute affine maps,
-    one per patch, and the map is their blend; without, the global map is all there is. ``extras`` holds what the file
-    knows beside the map: per-patch figures, quality, provenance and unknown keys.
+    one per patch, and the map is their blend; with a ``chain`` (model ``chain``), links are applied one after the other, the first link first, and
+    ``matrix`` is the product of their global maps; without either, the global map is all there is. ``extras`` holds what the
+    file knows beside the map: per-patch figures, quality, provenance and unknown keys.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Transform:
     matrix: Tensor
     grid: PatchGrid | None = None
     matrices: Tensor | None = None
+    chain: tuple["Link", ...] = ()
     patch_figures: dict[str, list[Any]] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +59,12 @@ class Transform:
 
     def expand(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Moving points (n, 2) of fixed points (n, 2) float64, and the Jacobian (n, 2, 2) of the map there."""
+        if self.chain:
+            whole = torch.eye(2, dtype=torch.float64).expand(len(points), 2, 2)
+            for link in self.chain:
+                points, jacobian = link.expand(points)
+                whole = jacobian @ whole
+            return points, whole
         if self.grid is None or self.matrices is None:
             return affine.apply(self.matrix, points), self.matrix[:, :2].expand(len(points), 2, 2)
         parts = [patches.blend_at(self.grid, self.matrices, part) for part in torch.split(points, 65536)]
@@ -65,6 +73,8 @@ class Transform:
     def map_grid(self, x: Tensor, y: Tensor) -> Tensor:
         """Moving points (len(y), len(x), 2) of the product of fixed positions x and y (float64, pixels)."""
         grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+        if self.chain:
+            return self.map(grid)
         parameters = self.parameters
         if self.grid is None or parameters is None:
             return affine.apply(self.matrix, grid.flatten(0, 1)).reshape(grid.shape)
@@ -93,7 +103,9 @@ class Transform:
             origin = (grid.origin[0] + 0.5) * scale - 0.5, (grid.origin[1] + 0.5) * scale - 0.5
             grid = PatchGrid(grid.columns, grid.rows, origin, (grid.spacing[0] * scale, grid.spacing[1] * scale))
         matrices = None if self.matrices is None else scaled(self.matrices)
-        return replace(self, fixed=self.fixed.at_scale(scale), moving=self.moving.at_scale(scale), matrix=scaled(self.matrix), grid=grid, matrices=matrices)
+        chain = tuple(replace(link, transform=link.transform.at_scale(scale)) for link in self.chain)
+        fixed, moving = self.fixed.at_scale(scale), self.moving.at_scale(scale)
+        return replace(self, fixed=fixed, moving=moving, matrix=scaled(self.matrix), grid=grid, matrices=matrices, chain=chain)
 
     @property
     def parameters(self) -> Tensor | None:
@@ -101,7 +113,14 @@ class Transform:
         return None if self.grid is None or self.matrices is None else patches.from_matrices(self.grid, self.matrices)
 
     def smallest_determinant(self) -> float:
-        """A lower bound of det J over the whole fixed image, relative to the sign of the global map; positive means no fold."""
+        """A lower bound of det J over the whole fixed image, relative to the sign of the global map; positive means no fold.
+
+        Of a chain, the smallest at 64 x 64 points: each link has a bound of its own, and inverses and products of maps that do not fold do not.
+        """
+        if self.chain:
+            x, y = (torch.linspace(0, side - 1, 64, dtype=torch.float64) for side in (self.fixed.width, self.fixed.height))
+            jacobian = self.expand(torch.cartesian_prod(x, y))[1]
+            return float((torch.linalg.det(jacobian) * affine.determinant(self.matrix).sign()).min())
         whole = float(affine.determinant(self.matrix))
         parameters = self.parameters
         if self.grid is None or parameters is None:
@@ -119,7 +138,9 @@ class Transform:
             raise TransformError("the transform holds a number that is not finite")
         if self.grid is not None and self.matrices is not None and self.matrices.shape != (self.grid.rows, self.grid.columns, 2, 3):
             raise TransformError(f"the patches have shape {tuple(self.matrices.shape)}, the grid asks for {(self.grid.rows, self.grid.columns, 2, 3)}")
-        if self.smallest_determinant() <= 0:
+        for link in self.chain:
+            link.transform.checked()
+        if not self.chain and self.smallest_determinant() <= 0:
             raise TransformError("the transform folds: its Jacobian determinant is not positive everywhere in the fixed image")
         return self
 
@@ -135,6 +156,25 @@ class Transform:
         from register.io.transforms import read_transform
 
         return read_transform(path)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of a chain: a transform, or its numerical inverse."""
+
+    transform: Transform
+    inverse: bool = False
+
+    def reversed(self) -> "Link":
+        """The link the other way."""
+        return replace(self, inverse=not self.inverse)
+
+    def expand(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Mapped points (n, 2) and the Jacobian (n, 2, 2) of the map at points (n, 2)."""
+        if not self.inverse:
+            return self.transform.expand(points)
+        mapped = self.transform.inverse().map(points)
+        return mapped, torch.linalg.inv(self.transform.expand(mapped)[1])
 
 
 @dataclass(frozen=True)
@@ -160,6 +200,10 @@ class Inverse:
         residual. Points far outside the moving image follow the outer patches.
         """
         target = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
+        if self.forward.chain:
+            for link in reversed(self.forward.chain):
+                target = link.transform.map(target) if link.inverse else link.transform.inverse().map(target, steps=steps, tolerance=tolerance)
+            return target.reshape(torch.as_tensor(points).shape)
         found = [self._solve(part, steps, tolerance) for part in torch.split(target, 65536)]
         return torch.cat(found or [target]).reshape(torch.as_tensor(points).shape)
 

@@ -6,22 +6,32 @@ from typing import Annotated
 import typer
 
 from register import __version__
+from register.cli import reuse
 from register.cli.align import align
 from register.cli.plainhelp import GroupedCommand
 from register.errors import RegisterError
 
 FAILED, INTERRUPTED = 1, 130
 
-app = typer.Typer(
-    name="register",
-    help="Align two images of the same thing, and keep the transform.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    rich_markup_mode=None,
-)
-app.command("align", cls=GroupedCommand)(align)
+COMMANDS = {command.__name__: command for command in (align, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, reuse.info)}
+
+
+def app_for(arguments: list[str]) -> typer.Typer:
+    """The program with the command that the arguments name, or with all when they name none: every command built delays the help."""
+    app = typer.Typer(
+        name="register",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        rich_markup_mode=None,
+    )
+    app.callback()(program)
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        if named not in COMMANDS or name == named:
+            app.command(name, cls=GroupedCommand)(command)
+    return app
 
 
 def _version(asked: bool) -> None:
@@ -30,7 +40,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def program(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)] = False,
 ) -> None:
@@ -40,7 +49,7 @@ def program(
 def main() -> None:
     """Run the program. An error the user can act on is one line on stderr; a bug shows its traceback."""
     try:
-        code = app(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
+        code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except RegisterError as error:

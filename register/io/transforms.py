@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from register.errors import FileError, TransformError
 from register.io.atomic import whole
 from register.patches import PatchGrid
-from register.transform import Frame, Transform
+from register.transform import Frame, Link, Transform
 
 CONVENTION = "maps fixed (x, y) to moving (x, y); pixels, 0-based, pixel centres at integers; x right, y down"
 
@@ -69,11 +69,19 @@ class TransformFile(Open):
     convention: str = CONVENTION
     fixed: FrameFile
     moving: FrameFile
-    model: Literal["translation", "rigid", "similarity", "affine", "local"]
+    model: Literal["translation", "rigid", "similarity", "affine", "local", "chain"]
     global_: GlobalFile = Field(alias="global")
     patches: PatchesFile | None = None
+    chain: list["LinkFile"] | None = None
     quality: dict[str, Any] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class LinkFile(Open):
+    """One link of a chain: a whole transform, applied as it is or inverted."""
+
+    inverse: bool
+    transform: TransformFile
 
 
 LISTS = ("confidence", "status", "similarity_before", "similarity_after", "expected_error")
@@ -127,6 +135,7 @@ def to_dict(transform: Transform) -> dict[str, Any]:
         "model": transform.model,
         "global": {"matrix": transform.matrix.tolist()} | transform.extras.get("global", {}),
         "patches": patches,
+        **({"chain": [{"inverse": link.inverse, "transform": to_dict(link.transform)} for link in transform.chain]} if transform.chain else {}),
         "quality": transform.quality,
         "provenance": transform.provenance,
     } | transform.extras.get("", {})
@@ -144,8 +153,15 @@ def from_dict(values: Any) -> Transform:
     except ValidationError as error:
         first = error.errors()[0]
         raise TransformError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return _from_file(file).checked()
+
+
+def _from_file(file: TransformFile) -> Transform:
+    """The transform of a file that has the right form."""
     extras = {"": _extra(file), "fixed": _extra(file.fixed), "moving": _extra(file.moving), "global": _extra(file.global_)}
     grid, matrices, figures = _patches(file.patches)
+    if (file.model == "chain") != bool(file.chain):
+        raise TransformError("chain: the model 'chain', and no other, needs a list of at least one link")
     return Transform(
         model=file.model,
         fixed=_frame(file.fixed),
@@ -153,11 +169,12 @@ def from_dict(values: Any) -> Transform:
         matrix=torch.tensor(file.global_.matrix, dtype=torch.float64),
         grid=grid,
         matrices=matrices,
+        chain=tuple(Link(_from_file(link.transform), link.inverse) for link in file.chain or ()),
         patch_figures=figures,
         quality=file.quality,
         provenance=file.provenance,
         extras=extras,
-    ).checked()
+    )
 
 
 def _patches(file: PatchesFile | None) -> tuple[PatchGrid | None, torch.Tensor | None, dict[str, list[Any]]]:
