@@ -12,6 +12,7 @@ from torch import Tensor
 from register import affine, device, pipeline, settings
 from register.errors import AlignmentError, RegisterError
 from register.io.points import read_points
+from register.io.starts import Pair, read_start
 from register.pipeline import Alignment, Listener
 from register.resample import warp_pixels
 from register.settings import Settings
@@ -41,10 +42,11 @@ def align_planes(
     *,
     fixed_mask: Tensor | None = None,
     moving_mask: Tensor | None = None,
+    pixels: tuple[Pair, Pair] = ((1.0, 1.0), (1.0, 1.0)),
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """``align`` for tensors (c, h, w) with masks (1, h, w); falls back to the CPU when the device's memory does not suffice."""
-    start = starting_matrix(chosen, fixed.shape[-2:], moving.shape[-2:])
+    start = starting_matrix(chosen, fixed.shape[-2:], moving.shape[-2:], pixels)
     place = device.choose(chosen.device)
     for where in (place, torch.device("cpu")):
         tensors = [x if x is None else x.to(where) for x in (fixed, moving, fixed_mask, moving_mask)]
@@ -57,8 +59,11 @@ def align_planes(
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
-def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch.Size) -> Tensor | None:
-    """The start (2, 3) that ``init`` asks for, or None for the search. Raises ``RegisterError`` for a start that cannot be read."""
+def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch.Size, pixels: tuple[Pair, Pair] = ((1.0, 1.0), (1.0, 1.0))) -> Tensor | None:
+    """The start (2, 3) that ``init`` asks for, or None for the search; ``pixels`` are the pixel sizes that other programs' files count in.
+
+    Raises ``RegisterError`` for a start that cannot be read.
+    """
     if chosen.init == "auto":
         return None
     if chosen.init == "identity":
@@ -72,9 +77,10 @@ def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch
             return affine.fit(fixed, moving, _model_for(len(fixed)) if chosen.model in ("affine", "local") else chosen.model)
         except ValueError as error:
             raise RegisterError(f"--init {chosen.init}: {error}") from None
-    if not Path(chosen.init).exists():
+    path = Path(chosen.init)
+    if not path.exists():
         raise RegisterError(f"--init {chosen.init}: is none of auto, identity, center, and no file of that name exists")
-    return Transform.load(chosen.init).matrix
+    return read_start(path, *pixels) if path.suffix.lower() in (".tfm", ".txt") else Transform.load(path).matrix
 
 
 def warp(image: Picture, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None) -> Picture:

@@ -41,7 +41,7 @@ def basis(positions: Tensor, count: int) -> Tensor:
     return torch.where(t < 1, near, far)
 
 
-def fit(target: Map, width: int, height: int, spacing: float, *, tolerance: float, least: float = 4.0) -> tuple[BSpline, float]:
+def fit(target: Map, width: int, height: int, spacing: float, *, tolerance: float, least: float = 2.0) -> tuple[BSpline, float]:
     """The spline nearest to the displacement of ``target`` over an image, and its largest error in pixels, seen between the fitted points.
 
     Knots stand about ``spacing`` pixels apart, and nearer until the error is within ``tolerance`` or they are ``least`` pixels apart. The tensor

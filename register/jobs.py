@@ -89,7 +89,9 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
 def _align(job: Job, fixed: Image, moving: Image, listener: Listener) -> Alignment:
     """The alignment of two images; an error that one of them is to blame for names its file."""
     try:
-        return api.align_planes(_tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), listener=listener)
+        return api.align_planes(
+            _tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), pixels=_pixels(fixed, moving), listener=listener
+        )
     except AlignmentError as error:
         if error.image is None:
             raise AlignmentError(f"{job.moving} on {job.fixed}: {error}") from None
@@ -144,6 +146,13 @@ def refuse_overwrite(job: Job) -> None:
 
 def _names(job: Job, moving: Image) -> dict[str, Path]:
     return {"aligned": job.output / aligned_name(moving), "transform": job.output / "transform.json", "overlay": job.output / "overlay.png"}
+
+
+def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The pixel sizes of both images, or ones when they do not share a unit: what other programs' transforms count in."""
+    if fixed.pixel_size and moving.pixel_size and fixed.pixel_unit == moving.pixel_unit:
+        return fixed.pixel_size, moving.pixel_size
+    return (1.0, 1.0), (1.0, 1.0)
 
 
 def _tensor(image: Image) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Settings:
     max_shift: float | None = _option(
         None, METHOD, "Largest deviation of a patch from the global fit, in pixels of the fixed image. [default: a tenth of the diagonal]", gt=0
     )
-    init: str = _option("auto", SEARCH, "Where to start: `auto` (search), `identity`, `center`, a transform JSON, or `FIXED.csv,MOVING.csv`.")
+    init: str = _option("auto", SEARCH, "Where to start: `auto` (search), `identity`, `center`, a transform (JSON, ITK or elastix), or `FIXED.csv,MOVING.csv`.")
     rotation_range: float = _option(30.0, SEARCH, "Rotations to search, in degrees either way; 180 is the full circle.", ge=0, le=180)
     scale_range: float = _option(1.25, SEARCH, "Largest scale to search; its inverse is the smallest.", ge=1, le=4)
     max_size: int | None = _option(None, COMPUTE, "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]", ge=64)

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def _itk(transform: Transform, path: Path, units: Units, spacing: float | None, 
     report: Report = {"model": "AffineTransform"}
     if transform.model not in GLOBAL:
         back = affine.invert(transform.matrix)
-        spline, error = _spline(lambda points: affine.apply(back, transform.map(points)), transform, spacing, tolerance)
+        stretch = float(torch.linalg.matrix_norm(transform.matrix[:, :2], 2))  # from fixed pixels, in which it is fitted, to moving ones
+        spline, error = _spline(lambda points: affine.apply(back, transform.map(points)), transform, spacing, tolerance, stretch)
         parts = [("CompositeTransform_double_2_2", [], []), parts[0], ("BSplineTransform_double_2_2", *_spline_parameters(spline, units.fixed))]
         report = {"model": "B-spline, then affine", "fit_error_max": error, "knots": list(spline.coefficients.shape[1::-1])}
     lines = ["#Insight Transform File V1.0"]
@@ -164,7 +166,8 @@ def _elastix(transform: Transform, path: Path, units: Units, spacing: float | No
             """The map in units of fixed pixels on both sides, so that its displacement is physical."""
             return transform.map(points) * torch.tensor(units.moving, dtype=torch.float64) / torch.tensor(units.fixed, dtype=torch.float64)
 
-        spline, error = _spline(physical, transform, spacing, tolerance)
+        stretch = max(f / m for f, m in zip(units.fixed, units.moving, strict=True))
+        spline, error = _spline(physical, transform, spacing, tolerance, stretch)
         values, fixed = _spline_parameters(spline, units.fixed)
         own = {
             "Transform": "BSplineTransform", "NumberOfParameters": len(values), "TransformParameters": values,
@@ -274,13 +277,14 @@ SUFFIXES = {
 """How the files of each format usually end."""
 
 
-def _spline(target: bspline.Map, transform: Transform, spacing: float | None, tolerance: float) -> tuple[bspline.BSpline, float]:
-    """A spline within the tolerance; knots start half a patch apart."""
+def _spline(target: bspline.Map, transform: Transform, spacing: float | None, tolerance: float, stretch: float) -> tuple[bspline.BSpline, float]:
+    """A spline and its error in moving pixels, ``stretch`` times that of the fit; knots start half a patch apart and come nearer, unless ``spacing`` says."""
     begin = spacing or (min(transform.grid.spacing) / 2 if transform.grid else max(transform.fixed.width, transform.fixed.height) / 16)
-    spline, error = bspline.fit(target, transform.fixed.width, transform.fixed.height, begin, tolerance=tolerance if spacing is None else np.inf)
-    if spacing is None and error > tolerance:
-        raise TransformError(f"a B-spline follows the map to {error:.3g} px at worst; --tolerance is {tolerance:g}")
-    return spline, error
+    enough = tolerance / stretch if spacing is None else math.inf
+    spline, error = bspline.fit(target, transform.fixed.width, transform.fixed.height, begin, tolerance=enough)
+    if error > enough:
+        raise TransformError(f"a B-spline follows the map to {error * stretch:.3g} px at worst; --tolerance is {tolerance:g}")
+    return spline, error * stretch
 
 
 def _control_points(transform: Transform, spacing: float | None) -> Tensor:

@@ -1,0 +1,287 @@
+"""A saved transform used again: other images, points, the other direction, checks."""
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy.ndimage import center_of_mass, gaussian_filter
+
+import register
+from benchmarks.synthetic import warped_pair
+from register import combine, reuse
+from register.cli.main import main
+from register.errors import FileError, RegisterError, TransformError
+from register.io.points import read_point_file
+from register.transform import Frame, Transform
+
+FLIPPED = torch.tensor([[0.1, -0.95, 400], [-1.02, 0.08, 420]], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def local(texture):
+    pair = warped_pair(texture, 0.02, seed=1)
+    return register.align(pair.fixed, pair.moving, preset="fast").transform
+
+
+@pytest.fixture(params=["translation", "rigid", "similarity", "affine", "flipped", "local", "chain"])
+def transform(local, request):
+    turn = torch.tensor([[0.8, -0.6, 90], [0.6, 0.8, -60]], dtype=torch.float64)
+    matrices = {
+        "translation": torch.tensor([[1, 0, 7.25], [0, 1, -3.5]], dtype=torch.float64),
+        "rigid": turn, "similarity": turn * 1.1, "affine": torch.tensor([[0.95, 0.1, 3], [-0.08, 1.05, 5]], dtype=torch.float64), "flipped": FLIPPED,
+    }  # fmt: skip
+    if request.param == "local":
+        return local
+    if request.param == "chain":
+        return combine.compose(local, combine.invert(replace(local, model="affine", grid=None, matrices=None)))
+    return Transform("affine" if request.param == "flipped" else request.param, local.fixed, local.moving, matrices[request.param])
+
+
+def points(n=200, margin=20):
+    share = torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return margin + share * torch.tensor([459.0 - 2 * margin, 399.0 - 2 * margin])
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """The program called in this process, which saves loading torch: an object with returncode, stdout and stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["register", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code, stdout=out.out, stderr=out.err)
+
+    return call
+
+
+def test_there_and_back(transform):
+    error = (transform.inverse().map(transform.map(points())) - points()).norm(dim=1)
+    assert float(error.median()) < 1e-3
+    assert float(error.max()) < 0.02
+
+
+def test_the_jacobian_is_the_maps_own(transform):
+    _, jacobian = transform.expand(points(40))
+    for axis in (0, 1):
+        step = torch.eye(2, dtype=torch.float64)[axis] * 1e-5
+        slope = (transform.map(points(40) + step) - transform.map(points(40) - step)) / 2e-5
+        assert torch.allclose(jacobian[:, :, axis], slope, atol=1e-5)
+
+
+def test_a_bright_dot_is_where_its_point_is(transform):
+    """Dots drawn in the moving image, found again in the aligned one, against their positions mapped by the inverse."""
+    seen = 0
+    for target in points(200, margin=40).tolist():
+        there = transform.map(torch.tensor([target]))[0]
+        if not bool(reuse.inside_frame(there[None] + 8, transform.moving) & reuse.inside_frame(there[None] - 8, transform.moving)):
+            continue
+        x, y = torch.arange(460, dtype=torch.float64), torch.arange(400, dtype=torch.float64)
+        dot = torch.exp(-((x - there[0]) ** 2 + (y[:, None] - there[1]) ** 2) / (2 * 1.5**2)).numpy()
+        columns, rows = (slice(round(t) - 12, round(t) + 13) for t in target)
+        window = (
+            replace(transform, fixed=Frame(25, 25), matrix=shifted(transform.matrix, columns.start, rows.start))
+            if transform.model not in ("local", "chain")
+            else None
+        )
+        aligned = register.warp(dot, window, fill=0.0) if window else register.warp(dot, transform, fill=0.0)[rows, columns]
+        found = np.array(center_of_mass(aligned))[::-1] + np.array([columns.start, rows.start])
+        assert np.hypot(*(found - transform.inverse().map(there[None])[0].numpy())) < 0.1
+        seen += 1
+        if transform.model in ("local", "chain") and seen == 25:  # whole images are warped: the others are covered by the exact inverse
+            break
+    assert seen >= 25
+
+
+def shifted(matrix, x, y):
+    return torch.cat([matrix[:, :2], matrix[:, 2:] + matrix[:, :2] @ torch.tensor([[x], [y]], dtype=torch.float64)], 1)
+
+
+def test_invert_and_compose_give_the_identity_within_the_error_they_report(transform):
+    back = combine.invert(transform)
+    assert (back.fixed, back.moving) == (transform.moving, transform.fixed)
+    there = transform.map(points())
+    assert float((back.map(there) - points()).norm(dim=1).max()) <= back.quality["round_trip_max"] + 1e-5
+    both = combine.compose(transform, back)
+    error = (both.map(points()) - points()).norm(dim=1)
+    assert float(error.median()) < 0.05
+    assert float(error.max()) <= both.quality["round_trip_max"] + 1e-5
+    assert torch.allclose(combine.invert(back).map(points()), transform.map(points()), atol=1e-5)
+
+
+def test_a_chain_survives_its_file(local, tmp_path):
+    chain = combine.invert(local)
+    chain.save(tmp_path / "c.json")
+    again = register.Transform.load(tmp_path / "c.json")
+    assert torch.equal(again.map(points()), chain.map(points()))
+    again.save(tmp_path / "d.json")
+    assert (tmp_path / "d.json").read_bytes() == (tmp_path / "c.json").read_bytes()
+    content = json.loads((tmp_path / "c.json").read_text())
+    for change, what in ((lambda c: c.pop("chain"), "chain"), (lambda c: c["chain"][0].pop("inverse"), "chain.0.inverse"),
+                         (lambda c: c["chain"][0]["transform"]["patches"]["matrices"].pop(), "ask for")):  # fmt: skip
+        broken = json.loads(json.dumps(content))
+        change(broken)
+        (tmp_path / "e.json").write_text(json.dumps(broken))
+        with pytest.raises(FileError, match=what):
+            register.Transform.load(tmp_path / "e.json")
+
+
+def test_transforms_that_do_not_meet_are_not_composed(local):
+    with pytest.raises(TransformError, match="460 × 400"):
+        combine.compose(local, replace(local, fixed=Frame(10, 10)))
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_other_resolutions(local, texture, scale, tmp_path, run):
+    """At half and double resolution the aligned image is the resampled aligned image, and mapped points agree."""
+    smooth = gaussian_filter(texture, 2)
+    fine = local.at_scale(2.0)
+    x, y = ((np.arange(n * 2) + 0.5) / 2 - 0.5 for n in (460, 400))
+    big = register.warp(
+        smooth, Transform("affine", Frame(920, 800), local.moving, torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25]]).double()), interpolation="bicubic"
+    )
+    images = {2.0: np.nan_to_num(big), 0.5: smooth.reshape(200, 2, 230, 2).mean((1, 3))}
+    tifffile.imwrite(tmp_path / "i.tif", (images[scale] * 65535).astype(np.uint16))
+    local.save(tmp_path / "t.json")
+    assert run("apply", tmp_path / "t.json", tmp_path / "i.tif", "-o", tmp_path / "o.tif").returncode == 0
+    found = tifffile.imread(tmp_path / "o.tif") / 65535
+    whole = register.warp(smooth, local, fill=0.0)
+    expected = whole.reshape(200, 2, 230, 2).mean((1, 3)) if scale == 0.5 else whole
+    compared = found if scale == 0.5 else found.reshape(400, 2, 460, 2).mean((1, 3))
+    inner = slice(30, -30), slice(30, -30)
+    assert 10 * np.log10(1 / np.mean((compared - expected)[inner] ** 2)) >= 35
+    assert fine.map((points() + 0.5) * 2 - 0.5).numpy() == pytest.approx(((local.map(points()) + 0.5) * 2 - 0.5).numpy(), abs=1e-9)
+    assert len(x) == 920
+    assert len(y) == 800
+
+
+def test_labels_keep_their_values(local, tmp_path):
+    labels = np.random.default_rng(1).choice([0, 7, 300, 4_000_000_000], (400, 460)).astype(np.uint32)
+    tifffile.imwrite(tmp_path / "l.tif", labels)
+    local.save(tmp_path / "t.json")
+    reuse.apply(local, [tmp_path / "l.tif"], tmp_path / "o.tif", labels=True)
+    assert set(np.unique(tifffile.imread(tmp_path / "o.tif"))) <= {0, 7, 300, 4_000_000_000}
+    with pytest.raises(FileError, match="PNG cannot hold"):
+        reuse.apply(local, [tmp_path / "l.tif"], tmp_path / "o.png", labels=True)
+
+
+def test_inverse_brings_the_fixed_image_back(local, texture, tmp_path):
+    pair = warped_pair(texture, 0.02, seed=1)
+    tifffile.imwrite(tmp_path / "f.tif", (pair.fixed * 65535).clip(0, 65535).astype(np.uint16))
+    reuse.apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, interpolation="bicubic")
+    back = tifffile.imread(tmp_path / "o.tif") / 65535
+    assert np.abs(back - pair.moving)[40:-40, 40:-40].mean() < 0.01
+
+
+def test_apply_takes_many_images_and_refuses_what_does_not_fit(local, texture, tmp_path):
+    for name, image in (("a", texture), ("small", texture[:100, :300])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", (image * 255).astype(np.uint8))
+    tifffile.imwrite(tmp_path / "b.tif", (texture * 255).astype(np.uint8)[None].repeat(5, 0), photometric="minisblack", planarconfig="separate", metadata=None)
+    done = reuse.apply(local, [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out")
+    assert [(moved.width, moved.height, moved.scale) for moved in done] == [(460, 400, 1.0)] * 2
+    assert register.read_image(tmp_path / "out" / "b.tif").pixels.shape == (5, 400, 460)
+    with pytest.raises(FileError, match="exists already"):
+        reuse.apply(local, [tmp_path / "a.tif"], tmp_path / "out")
+    with pytest.raises(FileError, match="300 × 100"):
+        reuse.apply(local, [tmp_path / "small.tif"], tmp_path / "out2")
+    with pytest.raises(RegisterError, match="two images are called a"):
+        reuse.apply(local, [tmp_path / "a.tif", tmp_path / "x" / "a.tif"], tmp_path / "out3")
+
+
+def test_points_pass_through_with_their_columns(local, tmp_path, run):
+    local.save(tmp_path / "t.json")
+    (tmp_path / "p.csv").write_text('name,Y,X\n"a, b",50,60\n\nc,399,9000\n')
+    done = run("points", tmp_path / "t.json", tmp_path / "p.csv", "-o", tmp_path / "q.csv")
+    assert "2 points, 1 of them on the image" in done.stdout
+    lines = (tmp_path / "q.csv").read_text().splitlines()
+    assert lines[0] == "name,Y,X,inside"
+    assert lines[1].startswith('"a, b",')
+    assert (lines[1].endswith(",true"), lines[2].endswith(",false")) == (True, True)
+    assert run("points", tmp_path / "t.json", tmp_path / "q.csv", "-o", tmp_path / "r.csv", "--inverse").returncode == 0
+    back = read_point_file(tmp_path / "r.csv").points
+    assert back.numpy() == pytest.approx(np.array([[60, 50], [9000, 399]]), abs=2e-3)
+
+
+def test_naparis_axes_are_rows_and_columns(local, tmp_path):
+    (tmp_path / "p.csv").write_text("index,axis-0,axis-1,axis-2\n0,3,50,60\n")
+    reuse.map_points(local, tmp_path / "p.csv", tmp_path / "q.csv")
+    x, y = local.map(torch.tensor([[60.0, 50.0]]))[0].tolist()
+    row = (tmp_path / "q.csv").read_text().splitlines()[1].split(",")
+    assert (float(row[2]), float(row[3]), row[1]) == (pytest.approx(y, abs=1e-5), pytest.approx(x, abs=1e-5), "3")
+
+
+def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_path):
+    ring, hole = [[60, 50], [90, 50], [90, 80], [60, 50]], [[70, 60], [80, 60], [80, 65], [70, 60]]
+    tree = {"type": "FeatureCollection", "mine": [1], "features": [
+        {"type": "Feature", "id": "x", "geometry": {"type": "Polygon", "coordinates": [ring, hole]}, "nucleusGeometry": {"type": "Point", "coordinates": [70, 55, 3]},
+         "properties": {"objectType": "cell", "classification": {"name": "T", "color": [1, 2, 3]}}},
+        {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [-900, 5]}]}, "properties": None},
+        {"type": "Feature", "geometry": None, "properties": {}},
+    ]}  # fmt: skip
+    (tmp_path / "p.geojson").write_text(json.dumps(tree))
+    reuse.map_points(local, tmp_path / "p.geojson", tmp_path / "q.geojson")
+    found = json.loads((tmp_path / "q.geojson").read_text())
+    first = found["features"][0]
+    expected = local.map(torch.tensor(ring, dtype=torch.float64) - 0.5) + 0.5
+    assert np.array(first["geometry"]["coordinates"][0]) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert len(first["geometry"]["coordinates"][1]) == 4
+    assert first["nucleusGeometry"]["coordinates"][2] == 3
+    assert (found["mine"], first["id"], first["properties"]["classification"]) == ([1], "x", {"name": "T", "color": [1, 2, 3]})
+    assert (first["properties"]["inside"], found["features"][1]["properties"]["inside"]) == (True, False)
+    reuse.map_points(local, tmp_path / "q.geojson", tmp_path / "r.geojson", inverse=True)
+    assert np.array(json.loads((tmp_path / "r.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]) == pytest.approx(np.array(ring), abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ['{"type": "Feature"}', '{"type": "Point", "coordinates": ["a", 1]}', '{"type": "Point", "coordinates": [1]}', "{", "[]"])
+def test_broken_geojson_is_one_clear_line(local, tmp_path, text):
+    (tmp_path / "p.geojson").write_text(text)
+    with pytest.raises(FileError, match=r"p\.geojson"):
+        reuse.map_points(local, tmp_path / "p.geojson", tmp_path / "q.geojson")
+    assert not (tmp_path / "q.geojson").exists()
+
+
+def test_evaluate(local, tmp_path, run):
+    local.save(tmp_path / "t.json")
+    fixed, moving = points(30), local.map(points(30)) + torch.tensor([3.0, 4.0])
+    for name, these in (("f", fixed), ("m", moving)):
+        (tmp_path / f"{name}.csv").write_text(",X,Y\n" + "".join(f"{i},{x!r},{y!r}\n" for i, (x, y) in enumerate(these.tolist(), 1)))
+    args = "evaluate", tmp_path / "t.json", tmp_path / "f.csv", tmp_path / "m.csv"
+    done = run(*args, "--json", "-o", tmp_path / "rows.csv")
+    found = json.loads(done.stdout)
+    assert found["after"]["tre"] == pytest.approx({"median": 5, "mean": 5, "p90": 5, "max": 5})
+    assert found["after"]["rtre"]["median"] == pytest.approx(5 / np.hypot(460, 400))
+    assert found["birl"]["TRE Median"] == pytest.approx(5)
+    before = (fixed - moving).norm(dim=1)
+    assert found["robustness"] == pytest.approx(float((before > 5).double().mean()))
+    assert found["interval_95"]["mean"] == pytest.approx([5, 5])
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 31
+    assert run(*args, "--max-median", "4.9").returncode == 3
+    assert run(*args, "--max-median", "5.1").returncode == 0
+    (tmp_path / "m.csv").write_text("x,y\n1,2\n")
+    done = run(*args)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "m.csv: 30 fixed and 1 moving landmarks" in done.stderr
+
+
+def test_info_and_the_commands_that_write_transforms(local, tmp_path, run):
+    local.save(tmp_path / "t.json")
+    assert run("invert", tmp_path / "t.json", "-o", tmp_path / "i.json").returncode == 0
+    done = run("compose", tmp_path / "t.json", tmp_path / "i.json", "-o", tmp_path / "c.json", "--json")
+    assert json.loads(done.stdout)["round_trip_max"] < 1e-3
+    tifffile.imwrite(tmp_path / "x.ome.tif", np.zeros((3, 20, 30), np.uint16), metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+    files = json.loads(run("info", tmp_path / "c.json", tmp_path / "x.ome.tif", "--json").stdout)["files"]
+    assert [link["inverse"] for link in files[0]["links"]] == [False, True]
+    assert files[0]["det_min"] == pytest.approx(1, abs=0.05)  # patches meet in edges, where the slope is that of one side
+    assert (files[1]["width"], files[1]["channels"], files[1]["pixel_size"]) == (30, 3, [0.5, 0.5])
+    assert "maps a fixed point" in run("info", tmp_path / "t.json").stdout
+    done = run("export", tmp_path / "t.json", "--to", "itk", "-o", tmp_path / "t.json")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "exists already" in done.stderr
+    done = run("invert", tmp_path / "missing.json", "-o", tmp_path / "j.json")
+    assert (done.returncode, "missing.json" in done.stderr) == (1, True)
