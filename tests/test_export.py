@@ -142,6 +142,30 @@ def test_transformix_maps_the_same_points_and_makes_the_same_picture(transformed
     assert np.abs(np.load(folder / "picture.npy") - ours)[25:-25, 25:-25].max() <= (1.0 if model == "affine" else 2.0)
 
 
+@pytest.mark.parametrize("model", ["affine", "local"])
+def test_ome_ngff_holds_the_map_axes_in_order_y_x(transform, model, tmp_path):
+    import zarr
+
+    transform = transform if model == "local" else flat(transform)
+    export(transform, "ngff", tmp_path / "t.zarr")
+    root = zarr.open_group(tmp_path / "t.zarr", mode="r")
+    assert root.attrs["ome"]["version"] == "0.6rc0"
+    (link,) = root.attrs["ome"]["scene"]["coordinateTransformations"]
+    assert (link["input"], link["output"]) == ({"name": "fixed"}, {"name": "moving"})
+    units, at = Units.of(transform), np.array([120.0, 37.0])
+    goal = transform.map(torch.from_numpy(at)[None])[0].numpy() * units.moving
+    start = at * units.fixed
+    if model == "affine":
+        found = np.array(link["affine"])[:, :2] @ start[::-1] + np.array(link["affine"])[:, 2]
+    else:
+        field = root[link["path"]]
+        (image,) = field.attrs["ome"]["multiscales"]
+        assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == pytest.approx([1, units.fixed[1], units.fixed[0]])
+        assert [axis["type"] for axis in image["coordinateSystems"][0]["axes"]] == ["displacement", "space", "space"]
+        found = start[::-1] + field["s0"][:, 37, 120]
+    assert found[::-1] == pytest.approx(goal, abs=1e-6)
+
+
 def test_plain_formats_hold_the_points(aligned, tmp_path):
     import tifffile
 

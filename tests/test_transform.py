@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -61,6 +62,16 @@ def test_the_shipped_schema_is_the_readers_and_files_pass_it(file):
     jsonschema.validate(json.loads(file.read_text()), shipped)
 
 
+def test_a_file_of_version_1_is_read_for_ever():
+    """A committed file, and where it took these points when it was written."""
+    golden = register.Transform.load(Path(__file__).parent / "golden" / "transform-1.json")
+    at = torch.tensor([[0, 0], [10, 5], [33.25, 12.5], [39, 19]], dtype=torch.float64)
+    taken = [[2.49390625, 1.25625], [12.3719375, 6.67334375], [35.71, 14.804578125], [41.09365, 21.2495375]]
+    assert golden.map(at).numpy() == pytest.approx(np.array(taken), abs=1e-9)
+    assert (golden.fixed.pixel_size, golden.fixed.pixel_unit, golden.moving.pixel_size) == ((0.5, 0.5), "µm", None)
+    assert golden.patch_figures["expected_error"][2] is None
+
+
 def test_unknown_keys_are_kept(file, tmp_path):
     content = json.loads(file.read_text())
     content["mine"], content["fixed"]["scanner"], content["patches"]["colour"] = {"a": [1]}, "x", "red"
@@ -85,6 +96,16 @@ def test_unknown_keys_are_kept(file, tmp_path):
     (lambda c: c["patches"]["matrices"][5][0].__setitem__(2, float("nan")), "patches.matrices.5.0.2"),
     (lambda c: c["patches"]["matrices"][5][0].__setitem__(2, 9999.0), "folds"),
     (lambda c: c.update(model="magic"), "model"),
+    (lambda c: c.update(model="chain"), "chain"),
+    (lambda c: c.update(version=1.5), "version"),
+    (lambda c: c.pop("fixed"), "fixed"),
+    (lambda c: c["moving"].update(height="tall"), "moving.height"),
+    (lambda c: c["moving"].update(pixel_size=[0.5]), "moving.pixel_size"),
+    (lambda c: c["patches"].update(rows=1), "patches.rows"),
+    (lambda c: c["patches"].update(origin=[0, None]), "patches.origin"),
+    (lambda c: c["patches"]["status"].append("ok"), "patches.status has"),
+    (lambda c: c["patches"].update(matrices={}), "patches.matrices"),
+    (lambda c: c.update(quality=[]), "quality"),
 ])  # fmt: skip
 def test_damage_is_refused_by_name(file, change, what):
     content = json.loads(file.read_text())

@@ -25,7 +25,7 @@ class Format(StrEnum):
 
     itk, itk_h5, elastix = "itk", "itk-h5", "elastix"
     field_tiff, field_nifti, field_mha = "field-tiff", "field-nifti", "field-mha"
-    csv, npz, gcp = "csv", "npz", "gcp"
+    ngff, csv, npz, gcp = "ngff", "csv", "npz", "gcp"
 
 
 def apply(
@@ -113,7 +113,7 @@ def export(
     form: Annotated[Format, typer.Option("--to", help="The format to write.", show_default=False)],
     output: Output,
     spacing: Annotated[float | None, typer.Option(help="Distance of field samples, control points or knots, in fixed pixels. [default: by format]")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)] = 0.1,
+    tolerance: Annotated[float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)] = 0.05,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,

@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,3 +27,20 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise FileError(path, f"cannot be written ({error.strerror or error})", "free some space or choose another --output") from None
     finally:
         beside.unlink(missing_ok=True) if beside.exists() else None
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """The same for a folder: a name beside ``path`` that takes its place, and the place of what was there, when the block ends well."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(beside, path)
+    except OSError as error:
+        raise FileError(path, f"cannot be written ({error.strerror or error})", "free some space or choose another --output") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

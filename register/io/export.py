@@ -21,13 +21,15 @@ from torch import Tensor
 
 from register import affine, bspline
 from register.errors import RegisterError, TransformError
-from register.io.atomic import whole
+from register.io.atomic import whole, whole_folder
 from register.io.points import write_text
 from register.io.transforms import CONVENTION
 from register.transform import Transform
 
 GLOBAL = ("translation", "rigid", "similarity", "affine")
 METRES = {"nm": 1e-9, "µm": 1e-6, "um": 1e-6, "micron": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0}
+NGFF_VERSION = "0.6rc0"
+NGFF_UNITS = {"nm": "nanometer", "µm": "micrometer", "um": "micrometer", "micron": "micrometer", "mm": "millimeter", "cm": "centimeter", "m": "meter"}
 Report = dict[str, Any]
 
 
@@ -90,7 +92,7 @@ def sampled_field(transform: Transform, step: float, units: Units) -> Field:
     return Field((mapped - still).numpy(), step, (units.fixed[0] * step, units.fixed[1] * step), error)
 
 
-def export(transform: Transform, form: str, path: Path, *, spacing: float | None = None, tolerance: float = 0.1) -> Report:
+def export(transform: Transform, form: str, path: Path, *, spacing: float | None = None, tolerance: float = 0.05) -> Report:
     """Write ``transform`` in a format of ``FORMATS``. ``spacing`` is that of fields and knots in fixed pixels; ``tolerance`` bounds a fitted spline.
 
     Raises ``RegisterError`` for a format or spacing that is not there, ``TransformError`` when a spline misses the tolerance.
@@ -265,14 +267,42 @@ def _gcp(transform: Transform, path: Path, units: Units, spacing: float | None, 
     return {"points": len(rows), "axes": "X right, Y up, from the fixed image's upper left corner"}
 
 
+def _ngff(transform: Transform, path: Path, units: Units, spacing: float | None, tolerance: float) -> Report:
+    """An OME-Zarr 0.6rc0 scene (RFC-5): coordinate systems ``fixed`` and ``moving``, and the map from the one to the other."""
+    zarr = _library("zarr")
+    unit = {"unit": NGFF_UNITS[units.name]} if units.name in NGFF_UNITS else {}
+    axes = [{"name": name, "type": "space", **unit} for name in ("y", "x")]
+    link: dict[str, Any] = {"input": {"name": "fixed"}, "output": {"name": "moving"}, "name": "fixed to moving"}
+    report: Report = {"version": NGFF_VERSION}
+    field = None
+    if transform.model in GLOBAL:
+        (a, b, tx), (c, d, ty) = units.matrix(transform.matrix).tolist()
+        link |= {"type": "affine", "affine": [[d, c, ty], [b, a, tx]]}  # rows and columns in the order of the axes, y first
+    else:
+        field = sampled_field(transform, spacing or 1.0, units)
+        link |= {"type": "displacements", "path": "displacements", "interpolation": "linear"}
+        report |= {"field_error_max": field.error}
+    scene = {"coordinateSystems": [{"name": name, "axes": axes} for name in ("fixed", "moving")], "coordinateTransformations": [link]}
+    with whole_folder(path) as beside:
+        root = zarr.create_group(beside, zarr_format=3, attributes={"ome": {"version": NGFF_VERSION, "scene": scene}})
+        if field is not None:
+            system = {"name": "fixed", "axes": [{"name": "c", "type": "displacement", "discrete": True}, *axes]}
+            scale = {"type": "scale", "scale": [1.0, field.spacing[1], field.spacing[0]], "input": {"path": "s0"}, "output": {"name": "fixed"}}
+            image = {"name": "displacements", "coordinateSystems": [system], "datasets": [{"path": "s0", "coordinateTransformations": [scale]}]}
+            group = root.create_group("displacements", attributes={"ome": {"version": NGFF_VERSION, "multiscales": [image]}})
+            vectors = np.moveaxis(field.vectors[..., ::-1], 2, 0)
+            group.create_array("s0", data=np.ascontiguousarray(vectors), chunks=(2, 512, 512), dimension_names=("c", "y", "x"))
+    return report
+
+
 Writer = Callable[[Transform, Path, Units, float | None, float], Report]
 FORMATS: dict[str, Writer] = {
     "itk": _itk, "itk-h5": _itk_h5, "elastix": _elastix, "field-tiff": _field_tiff, "field-nifti": _field_nifti, "field-mha": _field_mha,
-    "csv": _csv, "npz": _npz, "gcp": _gcp,
+    "ngff": _ngff, "csv": _csv, "npz": _npz, "gcp": _gcp,
 }  # fmt: skip
 SUFFIXES = {
     "itk": ".tfm", "itk-h5": ".h5", "elastix": ".txt", "field-tiff": ".tif", "field-nifti": ".nii.gz", "field-mha": ".mha",
-    "csv": ".csv", "npz": ".npz", "gcp": ".vrt",
+    "ngff": ".zarr", "csv": ".csv", "npz": ".npz", "gcp": ".vrt",
 }  # fmt: skip
 """How the files of each format usually end."""
 
