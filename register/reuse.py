@@ -11,6 +11,7 @@ from torch import Tensor
 
 from register import affine, api, combine, evaluate
 from register.errors import FileError, RegisterError
+from register.io import tiff
 from register.io.images import Image, aligned_name, read_image, write_image
 from register.io.points import read_point_file, read_points, write_text
 from register.resample import warp_pixels
@@ -122,7 +123,7 @@ class MappedPoints:
 
 
 def map_points(transform: Transform, source: Path, output: Path, *, inverse: bool = False, origin: str | None = None, overwrite: bool = False) -> MappedPoints:
-    """Map the points of a CSV or GeoJSON file and write the same kind; the column or property ``inside`` says whether they land on the image.
+    """Map the points of a CSV, GeoJSON or ImageJ file and write the same kind; the column or property ``inside`` says whether they land on the image.
 
     ``origin`` is ``corner`` or ``center``: where (0, 0) lies in pixel (0, 0). Raises ``FileError``.
     """
@@ -135,7 +136,7 @@ def map_points(transform: Transform, source: Path, output: Path, *, inverse: boo
     mapped = way.map(points)
     round_trip = float((transform.map(mapped) - points).norm(dim=1).max()) if inverse and len(points) else None
     inside = inside_frame(mapped, way.moving)
-    write_text(output, file.text(mapped + shift, {"inside": inside.tolist()}))
+    file.write(output, mapped + shift, {"inside": inside.tolist()})
     return MappedPoints(len(points), int(inside.sum()), round_trip)
 
 
@@ -164,12 +165,18 @@ def describe(path: Path) -> dict[str, Any]:
     """What a file is: an image or a transform. Raises ``FileError``."""
     if path.suffix.lower() == ".json":
         return {"path": str(path), "kind": "transform"} | describe_transform(Transform.load(path))
-    image = read_image(path)
+    try:
+        image = read_image(path)
+    except FileError as error:  # a stack, say: it cannot be aligned, and it can be described
+        found = tiff.describe_if_tiff(path)
+        if found is None:
+            raise
+        return {"path": str(path), "kind": "image", **found, "notes": [str(error)]}
     return {
         "path": str(path), "kind": "image", "container": image.kind, "width": image.size[1], "height": image.size[0], "dtype": str(image.pixels.dtype),
         "channels": len(image.pixels), "colour": image.colour, "alpha": image.alpha, "channel_names": list(image.channel_names),
         "pixel_size": list(image.pixel_size) if image.pixel_size else None, "pixel_unit": image.pixel_unit, "notes": list(image.notes),
-    }  # fmt: skip
+    } | (tiff.describe(path) if image.kind in ("tiff", "ome") else {"axes": "YX" if len(image.pixels) == 1 else "YXS", "series": [], "crs": None})  # fmt: skip
 
 
 def describe_transform(transform: Transform) -> dict[str, Any]:

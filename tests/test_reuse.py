@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 import torch
 from scipy.ndimage import center_of_mass, gaussian_filter
@@ -228,6 +229,21 @@ def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_p
     assert np.array(json.loads((tmp_path / "r.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]) == pytest.approx(np.array(ring), abs=1e-3)
 
 
+def test_imagej_regions(local, tmp_path):
+    polygon, dots = np.array([[60.5, 50.25], [90, 50], [90, 80]], np.float32), np.array([[100, 110], [120, 30]])
+    regions = [roifile.ImagejRoi.frompoints(polygon, name="cell"), roifile.ImagejRoi.frompoints(dots, name="dots")]
+    regions[0].roitype, regions[1].roitype = roifile.ROI_TYPE.POLYGON, roifile.ROI_TYPE.POINT
+    roifile.roiwrite(tmp_path / "p.zip", regions, mode="w")
+    reuse.map_points(local, tmp_path / "p.zip", tmp_path / "q.zip")
+    found = roifile.roiread(tmp_path / "q.zip")
+    assert [(r.name, r.roitype) for r in found] == [(r.name, r.roitype) for r in regions]
+    assert found[0].coordinates() == pytest.approx((local.map(torch.from_numpy(polygon).double() - 0.5) + 0.5).numpy(), abs=1e-3)
+    assert found[1].coordinates() == pytest.approx((local.map(torch.from_numpy(dots).double()) + 0.5).numpy(), abs=1e-3)
+    (tmp_path / "bad.roi").write_bytes(b"nothing")
+    with pytest.raises(FileError, match=r"bad\.roi"):
+        reuse.map_points(local, tmp_path / "bad.roi", tmp_path / "r.roi")
+
+
 @pytest.mark.parametrize("text", ['{"type": "Feature"}', '{"type": "Point", "coordinates": ["a", 1]}', '{"type": "Point", "coordinates": [1]}', "{", "[]"])
 def test_broken_geojson_is_one_clear_line(local, tmp_path, text):
     (tmp_path / "p.geojson").write_text(text)
@@ -270,6 +286,11 @@ def test_info_and_the_commands_that_write_transforms(local, tmp_path, run):
     assert files[0]["det_min"] == pytest.approx(1, abs=0.05)  # patches meet in edges, where the slope is that of one side
     assert (files[1]["width"], files[1]["channels"], files[1]["pixel_size"]) == (30, 3, [0.5, 0.5])
     assert "maps a fixed point" in run("info", tmp_path / "t.json").stdout
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((7, 20, 30), np.uint8), metadata={"axes": "ZYX"}, imagej=True)
+    (tmp_path / "text.png").write_text("hello")
+    done = run("info", tmp_path / "text.png", tmp_path / "stack.tif", "--json")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert json.loads(done.stdout)["files"][0]["axes"] == "ZYX"
     done = run("export", tmp_path / "t.json", "--to", "itk", "-o", tmp_path / "t.json")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "exists already" in done.stderr

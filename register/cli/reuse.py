@@ -1,6 +1,7 @@
 """The commands that use a saved transform: apply, points, invert, compose, export, evaluate, info."""
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -161,16 +162,24 @@ def info(
     debug: Debug = False,
 ) -> None:
     """Say what an image or a transform is."""
-    from register import reuse
+    from register import RegisterError, reuse
 
-    found = [reuse.describe(path) for path in files]
+    found, wrong = [], []
+    for path in files:
+        try:
+            found.append(reuse.describe(path))
+        except RegisterError as error:
+            wrong.append(error)
+    for earlier in wrong[:-1]:
+        print(f"error: {earlier}", file=sys.stderr)
     if as_json:
         print(json.dumps({"files": found}, ensure_ascii=False))
-        return
-    for values in found:
+    for values in found if not as_json else ():
         for name, value in values.items():
             if value not in (None, [], {}):
                 print(f"{name.replace('_', ' '):20s} {_plain(value)}")
+    if wrong:
+        raise wrong[-1]
 
 
 def _show_made(made: Any, output: Path, as_json: bool) -> None:

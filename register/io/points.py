@@ -1,4 +1,4 @@
-"""Point files: CSV with x and y, napari's CSV with axis-0 and axis-1, and GeoJSON. What is not a coordinate passes through."""
+"""Point files: CSV with x and y, napari's CSV with axis-0 and axis-1, GeoJSON, ImageJ's regions. What is not a coordinate passes through."""
 
 import copy
 import csv
@@ -8,27 +8,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from register.errors import FileError
 from register.io.atomic import whole
+from register.io.rois import SUFFIXES, Rois, read_rois
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 DIGITS = 6
 """Decimals written: a millionth of a pixel."""
-
-
-class PointFile(Protocol):
-    """A file's points (n, 2) float64, ``(x, y)`` as they stand in it, and the way back to text."""
-
-    points: Tensor
-    corner: bool
-
-    def text(self, points: Tensor, columns: dict[str, list[Any]]) -> str:
-        """The same file with other points (n, 2), and one more value per point for every column."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +33,8 @@ class Table:
     points: Tensor
     corner: bool = False
 
-    def text(self, points: Tensor, columns: dict[str, list[Any]]) -> str:
-        """The table with x and y replaced; columns of the same name are replaced, others added at the end."""
+    def write(self, path: str | Path, points: Tensor, columns: dict[str, list[Any]]) -> None:
+        """Write the table with x and y replaced; columns of the same name are replaced, others added at the end."""
         names = [*self.header, *(name for name in columns if name not in self.header)]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
@@ -54,7 +45,7 @@ class Table:
             for name, values in columns.items():
                 cells[names.index(name)] = _cell(values[number])
             writer.writerow(cells)
-        return file.getvalue()
+        write_text(path, file.getvalue())
 
 
 @dataclass(frozen=True)
@@ -65,8 +56,8 @@ class GeoJSON:
     points: Tensor
     corner: bool = True
 
-    def text(self, points: Tensor, columns: dict[str, list[Any]]) -> str:
-        """The same tree with every position replaced. A feature's properties get, per column, the list's worst: false, or the largest number."""
+    def write(self, path: str | Path, points: Tensor, columns: dict[str, list[Any]]) -> None:
+        """Write the tree with every position replaced. A feature's properties get, per column, the list's worst: false, or the largest number."""
         content = copy.deepcopy(self.content)
         values = iter(points.tolist())
         for position in _positions(content):
@@ -80,7 +71,7 @@ class GeoJSON:
                 known = [v for v in part if v is not None]
                 properties[name] = None if not known else all(part) if isinstance(known[0], bool) else round(max(known), DIGITS)
             offset += count
-        return json.dumps(content, ensure_ascii=False) + "\n"
+        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def read_points(path: str | Path) -> Tensor:
@@ -92,8 +83,10 @@ def read_points(path: str | Path) -> Tensor:
     return file.points - 0.5 if file.corner else file.points
 
 
-def read_point_file(path: str | Path) -> Table | GeoJSON:
+def read_point_file(path: str | Path) -> Table | GeoJSON | Rois:
     """The points of a file with all that stands beside them. Raises ``FileError`` naming the file and the line that is wrong."""
+    if Path(path).suffix.lower() in SUFFIXES:
+        return read_rois(path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

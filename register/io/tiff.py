@@ -48,6 +48,24 @@ def read(path: Path) -> dict[str, Any]:
         }
 
 
+def describe(path: Path) -> dict[str, Any]:
+    """Axes of the largest series, every series with its shape and levels, and the coordinate reference system when the file names one."""
+    with tifffile.TiffFile(path) as tif:
+        largest = max(tif.series, key=_area)
+        series = [{"axes": x.axes, "shape": list(x.shape), "dtype": str(x.dtype), "levels": len(x.levels)} for x in tif.series]
+        geo = tif.geotiff_metadata or {}
+        crs = next((geo[key] for key in ("ProjectedCSTypeGeoKey", "GeographicTypeGeoKey") if key in geo), None)
+        return {"axes": largest.axes, "levels": len(largest.levels), "series": series, "crs": None if crs is None else f"EPSG:{int(crs)}"}
+
+
+def describe_if_tiff(path: Path) -> dict[str, Any] | None:
+    """The same for a file that may be none, or broken: then nothing."""
+    try:
+        return describe(path)
+    except Exception:  # tifffile raises anything on damaged files; the caller knows what is wrong with this one
+        return None
+
+
 def write(path: Path, image: Image, compression: str) -> None:
     """Write an image (c, h, w) as TIFF, or as OME-TIFF when its kind is ``ome``; BigTIFF when it is needed."""
     pixels = image.pixels
