@@ -41,11 +41,11 @@ def basis(positions: Tensor, count: int) -> Tensor:
     return torch.where(t < 1, near, far)
 
 
-def fit(target: Map, width: int, height: int, spacing: float, *, tolerance: float, least: float = 2.0) -> tuple[BSpline, float]:
+def fit(target: Map, width: int, height: int, spacing: float, *, tolerance: float, least: float = 1.0) -> tuple[BSpline, float]:
     """The spline nearest to the displacement of ``target`` over an image, and its largest error in pixels, seen between the fitted points.
 
     Knots stand about ``spacing`` pixels apart, and nearer until the error is within ``tolerance`` or they are ``least`` pixels apart. The tensor
-    product makes the least-squares fit one pseudo-inverse per axis.
+    product makes the least-squares fit one small linear system per axis.
     """
     while True:
         spline, error = _fit_once(target, width, height, spacing)
@@ -60,7 +60,8 @@ def _fit_once(target: Map, width: int, height: int, spacing: float) -> tuple[BSp
     origin = (-MARGIN - steps[0], -MARGIN - steps[1])
     positions = [torch.linspace(-MARGIN, side - 1 + MARGIN, SAMPLES * n + 1, dtype=torch.float64) for side, n in zip((width, height), cells, strict=True)]
     x, y = positions
-    inverse = [torch.linalg.pinv(basis((p - o) / s, n + ORDER)) for p, o, s, n in zip(positions, origin, steps, cells, strict=True)]
+    bases = [basis((p - o) / s, n + ORDER) for p, o, s, n in zip(positions, origin, steps, cells, strict=True)]
+    inverse = [torch.linalg.solve(b.T @ b, b.T) for b in bases]
     coefficients = torch.einsum("ry,yxk,cx->rck", inverse[1], _displacement(target, x, y), inverse[0])
     spline = BSpline(coefficients, origin, (steps[0], steps[1]))
     between = [(p[1:] + p[:-1]) / 2 for p in positions]

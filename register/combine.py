@@ -1,5 +1,7 @@
 """Transforms from transforms: the other way round, and one after the other. Exact: nothing is fitted anew."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -60,11 +62,11 @@ def _with_quality(made: Transform, sources: list[Transform]) -> Transform:
     error = round_trip(made)
     known = [x.quality for x in sources if x.quality.get("verdict") in VERDICTS]
     worst = max(known, key=lambda quality: VERDICTS.index(quality["verdict"]), default={"verdict": "ok"})
-    made.quality.update(
-        verdict=worst["verdict"],
-        reasons=list(worst.get("reasons", [])),
-        round_trip_median=round(float(error.median()), 9),
-        round_trip_max=round(float(error.max()), 9),
-    )
-    made.provenance.update(sources=[{"fixed": x.fixed.path, "moving": x.moving.path, **x.provenance} for x in sources])
-    return made
+    quality = {
+        "verdict": worst["verdict"],
+        "reasons": list(worst.get("reasons", [])),
+        "round_trip_median": round(float(error.median()), 9),
+        "round_trip_max": round(float(error.max()), 9),
+    }
+    sources_known = [{"fixed": x.fixed.path, "moving": x.moving.path, **x.provenance} for x in sources]
+    return replace(made, quality=quality, provenance={"sources": sources_known})

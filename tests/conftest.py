@@ -1,11 +1,15 @@
 """Shared pictures and devices. Everything is made here or comes from ``sample_images``."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
+
+from register.cli.main import main
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 
@@ -33,3 +37,17 @@ def texture():
 def through():
     """Read an image (h, w) at points (h', w', 2), by splines of order 5."""
     return lambda image, points: map_coordinates(image, [points[..., 1], points[..., 0]], order=5, mode="reflect")
+
+
+@pytest.fixture
+def program(capsys, monkeypatch):
+    """The program called in this process, which saves loading torch: an object with returncode, stdout and stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["register", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code, stdout=out.out, stderr=out.err)
+
+    return call

@@ -132,9 +132,9 @@ def bad_calls(folder):
     ]
 
 
-def test_bad_input_ends_in_one_clear_line_and_writes_nothing(tmp_path):
+def test_bad_input_ends_in_one_clear_line_and_writes_nothing(tmp_path, program):
     for number, (code, what, args) in enumerate(bad_calls(tmp_path)):
-        done = run("align", *args, "-o", tmp_path / f"out{number}")
+        done = program("align", *args, "-o", tmp_path / f"out{number}")
         assert done.returncode == code, (args, done.stderr)
         assert what in done.stderr, (args, done.stderr)
         assert "Traceback" not in done.stderr

@@ -76,7 +76,7 @@ def test_simpleitk_reads_itk_files(transform, form, tmp_path):
     assert apart(flat(transform), SimpleITK.ReadTransform(str(path))) < 1e-9
     report = export(transform, form, path)
     assert apart(transform, SimpleITK.ReadTransform(str(path))) <= max(report.get("fit_error_max", 0), report.get("field_error_max", 0)) + 1e-6
-    assert report.get("fit_error_max", 0) <= 0.1
+    assert report.get("fit_error_max", 0) <= 0.01
 
 
 @pytest.mark.parametrize("form", ["field-mha", "field-nifti"])
@@ -112,7 +112,7 @@ def test_simpleitk_makes_the_same_picture(aligned, texture, model, tmp_path):
         export(transform, form, path)
         image = SimpleITK.GetImageFromArray(moving.astype(np.float64))
         other = SimpleITK.GetArrayFromImage(SimpleITK.Resample(image, image, SimpleITK.ReadTransform(str(path)), SimpleITK.sitkLinear, 0.0))
-        assert np.abs(other - ours)[inner].max() <= (1.0 if form == "itk-h5" or model == "affine" else 2.0)
+        assert np.abs(other - ours)[inner].max() <= 1.0
 
 
 @pytest.fixture(scope="module")
@@ -131,15 +131,16 @@ def transformed(aligned, texture, tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow  # itk takes half a minute to load
 @pytest.mark.parametrize(("model", "name"), list(product(("affine", "local"), PIXELS)))
 def test_transformix_maps_the_same_points_and_makes_the_same_picture(transformed, texture, model, name):
     transform, report, folder = transformed[model, name]
     lines = (folder / "outputpoints.txt").read_text().strip().splitlines()
     theirs = np.array([[float(v) for v in line.split("OutputPoint = [")[1].split("]")[0].split()] for line in lines])
     error = np.linalg.norm(theirs / np.array(Units.of(transform).moving) - transform.map(points(20)).numpy(), axis=1).max()
-    assert error <= max(report.get("fit_error_max", 0), 0.01)
+    assert error <= max(report.get("fit_error_max", 0), 1e-4)
     ours = register.warp((texture * 255).astype(np.uint8), transform, fill=0).astype(float)
-    assert np.abs(np.load(folder / "picture.npy") - ours)[25:-25, 25:-25].max() <= (1.0 if model == "affine" else 2.0)
+    assert np.abs(np.load(folder / "picture.npy") - ours)[25:-25, 25:-25].max() <= 1.0
 
 
 @pytest.mark.parametrize("model", ["affine", "local"])

@@ -1,9 +1,7 @@
 """A saved transform used again: other images, points, the other direction, checks."""
 
 import json
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from scipy.ndimage import center_of_mass, gaussian_filter
 import register
 from benchmarks.synthetic import warped_pair
 from register import combine, reuse
-from register.cli.main import main
 from register.errors import FileError, RegisterError, TransformError
 from register.io.points import read_point_file
 from register.transform import Frame, Transform
@@ -46,20 +43,6 @@ def transform(local, request):
 def points(n=200, margin=20):
     share = torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return margin + share * torch.tensor([459.0 - 2 * margin, 399.0 - 2 * margin])
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """The program called in this process, which saves loading torch: an object with returncode, stdout and stderr."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["register", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out = capsys.readouterr()
-        return SimpleNamespace(returncode=ended.value.code, stdout=out.out, stderr=out.err)
-
-    return call
 
 
 def test_there_and_back(transform):
@@ -129,7 +112,7 @@ def test_transforms_that_do_not_meet_are_not_composed(local):
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
-def test_other_resolutions(local, texture, scale, tmp_path, run):
+def test_other_resolutions(local, texture, scale, tmp_path, program):
     """At half and double resolution the aligned image is the resampled aligned image, and mapped points agree."""
     smooth = gaussian_filter(texture, 2)
     fine = local.at_scale(2.0)
@@ -140,7 +123,7 @@ def test_other_resolutions(local, texture, scale, tmp_path, run):
     images = {2.0: np.nan_to_num(big), 0.5: smooth.reshape(200, 2, 230, 2).mean((1, 3))}
     tifffile.imwrite(tmp_path / "i.tif", (images[scale] * 65535).astype(np.uint16))
     local.save(tmp_path / "t.json")
-    assert run("apply", tmp_path / "t.json", tmp_path / "i.tif", "-o", tmp_path / "o.tif").returncode == 0
+    assert program("apply", tmp_path / "t.json", tmp_path / "i.tif", "-o", tmp_path / "o.tif").returncode == 0
     found = tifffile.imread(tmp_path / "o.tif") / 65535
     whole = register.warp(smooth, local, fill=0.0)
     expected = whole.reshape(200, 2, 230, 2).mean((1, 3)) if scale == 0.5 else whole
@@ -185,16 +168,16 @@ def test_apply_takes_many_images_and_refuses_what_does_not_fit(local, texture, t
         reuse.apply(local, [tmp_path / "a.tif", tmp_path / "x" / "a.tif"], tmp_path / "out3")
 
 
-def test_points_pass_through_with_their_columns(local, tmp_path, run):
+def test_points_pass_through_with_their_columns(local, tmp_path, program):
     local.save(tmp_path / "t.json")
     (tmp_path / "p.csv").write_text('name,Y,X\n"a, b",50,60\n\nc,399,9000\n')
-    done = run("points", tmp_path / "t.json", tmp_path / "p.csv", "-o", tmp_path / "q.csv")
+    done = program("points", tmp_path / "t.json", tmp_path / "p.csv", "-o", tmp_path / "q.csv")
     assert "2 points, 1 of them on the image" in done.stdout
     lines = (tmp_path / "q.csv").read_text().splitlines()
     assert lines[0] == "name,Y,X,inside"
     assert lines[1].startswith('"a, b",')
     assert (lines[1].endswith(",true"), lines[2].endswith(",false")) == (True, True)
-    assert run("points", tmp_path / "t.json", tmp_path / "q.csv", "-o", tmp_path / "r.csv", "--inverse").returncode == 0
+    assert program("points", tmp_path / "t.json", tmp_path / "q.csv", "-o", tmp_path / "r.csv", "--inverse").returncode == 0
     back = read_point_file(tmp_path / "r.csv").points
     assert back.numpy() == pytest.approx(np.array([[60, 50], [9000, 399]]), abs=2e-3)
 
@@ -252,13 +235,13 @@ def test_broken_geojson_is_one_clear_line(local, tmp_path, text):
     assert not (tmp_path / "q.geojson").exists()
 
 
-def test_evaluate(local, tmp_path, run):
+def test_evaluate(local, tmp_path, program):
     local.save(tmp_path / "t.json")
     fixed, moving = points(30), local.map(points(30)) + torch.tensor([3.0, 4.0])
     for name, these in (("f", fixed), ("m", moving)):
         (tmp_path / f"{name}.csv").write_text(",X,Y\n" + "".join(f"{i},{x!r},{y!r}\n" for i, (x, y) in enumerate(these.tolist(), 1)))
     args = "evaluate", tmp_path / "t.json", tmp_path / "f.csv", tmp_path / "m.csv"
-    done = run(*args, "--json", "-o", tmp_path / "rows.csv")
+    done = program(*args, "--json", "-o", tmp_path / "rows.csv")
     found = json.loads(done.stdout)
     assert found["after"]["tre"] == pytest.approx({"median": 5, "mean": 5, "p90": 5, "max": 5})
     assert found["after"]["rtre"]["median"] == pytest.approx(5 / np.hypot(460, 400))
@@ -267,32 +250,32 @@ def test_evaluate(local, tmp_path, run):
     assert found["robustness"] == pytest.approx(float((before > 5).double().mean()))
     assert found["interval_95"]["mean"] == pytest.approx([5, 5])
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 31
-    assert run(*args, "--max-median", "4.9").returncode == 3
-    assert run(*args, "--max-median", "5.1").returncode == 0
+    assert program(*args, "--max-median", "4.9").returncode == 3
+    assert program(*args, "--max-median", "5.1").returncode == 0
     (tmp_path / "m.csv").write_text("x,y\n1,2\n")
-    done = run(*args)
+    done = program(*args)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "m.csv: 30 fixed and 1 moving landmarks" in done.stderr
 
 
-def test_info_and_the_commands_that_write_transforms(local, tmp_path, run):
+def test_info_and_the_commands_that_write_transforms(local, tmp_path, program):
     local.save(tmp_path / "t.json")
-    assert run("invert", tmp_path / "t.json", "-o", tmp_path / "i.json").returncode == 0
-    done = run("compose", tmp_path / "t.json", tmp_path / "i.json", "-o", tmp_path / "c.json", "--json")
+    assert program("invert", tmp_path / "t.json", "-o", tmp_path / "i.json").returncode == 0
+    done = program("compose", tmp_path / "t.json", tmp_path / "i.json", "-o", tmp_path / "c.json", "--json")
     assert json.loads(done.stdout)["round_trip_max"] < 1e-3
     tifffile.imwrite(tmp_path / "x.ome.tif", np.zeros((3, 20, 30), np.uint16), metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
-    files = json.loads(run("info", tmp_path / "c.json", tmp_path / "x.ome.tif", "--json").stdout)["files"]
+    files = json.loads(program("info", tmp_path / "c.json", tmp_path / "x.ome.tif", "--json").stdout)["files"]
     assert [link["inverse"] for link in files[0]["links"]] == [False, True]
     assert files[0]["det_min"] == pytest.approx(1, abs=0.05)  # patches meet in edges, where the slope is that of one side
     assert (files[1]["width"], files[1]["channels"], files[1]["pixel_size"]) == (30, 3, [0.5, 0.5])
-    assert "maps a fixed point" in run("info", tmp_path / "t.json").stdout
+    assert "maps a fixed point" in program("info", tmp_path / "t.json").stdout
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((7, 20, 30), np.uint8), metadata={"axes": "ZYX"}, imagej=True)
     (tmp_path / "text.png").write_text("hello")
-    done = run("info", tmp_path / "text.png", tmp_path / "stack.tif", "--json")
+    done = program("info", tmp_path / "text.png", tmp_path / "stack.tif", "--json")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert json.loads(done.stdout)["files"][0]["axes"] == "ZYX"
-    done = run("export", tmp_path / "t.json", "--to", "itk", "-o", tmp_path / "t.json")
+    done = program("export", tmp_path / "t.json", "--to", "itk", "-o", tmp_path / "t.json")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "exists already" in done.stderr
-    done = run("invert", tmp_path / "missing.json", "-o", tmp_path / "j.json")
+    done = program("invert", tmp_path / "missing.json", "-o", tmp_path / "j.json")
     assert (done.returncode, "missing.json" in done.stderr) == (1, True)

@@ -114,7 +114,7 @@ def export(
     form: Annotated[Format, typer.Option("--to", help="The format to write.", show_default=False)],
     output: Output,
     spacing: Annotated[float | None, typer.Option(help="Distance of field samples, control points or knots, in fixed pixels. [default: by format]")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)] = 0.05,
+    tolerance: Annotated[float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)] = 0.01,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,

@@ -92,7 +92,7 @@ def sampled_field(transform: Transform, step: float, units: Units) -> Field:
     return Field((mapped - still).numpy(), step, (units.fixed[0] * step, units.fixed[1] * step), error)
 
 
-def export(transform: Transform, form: str, path: Path, *, spacing: float | None = None, tolerance: float = 0.05) -> Report:
+def export(transform: Transform, form: str, path: Path, *, spacing: float | None = None, tolerance: float = 0.01) -> Report:
     """Write ``transform`` in a format of ``FORMATS``. ``spacing`` is that of fields and knots in fixed pixels; ``tolerance`` bounds a fitted spline.
 
     Raises ``RegisterError`` for a format or spacing that is not there, ``TransformError`` when a spline misses the tolerance.
