@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from register.similarity import cubic_spline
+
 ORDER = 3
 SAMPLES = 4
 """Points per knot interval and axis that a fit looks at, and as many halfway between them that judge it."""
@@ -35,10 +37,7 @@ class BSpline:
 
 def basis(positions: Tensor, count: int) -> Tensor:
     """The cubic B-splines (n, count) centred on knots 0 to count - 1, at positions (n,) in knots."""
-    t = (positions[:, None] - torch.arange(count, dtype=positions.dtype)).abs()
-    near = 2 / 3 - t.square() * (1 - t / 2)
-    far = (2 - t).clamp(min=0).pow(3) / 6
-    return torch.where(t < 1, near, far)
+    return cubic_spline((positions[:, None] - torch.arange(count, dtype=positions.dtype)).abs())
 
 
 def fit(target: Map, width: int, height: int, spacing: float, *, tolerance: float, least: float = 1.0) -> tuple[BSpline, float]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from register import affine
+from register import affine, sampling
 from register.errors import TransformError
 from register.transform import Link, Transform
 
@@ -47,8 +47,7 @@ def round_trip(transform: Transform, side: int = 64) -> Tensor:
     x, y = (torch.linspace(0, length - 1, side, dtype=torch.float64) for length in (transform.fixed.width, transform.fixed.height))
     points = torch.cartesian_prod(x, y)
     mapped = transform.map(points)
-    limit = mapped.new_tensor([transform.moving.width - 0.5, transform.moving.height - 0.5])
-    shown = ((mapped >= -0.5) & (mapped <= limit)).all(1)
+    shown = sampling.inside(mapped, transform.moving.height, transform.moving.width)
     points, mapped = (points[shown], mapped[shown]) if bool(shown.any()) else (points, mapped)
     return (transform.inverse().map(mapped) - points).norm(dim=1)
 

@@ -19,7 +19,7 @@ from register.io.atomic import whole
 from register.io.images import Image, aligned_name, colour_channels, read_image, valid_pixels, write_image
 from register.pipeline import Alignment, Event, Listener
 from register.report.overlay import overlay
-from register.resample import check_dtype, warp_pixels
+from register.resample import check_dtype, warp_channels, warp_pixels
 from register.settings import PRESETS, Settings
 from register.transform import Frame, Transform
 
@@ -168,12 +168,7 @@ def _mask(image: Image) -> torch.Tensor | None:
 def _aligned(fixed: Image, moving: Image, transform: Transform, settings: Settings) -> Image:
     """The moving image on the fixed grid, with the fixed image's pixel size."""
     fill = api.fill_value(settings.fill, moving.pixels)
-    if not moving.alpha:
-        pixels = warp_pixels(moving.pixels, transform, interpolation=settings.interpolation, fill=fill)
-    else:
-        colour = warp_pixels(moving.pixels[:-1], transform, interpolation=settings.interpolation, fill=fill)
-        opacity = warp_pixels(moving.pixels[-1:], transform, interpolation=settings.interpolation, fill=0.0)
-        pixels = np.concatenate([colour, opacity])
+    pixels = warp_channels(moving.pixels, transform, alpha=moving.alpha, interpolation=settings.interpolation, fill=fill)
     return replace(moving, pixels=pixels, pixel_size=fixed.pixel_size, pixel_unit=fixed.pixel_unit)
 
 

@@ -34,6 +34,14 @@ def warp_pixels(pixels: Pixels, transform: Transform | Inverse, *, interpolation
     return aligned
 
 
+def warp_channels(pixels: Pixels, transform: Transform | Inverse, *, alpha: bool, interpolation: str = "bilinear", fill: float | None = None) -> Pixels:
+    """``warp_pixels`` for an image whose last channel may be opacity, which is 0 where nothing is shown, whatever the ``fill``."""
+    if not alpha:
+        return warp_pixels(pixels, transform, interpolation=interpolation, fill=fill)
+    colour = warp_pixels(pixels[:-1], transform, interpolation=interpolation, fill=fill)
+    return np.concatenate([colour, warp_pixels(pixels[-1:], transform, interpolation=interpolation, fill=0.0)])
+
+
 def check_dtype(dtype: np.dtype[np.generic]) -> None:
     """Raise ``RegisterError`` unless values of this dtype pass through interpolation without loss."""
     if dtype.kind not in "biuf" or (dtype.kind in "iu" and dtype.itemsize > 4):

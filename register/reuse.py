@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from register import affine, api, combine, evaluate
+from register import affine, api, combine, evaluate, sampling
 from register.errors import FileError, RegisterError
 from register.io import tiff
+from register.io.atomic import refuse_existing
 from register.io.images import Image, aligned_name, read_image, write_image
 from register.io.points import read_point_file, read_points, write_text
-from register.resample import warp_pixels
+from register.resample import warp_channels
 from register.transform import Frame, Inverse, Transform
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
@@ -52,8 +52,7 @@ def apply(
     """
     names = _outputs(images, output)
     for name in names:
-        if name.exists() and not overwrite:
-            raise FileError(name, "exists already", "use --overwrite or another --output")
+        refuse_existing(name, overwrite)
     done = []
     for path, name in zip(images, names, strict=True):
         image = read_image(path)
@@ -62,8 +61,7 @@ def apply(
             transform, image, inverse=inverse, scale=factor, interpolation="nearest" if labels else interpolation, fill="0" if labels else fill
         )
         target = name if name.suffix else name.with_name(_name_for(path, image))
-        if target != name and target.exists() and not overwrite:
-            raise FileError(target, "exists already", "use --overwrite or another --output")
+        refuse_existing(target, overwrite or target == name)
         if target.suffix.lower() == ".png" and (aligned.pixels.dtype not in (np.uint8, np.uint16) or len(aligned.pixels) > 4):
             raise FileError(target, f"PNG cannot hold {len(aligned.pixels)} channels of {aligned.pixels.dtype}", "name a .tif")
         write_image(target, aligned)
@@ -81,10 +79,8 @@ def warp_image(transform: Transform, image: Image, *, inverse: bool, scale: floa
         scaled = replace(scaled, fixed=frame) if inverse else replace(scaled, moving=frame)
     way: Transform | Inverse = scaled.inverse() if inverse else scaled
     value = api.fill_value(fill, image.pixels)
-    parts = [warp_pixels(image.pixels[:-1] if image.alpha else image.pixels, way, interpolation=interpolation, fill=value)]
-    if image.alpha:
-        parts.append(warp_pixels(image.pixels[-1:], way, interpolation=interpolation, fill=0.0))
-    return replace(image, pixels=np.concatenate(parts), pixel_size=way.fixed.pixel_size, pixel_unit=way.fixed.pixel_unit)
+    pixels = warp_channels(image.pixels, way, alpha=image.alpha, interpolation=interpolation, fill=value)
+    return replace(image, pixels=pixels, pixel_size=way.fixed.pixel_size, pixel_unit=way.fixed.pixel_unit)
 
 
 def scale_of(frame: Frame, image: Image, path: Path) -> float:
@@ -127,22 +123,16 @@ def map_points(transform: Transform, source: Path, output: Path, *, inverse: boo
 
     ``origin`` is ``corner`` or ``center``: where (0, 0) lies in pixel (0, 0). Raises ``FileError``.
     """
-    if output.exists() and not overwrite:
-        raise FileError(output, "exists already", "use --overwrite or another --output")
+    refuse_existing(output, overwrite)
     file = read_point_file(source)
     shift = 0.5 if (file.corner if origin is None else origin == "corner") else 0.0
     points = file.points - shift
     way: Transform | Inverse = transform.inverse() if inverse else transform
     mapped = way.map(points)
     round_trip = float((transform.map(mapped) - points).norm(dim=1).max()) if inverse and len(points) else None
-    inside = inside_frame(mapped, way.moving)
+    inside = sampling.inside(mapped, way.moving.height, way.moving.width)
     file.write(output, mapped + shift, {"inside": inside.tolist()})
     return MappedPoints(len(points), int(inside.sum()), round_trip)
-
-
-def inside_frame(points: Tensor, frame: Frame) -> Tensor:
-    """Whether points (n, 2) lie on the pixels of an image: bool (n,)."""
-    return ((points >= -0.5) & (points <= points.new_tensor([frame.width - 0.5, frame.height - 0.5]))).all(1)
 
 
 def landmarks(transform: Transform, fixed: Path, moving: Path, table: Path | None = None, *, seed: int = 0) -> dict[str, Any]:
@@ -214,8 +204,7 @@ def compose(first: Path, second: Path, output: Path, *, tolerance: float, overwr
 
 
 def _write(made: Transform, output: Path, tolerance: float, overwrite: bool) -> Transform:
-    if output.exists() and not overwrite:
-        raise FileError(output, "exists already", "use --overwrite or another --output")
+    refuse_existing(output, overwrite)
     if made.quality["round_trip_max"] > tolerance:
         raise FileError(output, f"not written: the round trip misses by {made.quality['round_trip_max']:.3g} px, --tolerance is {tolerance:g}")
     made.save(output)

@@ -112,7 +112,7 @@ def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 
     centres = torch.arange(bins, dtype=f.dtype, device=f.device)
     inner = bins - 5  # two bins of padding on either side hold the tails of the cubic window
     f_bins = (1 - (f.clamp(0, 1) * inner + 2)[..., None].sub(centres).abs()).clamp(min=0)
-    w_bins = _cubic((w.clamp(0, 1) * inner + 2)[..., None].sub(centres).abs())
+    w_bins = cubic_spline((w.clamp(0, 1) * inner + 2)[..., None].sub(centres).abs())
     joint = (f_bins * m[..., None]).transpose(1, 2) @ w_bins
     joint = joint / joint.sum((1, 2), keepdim=True).clamp(min=1e-12)
     p_f, p_w = joint.sum(2, keepdim=True), joint.sum(1, keepdim=True)
@@ -135,7 +135,7 @@ def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[
     return count, var_f, var_w, s_fw / n - mean_f * mean_w
 
 
-def _cubic(t: Tensor) -> Tensor:
+def cubic_spline(t: Tensor) -> Tensor:
     """The cubic B-spline at distances t >= 0."""
     near = 2 / 3 - t.square() * (1 - t / 2)
     far = (2 - t).clamp(min=0).pow(3) / 6

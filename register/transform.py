@@ -211,10 +211,6 @@ class Inverse:
         """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels)."""
         return self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
 
-    def residual(self, points: Tensor) -> Tensor:
-        """How far (n,), in moving pixels, the forward map takes the inverse of moving points (n, 2) from where they were."""
-        return (self.forward.map(self.map(points)) - points).norm(dim=-1)
-
     def _solve(self, target: Tensor, steps: int, tolerance: float) -> Tensor:
         current = self._seed(target)
         mapped, jacobian = self.forward.expand(current)
@@ -249,6 +245,8 @@ class Inverse:
             if not bool(worse.any()):
                 break
             move = torch.where(worse[:, None], move / 2, move)
+        else:
+            mapped, jacobian = self.forward.expand(current + move)
         return move, mapped, jacobian
 
 

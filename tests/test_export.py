@@ -14,6 +14,7 @@ import torch
 import register
 from benchmarks.synthetic import warped_pair
 from register import bspline
+from register.cli.reuse import Format
 from register.errors import RegisterError
 from register.io.export import FORMATS, SUFFIXES, Units, export
 from register.io.starts import read_start
@@ -198,7 +199,7 @@ def test_a_coarser_field_says_its_error(aligned, tmp_path):
 
 
 def test_every_format_is_known_by_name(aligned, tmp_path):
-    assert set(FORMATS) == set(SUFFIXES)
+    assert set(FORMATS) == set(SUFFIXES) == set(Format)
     with pytest.raises(RegisterError, match="none of itk"):
         export(aligned, "magic", tmp_path / "t")
 

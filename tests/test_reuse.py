@@ -12,7 +12,7 @@ from scipy.ndimage import center_of_mass, gaussian_filter
 
 import register
 from benchmarks.synthetic import warped_pair
-from register import combine, reuse
+from register import combine, reuse, sampling
 from register.errors import FileError, RegisterError, TransformError
 from register.io.points import read_point_file
 from register.transform import Frame, Transform
@@ -45,6 +45,10 @@ def points(n=200, margin=20):
     return margin + share * torch.tensor([459.0 - 2 * margin, 399.0 - 2 * margin])
 
 
+def shown(at, transform):
+    return sampling.inside(at, transform.moving.height, transform.moving.width)
+
+
 def test_there_and_back(transform):
     error = (transform.inverse().map(transform.map(points())) - points()).norm(dim=1)
     assert float(error.median()) < 1e-3
@@ -64,7 +68,7 @@ def test_a_bright_dot_is_where_its_point_is(transform):
     seen = 0
     for target in points(200, margin=40).tolist():
         there = transform.map(torch.tensor([target]))[0]
-        if not bool(reuse.inside_frame(there[None] + 8, transform.moving) & reuse.inside_frame(there[None] - 8, transform.moving)):
+        if not bool(shown(there[None] + 8, transform) & shown(there[None] - 8, transform)):
             continue
         x, y = torch.arange(transform.moving.width, dtype=torch.float64), torch.arange(transform.moving.height, dtype=torch.float64)
         dot = torch.exp(-((x - there[0]) ** 2 + (y[:, None] - there[1]) ** 2) / (2 * 1.5**2)).numpy()

@@ -121,11 +121,10 @@ def export(
 ) -> None:
     """Write a transform in another program's format."""
     from register import Transform
-    from register.errors import FileError
+    from register.io.atomic import refuse_existing
     from register.io.export import export as write
 
-    if output.exists() and not overwrite:
-        raise FileError(output, "exists already", "use --overwrite or another --output")
+    refuse_existing(output, overwrite)
     _show(write(Transform.load(transform), form.value, output, spacing=spacing, tolerance=tolerance), as_json)
 
 

@@ -44,3 +44,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         raise FileError(path, f"cannot be written ({error.strerror or error})", "free some space or choose another --output") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise ``FileError`` when something is there already and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise FileError(path, "exists already", "use --overwrite or another --output")

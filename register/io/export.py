@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, bspline
+from register import affine, bspline, sampling
 from register.errors import RegisterError, TransformError
 from register.io.atomic import whole, whole_folder
 from register.io.points import write_text
@@ -253,8 +253,7 @@ def _gcp(transform: Transform, path: Path, units: Units, spacing: float | None, 
         raise RegisterError("--to gcp: the transform does not name its moving image, which the points are attached to")
     points = _control_points(transform, spacing)
     mapped = transform.map(points)
-    limit = mapped.new_tensor([transform.moving.width - 0.5, transform.moving.height - 0.5])
-    shown = ((mapped >= -0.5) & (mapped <= limit)).all(1)
+    shown = sampling.inside(mapped, transform.moving.height, transform.moving.width)
     rows = [
         f'    <GCP Id="{number}" Pixel="{pixel + 0.5:.6f}" Line="{line + 0.5:.6f}" X="{(x + 0.5) * units.fixed[0]:.9g}" Y="{-(y + 0.5) * units.fixed[1]:.9g}"/>'
         for number, ((x, y), (pixel, line)) in enumerate(zip(points[shown].tolist(), mapped[shown].tolist(), strict=True), 1)
