@@ -1,10 +1,11 @@
-"""Exported transforms on real pairs, applied by SimpleITK to the same moving image: ``python -m benchmarks.interop FOLDER [ID ...]``.
+"""Exported transforms on real pairs, applied by SimpleITK and transformix to the same moving image: ``python -m benchmarks.interop FOLDER [ID ...]``.
 
 FOLDER holds MANIFEST.csv and pairs. Each pair is aligned, given pixel sizes that are not one, and exported as an affine, a B-spline and a field; the
-table says by how many grey levels (uint8) SimpleITK's picture differs from ``register apply``, away from the border and outside the moving image.
+table says by how many grey levels (uint8) their picture differs from ``register apply``, away from the border and outside the moving image.
 """
 
 import csv
+import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -19,7 +20,16 @@ from register import structure
 from register.io.export import SUFFIXES, Units, export
 from register.io.images import colour_channels
 
-CASES = (("affine", "itk"), ("local", "itk"), ("local", "itk-h5"), ("local", "field-mha"))
+CASES = (("affine", "itk"), ("local", "itk"), ("local", "itk-h5"), ("local", "field-mha"), ("affine", "elastix"), ("local", "elastix"))
+TRANSFORMIX = """
+import sys, itk, numpy as np
+folder, sx, sy = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+parameters = itk.ParameterObject.New()
+parameters.ReadParameterFile(folder + "/t.txt")
+moving = itk.image_from_array(np.load(folder + "/moving.npy"))
+moving.SetSpacing([sx, sy])
+np.save(folder + "/picture.npy", itk.array_from_image(itk.transformix_filter(moving, parameters)))
+"""  # a process of its own: itk does not load beside SimpleITK
 
 
 def main() -> None:
@@ -45,23 +55,34 @@ def main() -> None:
 
 
 def compare(transform, moving, form, folder):
-    """Differences (n,) in grey levels between SimpleITK's picture and ours, and the error the export reports."""
+    """Differences (n,) in grey levels between the other program's picture and ours, and the error the export reports."""
     path, units = folder / f"t{SUFFIXES[form]}", Units.of(transform)
     report = export(transform, form, path)
+    size = [transform.fixed.width, transform.fixed.height]
+    if form == "elastix":
+        np.save(folder / "moving.npy", moving.astype(np.float32))
+        subprocess.run([sys.executable, "-c", TRANSFORMIX, str(folder), *map(str, units.moving)], check=True, capture_output=True)
+        picture = np.load(folder / "picture.npy")
+    else:
+        picture = by_simpleitk(moving, path, form, units, size)
+    ours = register.warp(moving, transform, fill=0)
+    at = transform.map_grid(*(torch.arange(n, dtype=torch.float64) for n in size))
+    limit = torch.tensor([transform.moving.width - 3.0, transform.moving.height - 3.0])
+    inner = ((at > 2) & (at < limit)).all(-1).numpy()
+    inner[:2], inner[-2:], inner[:, :2], inner[:, -2:] = False, False, False, False
+    return np.abs(picture - ours)[inner], max(report.get("fit_error_max", 0.0), report.get("field_error_max", 0.0))
+
+
+def by_simpleitk(moving, path, form, units, size):
+    """SimpleITK's picture (h, w) of the moving image through an exported file."""
     image = SimpleITK.GetImageFromArray(moving.astype(np.float64))
     image.SetSpacing(units.moving)
     if form == "field-mha":
         other = SimpleITK.DisplacementFieldTransform(SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkVectorFloat64))
     else:
         other = SimpleITK.ReadTransform(str(path))
-    size = [transform.fixed.width, transform.fixed.height]
     theirs = SimpleITK.Resample(image, size, other, SimpleITK.sitkLinear, [0.0, 0.0], units.fixed, [1.0, 0.0, 0.0, 1.0], 0.0)
-    ours = register.warp(moving, transform, fill=0)
-    at = transform.map_grid(*(torch.arange(n, dtype=torch.float64) for n in size))
-    limit = torch.tensor([transform.moving.width - 3.0, transform.moving.height - 3.0])
-    inner = ((at > 2) & (at < limit)).all(-1).numpy()
-    inner[:2], inner[-2:], inner[:, :2], inner[:, -2:] = False, False, False, False
-    return np.abs(SimpleITK.GetArrayFromImage(theirs) - ours)[inner], max(report.get("fit_error_max", 0.0), report.get("field_error_max", 0.0))
+    return SimpleITK.GetArrayFromImage(theirs)
 
 
 if __name__ == "__main__":
