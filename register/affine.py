@@ -24,6 +24,11 @@ def translation(x: float, y: float) -> Tensor:
     return torch.tensor([[1.0, 0.0, x], [0.0, 1.0, y]], dtype=torch.float64)
 
 
+def translations(shifts: Tensor) -> Tensor:
+    """The (..., 2, 3) float64 matrices that add shifts (..., 2)."""
+    return torch.cat([torch.eye(2, dtype=torch.float64).expand(*shifts.shape[:-1], 2, 2), shifts.double()[..., None]], dim=-1)
+
+
 def scaling(x: float, y: float) -> Tensor:
     """The (2, 3) float64 matrix that maps one pixel grid to a grid of another step, pixel edges on pixel edges.
 

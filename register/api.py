@@ -20,6 +20,9 @@ from register.transform import Transform
 
 Picture = TypeVar("Picture", NDArray[Any], Tensor)
 
+UNKNOWN: tuple[Pair, Pair] = (1.0, 1.0), (1.0, 1.0)
+"""Pixel sizes of images that do not say them."""
+
 
 class RegisterWarning(UserWarning):
     """Something went another way than was asked, and the result is still sound."""
@@ -42,7 +45,7 @@ def align_planes(
     *,
     fixed_mask: Tensor | None = None,
     moving_mask: Tensor | None = None,
-    pixels: tuple[Pair, Pair] = ((1.0, 1.0), (1.0, 1.0)),
+    pixels: tuple[Pair, Pair] = UNKNOWN,
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """``align`` for tensors (c, h, w) with masks (1, h, w); falls back to the CPU when the device's memory does not suffice."""
@@ -51,7 +54,16 @@ def align_planes(
     for where in (place, torch.device("cpu")):
         tensors = [x if x is None else x.to(where) for x in (fixed, moving, fixed_mask, moving_mask)]
         try:
-            return pipeline.align(tensors[0], tensors[1], chosen, start=start, fixed_mask=tensors[2], moving_mask=tensors[3], listener=listener)  # type: ignore[arg-type]
+            return pipeline.align(
+                tensors[0],  # type: ignore[arg-type]
+                tensors[1],  # type: ignore[arg-type]
+                chosen,
+                start=start,
+                pixel_ratio=pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None,
+                fixed_mask=tensors[2],
+                moving_mask=tensors[3],
+                listener=listener,
+            )
         except torch.OutOfMemoryError:
             if where.type == "cpu":
                 break
@@ -59,7 +71,7 @@ def align_planes(
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
-def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch.Size, pixels: tuple[Pair, Pair] = ((1.0, 1.0), (1.0, 1.0))) -> Tensor | None:
+def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch.Size, pixels: tuple[Pair, Pair] = UNKNOWN) -> Tensor | None:
     """The start (2, 3) that ``init`` asks for, or None for the search; ``pixels`` are the pixel sizes that other programs' files count in.
 
     Raises ``RegisterError`` for a start that cannot be read.

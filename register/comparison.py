@@ -73,6 +73,11 @@ class Comparison:
         groups = torch.arange(len(self.moving)).chunk(parts)
         return [replace(self, moving=self.moving[i], moving_mask=self.moving_mask[i], moving_from_fixed=self.moving_from_fixed[i]) for i in groups]
 
+    def chessboard(self, colour: int) -> "Comparison":
+        """The comparison with every other window, as on a chessboard, left out; the two colours (0, 1) share no pixel."""
+        rows, columns = (torch.arange(n, device=self.fixed.device) // self.window for n in self.fixed.shape[-2:])
+        return replace(self, fixed_mask=self.fixed_mask * ((rows[:, None] + columns) % 2 == colour))
+
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""
         return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])
@@ -111,6 +116,12 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
     brought = sampling.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
     return Comparison(structure.orientation(fixed_image, fixed_mask), weight, structure.orientation(brought, seen), seen, back, metric, window)
+
+
+def batch(comparisons: list[Comparison]) -> Comparison:
+    """Comparisons of one fixed level with equally large moving features as one."""
+    moving, mask, maps = (torch.cat([getattr(x, name) for x in comparisons]) for name in ("moving", "moving_mask", "moving_from_fixed"))
+    return replace(comparisons[0], moving=moving, moving_mask=mask, moving_from_fixed=maps)
 
 
 def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:

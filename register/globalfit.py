@@ -2,77 +2,140 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from register import affine, comparison, descent, optimise, pyramid, search
+from register import affine, comparison, descent, features, optimise, pyramid, search
 from register.comparison import Comparison
+from register.features import Matched
 from register.pyramid import Level
 
-SEARCH_SIDE, REFINE_SIDE, FIT_SIDE = 128, 256, 256
-"""Longest side, in pixels, of the levels on which starts are searched, refined and fitted."""
+REFINE_SIDE, FIT_SIDE = 256, 256
+"""Longest side, in pixels, of the levels on which the best starts are refined and the global map is fitted."""
+ROUNDS = (128, 20, 3), (REFINE_SIDE, 40, 1)
+"""Rounds of refining starts: the level's longest side, Adam's steps, and how many starts are kept."""
 WINDOW, MARGIN = 16, 16
-START_STEPS, FIT_STEPS, NEWTON_STEPS, TOLERANCE = 40, 35, 12, 0.003
-"""Steps per level: Adam's for starts and for the fit on coarse levels, whose range is wider, and Gauss-Newton's where the answer is near."""
-ANGLE_STEP, SCALE_STEP = 5.0, 1.12
+FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
+"""Steps per level: Adam's for the fit on coarse levels, whose range is wider, and Gauss-Newton's where the answer is near."""
+ANGLE_STEP, SCALE_STEP = 6.0, 1.15
 SMOOTHING, EXACT_SMOOTHING = 0.7, 1.0
 """Gaussian, in pixels, before intensities are compared. A global map has data enough to afford the wider one, which leaves less of the pull
 that linear interpolation has towards half pixels in noise."""
+SURE = 30
+"""Matched features that agree on a homography from which on nothing else is searched."""
+ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
+"""Most pairs stand within so many degrees and such a factor."""
 
 Tick = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class Start:
-    """The global map (2, 3) in original pixels, its structure similarity, and how far it stands above the next other one."""
+    """The global map (2, 3) in original pixels, its structure similarity, how far it stands above chance, and the matched features it rests on, if any."""
 
     matrix: Tensor
     similarity: float
     significance: float
+    matched: Matched | None = None
 
 
 def angles(limit: float) -> Tensor:
-    """Degrees from -limit to limit in steps of about five; the full circle without its double end."""
+    """Degrees from -limit to limit in steps of about six; the full circle without its double end."""
     if limit >= 180:
         return torch.arange(-180.0, 180.0, ANGLE_STEP)
     n = round(limit / ANGLE_STEP)
     return torch.linspace(-limit, limit, 2 * n + 1) if n else torch.zeros(1)
 
 
-def scales(limit: float) -> Tensor:
-    """Factors from 1 / limit to limit, evenly in their logarithm."""
-    n = round(math.log(limit) / math.log(SCALE_STEP))
-    return torch.exp(torch.linspace(-math.log(limit), math.log(limit), 2 * n + 1)) if n else torch.ones(1)
+def scales(limit: float, middle: float = 1.0) -> Tensor:
+    """Factors from middle / limit to middle * limit, evenly in their logarithm."""
+    n = math.ceil(math.log(limit) / math.log(SCALE_STEP) - 0.5)
+    return middle * (torch.exp(torch.linspace(-math.log(limit), math.log(limit), 2 * n + 1)) if n else torch.ones(1))
 
 
-def find_start(fixed: Level, moving: Level, *, model: str, rotation_range: float, scale_range: float, count: int) -> Start:
-    """The most significant of the identity and ``count`` searched starts after all were refined in one batch."""
-    small_fixed, small_moving = at_side(fixed, SEARCH_SIDE), at_side(moving, SEARCH_SIDE)
-    hits = search.candidates(
-        small_fixed,
-        small_moving,
-        angles=angles(0 if model == "translation" else rotation_range),
-        scales=scales(1 if model in ("translation", "rigid") else scale_range) * _size_ratio(small_fixed, small_moving),
-        count=count,
-    )
-    down = affine.invert(small_fixed.original_from_level)
-    starts = [affine.compose(small_moving.original_from_level, affine.compose(hit.moving_from_fixed, down)) for hit in hits]
-    matrices = torch.stack([affine.identity(), *starts])
-    return refine_starts(fixed, moving, matrices, model="similarity" if model in ("affine", "local") else model)
+def find_start(fixed: Level, moving: Level, *, model: str, rotation: float, scale: float, middle: float = 1.0, count: int, flip: bool = False) -> Start:
+    """Where to start: on matched features when many agree, else the most significant of the identity, the features' map and ``count`` searched starts.
+
+    Rotations up to ``rotation`` degrees either way and scales within a factor ``scale`` of ``middle`` are searched; with ``flip`` the mirrored moving
+    image too. Half as many places again are kept for starts near the identity, where most pairs stand.
+    """
+    mirrored = [moving, mirror(moving)] if flip else [moving]
+    matched = max((features.match(fixed, x) for x in mirrored), key=lambda found: len(found.fixed) if found else 0) if model != "translation" else None
+    if matched and not _within(matched.matrix, rotation, scale, middle):
+        matched = None
+    if matched and len(matched.fixed) >= SURE:
+        return _start_of(fixed, moving, matched)
+    turns = angles(0 if model == "translation" else rotation)
+    sizes = scales(1 if model in ("translation", "rigid") else scale, middle)
+    hits = sorted((hit for x in mirrored for hit in search.candidates(fixed, x, angles=turns, scales=sizes)), key=lambda hit: -hit.score)
+    ordinary = [hit for hit in hits if _within(hit.matrix, ORDINARY_ROTATION, ORDINARY_SCALE, middle)]
+    found = search.distinct(search.distinct(hits, count, fixed, moving) + search.distinct(ordinary, count // 2, fixed, moving), 2 * count, fixed, moving)
+    matrices = [affine.identity(), *(hit.matrix for hit in found), *([matched.matrix] if matched else [])]
+    best = refine_starts(fixed, moving, torch.stack(matrices), model="similarity" if model in ("affine", "local") else model)
+    return replace(best, matched=matched) if matched and agrees(best.matrix, matched) else best
+
+
+def find_tilted(fixed: Level, moving: Level, *, flip: bool = False) -> Start | None:
+    """A start from features of simulated views, which takes seconds; None when too few agree."""
+    found = [features.match(fixed, x, tilted=True) for x in ([moving, mirror(moving)] if flip else [moving])]
+    matched = max(found, key=lambda x: len(x.fixed) if x else 0)
+    return _start_of(fixed, moving, matched) if matched and len(matched.fixed) >= SURE else None
+
+
+def mirror(level: Level) -> Level:
+    """The same level with its columns in reverse order; its place in the original turns over too."""
+    back = torch.tensor([[-1.0, 0.0, level.size[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    return Level(level.image.flip(-1), level.mask.flip(-1), affine.compose(level.original_from_level, back))
 
 
 def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) -> Start:
-    """Fit all starts (n, 2, 3) at once on a coarse level, the best three on a finer one, and keep the most significant."""
-    for side, keep in ((SEARCH_SIDE, 3), (REFINE_SIDE, 1)):
-        level = at_side(fixed, side)
-        residual, _ = _adam(compare_at(level, moving, matrices, "structure"), model, 1.0, START_STEPS)
-        matrices = affine.compose(matrices, comparison.residual_in_original(residual, level))
-        mean, significance = significances(compare_at(level, moving, matrices, "structure"))
+    """Fit all starts (n, 2, 3) at once on a coarse level, the best three on a finer one, and keep the most significant.
+
+    The finer fit sees every other window, as on a chessboard, and significance is measured on the windows in between.
+    """
+    for side, steps, keep in ROUNDS:
+        last, found = keep == 1, []
+        sides = [_balanced_side(fixed, moving, matrix, side) for matrix in matrices]
+        for one in sorted(set(sides)):
+            group, level = matrices[[x == one for x in sides]], at_side(fixed, one)
+            compare = compare_at(level, moving, group, "structure")
+            residual, _ = _adam(compare.chessboard(0) if last else compare, model, 1.0, steps)
+            group = affine.compose(group, comparison.residual_in_original(residual, level))
+            compare = compare_at(level, moving, group, "structure")
+            found.append((group, *significances(compare.chessboard(1) if last else compare)))
+        matrices, mean, significance = (torch.cat(x) for x in zip(*found, strict=True))
         order = significance.argsort(descending=True)[:keep]
         matrices, mean = matrices[order], mean[order]
     return Start(matrices[0], float(mean[0]), float(significance[order[0]]))
+
+
+def _balanced_side(fixed: Level, moving: Level, matrix: Tensor, side: int) -> int:
+    """The fixed level's longer side at which both images are ``side`` pixels long in the geometric mean, in steps of half an octave."""
+    scale = float(affine.determinant(matrix).abs().sqrt())
+    ratio = max(fixed.size) * pyramid.pixel(fixed) * scale / (max(moving.size) * pyramid.pixel(moving))
+    return round(side * 2 ** (min(max(round(math.log2(ratio)), -1), 2) / 2))
+
+
+def _start_of(fixed: Level, moving: Level, matched: Matched) -> Start:
+    """The start that matched features give."""
+    mean, significance = significances(compare_at(at_side(fixed, REFINE_SIDE), moving, matched.matrix[None], "structure"))
+    return Start(matched.matrix, float(mean), float(significance), matched)
+
+
+def _within(matrix: Tensor, rotation: float, scale: float, middle: float) -> bool:
+    """Whether a map (2, 3) turns and scales no more than was asked for, with a little room; a mirror image turns as it does once turned over."""
+    if float(affine.determinant(matrix)) < 0:
+        matrix = torch.cat([matrix[:, :1] * -1, matrix[:, 1:]], dim=1)
+    parts = affine.decompose(matrix)
+    return abs(parts.rotation) <= rotation + ANGLE_STEP and abs(math.log(parts.scale / middle)) <= math.log(scale * SCALE_STEP)
+
+
+def agrees(matrix: Tensor, matched: Matched, share: float = 0.05) -> bool:
+    """Whether a map takes the matched features to within a ``share`` of their extent of where they are, in the median."""
+    extent = float((matched.moving.amax(0) - matched.moving.amin(0)).norm())
+    return float((affine.apply(matrix.double(), matched.fixed) - matched.moving).norm(dim=1).median()) < share * extent
 
 
 def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, exact: bool = False, tick: Tick = lambda similarity: None) -> Tensor:
@@ -105,18 +168,15 @@ def _adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[Ten
     return descent.descend_global(compare, model, optimizer=descent.ADAM, step=step, steps=steps, tolerance=TOLERANCE)
 
 
-def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = SMOOTHING) -> Comparison:
+def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = SMOOTHING, margin: int = MARGIN) -> Comparison:
     """The comparison of one fixed level with the moving image under the global maps (b, 2, 3)."""
-    matched = comparison.matching_level(moving, level, matrices[min(1, len(matrices) - 1)])
-    return comparison.prepare(level, matched, matrices, metric, window=WINDOW, margin=MARGIN, smoothing=smoothing)
+    each = [
+        comparison.prepare(level, comparison.matching_level(moving, level, one), one[None], metric, window=WINDOW, margin=margin, smoothing=smoothing)
+        for one in matrices
+    ]
+    return comparison.batch(each)
 
 
 def at_side(level: Level, side: int) -> Level:
     """The level shrunk to ``side`` pixels along its longer side, or itself when it is smaller."""
     return pyramid.shrink(level, max(level.size) / side)
-
-
-def _size_ratio(fixed: Level, moving: Level) -> float:
-    """The factor between level pixels that a scale of one in original pixels means."""
-    ratio = affine.determinant(fixed.original_from_level) / affine.determinant(moving.original_from_level)
-    return math.sqrt(float(ratio))

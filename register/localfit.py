@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from register import affine, comparison, descent, field, patches, sampling
+from register import affine, comparison, descent, field, patches, pyramid, sampling
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
@@ -60,12 +61,12 @@ def fit(
     """
     local = begin
     for level in levels:
-        coarseness = math.log2(_pixel(level) / _pixel(finest))
+        coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(finest))
         steps = max(round(effort.steps * MORE_STEPS**coarseness), 1)
         grid = PatchGrid.cover(*level.size, effort.patch_size)
         start = grid.zeros(device=level.image.device)
         if local is not None:
-            start = patches.refine(local.grid, local.parameters, grid, _pixel(local.level) / _pixel(level))
+            start = patches.refine(local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level))
         name = f"{level.size[1]} × {level.size[0]}"
         outcome = descent.descend_patches(
             compare_at(level, moving, matrix, metric, effort),
@@ -73,7 +74,7 @@ def fit(
             start,
             optimizer=descent.ADAM if metric == "mi" else descent.GAUSS_NEWTON,
             stiffness=max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS),
-            max_shift=max_shift / _pixel(level),
+            max_shift=max_shift / pyramid.pixel(level),
             step=ADAM_STEP,
             steps=steps * ADAM_STEPS if metric == "mi" else steps,
             tolerance=TOLERANCE,
@@ -87,6 +88,30 @@ def fit(
     return local
 
 
+def of_map(mapped: Callable[[Tensor], Tensor], seen: tuple[Tensor, Tensor], level: Level, matrix: Tensor, effort: Effort) -> Local:
+    """The patches of one level that follow a map of points (n, 2) in original pixels, to first order about their centres.
+
+    Only patches inside the box ``seen`` (two corners) ask the map; those outside go on as the nearest of these does, because a homography that fits
+    its matches may have its horizon beyond them.
+    """
+    grid = PatchGrid.cover(*level.size, effort.patch_size)
+    back, up = affine.invert(affine.compose(matrix, level.original_from_level)), level.original_from_level
+
+    def residual(points: Tensor) -> Tensor:
+        return affine.apply(back, mapped(affine.apply(up, points))) - points
+
+    centres = grid.centres()
+    corners = affine.apply(affine.invert(up), torch.stack(seen))
+    inside = torch.minimum(torch.maximum(centres, corners[0]), corners[1])
+    flat, steps = inside.reshape(-1, 2), torch.tensor(grid.spacing, dtype=torch.float64)
+    slopes = [(residual(flat + step) - residual(flat - step)) / 2 * steps[k] for k, step in enumerate(torch.eye(2, dtype=torch.float64))]
+    away = ((centres - inside) / steps).reshape(-1, 2)
+    move = residual(flat) + slopes[0] * away[:, :1] + slopes[1] * away[:, 1:]
+    parameters = torch.stack([move, *slopes], dim=-1).reshape(grid.rows, grid.columns, 2, 3).permute(2, 3, 0, 1)
+    unfolded, folds = field.unfold(grid, parameters.to(level.image))
+    return Local(level, grid, unfolded, folds, {}, "")
+
+
 def compare_at(level: Level, moving: Level, matrix: Tensor, metric: str, effort: Effort) -> comparison.Comparison:
     """The comparison of one fixed level with the moving image under one global map (2, 3)."""
     matched = comparison.matching_level(moving, level, matrix)
@@ -95,7 +120,7 @@ def compare_at(level: Level, moving: Level, matrix: Tensor, metric: str, effort:
 
 def displacement(local: Local, level: Level) -> Tensor:
     """The residual displacement (h, w, 2) on the pixels of any fixed level, in its pixels."""
-    ratio = _pixel(local.level) / _pixel(level)
+    ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
     grid = scaled_grid(local.grid, ratio)
     bases = [grid.axis_basis(x, axis) for axis, x in enumerate(sampling.axes(*level.size, device=level.image.device))]
     return patches.displacement(local.parameters * ratio, *bases)
@@ -150,8 +175,3 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     chosen = "ncc" if kept >= 0.7 * gain - 0.01 and score["ncc", best] >= score["ncc", "structure"] - 0.01 else "structure"
     why = f"refined by ncc, structure rose by {kept:+.3f} ({gain:+.3f} when refined by itself): {chosen}"
     return Choice(chosen, why, fits[best if chosen == "ncc" else "structure"])
-
-
-def _pixel(level: Level) -> float:
-    """The size of a level's pixel in original pixels."""
-    return math.sqrt(float(affine.determinant(level.original_from_level)))

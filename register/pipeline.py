@@ -37,6 +37,13 @@ SMALL_SHIFT = 3.0
 LEAST_GAIN = 0.04
 """Fall of the mean log of what is left unexplained that patches must bring: on affine pairs with noise they bring 0.01 to 0.03."""
 
+SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
+"""Factors searched when the scale is not known, and about the scale that pixel sizes give."""
+CLOSE = 0.01
+"""Distance from matched features, as a share of the matched region, within which a map agrees with them."""
+BENT = 0.02
+"""Largest distance between a homography and its affine map, as a share of the matched region, up to which patches need no start of their own."""
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -54,13 +61,15 @@ def align(
     settings: Settings,
     *,
     start: Tensor | None = None,
+    pixel_ratio: float | None = None,
     fixed_mask: Tensor | None = None,
     moving_mask: Tensor | None = None,
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """Align ``moving`` (c, h', w') to ``fixed`` (c, h, w); masks (1, h, w) are 1 where pixels are valid.
 
-    ``start`` (2, 3) replaces the search. The images' own values may have any range; NaN counts as invalid.
+    ``start`` (2, 3) replaces the search; ``pixel_ratio``, the fixed pixel size over the moving one where both are known, narrows it.
+    The images' own values may have any range; NaN counts as invalid.
     Raises ``AlignmentError`` when there is nothing to see or nothing overlaps.
     """
     effort, start = _effort(settings, fixed), None if start is None else start.double()
@@ -71,13 +80,22 @@ def align(
         mover = working_copy(moving, moving_mask, effort.max_size, "moving")
     listener(Event("search", "", 0.02, None))
     with clock("search"):
-        begin = _start(levels[-1], mover, settings, effort, start)
+        begin = _start(levels, mover, settings, effort, start, pixel_ratio)
     listener(Event("global", "", 0.2, begin.similarity))
     max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
+    bent = _perspective(begin, levels[0], effort) if settings.model == "local" else None
     with clock("global"):
-        matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "structure", settings, listener)
+        matrix, notes = begin.matrix, list[str]()
+        if bent is None:
+            matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "structure", settings, listener)
+            if begin.matched and globalfit.agrees(begin.matrix, begin.matched, CLOSE) and not globalfit.agrees(matrix, begin.matched, CLOSE):
+                matrix, notes = begin.matrix, ["the global fit left the matched features, whose map was kept"]
+        elif settings.max_shift is None:
+            max_shift = max(max_shift, 1.5 * float(bent.parameters[:, 0].norm(dim=0).max()) * pyramid.pixel(bent.level))
     metric, why, local = str(settings.metric), "asked for", None
     with clock("metric"):
+        if bent is not None and metric == "auto":
+            metric, why = "ncc", "features of both images match one by one under a strong perspective, so their intensities are alike"
         if metric == "auto":
             choice = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
             metric, why, local = choice.metric, choice.why, choice.local
@@ -85,17 +103,18 @@ def align(
         if settings.model == "local":
             rest = levels[len(localfit.probe_levels(levels)) :] if local else levels
             report = _report(listener, len(rest))
-            local = localfit.fit(rest, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=local, report=report)
+            local = localfit.fit(rest, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=local or bent, report=report)
         else:
             local = None
     with clock("global or local"):
         matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, listener)
     with clock("verdict"):
-        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift)
+        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, begin=begin)
     record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance}
     if figures.summary["verdict"] == "failed" and start is None:
         record["rejected_matrix"] = matrix.tolist()
         record["notes"].append("no alignment was found: the identity is written instead")
+        record["notes"] += _other_hand(levels, mover, settings, effort, pixel_ratio)
         matrix, local = affine.identity(), None
     transform = _transform(settings.model, frames, matrix, local, figures.patches if local else {})
     listener(Event("done", "", 1.0, record["similarity_after"]))
@@ -156,15 +175,48 @@ def _levels(finest: Level) -> list[Level]:
     return levels
 
 
-def _start(fixed: Level, moving: Level, settings: Settings, effort: Effort, start: Tensor | None) -> globalfit.Start:
-    if start is None:
-        return globalfit.find_start(
-            fixed, moving, model=settings.model, rotation_range=settings.rotation_range, scale_range=settings.scale_range, count=effort.candidates
-        )
-    similarity, significance = globalfit.significances(globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure"))
-    if float(significance) == 0:
-        raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
-    return globalfit.Start(start, float(similarity), float(significance))
+def _start(levels: list[Level], moving: Level, settings: Settings, effort: Effort, start: Tensor | None, pixel_ratio: float | None) -> globalfit.Start:
+    """The start that was given, or the one found: with the scale of the pixel sizes, then without it, then on features of simulated views."""
+    fixed = levels[-1]
+    if start is not None:
+        coarse = globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure")
+        similarity, significance = globalfit.significances(coarse)
+        if float(significance) == 0:
+            raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
+        return globalfit.Start(start, float(similarity), float(significance))
+    search = {"model": settings.model, "rotation": settings.rotation_range, "count": effort.candidates, "flip": settings.allow_flip}
+    wide = settings.scale_range or SCALE_RANGE
+    ranges = [(settings.scale_range or KNOWN_SCALE_RANGE, pixel_ratio)] if pixel_ratio else []
+    for limit, middle in [*ranges, (wide, 1.0)]:
+        found = globalfit.find_start(fixed, moving, scale=limit, middle=middle, **search)  # type: ignore[arg-type]
+        if _stands_out(levels, moving, found):
+            return found
+    tilted = globalfit.find_tilted(fixed, moving, flip=settings.allow_flip) if settings.model in ("affine", "local") else None
+    return tilted or found
+
+
+def _stands_out(levels: list[Level], moving: Level, start: globalfit.Start) -> bool:
+    sure = start.matched is not None and len(start.matched.fixed) >= globalfit.SURE
+    return sure or quality.above_chance(levels, moving, start.matrix) >= quality.SUSPECT_BELOW
+
+
+def _other_hand(levels: list[Level], moving: Level, settings: Settings, effort: Effort, pixel_ratio: float | None) -> list[str]:
+    """What to try when nothing was found and a mirrored search finds something."""
+    if settings.allow_flip:
+        return []
+    found = _start(levels, globalfit.mirror(moving), settings, effort, None, pixel_ratio)
+    return ["the mirrored moving image stands out: try --allow-flip"] if quality.above_chance(levels, moving, found.matrix) >= quality.SUSPECT_BELOW else []
+
+
+def _perspective(start: globalfit.Start, level: Level, effort: Effort) -> Local | None:
+    """The patches of a start whose homography is far from affine; None for the others."""
+    matched = start.matched
+    if matched is None or len(matched.fixed) < globalfit.SURE:
+        return None
+    apart = (matched.map(matched.fixed) - affine.apply(matched.matrix, matched.fixed)).norm(dim=1).max()
+    if float(apart) < BENT * float((matched.moving.amax(0) - matched.moving.amin(0)).norm()):
+        return None
+    return localfit.of_map(matched.map, (matched.fixed.amin(0), matched.fixed.amax(0)), level, start.matrix, effort)
 
 
 def _fit_global(

@@ -1,5 +1,6 @@
 """Levels of an image, and the only home of the scale and the half-pixel shift between them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,11 @@ class Level:
 def base(image: Tensor, mask: Tensor) -> Level:
     """The finest level: the image (c, h, w) itself with its mask (1, h, w)."""
     return Level(image, mask, affine.identity())
+
+
+def pixel(level: Level) -> float:
+    """The side of a level's pixel in original pixels."""
+    return math.sqrt(float(affine.determinant(level.original_from_level).abs()))
 
 
 def shrink(level: Level, factor: float) -> Level:

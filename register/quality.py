@@ -7,15 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, field, globalfit, localfit, sampling, structure
+from register import affine, field, globalfit, localfit, patches, pyramid, sampling, structure
 from register.comparison import Comparison, windows
+from register.features import Matched
+from register.globalfit import Start
 from register.localfit import Local
 from register.pyramid import Level
 from register.settings import Effort
 from register.similarity import Windows, window_sums
 
 JUDGING_SIDE = 1024
-FAILED_BELOW, SUSPECT_BELOW = 6.3, 8.0
+FAILED_BELOW, SUSPECT_BELOW = 7.5, 9.0
 """Standard deviations above chance below which an alignment is called failed, or suspect."""
 
 
@@ -51,7 +53,7 @@ def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Ten
     return fall(alone, with_patches)
 
 
-def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort, *, max_shift: float) -> Figures:
+def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort, *, max_shift: float, begin: Start) -> Figures:
     """All figures of a finished alignment. Displacements are in fixed pixels, ``overlap`` is a share of the fixed image."""
     level = judging_level(levels)
     compare = localfit.compare_at(level, moving, matrix, metric, effort)
@@ -64,6 +66,7 @@ def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | Non
         "similarity_after": _round(after.mean()),
         "similarity_global": _round(windows(compare).mean()),
         "above_chance": round(chance, 2),
+        "matches_agreeing": _agreeing(levels[-1], matrix, local, begin.matched),
         "overlap": _round(_overlap(level, moving, matrix)),
         **_displacement(levels[-1], matrix, local),
         **_jacobian(matrix, local),
@@ -100,6 +103,20 @@ def above_chance(levels: list[Level], moving: Level, matrix: Tensor) -> float:
     if len(others) < 100 or float(overlap[0, 0]) < 64:
         return 0.0
     return float((score[0, 0] - others.mean()) / others.std().clamp(min=1e-6))
+
+
+def _agreeing(level: Level, matrix: Tensor, local: Local | None, matched: Matched | None) -> int:
+    """How many matched features, which the descent never saw, the answer takes to within 1 % of the image's diagonal of their partners."""
+    if matched is None:
+        return 0
+    points = affine.apply(affine.invert(level.original_from_level), matched.fixed)
+    if local is not None:
+        grid = localfit.scaled_grid(local.grid, pyramid.pixel(local.level) / pyramid.pixel(level))
+        parameters = local.parameters.double().cpu() * (pyramid.pixel(local.level) / pyramid.pixel(level))
+        points = points + patches.displacement_at(grid, parameters, points)
+    error = (affine.apply(affine.compose(matrix.double().cpu(), level.original_from_level), points) - matched.moving).norm(dim=1)
+    scale = float(affine.determinant(matrix).abs().sqrt())
+    return int((error < 0.01 * scale * math.hypot(*level.size) * pyramid.pixel(level)).sum())
 
 
 def _overlap(level: Level, moving: Level, matrix: Tensor) -> Tensor:
@@ -191,7 +208,9 @@ def _verdict(summary: dict[str, Any], figures: dict[str, list[Any]]) -> tuple[st
     """``ok``, ``suspect`` or ``failed`` with reasons in words, from evidence of the global fit that was not optimised locally."""
     failed, suspect = [], []
     chance = summary["above_chance"]
-    if chance < FAILED_BELOW:
+    if summary["matches_agreeing"] >= globalfit.SURE:
+        pass  # evidence of its own
+    elif chance < FAILED_BELOW:
         failed.append(f"the similarity is not above what chance gives ({chance:.1f} standard deviations; {FAILED_BELOW:g} are needed)")
     elif chance < SUSPECT_BELOW:
         suspect.append(f"the similarity is barely above chance ({chance:.1f} standard deviations)")

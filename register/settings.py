@@ -32,8 +32,11 @@ class Settings:
         None, METHOD, "Largest deviation of a patch from the global fit, in pixels of the fixed image. [default: a tenth of the diagonal]", gt=0
     )
     init: str = _option("auto", SEARCH, "Where to start: `auto` (search), `identity`, `center`, a transform (JSON, ITK or elastix), or `FIXED.csv,MOVING.csv`.")
-    rotation_range: float = _option(30.0, SEARCH, "Rotations to search, in degrees either way; 180 is the full circle.", ge=0, le=180)
-    scale_range: float = _option(1.25, SEARCH, "Largest scale to search; its inverse is the smallest.", ge=1, le=4)
+    rotation_range: float = _option(180.0, SEARCH, "Rotations to search, in degrees either way; 180 is the full circle.", ge=0, le=180)
+    scale_range: float | None = _option(
+        None, SEARCH, "Largest factor between the scales to search, either way. [default: 2.5, or 1.25 about that of the pixel sizes]", ge=1, le=4
+    )
+    allow_flip: bool = _option(False, SEARCH, "Search for a mirrored moving image too.")
     max_size: int | None = _option(None, COMPUTE, "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]", ge=64)
     device: str = _option("auto", COMPUTE, "Where to compute: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     seed: int = _option(0, COMPUTE, "Seed of anything random, recorded in the JSON; the method itself draws nothing at random.", ge=0)

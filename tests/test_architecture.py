@@ -12,7 +12,7 @@ FLOORS = {
     1: ["affine", "sampling", "similarity", "optimise", "memory", "device"],
     2: ["pyramid", "patches"],
     3: ["structure", "field"],
-    4: ["search", "comparison", "transform"],
+    4: ["search", "features", "comparison", "transform"],
     5: ["objective", "combine", "evaluate", "bspline"],
     6: ["descent"],
     7: ["globalfit", "localfit"],
@@ -24,7 +24,7 @@ FLOORS = {
     13: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-DOORS = {"tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli"}
+DOORS = {"cv2": "features", "tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

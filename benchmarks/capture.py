@@ -1,0 +1,130 @@
+"""Capture range: where the search finds a pair, over rotation, scale, overlap, contrast and flip.
+
+    python -m benchmarks.capture [--step 15] [--scales 0.5 0.71 1 1.41 2] [--overlaps 0.6 0.3] [--contrasts plain inverted] [--flip]
+                                 [--texture tissue] [--json FILE] [--figure FILE]
+
+Two square views of one texture, turned and scaled against each other about the point that puts the given share of the smaller view inside the larger one;
+both carry 2 % noise. The pair is found when the start's mean distance from the truth, over the fixed pixels that the moving view shows, is at most 3 % of the
+diagonal of the moving image. The default grid takes an hour; the printed table gives the share found per scale, overlap and contrast.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+from benchmarks.accuracy import textures
+from register import affine, globalfit, pipeline, settings
+
+SIDE = 360
+"""Pixels along a side of both views."""
+
+
+def views(texture: np.ndarray, angle: float, scale: float, overlap: float, contrast: str, flip: bool, seed: int):
+    """A fixed and a moving view (SIDE, SIDE) and the true map (2, 3) from fixed to moving pixels.
+
+    The texture is read with reflection beyond its border, at the resolution of the finer view.
+    """
+    rng = np.random.default_rng(seed)
+    direction = rng.uniform(0, 2 * math.pi)
+    smaller = SIDE * min(1.0, 1 / scale)  # side, in fixed pixels, of the smaller view
+    away = (1 - overlap) * smaller + abs(SIDE - SIDE / scale) / 2  # along an axis: the overlap of equal squares falls linearly
+    shift = away * np.array([1.0, 0.0]) if math.cos(direction) > 0 else away * np.array([0.0, 1.0])
+    half = torch.tensor([(SIDE - 1) / 2] * 2, dtype=torch.float64)
+    truth = affine.similarity(math.radians(angle), scale, half + torch.from_numpy(shift), half)
+    if flip:
+        truth = affine.compose(torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth)
+    centre = torch.tensor([texture.shape[1] / 2, texture.shape[0] / 2], dtype=torch.float64)
+    zoom = min(1.0, 1 / scale)  # texture pixels per fixed pixel stay at least one per moving pixel
+    world = affine.similarity(0.0, 1.0 / max(zoom, 0.5), half, centre - torch.from_numpy(shift) / 2)
+    grid = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=2).reshape(-1, 2).astype(float)
+
+    def read(matrix: torch.Tensor) -> np.ndarray:
+        at = affine.apply(matrix, torch.from_numpy(grid)).numpy()
+        return map_coordinates(texture, at.T[::-1], order=3, mode="mirror").reshape(SIDE, SIDE)
+
+    fixed, moving = read(world), read(affine.compose(world, affine.invert(truth)))
+    moving = 1 - moving if contrast == "inverted" else moving
+    fixed, moving = (np.clip(x + rng.normal(0, 0.02, x.shape), 0, 1) for x in (fixed, moving))
+    return fixed, moving, truth
+
+
+def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool) -> tuple[bool, float]:
+    """Whether the start stands within 3 % of the truth, and the seconds it took."""
+    chosen = settings.check(allow_flip=flip)
+    levels = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
+    begin = time.perf_counter()
+    a, b = (pipeline.working_copy(x, None, 2048, name) for x, name in zip(levels, ("fixed", "moving"), strict=True))
+    effort = settings.PRESETS[chosen.preset]
+    start = globalfit.find_start(a, b, model="local", rotation=180.0, scale=pipeline.SCALE_RANGE, count=effort.candidates, flip=flip)
+    seconds = time.perf_counter() - begin
+    grid = torch.cartesian_prod(torch.linspace(0, SIDE - 1, 20, dtype=torch.float64), torch.linspace(0, SIDE - 1, 20, dtype=torch.float64))
+    target = affine.apply(truth, grid)
+    shown = ((target >= 0) & (target <= SIDE - 1)).all(dim=1)
+    error = (affine.apply(start.matrix, grid) - target).norm(dim=1)[shown].mean()
+    return bool(error <= 0.03 * SIDE * math.sqrt(2)), seconds
+
+
+def figure(rows: list[dict], path: Path) -> None:
+    """A heat map per contrast and overlap: rotation along x, scale along y, green found."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    cases = sorted({(row["contrast"], row["overlap"], row["flip"]) for row in rows})
+    fig, axes = plt.subplots(len(cases), 1, figsize=(9, 1.6 + 1.6 * len(cases)), squeeze=False, layout="constrained")
+    for axis, case in zip(axes[:, 0], cases, strict=True):
+        mine = [row for row in rows if (row["contrast"], row["overlap"], row["flip"]) == case]
+        angles, scales = (sorted({row[name] for row in mine}) for name in ("angle", "scale"))
+        shares = np.array([[np.mean([r["found"] for r in mine if r["angle"] == a and r["scale"] == s]) for a in angles] for s in scales])
+        picture = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+        axis.set_xticks(range(len(angles)), [f"{a:g}°" for a in angles], fontsize=7)
+        axis.set_yticks(range(len(scales)), [f"{s:g}" for s in scales], fontsize=7)
+        axis.set_title(f"{case[0]}, {case[1]:.0%} overlap{', mirrored' if case[2] else ''}: {np.mean([r['found'] for r in mine]):.0%} found", fontsize=9)
+        axis.set_ylabel("scale", fontsize=8)
+    fig.colorbar(picture, ax=axes[:, 0], label="share found")
+    fig.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--step", type=float, default=15.0, help="degrees between rotations")
+    parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 0.71, 1.0, 1.41, 2.0])
+    parser.add_argument("--overlaps", type=float, nargs="+", default=[0.6, 0.3])
+    parser.add_argument("--contrasts", nargs="+", default=["plain", "inverted"])
+    parser.add_argument("--flip", action="store_true", help="mirror the moving view and search with --allow-flip")
+    parser.add_argument("--texture", nargs="+", default=["tissue"])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for contrast in options.contrasts:
+        for overlap in options.overlaps:
+            for scale in options.scales:
+                for texture in options.texture:
+                    for angle in np.arange(0, 360, options.step).tolist():
+                        pair = views(textures()[texture], angle, scale, overlap, contrast, options.flip, seed=int(angle))
+                        hit, seconds = found(*pair, options.flip)
+                        row = {"texture": texture, "contrast": contrast, "overlap": overlap, "scale": scale, "angle": angle, "flip": options.flip}
+                        rows.append(row | {"found": hit, "seconds": seconds})
+                mine = [r for r in rows if (r["contrast"], r["overlap"], r["scale"]) == (contrast, overlap, scale)]
+                missed = ", ".join(f"{r['texture']} {r['angle']:g}°" for r in mine if not r["found"])
+                print(
+                    f"{contrast:9s} overlap {overlap:4.0%} scale {scale:4g}: {np.mean([r['found'] for r in mine]):4.0%} of {len(mine)}, "
+                    f"median {np.median([r['seconds'] for r in mine]):.1f} s{'; missed ' + missed if missed else ''}",
+                    flush=True,
+                )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+    if options.figure:
+        figure(rows, options.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Other programs on the same pairs, in the same process limits (two threads), beside ours.
+
+    python -m benchmarks.peers --real FOLDER [--only NAME …] [--peers register sift …] [--json FILE]
+    python -m benchmarks.peers --synthetic [--amplitude 0.04]
+
+Each peer is used as its documentation starts: elastix with its default rigid, affine and B-spline maps (Mattes MI, from the geometric
+centres), ANTs SyN, greedy affine (from the centres) and deformable, SIFT with USAC (OpenCV), ECC affine (OpenCV), and phase correlation
+followed by ILK (scikit-image). Every peer gets the same two grey images in [0, 1] at full size. A pair is found with a median rTRE of at
+most 1 %, or 1.5 times the noise floor of its landmarks. A peer that raises has found nothing; one that is not installed is named. Every
+run is a process of its own with a limit of time.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+THREADS = "2"
+LIMIT = 300
+"""Seconds after which a peer has found nothing."""
+PACKAGES = {"register": "register", "elastix": "itk", "ants": "ants", "greedy": "picsl_greedy", "sift": "cv2", "ecc": "cv2", "ilk": "skimage"}
+NOT_COUNTED = ("birl_artificial", "iguazu")
+
+Field = np.ndarray
+"""Where each fixed pixel lands in the moving image: (h, w, 2), x and y."""
+
+
+def by_register(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import register
+
+    return register.align(fixed, moving).transform.field().numpy() + _still(fixed)
+
+
+def by_elastix(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import itk
+
+    maps = itk.ParameterObject.New()
+    for name in ("rigid", "affine", "bspline"):
+        chosen = maps.GetDefaultParameterMap(name)
+        chosen["Metric"] = ["AdvancedMattesMutualInformation"] + (["TransformBendingEnergyPenalty"] if name == "bspline" else [])
+        maps.AddParameterMap(chosen)
+    images = [itk.image_from_array(np.ascontiguousarray(x, np.float32)) for x in (fixed, moving)]
+    _, found = itk.elastix_registration_method(*images, parameter_object=maps, log_to_console=False)
+    shift = itk.array_from_image(itk.transformix_deformation_field(images[1], found))
+    return np.asarray(shift)[..., :2] + _still(fixed)
+
+
+def by_ants(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import ants
+
+    images = [ants.from_numpy(np.ascontiguousarray(x.T, np.float32)) for x in (fixed, moving)]
+    found = ants.registration(*images, type_of_transform="SyN", random_seed=1)
+    import pandas as pd
+
+    points = pd.DataFrame(_still(fixed).reshape(-1, 2), columns=["x", "y"])
+    mapped = ants.apply_transforms_to_points(2, points, found["fwdtransforms"])
+    return mapped[["x", "y"]].to_numpy().reshape(*fixed.shape, 2)
+
+
+def by_greedy(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import SimpleITK as sitk
+    from picsl_greedy import Greedy2D
+
+    program = Greedy2D()
+    images = [sitk.GetImageFromArray(np.ascontiguousarray(x, np.float32)) for x in (fixed, moving)]
+    metric = "-i fixed moving -m NCC 4x4 -threads 2"
+    program.execute(f"{metric} -a -dof 12 -ia-image-centers -n 100x50x20 -o affine", fixed=images[0], moving=images[1], affine=None)
+    program.execute(f"{metric} -it affine -n 100x50x20 -o warp", warp=None)
+    program.execute("-rf fixed -r warp affine -rc composed", composed=None)
+    shift = sitk.GetArrayFromImage(program["composed"])
+    return shift[..., :2] + _still(fixed)
+
+
+def by_sift(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import cv2
+
+    sift = cv2.SIFT_create()
+    (one, a), (other, b) = (sift.detectAndCompute((x * 255).astype(np.uint8), None) for x in (fixed, moving))
+    pairs = [x[0] for x in cv2.BFMatcher().knnMatch(a, b, 2) if len(x) == 2 and x[0].distance < 0.8 * x[1].distance]
+    ends = [np.float64([points[getattr(m, name)].pt for m in pairs]) for points, name in ((one, "queryIdx"), (other, "trainIdx"))]
+    homography, _ = cv2.findHomography(*ends, cv2.USAC_MAGSAC, 3.0)
+    return _project(homography, fixed)
+
+
+def by_ecc(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import cv2
+
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 500, 1e-6)
+    images = [np.ascontiguousarray(x, np.float32) for x in (fixed, moving)]
+    _, matrix = cv2.findTransformECC(*images, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, stop, None, 5)
+    return _project(np.vstack([matrix, [0, 0, 1]]), fixed)
+
+
+def by_ilk(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    from scipy.ndimage import shift as shifted
+    from skimage.registration import optical_flow_ilk, phase_cross_correlation
+
+    same = np.zeros_like(fixed)
+    rows, columns = (min(x) for x in zip(fixed.shape, moving.shape, strict=True))
+    same[:rows, :columns] = moving[:rows, :columns]
+    move = phase_cross_correlation(fixed, same)[0]
+    flow = optical_flow_ilk(fixed, shifted(same, move), radius=15)
+    return np.stack([flow[1] - move[1], flow[0] - move[0]], axis=2) + _still(fixed)
+
+
+PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Field]] = {
+    "register": by_register,
+    "elastix": by_elastix,
+    "ants": by_ants,
+    "greedy": by_greedy,
+    "sift": by_sift,
+    "ecc": by_ecc,
+    "ilk": by_ilk,
+}
+
+
+def _still(fixed: np.ndarray) -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(fixed.shape[1]), np.arange(fixed.shape[0])), axis=2).astype(float)
+
+
+def _project(homography: np.ndarray, fixed: np.ndarray) -> Field:
+    points = np.concatenate([_still(fixed), np.ones((*fixed.shape, 1))], axis=2) @ homography.T
+    return points[..., :2] / points[..., 2:]
+
+
+def run_one(name: str, folder: Path) -> None:
+    """One peer on ``pair.npz``, in this process; writes ``field.npy`` and prints the seconds of the registration."""
+    pair = np.load(folder / "pair.npz")
+    fixed, moving = pair["fixed"], pair["moving"]
+    __import__(PACKAGES[name])
+    begin = time.perf_counter()
+    field = PEERS[name](fixed, moving)
+    print(f"seconds {time.perf_counter() - begin:.3f}")
+    np.save(folder / "field.npy", np.asarray(field, np.float64))
+
+
+def run_apart(name: str, fixed: np.ndarray, moving: np.ndarray) -> tuple[Field | None, float]:
+    """The field (None when nothing came) and the seconds of one peer, in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        np.savez(Path(scratch) / "pair.npz", fixed=fixed, moving=moving)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OPENBLAS_NUM_THREADS"), THREADS)
+        begin = time.perf_counter()
+        try:
+            command = [sys.executable, "-m", "benchmarks.peers", "--run", name, scratch]
+            done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True, timeout=LIMIT, check=True)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            return None, time.perf_counter() - begin
+        seconds = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("seconds ")]
+        return np.load(Path(scratch) / "field.npy"), seconds[-1]
+
+
+def at_points(field: Field, points: np.ndarray) -> np.ndarray:
+    """The field (h, w, 2) at points (n, 2), going on as it is at the border outside."""
+    from scipy.ndimage import map_coordinates
+
+    return np.stack([map_coordinates(field[..., k], points.T[::-1], order=1, mode="nearest") for k in (0, 1)], axis=1)
+
+
+def folded(field: Field) -> int:
+    """Pixels whose Jacobian determinant has not the sign of most."""
+    dx, dy = np.gradient(field, axis=1), np.gradient(field, axis=0)
+    det = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
+    return int((det * np.sign(np.median(det)) <= 0).sum())
+
+
+def real_pairs(folder: Path, only: list[str]):
+    """Name, category, images, landmarks and the limit of the median TRE of every counted pair."""
+    import re
+
+    import register
+    from register.io.images import colour_channels
+    from register.io.points import read_points
+
+    with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
+        entries = list(csv.DictReader(file))
+    for entry in entries:
+        if entry["id"].startswith(NOT_COUNTED) or (only and not any(word in entry["id"] for word in only)):
+            continue
+        images = [_grey(colour_channels(register.read_image(folder / entry[kind]))) for kind in ("fixed", "moving")]
+        where = (folder / entry["fixed"]).parent
+        points = [read_points(where / f"landmarks_{kind}.csv").numpy() for kind in ("fixed", "moving")]
+        floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
+        limit = max(0.01 * np.hypot(*images[0].shape), 1.5 * float(floor[1]) if floor else 0.0)
+        yield entry["id"], entry["category"], images, points, limit
+
+
+def _grey(planes: np.ndarray) -> np.ndarray:
+    """A grey picture in [0, 1] by its robust range."""
+    plane = planes[:3].astype(float)
+    plane = plane[0] if len(plane) < 3 else 0.299 * plane[0] + 0.587 * plane[1] + 0.114 * plane[2]
+    low, high = np.nanpercentile(plane, (0.5, 99.5))
+    return np.clip((np.nan_to_num(plane) - low) / max(high - low, 1e-12), 0, 1)
+
+
+def real(folder: Path, only: list[str], peers: list[str]) -> list[dict]:
+    rows = []
+    for name, category, images, points, limit in real_pairs(folder, only):
+        for peer in peers:
+            field, seconds = run_apart(peer, *images)
+            error = np.inf if field is None else float(np.median(np.linalg.norm(at_points(field, points[0]) - points[1], axis=1)))
+            rtre = 100 * error / np.hypot(*images[0].shape)
+            row = {"pair": name, "category": category, "peer": peer, "rtre": rtre, "found": bool(error <= limit)}
+            rows.append(row | {"seconds": seconds, "folds": 0 if field is None else folded(field)})
+            print(f"{name:28s} {peer:9s} rTRE {rtre:8.3f} % {'found' if error <= limit else '-':6s} {seconds:6.1f} s, {rows[-1]['folds']} folds", flush=True)
+    return rows
+
+
+def summary(rows: list[dict], peers: list[str]) -> None:
+    """Per category and peer: found of all, median rTRE, median seconds, folded pixels."""
+    for category in [*sorted({row["category"] for row in rows}), "all"]:
+        for peer in peers:
+            mine = [row for row in rows if row["peer"] == peer and category in (row["category"], "all")]
+            found = sum(row["found"] for row in mine)
+            print(
+                f"{category:22s} {peer:9s} {found:3d} of {len(mine):3d}  rTRE {np.median([row['rtre'] for row in mine]):8.3f} %  "
+                f"{np.median([row['seconds'] for row in mine]):6.1f} s  {sum(row['folds'] for row in mine)} folds"
+            )
+
+
+def synthetic(amplitude: float, peers: list[str]) -> None:
+    """Median and 90th percentile of the TRE in textured pixels, one warp per texture, plain contrast with 2 % noise."""
+    from benchmarks.accuracy import textures
+    from benchmarks.synthetic import textured, warped_pair
+
+    for name, texture in textures().items():
+        pair = warped_pair(texture, amplitude, 1, noise=0.02)
+        truth = pair.moving_from_fixed
+        shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(warped_pair(texture, amplitude, 1).fixed)
+        for peer in peers:
+            field, seconds = run_apart(peer, pair.fixed, pair.moving)
+            errors = np.full(1, np.inf) if field is None else np.linalg.norm(field - truth, axis=2)[shown]
+            figures = f"median {np.median(errors):7.3f} px, p90 {np.percentile(errors, 90):7.3f} px, {seconds:6.1f} s"
+            print(f"{name:9s} {amplitude:.0%} {peer:9s} {figures}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--real", type=Path, metavar="FOLDER")
+    parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--amplitude", type=float, default=0.04)
+    parser.add_argument("--only", nargs="*", default=[], help="words in the names of the pairs to run")
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        run_one(options.run[0], Path(options.run[1]))
+        return
+    missing = [name for name in options.peers if find_spec(PACKAGES[name]) is None]
+    if missing:
+        print(f"not installed, and so not compared: {', '.join(missing)} (pip install 'register-cli[peers]')")
+    peers = [name for name in options.peers if name not in missing]
+    if options.real:
+        rows = real(options.real, options.only, peers)
+        summary(rows, peers)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
+    if options.synthetic:
+        synthetic(options.amplitude, peers)
+
+
+if __name__ == "__main__":
+    main()

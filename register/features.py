@@ -1,0 +1,135 @@
+"""Where to start when the images look alike but stand far apart: features matched one by one, and a robust homography through them.
+
+OpenCV does the work: SIFT (Lowe, IJCV 60, 2004) with square-root descriptors (Arandjelović & Zisserman, CVPR 2012), views of both images under simulated
+tilts when plain features do not suffice (Morel & Yu, "ASIFT", SIAM J. Imaging Sci. 2, 2009), and MAGSAC++ (Barath et al., CVPR 2020).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from register import affine, pyramid
+from register.pyramid import Level
+
+SIDE, TILTED_SIDE = 800, 640
+"""Longest side, in pixels, of the copies on which plain features and those of simulated views are found."""
+MOST, MOST_TILTED = 4000, 20000
+"""Features per image."""
+RATIO = 0.85
+"""Largest distance of a match in units of the second nearest one's (Lowe)."""
+TOLERANCE = 3.0
+"""Pixels that a match may lie off the homography."""
+LEAST = 12
+"""Matches on a homography below which it is not one."""
+STEEPEST = 8.0
+"""Largest ratio of magnifications across the matched region; a homography beyond it has a horizon near."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A homography (3, 3) from fixed to moving pixels of the originals, the affine map (2, 3) nearest to it, and the matches on it."""
+
+    homography: Tensor
+    matrix: Tensor
+    fixed: Tensor  # (n, 2)
+    moving: Tensor  # (n, 2)
+
+    def map(self, points: Tensor) -> Tensor:
+        """Moving points (n, 2) of fixed points (n, 2)."""
+        return _project(self.homography, points)
+
+
+def match(fixed: Level, moving: Level, *, tilted: bool = False) -> Matched | None:
+    """The homography on which most features agree, or None; ``tilted`` looks at simulated views too, which takes seconds."""
+    import cv2
+
+    side = TILTED_SIDE if tilted else SIDE
+    fixed, moving = (pyramid.shrink(level, max(level.size) / side) for level in (fixed, moving))
+    (at_fixed, described), (at_moving, others) = (_features(level, tilted) for level in (fixed, moving))
+    if min(len(described), len(others)) < LEAST:
+        return None
+    near, far = _pairs(described, others)
+    source, target = at_fixed[near], at_moving[far]
+    unique = np.unique(np.rint(np.concatenate([source, target], axis=1)), axis=0, return_index=True)[1]
+    source, target = source[unique], target[unique]
+    if len(source) < LEAST:
+        return None
+    found, on = cv2.findHomography(source, target, cv2.USAC_MAGSAC, TOLERANCE, maxIters=20000, confidence=0.9999)
+    if found is None or int(on.sum()) < LEAST:
+        return None
+    on = on[:, 0].astype(bool)
+    up, down = _square(moving.original_from_level), _square(affine.invert(fixed.original_from_level))
+    points = [affine.apply(level.original_from_level, torch.from_numpy(x[on])) for level, x in ((fixed, source), (moving, target))]
+    mirrored = float(affine.determinant(moving.original_from_level)) < 0
+    return _sound(up @ torch.from_numpy(found) @ down, *points, mirrored=mirrored)
+
+
+def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool) -> Matched | None:
+    """The homography as it is used, or None when it turns the image over unasked, collapses it, or hardly spreads over it."""
+    homography = homography / _weights(homography, fixed).median()
+    weights = _weights(homography, fixed)
+    if float(weights.min()) <= 0 or float(weights.max() / weights.min()) > STEEPEST or (float(torch.linalg.det(homography)) <= 0) is not mirrored:
+        return None
+    spread = [x.std(dim=0) for x in (fixed, moving)]
+    if min(float(s.min()) for s in spread) < TOLERANCE * 4:
+        return None
+    matrix = affine.fit(fixed, _project(homography, fixed))
+    stretch = torch.linalg.svdvals(matrix[:, :2])
+    if float(stretch[0]) > 6 * float(stretch[1]) or not 0.1 < float(stretch.prod().sqrt()) < 10:
+        return None
+    return Matched(homography, matrix, fixed, moving)
+
+
+def _features(level: Level, tilted: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Positions (n, 2) in pixels and descriptors (n, 128) of the strongest features of a grey level."""
+    import cv2
+
+    picture = (level.image[0] * 255).round().byte().cpu().numpy()
+    mask = (level.mask[0] > 0.5).byte().cpu().numpy() * np.uint8(255)
+    sift = cv2.SIFT.create(0 if tilted else MOST, contrastThreshold=0.02)
+    points, descriptors = (cv2.AffineFeature.create(sift, 5) if tilted else sift).detectAndCompute(picture, mask)
+    if not points:
+        return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
+    if len(points) > MOST_TILTED:
+        strongest = np.argsort([-p.response for p in points])[:MOST_TILTED]
+        points, descriptors = [points[i] for i in strongest], descriptors[strongest]
+    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
+    return np.array([p.pt for p in points], dtype=np.float64), root
+
+
+def _pairs(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of descriptors that are each other's nearest and much nearer than the second."""
+    a, b = torch.from_numpy(one), torch.from_numpy(other)
+    nearest, ratios, back_best = [], [], torch.full((len(b),), -1.0)
+    back = torch.zeros(len(b), dtype=torch.long)
+    for begin in range(0, len(a), 2048):
+        alike = a[begin : begin + 2048] @ b.T  # square-root descriptors have length one
+        two = alike.topk(2, dim=1)
+        distance = (2 - 2 * two.values).clamp(min=1e-12).sqrt()
+        nearest.append(two.indices[:, 0])
+        ratios.append(distance[:, 0] / distance[:, 1])
+        best, index = alike.max(dim=0)
+        better = best > back_best
+        back_best, back = torch.where(better, best, back_best), torch.where(better, index + begin, back)
+    to, ratio = torch.cat(nearest), torch.cat(ratios)
+    kept = (ratio < RATIO) & (back[to] == torch.arange(len(a)))
+    return torch.nonzero(kept)[:, 0].numpy(), to[kept].numpy()
+
+
+def _project(homography: Tensor, points: Tensor) -> Tensor:
+    """Points (n, 2) under a homography (3, 3)."""
+    mapped = points @ homography[:2, :2].T + homography[:2, 2]
+    return mapped / _weights(homography, points)[:, None]
+
+
+def _weights(homography: Tensor, points: Tensor) -> Tensor:
+    """The third homogeneous coordinate (n,) of mapped points (n, 2)."""
+    return points @ homography[2, :2] + homography[2, 2]
+
+
+def _square(matrix: Tensor) -> Tensor:
+    """A matrix (2, 3) as (3, 3)."""
+    return torch.cat([matrix, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])

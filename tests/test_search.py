@@ -1,0 +1,122 @@
+"""Where to start: the sweep, the features, the choice between them, and what comes of far starts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+import register
+from benchmarks.capture import SIDE, views
+from register import affine, features, globalfit, pipeline, search
+
+MIRROR = torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+
+
+def level(image):
+    return pipeline.working_copy(torch.from_numpy(np.ascontiguousarray(image)).float()[None], None, 2048, "fixed")
+
+
+def distance(matrix, truth, side=SIDE):
+    """The mean distance in pixels, over the pixels that both views show."""
+    grid = torch.cartesian_prod(*[torch.linspace(0, side - 1, 12, dtype=torch.float64)] * 2)
+    target = affine.apply(truth, grid)
+    shown = ((target >= 0) & (target <= side - 1)).all(dim=1)
+    return float((affine.apply(matrix, grid) - target).norm(dim=1)[shown].mean())
+
+
+def start(fixed, moving, **values):
+    asked = {"model": "local", "rotation": 180.0, "scale": 2.5, "count": 5} | values
+    return globalfit.find_start(level(fixed), level(moving), **asked)
+
+
+@pytest.mark.parametrize(("angle", "scale"), [(0, 1.0), (100, 1.0), (-140, 1.3), (37, 0.75)])
+@pytest.mark.parametrize("contrast", ["plain", "inverted"])
+def test_the_sweep_ranks_the_truth_first(texture, angle, scale, contrast):
+    fixed, moving, truth = views(texture, angle, scale, 0.7, contrast, False, seed=1)
+    found = search.candidates(level(fixed), level(moving), angles=globalfit.angles(180), scales=globalfit.scales(1.6))
+    assert distance(found[0].matrix, truth) < 0.03 * SIDE * math.sqrt(2)
+
+
+def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
+    """The sweep over a half circle with its reversed spectra finds what a turn made by sampling finds."""
+    fixed, moving, _ = views(texture, 170.0, 1.0, 0.8, "plain", False, seed=2)
+    found = {}
+    for name, angles in (("paired", [-10.0, 170.0]), ("alone", [170.0])):
+        hits = search.candidates(level(fixed), level(moving), angles=torch.tensor(angles), scales=torch.ones(1))
+        found[name] = hits[0]
+    assert found["paired"].score == pytest.approx(found["alone"].score, rel=0.02)
+    assert distance(found["paired"].matrix, found["alone"].matrix) < 1.5
+
+
+@pytest.mark.parametrize("angle", [0, 75, 180])
+def test_features_find_a_small_overlap_at_another_scale(texture, angle):
+    fixed, moving, truth = views(texture, angle, 1.6, 0.5, "plain", False, seed=3)
+    found = features.match(level(fixed), level(moving))
+    assert found is not None
+    assert len(found.fixed) >= globalfit.SURE
+    assert distance(found.matrix, truth) < 1.0
+
+
+def test_features_of_unrelated_pictures_are_no_match(texture):
+    rng = np.random.default_rng(5)
+    assert features.match(level(texture), level(rng.normal(size=texture.shape))) is None
+
+
+@pytest.mark.parametrize("contrast", ["plain", "inverted"])
+def test_a_mirrored_image_is_found_when_allowed(texture, contrast):
+    fixed, moving, truth = views(texture, 30, 1.0, 0.9, contrast, True, seed=4)
+    assert float(affine.determinant(truth)) < 0
+    found = register.align(fixed, moving, allow_flip=True, preset="fast")
+    assert found.quality["verdict"] == "ok"
+    assert float(affine.determinant(found.transform.matrix)) < 0
+    assert distance(found.transform.matrix, truth) < 0.3
+    assert found.transform.smallest_determinant() > 0
+
+
+def test_a_mirrored_image_is_suggested_when_not_allowed(texture):
+    fixed, moving, _ = views(texture, 30, 1.0, 0.9, "plain", True, seed=4)
+    found = register.align(fixed, moving, preset="fast")
+    assert found.quality["verdict"] == "failed"
+    assert any("--allow-flip" in note for note in found.quality["notes"])
+
+
+def test_rotation_and_scale_ranges_bound_the_search(texture):
+    fixed, moving, truth = views(texture, 120, 1.0, 0.9, "plain", False, seed=6)
+    assert distance(start(fixed, moving).matrix, truth) < 1.0
+    assert abs(affine.decompose(start(fixed, moving, rotation=20.0).matrix).rotation) < 40
+    assert affine.decompose(start(fixed, moving, scale=1.2).matrix).scale == pytest.approx(1, abs=0.25)
+
+
+def test_pixel_sizes_give_the_scale(texture):
+    fixed, moving, truth = views(texture, 0, 2.0, 1.0, "inverted", False, seed=7)
+    tensors = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
+    settings = register.settings.check(preset="fast")
+    found = pipeline.align(*tensors, settings, pixel_ratio=2.0)
+    assert distance(found.transform.matrix, truth) < 2.0
+    wrong = pipeline.align(*tensors, settings, pixel_ratio=0.7)  # a lie: the whole range is searched after it
+    assert distance(wrong.transform.matrix, truth) < 2.0
+
+
+def test_patches_follow_a_strong_perspective(texture):
+    """Magnification varies by 1.7 across the image: no affine map is nearer than 9 pixels."""
+    homography = np.array([[0.8, 0.05, 40.0], [-0.05, 0.85, 30.0], [-1e-3, 3e-4, 1.0]])
+    grid = np.stack(np.meshgrid(np.arange(330), np.arange(300)), axis=2).astype(float)
+    points = np.concatenate([grid, np.ones((300, 330, 1))], axis=2) @ homography.T
+    truth = points[..., :2] / points[..., 2:]
+    fixed = map_coordinates(texture, [truth[..., 1], truth[..., 0]], order=3, mode="reflect")
+    found = register.align(fixed, texture)
+    shown = ((truth >= 2) & (truth <= np.array(texture.shape[::-1]) - 3)).all(axis=2)
+    errors = np.linalg.norm(found.transform.field().numpy() + grid - truth, axis=2)[shown]
+    assert found.quality["verdict"] == "ok"
+    assert np.median(errors) < 0.15
+    assert np.percentile(errors, 95) < 1.0
+
+
+def test_the_two_colours_of_a_chessboard_share_no_pixel_and_leave_none_out(texture):
+    small = level(texture)
+    compare = globalfit.compare_at(small, small, affine.identity()[None], "ncc")
+    black, white = (compare.chessboard(colour).fixed_mask for colour in (0, 1))
+    assert float((black * white).max()) == 0
+    torch.testing.assert_close(black + white, compare.fixed_mask)
