@@ -73,11 +73,6 @@ class Comparison:
         groups = torch.arange(len(self.moving)).chunk(parts)
         return [replace(self, moving=self.moving[i], moving_mask=self.moving_mask[i], moving_from_fixed=self.moving_from_fixed[i]) for i in groups]
 
-    def chessboard(self, colour: int) -> "Comparison":
-        """The comparison with every other window, as on a chessboard, left out; the two colours (0, 1) share no pixel."""
-        rows, columns = (torch.arange(n, device=self.fixed.device) // self.window for n in self.fixed.shape[-2:])
-        return replace(self, fixed_mask=self.fixed_mask * ((rows[:, None] + columns) % 2 == colour))
-
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""
         return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])

@@ -27,6 +27,9 @@ LEAST = 12
 STEEPEST = 8.0
 """Largest ratio of magnifications across the matched region; a homography beyond it has a horizon near."""
 
+MOST_TILT = 10.0
+"""Largest ratio of the two stretches of the affine map nearest to a homography."""
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -78,7 +81,7 @@ def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool)
         return None
     matrix = affine.fit(fixed, _project(homography, fixed))
     stretch = torch.linalg.svdvals(matrix[:, :2])
-    if float(stretch[0]) > 6 * float(stretch[1]) or not 0.1 < float(stretch.prod().sqrt()) < 10:
+    if float(stretch[0]) > MOST_TILT * float(stretch[1]) or not 0.1 < float(stretch.prod().sqrt()) < 10:
         return None
     return Matched(homography, matrix, fixed, moving)
 

@@ -14,7 +14,7 @@ from register.pyramid import Level
 
 REFINE_SIDE, FIT_SIDE = 256, 256
 """Longest side, in pixels, of the levels on which the best starts are refined and the global map is fitted."""
-ROUNDS = (128, 20, 3), (REFINE_SIDE, 40, 1)
+ROUNDS = (128, 40, 4), (REFINE_SIDE, 40, 1)
 """Rounds of refining starts: the level's longest side, Adam's steps, and how many starts are kept."""
 WINDOW, MARGIN = 16, 16
 FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
@@ -27,6 +27,8 @@ SURE = 30
 """Matched features that agree on a homography from which on nothing else is searched."""
 ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
 """Most pairs stand within so many degrees and such a factor."""
+FINER = 0.67
+"""Steps of the ordinary range in units of the whole one's."""
 
 Tick = Callable[[float], None]
 
@@ -41,17 +43,17 @@ class Start:
     matched: Matched | None = None
 
 
-def angles(limit: float) -> Tensor:
-    """Degrees from -limit to limit in steps of about six; the full circle without its double end."""
+def angles(limit: float, step: float = ANGLE_STEP) -> Tensor:
+    """Degrees from -limit to limit in steps of about ``step``; the full circle without its double end."""
     if limit >= 180:
-        return torch.arange(-180.0, 180.0, ANGLE_STEP)
-    n = round(limit / ANGLE_STEP)
+        return torch.arange(-180.0, 180.0, step)
+    n = math.ceil(limit / step - 0.5)
     return torch.linspace(-limit, limit, 2 * n + 1) if n else torch.zeros(1)
 
 
-def scales(limit: float, middle: float = 1.0) -> Tensor:
+def scales(limit: float, middle: float = 1.0, step: float = SCALE_STEP) -> Tensor:
     """Factors from middle / limit to middle * limit, evenly in their logarithm."""
-    n = math.ceil(math.log(limit) / math.log(SCALE_STEP) - 0.5)
+    n = math.ceil(math.log(limit) / math.log(step) - 0.5)
     return middle * (torch.exp(torch.linspace(-math.log(limit), math.log(limit), 2 * n + 1)) if n else torch.ones(1))
 
 
@@ -59,7 +61,7 @@ def find_start(fixed: Level, moving: Level, *, model: str, rotation: float, scal
     """Where to start: on matched features when many agree, else the most significant of the identity, the features' map and ``count`` searched starts.
 
     Rotations up to ``rotation`` degrees either way and scales within a factor ``scale`` of ``middle`` are searched; with ``flip`` the mirrored moving
-    image too. Half as many places again are kept for starts near the identity, where most pairs stand.
+    image too. As many starts again come from a finer sweep near the identity, where most pairs stand.
     """
     mirrored = [moving, mirror(moving)] if flip else [moving]
     matched = max((features.match(fixed, x) for x in mirrored), key=lambda found: len(found.fixed) if found else 0) if model != "translation" else None
@@ -67,14 +69,24 @@ def find_start(fixed: Level, moving: Level, *, model: str, rotation: float, scal
         matched = None
     if matched and len(matched.fixed) >= SURE:
         return _start_of(fixed, moving, matched)
-    turns = angles(0 if model == "translation" else rotation)
-    sizes = scales(1 if model in ("translation", "rigid") else scale, middle)
-    hits = sorted((hit for x in mirrored for hit in search.candidates(fixed, x, angles=turns, scales=sizes)), key=lambda hit: -hit.score)
-    ordinary = [hit for hit in hits if _within(hit.matrix, ORDINARY_ROTATION, ORDINARY_SCALE, middle)]
-    found = search.distinct(search.distinct(hits, count, fixed, moving) + search.distinct(ordinary, count // 2, fixed, moving), 2 * count, fixed, moving)
+    hits, ordinary = [
+        sorted((hit for x in mirrored for hit in search.candidates(fixed, x, angles=turns, scales=sizes)), key=lambda hit: -hit.score)
+        for turns, sizes in _sweeps(model, rotation, scale, middle)
+    ]
+    found = search.distinct(search.distinct(hits, count, fixed, moving) + search.distinct(ordinary, count, fixed, moving), 2 * count, fixed, moving)
     matrices = [affine.identity(), *(hit.matrix for hit in found), *([matched.matrix] if matched else [])]
     best = refine_starts(fixed, moving, torch.stack(matrices), model="similarity" if model in ("affine", "local") else model)
     return replace(best, matched=matched) if matched and agrees(best.matrix, matched) else best
+
+
+def _sweeps(model: str, rotation: float, scale: float, middle: float) -> list[tuple[Tensor, Tensor]]:
+    """Angles and scales of everything that was asked for, and of the ordinary range in finer steps."""
+    turning, sizing = model != "translation", model not in ("translation", "rigid")
+    near = min(rotation, ORDINARY_ROTATION), min(scale, ORDINARY_SCALE)
+    return [
+        (angles(rotation if turning else 0), scales(scale if sizing else 1, middle)),
+        (angles(near[0] if turning else 0, ANGLE_STEP * FINER), scales(near[1] if sizing else 1, middle, SCALE_STEP**FINER)),
+    ]
 
 
 def find_tilted(fixed: Level, moving: Level, *, flip: bool = False) -> Start | None:
@@ -91,20 +103,17 @@ def mirror(level: Level) -> Level:
 
 
 def refine_starts(fixed: Level, moving: Level, matrices: Tensor, *, model: str) -> Start:
-    """Fit all starts (n, 2, 3) at once on a coarse level, the best three on a finer one, and keep the most significant.
-
-    The finer fit sees every other window, as on a chessboard, and significance is measured on the windows in between.
-    """
+    """Fit all starts (n, 2, 3) in batches of like scale on a coarse level, the best on a finer one, and keep the most significant."""
     for side, steps, keep in ROUNDS:
-        last, found = keep == 1, []
+        found = []
         sides = [_balanced_side(fixed, moving, matrix, side) for matrix in matrices]
         for one in sorted(set(sides)):
             group, level = matrices[[x == one for x in sides]], at_side(fixed, one)
             compare = compare_at(level, moving, group, "structure")
-            residual, _ = _adam(compare.chessboard(0) if last else compare, model, 1.0, steps)
+            residual, _ = _adam(compare, model, 1.0, steps)
             group = affine.compose(group, comparison.residual_in_original(residual, level))
             compare = compare_at(level, moving, group, "structure")
-            found.append((group, *significances(compare.chessboard(1) if last else compare)))
+            found.append((group, *significances(compare)))
         matrices, mean, significance = (torch.cat(x) for x in zip(*found, strict=True))
         order = significance.argsort(descending=True)[:keep]
         matrices, mean = matrices[order], mean[order]

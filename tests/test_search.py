@@ -112,11 +112,3 @@ def test_patches_follow_a_strong_perspective(texture):
     assert found.quality["verdict"] == "ok"
     assert np.median(errors) < 0.15
     assert np.percentile(errors, 95) < 1.0
-
-
-def test_the_two_colours_of_a_chessboard_share_no_pixel_and_leave_none_out(texture):
-    small = level(texture)
-    compare = globalfit.compare_at(small, small, affine.identity()[None], "ncc")
-    black, white = (compare.chessboard(colour).fixed_mask for colour in (0, 1))
-    assert float((black * white).max()) == 0
-    torch.testing.assert_close(black + white, compare.fixed_mask)
