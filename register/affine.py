@@ -110,14 +110,19 @@ def fit(fixed: Tensor, moving: Tensor, model: str = "affine") -> Tensor:
     if model == "translation":
         linear = torch.eye(2, dtype=torch.float64)
     elif model == "affine":
-        linear = torch.linalg.lstsq(a, b).solution.T
+        linear = torch.linalg.lstsq(_products(a, a), _products(a, b)).solution.T
     else:
-        u, stretch, vh = torch.linalg.svd(b.T @ a)
+        u, stretch, vh = torch.linalg.svd(_products(b, a))
         sign = torch.tensor([1.0, float(torch.sign(torch.linalg.det(u @ vh)))], dtype=torch.float64)
         linear = u @ torch.diag(sign) @ vh
         if model == "similarity":
             linear = linear * (stretch * sign).sum() / a.square().sum()
     return torch.cat([linear, (centre_moving - linear @ centre_fixed)[:, None]], dim=1)
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """The sums (2, 2) of products of coordinates (n, 2); unlike the library's products of long matrices, the same ones in every run."""
+    return (one[:, :, None] * other[:, None]).sum(0)
 
 
 def global_matrix(parameters: Tensor, model: str, centre: Tensor, radius: float) -> Tensor:

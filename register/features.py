@@ -26,9 +26,10 @@ LEAST = 12
 """Matches on a homography below which it is not one."""
 STEEPEST = 8.0
 """Largest ratio of magnifications across the matched region; a homography beyond it has a horizon near."""
-
 MOST_TILT = 10.0
 """Largest ratio of the two stretches of the affine map nearest to a homography."""
+SAME = 1e-6
+"""Pixels up to which a map is the identity."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class Matched:
         return _project(self.homography, points)
 
 
-def match(fixed: Level, moving: Level, *, tilted: bool = False) -> Matched | None:
-    """The homography on which most features agree, or None; ``tilted`` looks at simulated views too, which takes seconds."""
+def match(fixed: Level, moving: Level, *, model: str = "affine", tilted: bool = False) -> Matched | None:
+    """The homography on which most features agree and the map of a global ``model`` nearest to it, or None.
+
+    ``tilted`` looks at simulated views too, which takes seconds.
+    """
     import cv2
 
     side = TILTED_SIDE if tilted else SIDE
@@ -66,24 +70,28 @@ def match(fixed: Level, moving: Level, *, tilted: bool = False) -> Matched | Non
     on = on[:, 0].astype(bool)
     up, down = _square(moving.original_from_level), _square(affine.invert(fixed.original_from_level))
     points = [affine.apply(level.original_from_level, torch.from_numpy(x[on])) for level, x in ((fixed, source), (moving, target))]
+    homography = up @ torch.from_numpy(found) @ down
+    homography = homography / _weights(homography, points[0]).median()
     mirrored = float(affine.determinant(moving.original_from_level)) < 0
-    return _sound(up @ torch.from_numpy(found) @ down, *points, mirrored=mirrored)
+    if not _sound(homography, *points, mirrored=mirrored):
+        return None
+    matrix = affine.compose(
+        moving.original_from_level, affine.fit(points[0], _project(_square(affine.invert(moving.original_from_level)) @ homography, points[0]), model)
+    )
+    if float((affine.apply(matrix, points[0]) - points[0]).norm(dim=1).max()) < SAME:
+        homography, matrix = torch.eye(3, dtype=torch.float64), affine.identity()
+    return Matched(homography, matrix, *points)
 
 
-def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool) -> Matched | None:
-    """The homography as it is used, or None when it turns the image over unasked, collapses it, or hardly spreads over it."""
-    homography = homography / _weights(homography, fixed).median()
+def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool) -> bool:
+    """Whether a homography neither turns the image over unasked, nor collapses it, nor rests on a corner of it."""
     weights = _weights(homography, fixed)
     if float(weights.min()) <= 0 or float(weights.max() / weights.min()) > STEEPEST or (float(torch.linalg.det(homography)) <= 0) is not mirrored:
-        return None
-    spread = [x.std(dim=0) for x in (fixed, moving)]
-    if min(float(s.min()) for s in spread) < TOLERANCE * 4:
-        return None
-    matrix = affine.fit(fixed, _project(homography, fixed))
-    stretch = torch.linalg.svdvals(matrix[:, :2])
-    if float(stretch[0]) > MOST_TILT * float(stretch[1]) or not 0.1 < float(stretch.prod().sqrt()) < 10:
-        return None
-    return Matched(homography, matrix, fixed, moving)
+        return False
+    if min(float(x.std(dim=0).min()) for x in (fixed, moving)) < TOLERANCE * 4:
+        return False
+    stretch = torch.linalg.svdvals(affine.fit(fixed, _project(homography, fixed))[:, :2])
+    return float(stretch[0]) <= MOST_TILT * float(stretch[1]) and 0.1 < float(stretch.prod().sqrt()) < 10
 
 
 def _features(level: Level, tilted: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

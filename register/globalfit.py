@@ -64,7 +64,7 @@ def find_start(fixed: Level, moving: Level, *, model: str, rotation: float, scal
     image too. As many starts again come from a finer sweep near the identity, where most pairs stand.
     """
     mirrored = [moving, mirror(moving)] if flip else [moving]
-    matched = max((features.match(fixed, x) for x in mirrored), key=lambda found: len(found.fixed) if found else 0) if model != "translation" else None
+    matched = max((features.match(fixed, x, model=global_model(model)) for x in mirrored), key=lambda found: len(found.fixed) if found else 0)
     if matched and not _within(matched.matrix, rotation, scale, middle):
         matched = None
     if matched and len(matched.fixed) >= SURE:
@@ -87,6 +87,11 @@ def _sweeps(model: str, rotation: float, scale: float, middle: float) -> list[tu
         (angles(rotation if turning else 0), scales(scale if sizing else 1, middle)),
         (angles(near[0] if turning else 0, ANGLE_STEP * FINER), scales(near[1] if sizing else 1, middle, SCALE_STEP**FINER)),
     ]
+
+
+def global_model(model: str) -> str:
+    """The global map that a ``model`` of an alignment has."""
+    return "affine" if model == "local" else model
 
 
 def find_tilted(fixed: Level, moving: Level, *, flip: bool = False) -> Start | None:

@@ -223,7 +223,7 @@ def _fit_global(
     levels: list[Level], moving: Level, begin: Tensor, metric: str, settings: Settings, listener: Listener, *, exact: bool = False
 ) -> tuple[Tensor, list[str]]:
     """The global map fitted on some levels, coarse to fine, or ``begin`` when the fit lowered its similarity on the windows both see."""
-    model = "affine" if settings.model == "local" else settings.model
+    model = globalfit.global_model(settings.model)
     matrix = globalfit.fit(
         levels, moving, begin, model=model, metric=metric, exact=exact, tick=lambda similarity: listener(Event("global", model, 0.3, similarity))
     )

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -144,20 +143,26 @@ def test_bad_input_ends_in_one_clear_line_and_writes_nothing(tmp_path, program):
         assert not (tmp_path / f"out{number}").exists()
 
 
-def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path):
-    for number, (stop, code) in enumerate(((signal.SIGINT, 130), (signal.SIGKILL, -9))):
-        out = tmp_path / f"out{number}"
-        with subprocess.Popen(
-            [sys.executable, "-m", "register", "align", *FUNDUS, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            time.sleep(4)
-            process.send_signal(stop)
-            _, stderr = process.communicate(timeout=60)
-        assert process.returncode == code
-        assert "Traceback" not in stderr
-        assert not any(path.suffix != ".part" and path.stat().st_size == 0 for path in out.glob("*"))
-        if stop == signal.SIGINT:
-            assert "interrupted" in stderr
+STOPPED = """
+import os, sys
+from register import quality
+from register.cli.main import main
+judge = quality.judge
+quality.judge = lambda *args, **options: (os.kill(os.getpid(), {signal}), judge(*args, **options))[1]
+sys.argv = ["register", "align", *{pair}, "-o", {out}]
+main()
+"""
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path, stop, code):
+    program = STOPPED.format(signal=int(stop), pair=[str(x) for x in FUNDUS], out=repr(str(tmp_path / "out")))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert not any(path.suffix != ".part" and path.stat().st_size == 0 for path in (tmp_path / "out").glob("*"))
+    if stop == signal.SIGINT:
+        assert "interrupted" in done.stderr
 
 
 def test_help_is_grouped_and_does_not_wait_for_torch():
