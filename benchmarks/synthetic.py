@@ -1,12 +1,18 @@
-"""Pairs with a known dense warp: a real texture is resampled along a smooth random map, then its contrast is changed."""
+"""Pairs with a known map: a real texture under a smooth random warp, or two views of it far apart; then its contrast is changed."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from register import affine
+
 Array = NDArray[np.float64]
+SIDE = 360
+"""Pixels along a side of both views of a pair that stands far apart."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,32 @@ def textured(image: Array, *, sigma: float = 8.0, floor: float = 0.02) -> NDArra
     """Where a grey image (h, w) in [0, 1] has texture: local standard deviation above ``floor``."""
     mean = gaussian_filter(image, sigma)
     return np.sqrt(np.maximum(gaussian_filter(image * image, sigma) - mean * mean, 0)) > floor
+
+
+def views(texture: np.ndarray, angle: float, scale: float, overlap: float, contrast: str, flip: bool, seed: int):
+    """A fixed and a moving view (SIDE, SIDE) and the true map (2, 3) from fixed to moving pixels.
+
+    The texture is read with reflection beyond its border, at the resolution of the finer view.
+    """
+    rng = np.random.default_rng(seed)
+    direction = rng.uniform(0, 2 * math.pi)
+    smaller = SIDE * min(1.0, 1 / scale)  # side, in fixed pixels, of the smaller view
+    away = (1 - overlap) * smaller + abs(SIDE - SIDE / scale) / 2  # along an axis: the overlap of equal squares falls linearly
+    shift = away * np.array([1.0, 0.0]) if math.cos(direction) > 0 else away * np.array([0.0, 1.0])
+    half = torch.tensor([(SIDE - 1) / 2] * 2, dtype=torch.float64)
+    truth = affine.similarity(math.radians(angle), scale, half + torch.from_numpy(shift), half)
+    if flip:
+        truth = affine.compose(torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth)
+    centre = torch.tensor([texture.shape[1] / 2, texture.shape[0] / 2], dtype=torch.float64)
+    zoom = min(1.0, 1 / scale)  # texture pixels per fixed pixel stay at least one per moving pixel
+    world = affine.similarity(0.0, 1.0 / max(zoom, 0.5), half, centre - torch.from_numpy(shift) / 2)
+    grid = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=2).reshape(-1, 2).astype(float)
+
+    def read(matrix: torch.Tensor) -> np.ndarray:
+        at = affine.apply(matrix, torch.from_numpy(grid)).numpy()
+        return map_coordinates(texture, at.T[::-1], order=3, mode="mirror").reshape(SIDE, SIDE)
+
+    fixed, moving = read(world), read(affine.compose(world, affine.invert(truth)))
+    moving = 1 - moving if contrast == "inverted" else moving
+    fixed, moving = (np.clip(x + rng.normal(0, 0.02, x.shape), 0, 1) for x in (fixed, moving))
+    return fixed, moving, truth

@@ -16,7 +16,7 @@ from register.pyramid import Level
 
 SIDE, TILTED_SIDE = 800, 640
 """Longest side, in pixels, of the copies on which plain features and those of simulated views are found."""
-MOST, MOST_TILTED = 4000, 20000
+MOST, MOST_TILTED = 4000, 10000
 """Features per image."""
 RATIO = 0.85
 """Largest distance of a match in units of the second nearest one's (Lowe)."""
@@ -24,6 +24,8 @@ TOLERANCE = 3.0
 """Pixels that a match may lie off the homography."""
 LEAST = 12
 """Matches on a homography below which it is not one."""
+SURE = 30
+"""Matches on a homography from which on no other evidence is asked for."""
 STEEPEST = 8.0
 """Largest ratio of magnifications across the matched region; a homography beyond it has a horizon near."""
 MOST_TILT = 10.0
@@ -40,6 +42,11 @@ class Matched:
     matrix: Tensor
     fixed: Tensor  # (n, 2)
     moving: Tensor  # (n, 2)
+
+    @property
+    def extent(self) -> float:
+        """The diagonal of the matched region of the moving image."""
+        return float((self.moving.amax(0) - self.moving.amin(0)).norm())
 
     def map(self, points: Tensor) -> Tensor:
         """Moving points (n, 2) of fixed points (n, 2)."""

@@ -4,18 +4,19 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from register import affine, comparison, globalfit, localfit, patches, pyramid, quality, structure
+from register import affine, comparison, globalfit, localfit, patches, pyramid, quality, starts, structure
 from register.errors import AlignmentError
 from register.localfit import Local
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import PRESETS, Effort, Settings
+from register.starts import Range, Start
 from register.transform import Frame, Transform
 
 
@@ -37,8 +38,6 @@ SMALL_SHIFT = 3.0
 LEAST_GAIN = 0.04
 """Fall of the mean log of what is left unexplained that patches must bring: on affine pairs with noise they bring 0.01 to 0.03."""
 
-SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
-"""Factors searched when the scale is not known, and about the scale that pixel sizes give."""
 CLOSE = 0.01
 """Distance from matched features, as a share of the matched region, within which a map agrees with them."""
 BENT = 0.02
@@ -80,7 +79,8 @@ def align(
         mover = working_copy(moving, moving_mask, effort.max_size, "moving")
     listener(Event("search", "", 0.02, None))
     with clock("search"):
-        begin = _start(levels, mover, settings, effort, start, pixel_ratio)
+        ranges = _ranges(settings, effort, pixel_ratio)
+        begin = starts.find(levels[-1], mover, ranges) if start is None else starts.given(levels[-1], mover, start)
     listener(Event("global", "", 0.2, begin.similarity))
     max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
     bent = _perspective(begin, levels[0], effort) if settings.model == "local" else None
@@ -88,7 +88,7 @@ def align(
         matrix, notes = begin.matrix, list[str]()
         if bent is None:
             matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "structure", settings, listener)
-            if begin.matched and globalfit.agrees(begin.matrix, begin.matched, CLOSE) and not globalfit.agrees(matrix, begin.matched, CLOSE):
+            if begin.matched and starts.agrees(begin.matrix, begin.matched, CLOSE) and not starts.agrees(matrix, begin.matched, CLOSE):
                 matrix, notes = begin.matrix, ["the global fit left the matched features, whose map was kept"]
         elif settings.max_shift is None:
             max_shift = max(max_shift, 1.5 * float(bent.parameters[:, 0].norm(dim=0).max()) * pyramid.pixel(bent.level))
@@ -109,12 +109,12 @@ def align(
     with clock("global or local"):
         matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, listener)
     with clock("verdict"):
-        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, begin=begin)
+        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, matched=begin.matched)
     record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance}
     if figures.summary["verdict"] == "failed" and start is None:
         record["rejected_matrix"] = matrix.tolist()
         record["notes"].append("no alignment was found: the identity is written instead")
-        record["notes"] += _other_hand(levels, mover, settings, effort, pixel_ratio)
+        record["notes"] += _mirrored(levels[-1], mover, ranges)
         matrix, local = affine.identity(), None
     transform = _transform(settings.model, frames, matrix, local, figures.patches if local else {})
     listener(Event("done", "", 1.0, record["similarity_after"]))
@@ -175,46 +175,29 @@ def _levels(finest: Level) -> list[Level]:
     return levels
 
 
-def _start(levels: list[Level], moving: Level, settings: Settings, effort: Effort, start: Tensor | None, pixel_ratio: float | None) -> globalfit.Start:
-    """The start that was given, or the one found: with the scale of the pixel sizes, then without it, then on features of simulated views."""
-    fixed = levels[-1]
-    if start is not None:
-        coarse = globalfit.compare_at(globalfit.at_side(fixed, globalfit.REFINE_SIDE), moving, start[None], "structure")
-        similarity, significance = globalfit.significances(coarse)
-        if float(significance) == 0:
-            raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
-        return globalfit.Start(start, float(similarity), float(significance))
-    search = {"model": settings.model, "rotation": settings.rotation_range, "count": effort.candidates, "flip": settings.allow_flip}
-    wide = settings.scale_range or SCALE_RANGE
-    ranges = [(settings.scale_range or KNOWN_SCALE_RANGE, pixel_ratio)] if pixel_ratio else []
-    for limit, middle in [*ranges, (wide, 1.0)]:
-        found = globalfit.find_start(fixed, moving, scale=limit, middle=middle, **search)  # type: ignore[arg-type]
-        if _stands_out(levels, moving, found):
-            return found
-    tilted = globalfit.find_tilted(fixed, moving, flip=settings.allow_flip) if settings.model in ("affine", "local") else None
-    return tilted or found
+def _ranges(settings: Settings, effort: Effort, pixel_ratio: float | None) -> list[Range]:
+    """What is searched: about the scale that pixel sizes give, then everything."""
+    whole = Range(settings.model, settings.rotation_range, effort.candidates, settings.scale_range or starts.SCALE_RANGE, flip=settings.allow_flip)
+    known = [replace(whole, scale=settings.scale_range or starts.KNOWN_SCALE_RANGE, middle=pixel_ratio)] if pixel_ratio else []
+    return [*known, whole]
 
 
-def _stands_out(levels: list[Level], moving: Level, start: globalfit.Start) -> bool:
-    sure = start.matched is not None and len(start.matched.fixed) >= globalfit.SURE
-    return sure or quality.above_chance(levels, moving, start.matrix) >= quality.SUSPECT_BELOW
-
-
-def _other_hand(levels: list[Level], moving: Level, settings: Settings, effort: Effort, pixel_ratio: float | None) -> list[str]:
-    """What to try when nothing was found and a mirrored search finds something."""
-    if settings.allow_flip:
+def _mirrored(fixed: Level, moving: Level, ranges: list[Range]) -> list[str]:
+    """What to try when nothing was found and the mirrored image is."""
+    if ranges[0].flip:
         return []
-    found = _start(levels, globalfit.mirror(moving), settings, effort, None, pixel_ratio)
-    return ["the mirrored moving image stands out: try --allow-flip"] if quality.above_chance(levels, moving, found.matrix) >= quality.SUSPECT_BELOW else []
+    mirrored = starts.mirror(moving)
+    found = starts.search_in(fixed, mirrored, ranges[0])
+    return ["the mirrored moving image stands out: try --allow-flip"] if starts.stands_out(fixed, mirrored, found) else []
 
 
-def _perspective(start: globalfit.Start, level: Level, effort: Effort) -> Local | None:
+def _perspective(start: Start, level: Level, effort: Effort) -> Local | None:
     """The patches of a start whose homography is far from affine; None for the others."""
     matched = start.matched
-    if matched is None or len(matched.fixed) < globalfit.SURE:
+    if matched is None or not start.sure:
         return None
     apart = (matched.map(matched.fixed) - affine.apply(matched.matrix, matched.fixed)).norm(dim=1).max()
-    if float(apart) < BENT * float((matched.moving.amax(0) - matched.moving.amin(0)).norm()):
+    if float(apart) < BENT * matched.extent:
         return None
     return localfit.of_map(matched.map, (matched.fixed.amin(0), matched.fixed.amax(0)), level, start.matrix, effort)
 

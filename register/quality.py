@@ -9,8 +9,7 @@ from torch import Tensor
 
 from register import affine, field, globalfit, localfit, patches, pyramid, sampling, structure
 from register.comparison import Comparison, windows
-from register.features import Matched
-from register.globalfit import Start
+from register.features import SURE, Matched
 from register.localfit import Local
 from register.pyramid import Level
 from register.settings import Effort
@@ -53,20 +52,22 @@ def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Ten
     return fall(alone, with_patches)
 
 
-def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort, *, max_shift: float, begin: Start) -> Figures:
+def judge(
+    levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort, *, max_shift: float, matched: Matched | None
+) -> Figures:
     """All figures of a finished alignment. Displacements are in fixed pixels, ``overlap`` is a share of the fixed image."""
     level = judging_level(levels)
     compare = localfit.compare_at(level, moving, matrix, metric, effort)
     shift = localfit.displacement(local, level) if local else None
     after = windows(compare, shift)
     before = windows(localfit.compare_at(level, moving, affine.identity(), metric, effort))
-    chance = above_chance(levels, moving, matrix)
+    chance = above_chance(levels[-1], moving, matrix)
     summary = {
         "similarity_before": _round(before.mean()),
         "similarity_after": _round(after.mean()),
         "similarity_global": _round(windows(compare).mean()),
         "above_chance": round(chance, 2),
-        "matches_agreeing": _agreeing(levels[-1], matrix, local, begin.matched),
+        "matches_agreeing": _agreeing(levels[-1], matrix, local, matched),
         "overlap": _round(_overlap(level, moving, matrix)),
         **_displacement(levels[-1], matrix, local),
         **_jacobian(matrix, local),
@@ -76,12 +77,12 @@ def judge(levels: list[Level], moving: Level, matrix: Tensor, local: Local | Non
     return Figures({"verdict": verdict, "reasons": reasons} | summary, figures)
 
 
-def above_chance(levels: list[Level], moving: Level, matrix: Tensor) -> float:
+def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
     """How many standard deviations the structure similarity of the global fit stands above that of the same images shifted apart.
 
     Cyclic shifts of the warped structure by at least a sixteenth of the level are what chance gives: a permutation test.
     """
-    level = globalfit.at_side(levels[-1], globalfit.REFINE_SIDE)
+    level = globalfit.at_side(fixed, globalfit.FIT_SIDE)
     compare = globalfit.compare_at(level, moving, matrix[None], "structure")
     height, width = level.size
     points = compare.under()
@@ -208,7 +209,7 @@ def _verdict(summary: dict[str, Any], figures: dict[str, list[Any]]) -> tuple[st
     """``ok``, ``suspect`` or ``failed`` with reasons in words, from evidence of the global fit that was not optimised locally."""
     failed, suspect = [], []
     chance = summary["above_chance"]
-    if summary["matches_agreeing"] >= globalfit.SURE:
+    if summary["matches_agreeing"] >= SURE:
         pass  # evidence of its own
     elif chance < FAILED_BELOW:
         failed.append(f"the similarity is not above what chance gives ({chance:.1f} standard deviations; {FAILED_BELOW:g} are needed)")

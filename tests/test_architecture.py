@@ -17,11 +17,12 @@ FLOORS = {
     6: ["descent"],
     7: ["globalfit", "localfit"],
     8: ["quality", "resample"],
-    9: ["pipeline", "io", "report"],
-    10: ["api"],
-    11: ["jobs", "reuse"],
-    12: ["cli"],
-    13: ["__main__"],
+    9: ["starts", "io", "report"],
+    10: ["pipeline"],
+    11: ["api"],
+    12: ["jobs", "reuse"],
+    13: ["cli"],
+    14: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {"cv2": "features", "tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli"}

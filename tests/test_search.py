@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import map_coordinates
 
 import register
-from benchmarks.capture import SIDE, views
-from register import affine, features, globalfit, pipeline, search
+from benchmarks.synthetic import SIDE, views
+from register import affine, features, pipeline, search, starts
 
 MIRROR = torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 
@@ -27,15 +27,14 @@ def distance(matrix, truth, side=SIDE):
 
 
 def start(fixed, moving, **values):
-    asked = {"model": "local", "rotation": 180.0, "scale": 2.5, "count": 5} | values
-    return globalfit.find_start(level(fixed), level(moving), **asked)
+    return starts.search_in(level(fixed), level(moving), starts.Range("local", **{"rotation": 180.0, "count": 5} | values))
 
 
 @pytest.mark.parametrize(("angle", "scale"), [(0, 1.0), (100, 1.0), (-140, 1.3), (37, 0.75)])
 @pytest.mark.parametrize("contrast", ["plain", "inverted"])
 def test_the_sweep_ranks_the_truth_first(texture, angle, scale, contrast):
     fixed, moving, truth = views(texture, angle, scale, 0.7, contrast, False, seed=1)
-    found = search.candidates(level(fixed), level(moving), angles=globalfit.angles(180), scales=globalfit.scales(1.6))
+    found = search.candidates(level(fixed), level(moving), angles=starts.angles(180), scales=starts.scales(1.6))
     assert distance(found[0].matrix, truth) < 0.03 * SIDE * math.sqrt(2)
 
 
@@ -55,7 +54,7 @@ def test_features_find_a_small_overlap_at_another_scale(texture, angle):
     fixed, moving, truth = views(texture, angle, 1.6, 0.5, "plain", False, seed=3)
     found = features.match(level(fixed), level(moving))
     assert found is not None
-    assert len(found.fixed) >= globalfit.SURE
+    assert len(found.fixed) >= features.SURE
     assert distance(found.matrix, truth) < 1.0
 
 
