@@ -134,9 +134,11 @@ def _project(homography: np.ndarray, fixed: np.ndarray) -> Field:
 
 def run_one(name: str, folder: Path) -> None:
     """One peer on ``pair.npz``, in this process; writes ``field.npy`` and prints the seconds of the registration."""
+    folder = folder.resolve()
     pair = np.load(folder / "pair.npz")
     fixed, moving = pair["fixed"], pair["moving"]
     __import__(PACKAGES[name])
+    os.chdir(folder)  # some write beside what they return
     begin = time.perf_counter()
     field = PEERS[name](fixed, moving)
     print(f"seconds {time.perf_counter() - begin:.3f}")

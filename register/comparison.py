@@ -73,6 +73,11 @@ class Comparison:
         groups = torch.arange(len(self.moving)).chunk(parts)
         return [replace(self, moving=self.moving[i], moving_mask=self.moving_mask[i], moving_from_fixed=self.moving_from_fixed[i]) for i in groups]
 
+    def half(self, parity: int) -> "Comparison":
+        """The same comparison in every second window only, like the black or the white fields of a chessboard."""
+        y, x = (torch.arange(n, device=self.fixed.device) // self.window for n in self.fixed.shape[-2:])
+        return replace(self, fixed_mask=self.fixed_mask * ((y[:, None] + x) % 2 == parity))
+
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""
         return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])
@@ -94,8 +99,8 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
     """A comparison of two grey levels around the global fits ``moving_from_fixed`` (b, 2, 3), in original pixels.
 
     Intensities are smoothed by ``smoothing`` pixels (interpolation error would make half-pixel shifts attractive) and read in
-    the moving image's own pixels. Orientation turns with the image: for ``structure`` the moving image is brought into the
-    fixed frame first, ``margin`` pixels wider on every side, and its structure is taken there.
+    the moving image's own pixels. Orientation turns with the image: for ``structure`` and ``mind`` the moving image is brought into the
+    fixed frame first, ``margin`` pixels wider on every side, and its features are taken there.
     """
     step = affine.compose(affine.compose(affine.invert(moving.original_from_level), moving_from_fixed), fixed.original_from_level)
     step = step.to(fixed.image)
@@ -103,14 +108,15 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
     moving_image, moving_mask = (x[None].expand(b, -1, -1, -1) for x in (moving.image, moving.mask))
     fixed_image, fixed_mask = fixed.image[None], fixed.mask[None]
     weight = structure.texture_weight(fixed.image, fixed.mask)[None]
-    if metric != "structure":
+    if metric not in structure.FEATURES:
         fixed_image, moving_image = (pyramid.smooth(x, smoothing) for x in (fixed_image, moving_image))
         return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window)
     points = affine.apply_to_grid(step, *sampling.axes(height, width, margin=margin, device=step.device))
     seen = sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None]
     brought = sampling.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
-    return Comparison(structure.orientation(fixed_image, fixed_mask), weight, structure.orientation(brought, seen), seen, back, metric, window)
+    features = structure.FEATURES[metric]
+    return Comparison(features(fixed_image, fixed_mask), weight, features(brought, seen), seen, back, metric, window)
 
 
 def batch(comparisons: list[Comparison]) -> Comparison:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,8 +24,14 @@ MARGIN = 32
 TOLERANCE, GAIN = 0.005, 0.001
 """A level ends when no parameter would move by so many pixels, or when two steps lower the loss by less, on the finest level; a coarse one has a finer one
 to go on."""
+REHEARSAL, LEAST_FALL = 2, 0.002
+"""Steps on half of a level's windows, and the fall of the loss in the other half from which on the level is worth its patches."""
 PROBE_SIDE = 260
 """Longest side of the finest level on which the metrics are tried."""
+KEPT, SLACK = 0.99, 0.002
+"""Share of structure's own gain that a field of intensities must bring for them to be compared, and the similarity that counts for nothing."""
+UNCLEAR = 0.1
+"""Relative difference of both gains below which the choice is ambiguous where the fields differ."""
 
 Report = Callable[[str, int, int, float], None]
 """Called with the level's name, the step, the steps and the similarity."""
@@ -32,14 +39,17 @@ Report = Callable[[str, int, int, float], None]
 
 @dataclass(frozen=True)
 class Local:
-    """Residual patch parameters (2, 3, rows, columns) on a grid in pixels of one fixed level, before the global map."""
+    """Residual patch parameters (2, 3, rows, columns) on a grid in pixels of one fixed level, before the global map.
+
+    ``dropped`` names the levels whose patches did not improve windows they had not seen.
+    """
 
     level: Level
     grid: PatchGrid
     parameters: Tensor
     folds: int
     history: dict[str, tuple[float, ...]]
-    stopped: str
+    dropped: tuple[str, ...]
 
 
 def fit(
@@ -57,7 +67,8 @@ def fit(
     """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
 
     The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
-    level on which the whole fit will end. After every level the field is unfolded.
+    level on which the whole fit will end. After every level the field is unfolded. A finer level whose first steps
+    on half of its windows do not improve the other half is dropped: its patches would follow noise.
     """
     local = begin
     for level in levels:
@@ -67,23 +78,34 @@ def fit(
         start = grid.zeros(device=level.image.device)
         if local is not None:
             start = patches.refine(local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level))
+        local = local or Local(level, grid, start, 0, {}, ())
         name = f"{level.size[1]} × {level.size[0]}"
-        outcome = descent.descend_patches(
-            compare_at(level, moving, matrix, metric, effort),
-            grid,
-            start,
+        compare = compare_at(level, moving, matrix, metric, effort)
+        descend = partial(
+            descent.descend_patches,
+            grid=grid,
             optimizer=descent.ADAM if metric == "mi" else descent.GAUSS_NEWTON,
             stiffness=max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS),
             max_shift=max_shift / pyramid.pixel(level),
             step=ADAM_STEP,
-            steps=steps * ADAM_STEPS if metric == "mi" else steps,
             tolerance=TOLERANCE,
             gain=GAIN * 2**coarseness,
+        )
+        if local.level is not level and metric != "mi":  # which is of the whole image
+            tried = descend(compare.half(0), start=start, steps=REHEARSAL).parameters
+            unseen = [comparison.windows(compare.half(1), displacement(replace(local, level=level, grid=grid, parameters=x), level)) for x in (start, tried)]
+            if unseen[0].fall(unseen[1]) < LEAST_FALL:
+                local = replace(local, dropped=(*local.dropped, name))
+                continue
+            start = tried
+        outcome = descend(
+            compare,
+            start=start,
+            steps=steps * ADAM_STEPS if metric == "mi" else steps,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
         parameters, folds = field.unfold(grid, outcome.parameters)
-        history = (local.history if local else {}) | {f"{name} {metric}": outcome.history}
-        local = Local(level, grid, parameters, folds + (local.folds if local else 0), history, outcome.reason)
+        local = Local(level, grid, parameters, local.folds + folds, local.history | {f"{name} {metric}": outcome.history}, local.dropped)
     assert local is not None
     return local
 
@@ -109,7 +131,7 @@ def of_map(mapped: Callable[[Tensor], Tensor], seen: tuple[Tensor, Tensor], leve
     move = residual(flat) + slopes[0] * away[:, :1] + slopes[1] * away[:, 1:]
     parameters = torch.stack([move, *slopes], dim=-1).reshape(grid.rows, grid.columns, 2, 3).permute(2, 3, 0, 1)
     unfolded, folds = field.unfold(grid, parameters.to(level.image))
-    return Local(level, grid, unfolded, folds, {}, "")
+    return Local(level, grid, unfolded, folds, {}, ())
 
 
 def compare_at(level: Level, moving: Level, matrix: Tensor, metric: str, effort: Effort) -> comparison.Comparison:
@@ -150,28 +172,30 @@ def probe_levels(levels: list[Level]) -> list[Level]:
     return [x for x in levels if max(x.size) <= PROBE_SIDE] or levels[:1]
 
 
-def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Effort, *, max_shift: float) -> Choice:
-    """``structure`` or ``ncc``, by trying both on the coarse levels.
+def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Effort, *, max_shift: float, bent: Local | None = None) -> Choice:
+    """``structure`` or ``ncc``, by trying both on the coarse levels, from the field that self-similarity finds there, from zero or from ``bent`` patches.
 
     Intensity is sharper within one modality, but across modalities its optimum is elsewhere: it is chosen only when the field it finds, by itself or
-    starting from that of structure, raises both similarities, the structure nearly as much as structure itself does.
+    from that of self-similarity, raises both similarities, the structure nearly as much as structure itself does.
     """
     few = probe_levels(levels)
+    judges = {metric: compare_at(few[-1], moving, matrix, metric, effort) for metric in ("structure", "ncc")}
 
     def tried(on: list[Level], metric: str, begin: Local | None = None) -> Local:
         return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
 
-    fits = {"structure": tried(few, "structure"), "ncc": tried(few, "ncc")}
-    fits["both"] = tried(few[-1:], "ncc", fits["structure"])
-    score = {}
-    for judge in ("structure", "ncc"):
-        compare = compare_at(few[-1], moving, matrix, judge, effort)
-        for name, local in fits.items():
-            score[judge, name] = float(comparison.windows(compare, displacement(local, few[-1])).mean())
-        score[judge, "start"] = float(comparison.windows(compare).mean())
-    best = max(("ncc", "both"), key=lambda name: score["ncc", name])
-    gain = score["structure", "structure"] - score["structure", "start"]
-    kept = score["structure", best] - score["structure", "start"]
-    chosen = "ncc" if kept >= 0.7 * gain - 0.01 and score["ncc", best] >= score["ncc", "structure"] - 0.01 else "structure"
+    def score(metric: str, local: Local | None) -> float:
+        return float(comparison.windows(judges[metric], displacement(local, few[-1]) if local else None).mean())
+
+    coarse = max((tried(few, "mind", begin) for begin in ([None, bent] if bent else [None])), key=lambda local: score("structure", local))
+    fits = {"structure": tried(few[-1:], "structure", coarse), "ncc": tried(few, "ncc"), "both": tried(few[-1:], "ncc", coarse)}
+    scores = {(metric, name): score(metric, local) for metric in judges for name, local in fits.items()}
+    best = max(("ncc", "both"), key=lambda name: scores["structure", name])
+    start = score("structure", None)
+    gain, kept = scores["structure", "structure"] - start, scores["structure", best] - start
+    chosen = "ncc" if kept >= KEPT * gain - SLACK and scores["ncc", best] >= scores["ncc", "structure"] - SLACK else "structure"
     why = f"refined by ncc, structure rose by {kept:+.3f} ({gain:+.3f} when refined by itself): {chosen}"
+    apart = float((displacement(fits[best], few[-1]) - displacement(fits["structure"], few[-1])).norm(dim=-1).median())
+    if abs(kept - gain) < UNCLEAR * abs(gain) and apart > 0.5:
+        why += f"; ambiguous: both explain the images alike, and their fields lie {apart * pyramid.pixel(few[-1]):.1f} px apart"
     return Choice(chosen, why, fits[best if chosen == "ncc" else "structure"])

@@ -87,17 +87,15 @@ def align(
     with clock("global"):
         matrix, notes = begin.matrix, list[str]()
         if bent is None:
-            matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "structure", settings, listener)
+            matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "mind", settings, listener)
             if begin.matched and starts.agrees(begin.matrix, begin.matched, CLOSE) and not starts.agrees(matrix, begin.matched, CLOSE):
                 matrix, notes = begin.matrix, ["the global fit left the matched features, whose map was kept"]
         elif settings.max_shift is None:
             max_shift = max(max_shift, 1.5 * float(bent.parameters[:, 0].norm(dim=0).max()) * pyramid.pixel(bent.level))
     metric, why, local = str(settings.metric), "asked for", None
     with clock("metric"):
-        if bent is not None and metric == "auto":
-            metric, why = "ncc", "features of both images match one by one under a strong perspective, so their intensities are alike"
         if metric == "auto":
-            choice = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift)
+            choice = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift, bent=bent)
             metric, why, local = choice.metric, choice.why, choice.local
     with clock("local"):
         if settings.model == "local":

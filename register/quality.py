@@ -36,20 +36,14 @@ def judging_level(levels: list[Level]) -> Level:
 def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor, metric: str) -> bool:
     """Whether one global map leaves no more unexplained than another one before it, over the windows that both see."""
     after, start = (windows(globalfit.compare_at(level, moving, x[None], metric, smoothing=globalfit.EXACT_SMOOTHING)) for x in (matrix, before))
-    return fall(start, after) >= 0
-
-
-def fall(before: Windows, after: Windows) -> float:
-    """By how much the mean log of what is left unexplained falls, over the windows that both see."""
-    common = torch.minimum(before.weight, after.weight)
-    return float(Windows(before.value, common).loss() - Windows(after.value, common).loss())
+    return start.fall(after) >= 0
 
 
 def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Tensor, metric: str, effort: Effort) -> float:
     """By how much patches over ``matrix`` lower the mean log of what is left unexplained, against the global map ``instead``."""
     alone = windows(localfit.compare_at(level, moving, instead, metric, effort))
     with_patches = windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level))
-    return fall(alone, with_patches)
+    return alone.fall(with_patches)
 
 
 def judge(

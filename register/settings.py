@@ -8,7 +8,7 @@ from register.errors import RegisterError
 
 Model = Literal["translation", "rigid", "similarity", "affine", "local"]
 Preset = Literal["fast", "balanced", "accurate"]
-Metric = Literal["auto", "structure", "ncc", "mi", "mse"]
+Metric = Literal["auto", "structure", "mind", "ncc", "mi", "mse"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 METHOD, SEARCH, COMPUTE, OUTPUT = "Method", "Start", "Computing", "Output image"

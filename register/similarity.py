@@ -45,6 +45,11 @@ class Windows(NamedTuple):
         total, weight = self.summed_loss()
         return total / weight.clamp(min=1e-6)
 
+    def fall(self, after: "Windows") -> float:
+        """By how much the mean log of what is left unexplained falls from here to ``after``, over the windows that both see."""
+        common = torch.minimum(self.weight, after.weight)
+        return float(Windows(self.value, common).loss() - Windows(after.value, common).loss())
+
     def summed_loss(self) -> tuple[Tensor, Tensor]:
         """The weighted sum (b,) of the loss over the windows and the sum (b,) of their weights."""
         return self.losses().sum(1), self.weight.sum(1)
@@ -69,8 +74,8 @@ def window_sums(image: Tensor, side: int) -> Tensor:
     return avg_pool2d(image, sides, ceil_mode=True, divisor_override=1)
 
 
-def structure(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
-    """Cosine between two vector fields (orientation structure) over each window: sum f·w / sqrt(sum |f|² sum |w|²)."""
+def cosine(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+    """Cosine between two vector fields (orientation structure, self-similarity) over each window: sum f·w / sqrt(sum |f|² sum |w|²)."""
     parts = torch.cat([(fixed * warped).sum(1, True), warped.square().sum(1, True)], 1)
     product, energy_w = window_sums(parts * weight, side).flatten(2).unbind(1)
     energy_f, count = window_sums(torch.cat([fixed.square().sum(1, True) * weight, weight], 1), side).flatten(2).unbind(1)
@@ -121,7 +126,7 @@ def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 
     return Windows((information / entropy.detach())[:, None], m.mean(1, True).detach())
 
 
-SIMILARITIES: dict[str, Similarity] = {"structure": structure, "ncc": ncc, "mi": mi, "mse": mse}
+SIMILARITIES: dict[str, Similarity] = {"structure": cosine, "mind": cosine, "ncc": ncc, "mi": mi, "mse": mse}
 
 
 def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

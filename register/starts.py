@@ -150,9 +150,9 @@ def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
         sides = [_balanced_side(fixed, moving, matrix, side) for matrix in matrices]
         for one in sorted(set(sides)):
             group, level = matrices[[x == one for x in sides]], globalfit.at_side(fixed, one)
-            residual, _ = globalfit.by_adam(globalfit.compare_at(level, moving, group, "structure"), model, 1.0, steps)
+            residual, _ = globalfit.by_adam(globalfit.compare_at(level, moving, group, "mind"), model, 1.0, steps)
             group = affine.compose(group, comparison.residual_in_original(residual, level))
-            found.append((group, *_significances(globalfit.compare_at(level, moving, group, "structure"))))
+            found.append((group, *_significances(globalfit.compare_at(level, moving, group, "mind"))))
         matrices, mean, significance = (torch.cat(x) for x in zip(*found, strict=True))
         order = significance.argsort(descending=True)[:keep]
         matrices, mean, significance = matrices[order], mean[order], significance[order]
