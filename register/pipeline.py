@@ -35,8 +35,9 @@ COARSEST = 96
 """Shorter side, in pixels, below which no further level is made."""
 SMALL_SHIFT = 3.0
 """Median displacement of the patches, in working pixels, below which one exact global map may explain the images as well."""
-LEAST_GAIN = 0.04
-"""Fall of the mean log of what is left unexplained that patches must bring: on affine pairs with noise they bring 0.01 to 0.03."""
+LEAST_GAIN, LEAST_GAIN_OF_FEATURES = 0.04, 0.06
+"""Fall of the mean log of what is left unexplained that patches must bring, of intensities and of features: on affine pairs with noise, patches
+bring 0.01 to 0.03 of the former, and up to 0.05 of the latter on pairs of different sensors whose landmarks prefer the affine map."""
 
 CLOSE = 0.01
 """Distance from matched features, as a share of the matched region, within which a map agrees with them."""
@@ -222,11 +223,15 @@ def _simplest(
         exact, notes = _fit_global(levels[-2:], moving, matrix, metric, settings, listener, exact=True)
         if local is None:
             return exact, None, notes
-        if quality.gain(judging, moving, matrix, local, exact, metric, effort) < LEAST_GAIN:
+        least = LEAST_GAIN_OF_FEATURES if metric in structure.FEATURES else LEAST_GAIN
+        if quality.gain(judging, moving, matrix, local, exact, metric, effort) < least:
             return exact, None, [*notes, "the patches explain no more than they would of noise: the global fit was kept"]
     if quality.gain(judging, moving, matrix, local, matrix, metric, effort) < 0:
         return matrix, None, ["the patches lowered the similarity of the global fit, which was kept"]
-    return matrix, local, [f"{local.folds} folded cells were smoothed out on the way"] if local.folds else []
+    notes = [f"{local.folds} folded cells were smoothed out on the way"] if local.folds else []
+    if local.dropped:
+        notes.append(f"patches at {', '.join(local.dropped)} pixels were left out: they did not improve windows they had not seen")
+    return matrix, local, notes
 
 
 def _report(listener: Listener, count: int) -> localfit.Report:

@@ -79,11 +79,35 @@ def test_a_smooth_warp_is_recovered(texture, contrast, noise, median):
     assert alignment.quality["metric"] == "ncc"
 
 
-@pytest.mark.parametrize("metric", ["structure", "ncc", "mi", "mse"])
+@pytest.mark.parametrize("metric", ["structure", "mind", "ncc", "mi", "mse"])
 def test_every_metric_works(texture, metric):
     pair = warped_pair(texture, 0.015, seed=2)
     found = errors(register.align(pair.fixed, pair.moving, metric=metric, preset="fast" if metric == "mi" else "balanced").transform, pair.moving_from_fixed)
     assert np.median(found[seen(pair.moving_from_fixed, texture.shape)]) < (0.5 if metric == "mi" else 0.1)
+
+
+@pytest.mark.parametrize("contrast", [lambda x: np.abs(2 * x - 1), lambda x: np.sin(9 * x) / 2 + 0.5])
+def test_another_modality_is_matched_by_features(texture, contrast):
+    """Grey values that do not rise or fall together: intensity is not chosen, and the warp is found."""
+    pair = warped_pair(texture, 0.02, seed=5, noise=0.02)
+    rng = np.random.default_rng(1)
+    alignment = register.align(pair.fixed, contrast(texture) + rng.normal(0, 0.02, texture.shape))
+    found = errors(alignment.transform, pair.moving_from_fixed)[seen(pair.moving_from_fixed, texture.shape)]
+    assert alignment.quality["verdict"] == "ok"
+    assert np.median(found) < 0.4
+    assert np.percentile(found, 90) < 1.0
+
+
+def test_patches_that_do_not_improve_held_out_windows_are_left_out(texture):
+    """Two pictures whose fine detail is not the same: levels that only see that detail bring nothing."""
+    rng = np.random.default_rng(2)
+    coarse = gaussian_filter(texture, 6)
+    pair = warped_pair((coarse - coarse.min()) / np.ptp(coarse), 0.02, seed=5)
+    fixed, moving = (x + gaussian_filter(rng.normal(0, 0.3, texture.shape), 1) for x in (pair.fixed, pair.moving))
+    alignment = register.align(fixed, moving)
+    assert any("460 × 400 pixels were left out" in note for note in alignment.quality["notes"])
+    assert np.median(errors(alignment.transform, pair.moving_from_fixed)) < 2
+    assert alignment.quality["verdict"] == "ok"
 
 
 def test_flat_background_follows_the_global_fit(texture):

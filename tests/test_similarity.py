@@ -12,7 +12,7 @@ def picture(seed=0, size=96):
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_an_image_is_most_like_itself(name):
     weight = torch.ones(1, 1, 96, 96)
-    one, other = (structure.orientation(x, weight) if name == "structure" else x for x in (picture(0), picture(1)))
+    one, other = (structure.FEATURES[name](x, weight) if name in structure.FEATURES else x for x in (picture(0), picture(1)))
     same, different = (SIMILARITIES[name](one, x, weight, 16).mean() for x in (one, other))
     assert float(same) > float(different) + 0.2
     assert float(same) <= 1 + 1e-5
@@ -62,6 +62,24 @@ def test_structure_is_blind_to_contrast_and_turns_with_the_image():
     assert torch.allclose(structure.orientation(1 - image, mask), vectors, atol=1e-3)
     turned = structure.orientation(image.rot90(1, (2, 3)), mask)
     assert torch.allclose(turned.rot90(-1, (2, 3))[..., 8:-8, 8:-8], -vectors[..., 8:-8, 8:-8], atol=2e-2)
+
+
+def test_self_similarity_is_blind_to_contrast_and_follows_the_image():
+    image, mask = picture(3), torch.ones(1, 1, 96, 96)
+    vectors = structure.self_similarity(image, mask)
+    assert torch.allclose(structure.self_similarity(1 - image, mask), vectors, atol=1e-4)
+    moved = structure.self_similarity(image.roll((3, 5), (2, 3)), mask)
+    assert torch.allclose(moved.roll((-3, -5), (2, 3))[..., 12:-12, 12:-12], vectors[..., 12:-12, 12:-12], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", structure.FEATURES)
+def test_features_do_not_see_what_is_masked(name):
+    image, mask = picture(3), torch.ones(1, 1, 96, 96)
+    mask[..., 60:, :] = 0
+    garbage = torch.where(mask > 0, image, torch.rand(1, 1, 96, 96))
+    one, other = (structure.FEATURES[name](x * mask, mask) for x in (image, garbage))
+    assert torch.equal(one, other)
+    assert float(structure.FEATURES[name](garbage, mask)[..., 60:, :].abs().max()) == 0
 
 
 def test_surroundings_are_found_and_objects_are_not():
