@@ -71,13 +71,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    rows = []
+    rows, known = [], textures()
     for contrast in options.contrasts:
         for overlap in options.overlaps:
             for scale in options.scales:
                 for texture in options.texture:
                     for angle in np.arange(0, 360, options.step).tolist():
-                        pair = views(textures()[texture], angle, scale, overlap, contrast, options.flip, seed=int(angle))
+                        pair = views(known[texture], angle, scale, overlap, contrast, options.flip, seed=int(angle))
                         hit, seconds = found(*pair, options.flip)
                         row = {"texture": texture, "contrast": contrast, "overlap": overlap, "scale": scale, "angle": angle, "flip": options.flip}
                         rows.append(row | {"found": hit, "seconds": seconds})

@@ -12,9 +12,9 @@ from register.errors import AlignmentError
 from register.features import SURE, Matched
 from register.pyramid import Level
 
-ROUNDS = (128, 40, 4), (globalfit.FIT_SIDE, 40, 1)
+ROUNDS = (96, 24, 3), (globalfit.FIT_SIDE, 24, 1)
 """Rounds of refining starts: the level's longest side, Adam's steps, and how many starts are kept."""
-ANGLE_STEP, SCALE_STEP = 6.0, 1.15
+ANGLE_STEP, SCALE_STEP = 7.5, 1.2
 """Degrees, and factor, between the turns and scales that are searched."""
 ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
 """Most pairs stand within so many degrees and such a factor."""
