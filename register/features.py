@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, pyramid
+from register import affine, consensus, pyramid
 from register.pyramid import Level
 
 SIDE, TILTED_SIDE = 800, 640
@@ -32,13 +32,20 @@ MOST_TILT = 10.0
 """Largest ratio of the two stretches of the affine map nearest to a homography."""
 SAME = 1e-6
 """Pixels up to which a map is the identity."""
+BENT = 1.5
+"""How many times more matches than its homography holds a smooth map must explain for the pair to be bent."""
+REACH = 0.03
+"""Distance over which the positions of matches are averaged, as a share of the matched region."""
 
 
 @dataclass(frozen=True)
 class Matched:
-    """A homography (3, 3) from fixed to moving pixels of the originals, the affine map (2, 3) nearest to it, and the matches on it."""
+    """The affine map (2, 3) nearest to matched points of the originals, fixed to moving, and the homography (3, 3) that the matches are on.
 
-    homography: Tensor
+    Where a smooth map explains many more matches than the homography, it is None and the matches are those of the smooth map.
+    """
+
+    homography: Tensor | None
     matrix: Tensor
     fixed: Tensor  # (n, 2)
     moving: Tensor  # (n, 2)
@@ -50,6 +57,8 @@ class Matched:
 
     def map(self, points: Tensor) -> Tensor:
         """Moving points (n, 2) of fixed points (n, 2)."""
+        if self.homography is None:
+            return consensus.smooth(points, self.fixed, self.moving, REACH * self.extent)
         return _project(self.homography, points)
 
 
@@ -74,17 +83,26 @@ def match(fixed: Level, moving: Level, *, model: str = "affine", tilted: bool = 
     found, on = cv2.findHomography(source, target, cv2.USAC_MAGSAC, TOLERANCE, maxIters=20000, confidence=0.9999)
     if found is None or int(on.sum()) < LEAST:
         return None
-    on = on[:, 0].astype(bool)
-    up, down = _square(moving.original_from_level), _square(affine.invert(fixed.original_from_level))
-    points = [affine.apply(level.original_from_level, torch.from_numpy(x[on])) for level, x in ((fixed, source), (moving, target))]
-    homography = up @ torch.from_numpy(found) @ down
+    return _matched(fixed, moving, torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(on[:, 0] > 0), torch.from_numpy(found), model)
+
+
+def _matched(fixed: Level, moving: Level, source: Tensor, target: Tensor, on: Tensor, found: Tensor, model: str) -> Matched | None:
+    """The answer in original pixels from matches (n, 2) in those of the levels, which of them (n,) are on a homography (3, 3), and it."""
+    back = affine.invert(moving.original_from_level)
+    ends = [affine.apply(level.original_from_level, x) for level, x in ((fixed, source), (moving, target))]
+    points = [x[on] for x in ends]
+    homography = _square(moving.original_from_level) @ found @ _square(affine.invert(fixed.original_from_level))
     homography = homography / _weights(homography, points[0]).median()
     mirrored = float(affine.determinant(moving.original_from_level)) < 0
     if not _sound(homography, *points, mirrored=mirrored):
         return None
-    matrix = affine.compose(
-        moving.original_from_level, affine.fit(points[0], _project(_square(affine.invert(moving.original_from_level)) @ homography, points[0]), model)
-    )
+    if int(on.sum()) >= SURE:
+        smooth = consensus.grow(source, target, on, TOLERANCE)
+        if int(smooth.sum()) > BENT * int(on.sum()):
+            points = [x[smooth] for x in ends]
+            matrix = affine.compose(moving.original_from_level, affine.fit(points[0], affine.apply(back, points[1]), model))
+            return Matched(None, matrix, *points)
+    matrix = affine.compose(moving.original_from_level, affine.fit(points[0], _project(_square(back) @ homography, points[0]), model))
     if float((affine.apply(matrix, points[0]) - points[0]).norm(dim=1).max()) < SAME:
         homography, matrix = torch.eye(3, dtype=torch.float64), affine.identity()
     return Matched(homography, matrix, *points)

@@ -42,7 +42,7 @@ bring 0.01 to 0.03 of the former, and up to 0.05 of the latter on pairs of diffe
 CLOSE = 0.01
 """Distance from matched features, as a share of the matched region, within which a map agrees with them."""
 BENT = 0.02
-"""Largest distance between a homography and its affine map, as a share of the matched region, up to which patches need no start of their own."""
+"""Largest distance between the map of the matches and its affine map, as a share of the matched region, up to which patches need no start of their own."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def align(
         begin = starts.find(levels[-1], mover, ranges) if start is None else starts.given(levels[-1], mover, start)
     listener(Event("global", "", 0.2, begin.similarity))
     max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
-    bent = _perspective(begin, levels[0], effort) if settings.model == "local" else None
+    bent = _bent(begin, levels[0], effort) if settings.model == "local" else None
     with clock("global"):
         matrix, notes = begin.matrix, list[str]()
         if bent is None:
@@ -190,8 +190,8 @@ def _mirrored(fixed: Level, moving: Level, ranges: list[Range]) -> list[str]:
     return ["the mirrored moving image stands out: try --allow-flip"] if starts.stands_out(fixed, mirrored, found) else []
 
 
-def _perspective(start: Start, level: Level, effort: Effort) -> Local | None:
-    """The patches of a start whose homography is far from affine; None for the others."""
+def _bent(start: Start, level: Level, effort: Effort) -> Local | None:
+    """The patches of a start whose matches, by a homography or a smooth map, are far from affine; None for the others."""
     matched = start.matched
     if matched is None or not start.sure:
         return None

@@ -10,7 +10,7 @@ FLOORS = {
     -1: ["errors"],
     0: ["settings"],
     1: ["affine", "sampling", "similarity", "optimise", "memory", "device"],
-    2: ["pyramid", "patches"],
+    2: ["pyramid", "patches", "consensus"],
     3: ["structure", "field"],
     4: ["search", "features", "comparison", "transform"],
     5: ["objective", "combine", "evaluate", "bspline"],
