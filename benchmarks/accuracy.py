@@ -23,7 +23,6 @@ from skimage import color, data
 
 import register
 from benchmarks.synthetic import textured, warped_pair
-from register.io.images import colour_channels
 from register.io.points import read_points
 
 NOT_COUNTED = ("birl_artificial", "iguazu")
@@ -58,7 +57,7 @@ def real(folder: Path, everything: bool) -> Iterator[Row]:
         where = (folder / entry["fixed"]).parent
         points = [read_points(where / f"landmarks_{kind}.csv") for kind in ("fixed", "moving")]
         begin = time.perf_counter()
-        alignment = register.align(*(np.moveaxis(colour_channels(image), 0, 2) for image in images))
+        alignment = register.align(*(image.picture() for image in images))
         seconds = time.perf_counter() - begin
         errors = (alignment.transform.map(points[0]) - points[1]).norm(dim=1).numpy()
         before = float(np.median((points[0] - points[1]).norm(dim=1)))

@@ -16,7 +16,6 @@ from scipy.ndimage import map_coordinates
 
 import register
 from benchmarks.accuracy import textures
-from register.io.images import colour_channels
 
 
 def bias(texture: np.ndarray, shift: float, seed: int, noise: float = 0.02) -> tuple[float, float]:
@@ -38,7 +37,7 @@ def unrelated(folder: Path | None) -> Iterator[tuple[str, np.ndarray, np.ndarray
         with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
             entries = list(csv.DictReader(file))
         for one, other in zip(entries, entries[7:] + entries[:7], strict=True):  # far enough down the list to be of another kind
-            pictures = [np.moveaxis(colour_channels(register.read_image(folder / path)), 0, 2) for path in (one["fixed"], other["moving"])]
+            pictures = [register.read_image(folder / path).picture() for path in (one["fixed"], other["moving"])]
             yield f"{one['id']} / {other['id']}", pictures[0], pictures[1]
 
 

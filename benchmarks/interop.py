@@ -16,9 +16,7 @@ import SimpleITK
 import torch
 
 import register
-from register import structure
 from register.io.export import SUFFIXES, Units, export
-from register.io.images import colour_channels
 
 CASES = (("affine", "itk"), ("local", "itk"), ("local", "itk-h5"), ("local", "field-mha"), ("affine", "elastix"), ("local", "elastix"))
 TRANSFORMIX = """
@@ -39,8 +37,8 @@ def main() -> None:
         entries = [entry for entry in csv.DictReader(file) if entry["id"] in wanted]
     print(f"{'pair':24s} {'model':7s} {'format':10s} {'median':>8s} {'99 %':>8s} {'largest':>8s}  grey levels; fit or field error in px")
     for entry in entries:
-        pictures = [np.moveaxis(colour_channels(register.read_image(folder / entry[kind])), 0, 2) for kind in ("fixed", "moving")]
-        grey = structure.grey(torch.from_numpy(np.moveaxis(pictures[1], 2, 0).astype(np.float32)))[0].numpy()
+        pictures = [register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving")]
+        grey = pictures[1].astype(np.float32).mean(2)
         moving = np.rint(255 * (grey - grey.min()) / (grey.max() - grey.min())).astype(np.uint8)
         found = register.align(*pictures).transform
         frames = [replace(frame, pixel_size=size, pixel_unit="µm") for frame, size in ((found.fixed, (0.5, 0.7)), (found.moving, (0.25, 0.4)))]

@@ -179,7 +179,6 @@ def real_pairs(folder: Path, only: list[str]):
     import re
 
     import register
-    from register.io.images import colour_channels
     from register.io.points import read_points
 
     with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
@@ -187,7 +186,7 @@ def real_pairs(folder: Path, only: list[str]):
     for entry in entries:
         if entry["id"].startswith(NOT_COUNTED) or (only and not any(word in entry["id"] for word in only)):
             continue
-        images = [_grey(colour_channels(register.read_image(folder / entry[kind]))) for kind in ("fixed", "moving")]
+        images = [_grey(np.moveaxis(register.read_image(folder / entry[kind]).picture(), 2, 0)) for kind in ("fixed", "moving")]
         where = (folder / entry["fixed"]).parent
         points = [read_points(where / f"landmarks_{kind}.csv").numpy() for kind in ("fixed", "moving")]
         floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])

@@ -30,7 +30,7 @@ def blend_weights() -> None:
 def structures(pictures: list[np.ndarray]) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
     for i, (name, picture) in enumerate(zip(("fixed", "aligned, another stain"), pictures, strict=True)):
-        plane = structure.grey(torch.from_numpy(picture.astype(np.float32)))
+        plane = torch.from_numpy(picture.astype(np.float32)).mean(0, keepdim=True)
         level = pyramid.shrink(pyramid.base(structure.normalise(plane, torch.ones_like(plane)), torch.ones_like(plane)), 2)
         vectors = structure.orientation(level.image[None], level.mask[None])[0].numpy()
         axes[2 * i].imshow(level.image[0], cmap="gray")

@@ -1,6 +1,7 @@
 """What a Python program calls: the same as the commands, on arrays and tensors."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, device, pipeline, settings
+from register import affine, device, grey, pipeline, settings
 from register.errors import AlignmentError, RegisterError
 from register.io.points import read_points
 from register.io.starts import Pair, read_start
-from register.pipeline import Alignment, Listener
+from register.pipeline import Alignment, Listener, Size
+from register.pyramid import Level
 from register.resample import warp_pixels
 from register.settings import Settings
 from register.transform import Transform
@@ -28,40 +30,56 @@ class RegisterWarning(UserWarning):
     """Something went another way than was asked, and the result is still sound."""
 
 
-def align(fixed: NDArray[Any] | Tensor, moving: NDArray[Any] | Tensor, **values: Any) -> Alignment:
+def align(
+    fixed: NDArray[Any] | Tensor,
+    moving: NDArray[Any] | Tensor,
+    *,
+    fixed_mask: NDArray[Any] | Tensor | None = None,
+    moving_mask: NDArray[Any] | Tensor | None = None,
+    **values: Any,
+) -> Alignment:
     """Align ``moving`` to ``fixed`` and return the transform (fixed → moving, pixels) with its quality.
 
     Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w); sizes, channels and types may differ. NaN is no
-    data. Keyword ``values`` are those of ``register.settings.Settings``. Raises ``RegisterError`` for a setting that is not
+    data, and so is what a mask (h, w) says 0 of. Keyword ``values`` are those of ``register.settings.Settings``. Raises ``RegisterError`` for a setting that is not
     allowed and ``AlignmentError`` when there is nothing to see or nothing overlaps.
     """
-    return align_planes(_planes(fixed), _planes(moving), settings.check(**values))
+    chosen = settings.check(**values)
+    for name in settings.FILES_ONLY:
+        if name in values:
+            raise RegisterError(f"{name} is for files; index the array instead")
+    levels = []
+    for name, image, mask, channel in (("fixed", fixed, fixed_mask, chosen.fixed_channel), ("moving", moving, moving_mask, chosen.moving_channel)):
+        try:
+            levels.append(_level(image, mask, channel, chosen.nodata))
+        except RegisterError as error:
+            raise RegisterError(f"the {name} image {error}") from None
+    alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
+    return replace(alignment, quality=alignment.quality | {"fixed_grey": levels[0][1], "moving_grey": levels[1][1]})
 
 
-def align_planes(
-    fixed: Tensor,
-    moving: Tensor,
+def align_levels(
+    fixed: Level,
+    moving: Level,
+    sizes: tuple[Size, Size],
     chosen: Settings,
     *,
-    fixed_mask: Tensor | None = None,
-    moving_mask: Tensor | None = None,
     pixels: tuple[Pair, Pair] = UNKNOWN,
     listener: Listener = lambda event: None,
 ) -> Alignment:
-    """``align`` for tensors (c, h, w) with masks (1, h, w); falls back to the CPU when the device's memory does not suffice."""
-    start = starting_matrix(chosen, fixed.shape[-2:], moving.shape[-2:], pixels)
+    """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice."""
+    start = starting_matrix(chosen, *sizes, pixels)
     place = device.choose(chosen.device)
     for where in (place, torch.device("cpu")):
-        tensors = [x if x is None else x.to(where) for x in (fixed, moving, fixed_mask, moving_mask)]
+        one, other = (Level(x.image.to(where), x.mask.to(where), x.original_from_level) for x in (fixed, moving))
         try:
             return pipeline.align(
-                tensors[0],  # type: ignore[arg-type]
-                tensors[1],  # type: ignore[arg-type]
+                one,
+                other,
+                sizes,
                 chosen,
                 start=start,
                 pixel_ratio=pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None,
-                fixed_mask=tensors[2],
-                moving_mask=tensors[3],
                 listener=listener,
             )
         except torch.OutOfMemoryError:
@@ -71,7 +89,7 @@ def align_planes(
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
-def starting_matrix(chosen: Settings, fixed_size: torch.Size, moving_size: torch.Size, pixels: tuple[Pair, Pair] = UNKNOWN) -> Tensor | None:
+def starting_matrix(chosen: Settings, fixed_size: Size, moving_size: Size, pixels: tuple[Pair, Pair] = UNKNOWN) -> Tensor | None:
     """The start (2, 3) that ``init`` asks for, or None for the search; ``pixels`` are the pixel sizes that other programs' files count in.
 
     Raises ``RegisterError`` for a start that cannot be read.
@@ -114,31 +132,27 @@ def warp(image: Picture, transform: Transform, *, interpolation: str = "bilinear
     return torch.from_numpy(aligned[0] if flat else aligned).to(image.device)  # type: ignore[return-value]
 
 
-def fill_value(text: str, pixels: NDArray[Any]) -> float | None:
-    """The number of a ``--fill`` value for a moving image (c, h, w); ``auto`` is NaN for floats, white for brightfield colour, else 0."""
-    if text != "auto":
-        try:
-            return float(text)
-        except ValueError:
-            raise RegisterError(f"--fill {text}: is neither a number nor auto") from None
-    if pixels.dtype.kind in "iu" and len(pixels) >= 3:
-        border = np.concatenate([pixels[:3, [0, -1]].reshape(3, -1), pixels[:3, :, [0, -1]].reshape(3, -1)], axis=1)
-        white = float(np.iinfo(pixels.dtype).max)
-        if float(np.median(border, axis=1).min()) > 0.8 * white:
-            return white
-    return None
-
-
 def _model_for(count: int) -> str:
     """The richest global model that ``count`` landmarks determine with one to spare."""
     return "affine" if count >= 4 else "similarity" if count >= 2 else "translation"
 
 
-def _planes(image: NDArray[Any] | Tensor) -> Tensor:
-    """A tensor (c, h, w) float32 of an array (h, w[, c]) or a tensor ([c, ]h, w). Raises ``RegisterError`` for other shapes."""
+def _level(image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, channel: str | None, nodata: float | None) -> tuple[Level, str]:
+    """The grey level of an array (h, w[, c]) or a tensor ([c, ]h, w), and the grey's name. Raises ``RegisterError`` for other shapes."""
     if image.ndim not in (2, 3):
-        raise RegisterError(f"an image has two or three dimensions, not {image.ndim} (shape {tuple(image.shape)})")
+        raise RegisterError(f"has {image.ndim} dimensions, not two or three (shape {tuple(image.shape)})")
     if isinstance(image, Tensor):
-        return (image[None] if image.ndim == 2 else image).float()
-    planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
-    return torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float32))
+        planes, white = (image[None] if image.ndim == 2 else image).float(), 255.0 if image.dtype == torch.uint8 else None
+    else:
+        planes = torch.from_numpy(np.ascontiguousarray(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype=np.float32))
+        white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
+    valid = torch.isfinite(planes).all(0, keepdim=True)
+    if nodata is not None:
+        valid &= ~(planes == nodata).all(0, keepdim=True)
+    if mask is not None:
+        shown = torch.as_tensor(mask, device=planes.device)
+        if tuple(shown.shape) != tuple(planes.shape[1:]):
+            raise RegisterError(f"and its mask differ in size: {tuple(planes.shape[1:])} and {tuple(shown.shape)}")
+        valid &= (shown != 0)[None]
+    chosen = grey.choose(planes, valid, colour="rgb" if len(planes) == 3 else "grey", white=white, wanted=channel)
+    return Level(torch.where(valid, chosen(planes), 0.0), valid.float(), affine.identity()), chosen.name

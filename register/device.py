@@ -1,4 +1,8 @@
-"""Which device computes."""
+"""Which device computes, and with how many threads."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -17,3 +21,20 @@ def choose(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine or this PyTorch has no Metal device; use --device cpu")
     return torch.device(name)
+
+
+def threads() -> int:
+    """How many threads PyTorch may use."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def worker_threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as PyTorch has, each of which computes alone: for work that is cut in pieces."""
+    count = threads()
+    try:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+            pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        torch.set_num_threads(count)

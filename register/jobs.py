@@ -7,23 +7,32 @@ import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 import register
 from register import api, device, pipeline
+from register.aligned import Style, aligned_image, write_aligned
 from register.errors import AlignmentError, FileError
 from register.io.atomic import whole
-from register.io.images import Image, aligned_name, colour_channels, read_image, valid_pixels, write_image
+from register.io.images import Image, Part, aligned_name, open_image, write_image
+from register.io.masks import read_mask
+from register.io.working import Validity, working_level
 from register.pipeline import Alignment, Event, Listener
+from register.pyramid import Level
 from register.report.overlay import overlay
-from register.resample import check_dtype, warp_channels, warp_pixels
+from register.resample import Canvas, Shown, check_dtype
 from register.settings import PRESETS, Settings
 from register.transform import Frame, Transform
 
-RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png")
+RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png", "valid.tif")
+BASE_MEMORY, PER_WORKING_PIXEL = 700_000_000, 110
+"""Bytes that PyTorch, caches and buffers take, and bytes per pixel of a working copy; measured, see benchmarks/RESULTS.md."""
+
+
+ESTIMATE = 0.8
+"""Share of the work, as the progress bar shows it, that comes before the aligned image is written."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,20 @@ class Plan:
     files: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class Source:
+    """One image of a pair: the file opened, its pixels still in it, where it counts, and what of it is compared."""
+
+    path: Path
+    image: Image
+    validity: Validity
+    channel: str | None
+
+    def level(self, size: int) -> tuple[Level, str]:
+        """The grey that is aligned, its longest side at most twice ``size`` pixels, and its name."""
+        return working_level(self.image, self.validity, size, channel=self.channel)
+
+
 def run(job: Job, listener: Listener = lambda event: None) -> Result:
     """Align the pair and write ``aligned.*``, ``transform.json`` and ``overlay.png``, each whole or not at all."""
     begin = time.perf_counter()
@@ -67,50 +90,61 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
     listener(Event("read", "", 0.0, None))
     clock = pipeline.Clock()
     with clock("read"):
-        fixed, moving = read_pair(job)
-    alignment = _align(job, fixed, moving, listener)
-    listener(Event("write", "", 0.97, None))
-    with clock("warp"):
-        aligned = _aligned(fixed, moving, alignment.transform, job.settings)
+        fixed, moving = open_pair(job)
+        (fixed_level, fixed_grey), (moving_level, moving_grey) = (x.level(_max_size(job.settings)) for x in (fixed, moving))
+    alignment = _align(job, fixed, moving, fixed_level, moving_level, lambda event: listener(replace(event, done=event.done * ESTIMATE)))
+    alignment = replace(alignment, quality=alignment.quality | {"fixed_grey": fixed_grey, "moving_grey": moving_grey})
+    transform = alignment.transform
+    canvas = Canvas.union(transform) if job.settings.canvas == "union" else None
+    if canvas:
+        alignment = replace(alignment, quality=alignment.quality | {"canvas": {"origin": [canvas.left, canvas.top], "size": [canvas.width, canvas.height]}})
+    names = _names(job, moving.image)
     with clock("overlay"):
-        picture = _picture(fixed, moving, aligned, alignment, job)
-    names = _names(job, moving)
-    with clock("write"):
-        write_image(names["aligned"], aligned)
+        picture = overlay(fixed_level, moving_level, transform, _title(job, alignment))
+    with clock("warp and write"):
+        image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
+        write_aligned(names["aligned"], image, _style(job.settings), tick=lambda share: listener(Event("write", "", ESTIMATE + (1 - ESTIMATE) * share, None)))
+        if job.settings.valid_mask:
+            _write_valid(names["valid"], moving, transform, canvas, image)
         with whole(names["overlay"]) as beside:
             picture.save(beside, "png", compress_level=3)
-    seconds = clock.seconds | alignment.seconds
-    transform = _with_provenance(alignment, job, fixed, moving, seconds | {"total": round(time.perf_counter() - begin, 3)})
-    transform.save(names["transform"])
+    seconds = clock.seconds | alignment.seconds | {"total": round(time.perf_counter() - begin, 3)}
+    written = _with_provenance(alignment, job, fixed.image, moving.image, seconds)
+    written.save(names["transform"])
     listener(Event("done", "", 1.0, None))
-    return Result(replace(alignment, transform=transform), names, time.perf_counter() - begin, fixed.notes + moving.notes)
+    return Result(replace(alignment, transform=written), names, time.perf_counter() - begin, fixed.image.notes + moving.image.notes)
 
 
-def _align(job: Job, fixed: Image, moving: Image, listener: Listener) -> Alignment:
+def _align(job: Job, fixed: Source, moving: Source, fixed_level: Level, moving_level: Level, listener: Listener) -> Alignment:
     """The alignment of two images; an error that one of them is to blame for names its file."""
+    sizes = fixed.image.size, moving.image.size
     try:
-        return api.align_planes(
-            _tensor(fixed), _tensor(moving), job.settings, fixed_mask=_mask(fixed), moving_mask=_mask(moving), pixels=_pixels(fixed, moving), listener=listener
-        )
+        return api.align_levels(fixed_level, moving_level, sizes, job.settings, pixels=_pixels(fixed.image, moving.image), listener=listener)
     except AlignmentError as error:
         if error.image is None:
             raise AlignmentError(f"{job.moving} on {job.fixed}: {error}") from None
         raise FileError(job.fixed if error.image == "fixed" else job.moving, error.message) from None
 
 
+def _write_valid(path: Path, moving: Source, transform: Transform, canvas: Canvas | None, aligned: Image) -> None:
+    """Write where the moving image shows something valid: 255, elsewhere 0."""
+    valid = None if moving.validity.everywhere else moving.validity.pixels()
+    place = Image(Shown(transform, valid, canvas), pixel_size=aligned.pixel_size, pixel_unit=aligned.pixel_unit, geotags=aligned.geotags)
+    write_image(path, place)
+
+
 def plan(job: Job) -> Plan:
-    """What ``run`` would do with the same job; reads the images, writes nothing."""
+    """What ``run`` would do with the same job; opens the images, reads no pixels and writes nothing."""
     refuse_overwrite(job)
-    fixed, moving = read_pair(job)
-    height, width = fixed.size
-    max_size = job.settings.max_size or PRESETS[job.settings.preset].max_size
-    shrink = max(max(height, width) / max_size, 1.0)
-    working = round(width / shrink), round(height / shrink)
-    memory = 2 * (fixed.pixels.nbytes + moving.pixels.nbytes) + 160 * working[0] * working[1] + 400_000_000
+    fixed, moving = (x.image for x in open_pair(job))
+    shrink = max(max(fixed.size) / _max_size(job.settings), 1.0)
+    working = round(fixed.size[1] / shrink), round(fixed.size[0] / shrink)
+    whole = sum(x.nbytes for x in (fixed, moving) if isinstance(x.pixels, np.ndarray))
+    memory = BASE_MEMORY + PER_WORKING_PIXEL * working[0] * working[1] + whole + (moving.nbytes if aligned_name(moving).endswith(".png") else 0)
     return Plan(
         fixed.size[::-1],
         moving.size[::-1],
-        str(moving.pixels.dtype),
+        str(moving.dtype),
         working,
         str(device.choose(job.settings.device)),
         memory,
@@ -118,15 +152,20 @@ def plan(job: Job) -> Plan:
     )
 
 
-def read_pair(job: Job) -> tuple[Image, Image]:
+def open_pair(job: Job) -> tuple[Source, Source]:
     """Both images; raises ``FileError`` naming the one that cannot be read or whose type cannot be resampled."""
-    fixed, moving = read_image(job.fixed), read_image(job.moving)
-    for image, path in ((fixed, job.fixed), (moving, job.moving)):
-        try:
-            check_dtype(image.pixels.dtype)
-        except register.RegisterError as error:
-            raise FileError(path, str(error)) from None
-    return fixed, moving
+    chosen = job.settings
+    fixed = _open(job.fixed, Part(chosen.series, chosen.fixed_level, chosen.fixed_plane), chosen.fixed_mask, chosen.fixed_channel, chosen)
+    return fixed, _open(job.moving, Part(chosen.series, chosen.moving_level, chosen.moving_plane), chosen.moving_mask, chosen.moving_channel, chosen)
+
+
+def _open(path: Path, part: Part, mask: str | None, channel: str | None, chosen: Settings) -> Source:
+    image = open_image(path, part)
+    try:
+        check_dtype(image.dtype)
+    except register.RegisterError as error:
+        raise FileError(path, str(error)) from None
+    return Source(path, image, Validity(image, chosen.nodata, read_mask(mask, image) if mask else None), channel)
 
 
 def refuse_overwrite(job: Job) -> None:
@@ -145,7 +184,16 @@ def refuse_overwrite(job: Job) -> None:
 
 
 def _names(job: Job, moving: Image) -> dict[str, Path]:
-    return {"aligned": job.output / aligned_name(moving), "transform": job.output / "transform.json", "overlay": job.output / "overlay.png"}
+    names = {"aligned": aligned_name(moving), "transform": "transform.json", "overlay": "overlay.png"}
+    return {role: job.output / name for role, name in (names | ({"valid": "valid.tif"} if job.settings.valid_mask else {})).items()}
+
+
+def _max_size(settings: Settings) -> int:
+    return settings.max_size or PRESETS[settings.preset].max_size
+
+
+def _style(settings: Settings) -> Style:
+    return Style(settings.interpolation, settings.fill, settings.compression, settings.pyramid)
 
 
 def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -155,29 +203,9 @@ def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[flo
     return (1.0, 1.0), (1.0, 1.0)
 
 
-def _tensor(image: Image) -> torch.Tensor:
-    """The picture (c, h, w) as float32, opacity left out."""
-    return torch.from_numpy(colour_channels(image).astype(np.float32))
-
-
-def _mask(image: Image) -> torch.Tensor | None:
-    valid = valid_pixels(image)
-    return None if valid is None else torch.from_numpy(valid.astype(np.float32))
-
-
-def _aligned(fixed: Image, moving: Image, transform: Transform, settings: Settings) -> Image:
-    """The moving image on the fixed grid, with the fixed image's pixel size."""
-    fill = api.fill_value(settings.fill, moving.pixels)
-    pixels = warp_channels(moving.pixels, transform, alpha=moving.alpha, interpolation=settings.interpolation, fill=fill)
-    return replace(moving, pixels=pixels, pixel_size=fixed.pixel_size, pixel_unit=fixed.pixel_unit)
-
-
-def _picture(fixed: Image, moving: Image, aligned: Image, alignment: Alignment, job: Job) -> Any:
-    still = replace(alignment.transform, model="translation", matrix=torch.eye(2, 3, dtype=torch.float64), grid=None, matrices=None)
-    before = warp_pixels(colour_channels(moving), still, fill=api.fill_value("auto", moving.pixels) or 0.0)
+def _title(job: Job, alignment: Alignment) -> str:
     quality = alignment.quality
-    title = f"{job.moving.name} on {job.fixed.name}: {quality['verdict']}, similarity {quality['similarity_before']:.2f} to {quality['similarity_after']:.2f}"
-    return overlay(colour_channels(fixed), before, colour_channels(aligned), title)
+    return f"{job.moving.name} on {job.fixed.name}: {quality['verdict']}, similarity {quality['similarity_before']:.2f} to {quality['similarity_after']:.2f}"
 
 
 def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image, seconds: dict[str, float]) -> Transform:
@@ -199,7 +227,9 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
 
 
 def _frame(path: Path, image: Image) -> Frame:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = None
+    if path.is_file():  # an OME-Zarr image is a folder
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     height, width = image.size
     return Frame(width, height, image.pixel_size, image.pixel_unit, str(path), digest)

@@ -46,6 +46,18 @@ class PatchGrid:
         weight = (1 - (steps.clamp(0, count - 1) - index).abs()).clamp(min=0)
         return torch.cat([weight, weight * (steps - index)], dim=1)
 
+    def cells(self, first: float, last: float, axis: int) -> slice:
+        """The patches along one axis (0 is x) that have a say between two positions."""
+        count = (self.columns, self.rows)[axis]
+        begin, end = (int((position - self.origin[axis]) // self.spacing[axis]) for position in (first, last))
+        low = min(max(begin, 0), max(count - 2, 0))
+        return slice(low, min(max(end, low) + 2, count))
+
+    def cut(self, rows: slice, columns: slice) -> "PatchGrid":
+        """The grid of some of its patches."""
+        origin = self.origin[0] + columns.start * self.spacing[0], self.origin[1] + rows.start * self.spacing[1]
+        return PatchGrid(columns.stop - columns.start, rows.stop - rows.start, origin, self.spacing)
+
 
 def coefficients(parameters: Tensor) -> Tensor:
     """The matrices K (2, 2 rows, 2 columns) of parameters (2, 3, rows, columns): [[d, E_x], [E_y, 0]] per component."""

@@ -31,6 +31,8 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+Size = tuple[int, int]
+"""Height and width in pixels."""
 COARSEST = 96
 """Shorter side, in pixels, below which no further level is made."""
 SMALL_SHIFT = 3.0
@@ -56,34 +58,32 @@ class Alignment:
 
 
 def align(
-    fixed: Tensor,
-    moving: Tensor,
+    fixed: Level,
+    moving: Level,
+    sizes: tuple[Size, Size],
     settings: Settings,
     *,
     start: Tensor | None = None,
     pixel_ratio: float | None = None,
-    fixed_mask: Tensor | None = None,
-    moving_mask: Tensor | None = None,
     listener: Listener = lambda event: None,
 ) -> Alignment:
-    """Align ``moving`` (c, h', w') to ``fixed`` (c, h, w); masks (1, h, w) are 1 where pixels are valid.
+    """Align ``moving`` to ``fixed``: greys (1, h, w) of any range with the share of each pixel that is valid, of originals of ``sizes`` (height, width).
 
     ``start`` (2, 3) replaces the search; ``pixel_ratio``, the fixed pixel size over the moving one where both are known, narrows it.
-    The images' own values may have any range; NaN counts as invalid.
     Raises ``AlignmentError`` when there is nothing to see or nothing overlaps.
     """
-    effort, start = _effort(settings, fixed), None if start is None else start.double()
+    effort, start = _effort(settings, sizes[0]), None if start is None else start.double()
     clock = Clock()
-    frames = Frame(fixed.shape[-1], fixed.shape[-2]), Frame(moving.shape[-1], moving.shape[-2])
+    frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
     with clock("working copies"):
-        levels = _levels(working_copy(fixed, fixed_mask, effort.max_size, "fixed"))
-        mover = working_copy(moving, moving_mask, effort.max_size, "moving")
+        levels = _levels(working_copy(fixed, effort.max_size, "fixed"))
+        mover = working_copy(moving, effort.max_size, "moving")
     listener(Event("search", "", 0.02, None))
     with clock("search"):
         ranges = _ranges(settings, effort, pixel_ratio)
         begin = starts.find(levels[-1], mover, ranges) if start is None else starts.given(levels[-1], mover, start)
     listener(Event("global", "", 0.2, begin.similarity))
-    max_shift = settings.max_shift or 0.1 * math.hypot(*fixed.shape[-2:])
+    max_shift = settings.max_shift or 0.1 * math.hypot(*sizes[0])
     bent = _bent(begin, levels[0], effort) if settings.model == "local" else None
     with clock("global"):
         matrix, notes = begin.matrix, list[str]()
@@ -134,20 +134,19 @@ class Clock:
         self.seconds[stage] = round(time.perf_counter() - begin, 3)
 
 
-def working_copy(image: Tensor, mask: Tensor | None, max_size: int, name: str) -> Level:
-    """A grey level of bounded size in [0, 1]; pixels that are NaN, masked, or constant surroundings have no weight.
+def working_copy(level: Level, max_size: int, name: str) -> Level:
+    """A grey level of bounded size in [0, 1]; pixels that are invalid, or constant surroundings, have no weight.
 
     Raises ``AlignmentError`` naming the image when it is too small, has no valid pixel or shows nothing.
     """
-    if min(image.shape[-2:]) < 8:
-        raise AlignmentError(f"is {image.shape[-1]} × {image.shape[-2]} pixels; at least 8 × 8 are needed", name)
-    plane = structure.grey(image.float())
-    valid = torch.isfinite(plane).to(plane.dtype)
-    valid = valid if mask is None else valid * (mask.to(plane) > 0.5)
-    if float(valid.sum()) < 64:
+    if min(level.size) < 8:
+        raise AlignmentError(f"is {level.size[1]} × {level.size[0]} pixels; at least 8 × 8 are needed", name)
+    valid = torch.isfinite(level.image).to(level.image) * level.mask
+    if float((valid > 0.5).sum()) < 64:
         raise AlignmentError("has no valid pixels (all are NaN, transparent or masked); check the file", name)
-    level = pyramid.shrink(pyramid.base(torch.where(valid > 0, plane, 0.0), valid), max(image.shape[-2:]) / max_size)
-    mask = (level.mask > 0.5).to(plane.dtype)
+    level = Level(torch.where(valid > 0, level.image, 0.0), valid, level.original_from_level)
+    level = pyramid.shrink(level, max(level.size) / max_size)
+    mask = (level.mask > 0.5).to(level.image)
     if not float(level.image[mask > 0].max()) > float(level.image[mask > 0].min()):
         raise AlignmentError(
             f"is constant ({float(level.image[mask > 0][0]):g} everywhere), so there is nothing to align; check the file and its channel", name
@@ -157,11 +156,11 @@ def working_copy(image: Tensor, mask: Tensor | None, max_size: int, name: str) -
     return Level(grey, seen if float(seen.mean()) > 0.02 else mask, level.original_from_level)
 
 
-def _effort(settings: Settings, fixed: Tensor) -> Effort:
+def _effort(settings: Settings, fixed: Size) -> Effort:
     """The preset with the settings' own figures in it; the patch size in working pixels."""
     preset = PRESETS[settings.preset]
     max_size = settings.max_size or preset.max_size
-    shrink = max(max(fixed.shape[-2:]) / max_size, 1.0)
+    shrink = max(max(fixed) / max_size, 1.0)
     patch = max(round(settings.patch_size / shrink), 8) if settings.patch_size else preset.patch_size
     return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates)
 

@@ -1,54 +1,192 @@
-"""Resample an image through a transform, tile by tile, from its original pixels."""
+"""Resample an image through a transform, window by window, from its original pixels."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
-from register import sampling
+from register import affine, sampling
 from register.errors import RegisterError
+from register.pixels import EVERYTHING, Key, Pixels, spans
 from register.transform import Inverse, Transform
 
-TILE = 1024
+TILE = 512
 REACH = 3
 """Pixels read around the positions of a tile: the reach of the widest kernel, plus rounding."""
+LARGEST_CANVAS = 4
+"""Pixels of a union in units of those of both images, above which it is refused."""
+TIE = 1e-7
+"""Pixels that nearest neighbours are moved by, so that a position halfway between two pixels goes to the same one however it was rounded."""
+LARGEST_WINDOW = 2**24
+"""Pixels of the moving image that one tile may need; a tile that needs more is cut in four."""
 
-Pixels = NDArray[np.generic]
+
+@dataclass(frozen=True)
+class Canvas:
+    """The pixels that are computed: ``left`` and ``top`` are the fixed position of the first one."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @staticmethod
+    def of(transform: Transform | Inverse) -> "Canvas":
+        """The fixed image itself."""
+        return Canvas(0, 0, transform.fixed.width, transform.fixed.height)
+
+    @staticmethod
+    def union(transform: Transform) -> "Canvas":
+        """The smallest that holds the fixed image and where the moving one comes to lie.
+
+        Raises ``RegisterError`` when it would have more than ``LARGEST_CANVAS`` times the pixels of both, as after a degenerate transform.
+        """
+        width, height = transform.moving.width, transform.moving.height
+        x, y = (torch.linspace(-0.5, side - 0.5, 65, dtype=torch.float64) for side in (width, height))
+        border = torch.cat([torch.cartesian_prod(x, y[[0, -1]]), torch.cartesian_prod(x[[0, -1]], y)])
+        found = transform.inverse().map(border)
+        low = torch.minimum((found.amin(0) + 0.5).floor(), torch.zeros(2, dtype=torch.float64)).long()
+        high = torch.maximum((found.amax(0) + 0.5).ceil(), torch.tensor([transform.fixed.width, transform.fixed.height], dtype=torch.float64)).long()
+        across, down = (int(n) for n in high - low)
+        both = transform.fixed.width * transform.fixed.height + width * height * max(1.0, 1 / float(affine.determinant(transform.matrix).abs()))
+        if not bool(torch.isfinite(found).all()) or across * down > LARGEST_CANVAS * both:
+            raise RegisterError(f"the union of both images would be {across} × {down} pixels: the transform takes them far apart; use --canvas fixed")
+        return Canvas(int(low[0]), int(low[1]), across, down)
+
+    def map(self, transform: Transform | Inverse, rows: range, columns: range) -> Tensor:
+        """Moving points (h', w', 2) of some of the canvas."""
+        return transform.map_grid(_positions(columns, self.left), _positions(rows, self.top))
 
 
-def warp_pixels(pixels: Pixels, transform: Transform | Inverse, *, interpolation: str = "bilinear", fill: float | None = None, tile: int = TILE) -> Pixels:
-    """The aligned image (c, H, W) of a moving one (c, h, w): same dtype, on the fixed grid; through an inverse, the other way round.
+@dataclass(frozen=True)
+class Warped:
+    """The moving pixels (c, H, W) on the fixed grid, in their own type, each window computed when it is read; through an inverse, the other way round.
 
-    Integers are rounded and clipped to the range of their type, never rescaled, so cubic overshoot does not wrap. Pixels the moving image
-    does not show get ``fill`` (None: NaN for floats, 0 otherwise). A NaN spreads to the pixels its neighbours are mixed into,
-    and no further. Raises ``RegisterError`` for dtypes that cannot be held exactly.
+    Integers are rounded and clipped to the range of their type, never rescaled, and a cubic goes no further than the 16 pixels it is made of.
+    Pixels the moving image does not show get ``fill`` (None: NaN for floats, 0 otherwise), and 0 in the last channel
+    when that is opacity (``alpha``). A NaN spreads to the pixels its neighbours are mixed into, and no further.
+    Raises ``RegisterError`` for dtypes that cannot be held exactly.
     """
-    check_dtype(pixels.dtype)
-    aligned = np.empty((len(pixels), transform.fixed.height, transform.fixed.width), pixels.dtype)
-    value = default_fill(pixels.dtype) if fill is None else fill
-    for rows, columns in tiles(aligned.shape[1], aligned.shape[2], tile):
-        points = transform.map_grid(_positions(columns), _positions(rows))
-        aligned[:, rows, columns] = _tile(pixels, points, interpolation, value)
-    return aligned
+
+    pixels: Pixels
+    transform: Transform | Inverse
+    interpolation: str = "bilinear"
+    fill: float | None = None
+    alpha: bool = False
+    canvas: Canvas | None = None
+    tile: int = TILE
+
+    def __post_init__(self) -> None:
+        check_dtype(self.pixels.dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows, columns."""
+        canvas = self.canvas or Canvas.of(self.transform)
+        return (self.pixels.shape[0], canvas.height, canvas.width)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value."""
+        return self.pixels.dtype
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """A window, computed tile by tile."""
+        channels, rows, columns = spans(key, self.shape)
+        out = np.empty((len(channels), len(rows), len(columns)), self.dtype)
+        for down, across in tiles(len(rows), len(columns), self.tile):
+            out[:, down, across] = self._tile(slice(channels.start, channels.stop), rows[down], columns[across])
+        return out
+
+    def _tile(self, channels: slice, rows: range, columns: range) -> NDArray[Any]:
+        """One tile (c, h', w'); positions are exact because only their distance from a window's corner is sampled."""
+        height, width = self.pixels.shape[1:]
+        points = (self.canvas or Canvas.of(self.transform)).map(self.transform, rows, columns)
+        fill = torch.full((channels.stop - channels.start, 1, 1), default_fill(self.dtype) if self.fill is None else self.fill, dtype=torch.float64)
+        if self.alpha and channels.stop == self.pixels.shape[0]:
+            fill[-1] = 0.0
+        ends = torch.stack([torch.stack(axis.aminmax()) for axis in points.unbind(-1)], dim=1)  # (2, 2): lowest and highest x and y
+        size = torch.tensor([width, height])
+        shown = None
+        if bool((ends[0] < -0.5).any() or (ends[1] > size - 0.5).any()):
+            shown = sampling.inside(points, height, width)
+            if not bool(shown.any()):
+                return _cast(fill.expand(-1, len(rows), len(columns)), self.dtype)
+            ends = torch.stack([points[shown].amin(0), points[shown].amax(0)])
+        interpolation = self.interpolation
+        if interpolation == "nearest":
+            points = (points + (0.5 + TIE)).floor()  # rounded before tiles shift the origin, so that ties fall the same way in all of them
+        elif torch.equal(points[0, 0], points[0, 0].round()) and torch.equal(points, points.round()):
+            interpolation = "nearest"  # pixels on pixels: their values as they are, to the last bit
+        low = (ends[0].floor().long() - REACH).clamp(min=0)
+        high = torch.minimum(ends[1].ceil().long() + REACH + 1, size)
+        if int((high - low).prod()) > LARGEST_WINDOW and min(len(rows), len(columns)) > 1:
+            return self._in_quarters(channels, rows, columns)
+        window = self.pixels[channels, int(low[1]) : int(high[1]), int(low[0]) : int(high[0])]
+        exact = torch.float32 if self.dtype.itemsize == 1 else torch.float64
+        image = torch.from_numpy(window.astype(np.float32 if exact == torch.float32 else np.float64))[None]
+        sample = _sample_around_nan if self.dtype.kind == "f" else _sample
+        values = sample(image, (points - low)[None].to(exact), interpolation)[0]
+        return _cast(values if shown is None else torch.where(shown, values, fill.to(exact)), self.dtype)
+
+    def _in_quarters(self, channels: slice, rows: range, columns: range) -> NDArray[Any]:
+        middle = len(rows) // 2, len(columns) // 2
+        bands = [[self._tile(channels, r, c) for c in (columns[: middle[1]], columns[middle[1] :])] for r in (rows[: middle[0]], rows[middle[0] :])]
+        return np.concatenate([np.concatenate(band, axis=2) for band in bands], axis=1)
 
 
-def warp_channels(pixels: Pixels, transform: Transform | Inverse, *, alpha: bool, interpolation: str = "bilinear", fill: float | None = None) -> Pixels:
-    """``warp_pixels`` for an image whose last channel may be opacity, which is 0 where nothing is shown, whatever the ``fill``."""
-    if not alpha:
-        return warp_pixels(pixels, transform, interpolation=interpolation, fill=fill)
-    colour = warp_pixels(pixels[:-1], transform, interpolation=interpolation, fill=fill)
-    return np.concatenate([colour, warp_pixels(pixels[-1:], transform, interpolation=interpolation, fill=0.0)])
+@dataclass(frozen=True)
+class Shown:
+    """Where (1, H, W) the moving image shows something on the fixed grid: 255, elsewhere 0, window by window.
+
+    ``valid`` are pixels (1, h, w) that are not 0 where the moving image itself is valid; None: everywhere.
+    """
+
+    transform: Transform | Inverse
+    valid: Pixels | None = None
+    canvas: Canvas | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One, rows, columns."""
+        canvas = self.canvas or Canvas.of(self.transform)
+        return (1, canvas.height, canvas.width)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Bytes."""
+        return np.dtype(np.uint8)
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """A window."""
+        if self.valid is not None:
+            return Warped(self.valid, self.transform, "nearest", 0.0, canvas=self.canvas)[key]
+        _, rows, columns = spans(key, self.shape)
+        moving = self.transform.moving
+        points = (self.canvas or Canvas.of(self.transform)).map(self.transform, rows, columns)
+        shown: NDArray[np.bool_] = sampling.inside(points, moving.height, moving.width)[None].numpy()
+        return shown.astype(np.uint8) * np.uint8(255)
 
 
-def check_dtype(dtype: np.dtype[np.generic]) -> None:
+def warp_pixels(
+    pixels: Pixels, transform: Transform | Inverse, *, interpolation: str = "bilinear", fill: float | None = None, tile: int = TILE
+) -> NDArray[Any]:
+    """All of ``Warped`` at once: the aligned image (c, H, W) of a moving one (c, h, w). Raises ``RegisterError``."""
+    return Warped(pixels, transform, interpolation, fill, tile=tile)[EVERYTHING]
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise ``RegisterError`` unless values of this dtype pass through interpolation without loss."""
     if dtype.kind not in "biuf" or (dtype.kind in "iu" and dtype.itemsize > 4):
         raise RegisterError(f"pixels of type {dtype} cannot be interpolated exactly; convert to a real type of at most 32 bits (64 for floats)")
 
 
-def default_fill(dtype: np.dtype[np.generic]) -> float:
+def default_fill(dtype: np.dtype[Any]) -> float:
     """NaN for floats, 0 for everything else."""
     return float("nan") if dtype.kind == "f" else 0.0
 
@@ -60,41 +198,31 @@ def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def _positions(span: slice) -> Tensor:
-    return torch.arange(span.start, span.stop, dtype=torch.float64)
-
-
-def _tile(pixels: Pixels, points: Tensor, interpolation: str, fill: float) -> Pixels:
-    """One tile (c, h', w') read at points (h', w', 2); positions are exact because only their distance from a window's corner is sampled."""
-    height, width = pixels.shape[1:]
-    shown = sampling.inside(points, height, width)
-    if interpolation == "nearest":
-        points = (points + 0.5).floor()  # rounded before tiles shift the origin, so that ties fall the same way in all of them
-    elif torch.equal(points, points.round()):
-        interpolation = "nearest"  # pixels on pixels: their values as they are, to the last bit
-    if not bool(shown.any()):
-        return _cast(torch.full((len(pixels), *points.shape[:2]), fill, dtype=torch.float64), pixels.dtype)
-    seen = points[shown]
-    low = (seen.amin(0).floor().long() - REACH).clamp(min=0)
-    high = torch.minimum(seen.amax(0).ceil().long() + REACH + 1, torch.tensor([width, height]))
-    window = pixels[:, low[1] : high[1], low[0] : high[0]]
-    exact = torch.float32 if pixels.dtype.itemsize == 1 else torch.float64
-    image = torch.from_numpy(window.astype(np.float32 if exact == torch.float32 else np.float64))[None]
-    values = _sample_around_nan(image, (points - low)[None].to(exact), interpolation)[0]
-    return _cast(torch.where(shown, values, fill), pixels.dtype)
+def _positions(span: range, first: int) -> Tensor:
+    return torch.arange(span.start + first, span.stop + first, dtype=torch.float64)
 
 
 def _sample_around_nan(image: Tensor, points: Tensor, interpolation: str) -> Tensor:
     """Values (1, c, h', w'); those into which a NaN is mixed with any weight are NaN, all others as if there were none."""
     broken = torch.isnan(image)
     if not bool(broken.any()):
-        return sampling.sample(image, points, interpolation=interpolation)
-    values = sampling.sample(torch.where(broken, 0.0, image), points, interpolation=interpolation)
+        return _sample(image, points, interpolation)
+    values = _sample(torch.where(broken, 0.0, image), points, interpolation)
     touched = sampling.sample(broken.to(image), points, interpolation=interpolation).abs() > 1e-9
     return torch.where(touched, torch.nan, values)
 
 
-def _cast(values: Tensor, dtype: np.dtype[np.generic]) -> Pixels:
+def _sample(image: Tensor, points: Tensor, interpolation: str) -> Tensor:
+    """Values (1, c, h', w'), cubics held within the range of the pixels they are made of."""
+    values = sampling.sample(image, points, interpolation=interpolation)
+    if interpolation != "bicubic":
+        return values
+    x, y = ((points[0, ..., k].floor().long()).clamp(0, image.shape[-1 - k] - 1) for k in (0, 1))
+    high, low = (sign * max_pool2d(torch.nn.functional.pad(sign * image, (1, 2, 1, 2), mode="replicate"), 4, 1)[..., y, x] for sign in (1.0, -1.0))
+    return torch.minimum(torch.maximum(values, low), high)
+
+
+def _cast(values: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Values in the image's own dtype: integers rounded and clipped to its range."""
     array: NDArray[np.float64] = values.numpy()
     if dtype.kind == "f":

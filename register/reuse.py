@@ -1,6 +1,7 @@
 """What is done with a saved transform: other images, points, the other direction, checks. Files in, files out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from register import affine, api, combine, evaluate, sampling
+from register import affine, combine, evaluate, sampling
+from register.aligned import PLAIN, Style, aligned_image, write_aligned
 from register.errors import FileError, RegisterError
 from register.io import tiff
 from register.io.atomic import refuse_existing
-from register.io.images import Image, aligned_name, read_image, write_image
+from register.io.images import Image, aligned_name, open_image
 from register.io.points import read_point_file, read_points, write_text
-from register.resample import warp_channels
 from register.transform import Frame, Inverse, Transform
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
@@ -41,9 +42,9 @@ def apply(
     inverse: bool = False,
     labels: bool = False,
     scale: float | None = None,
-    interpolation: str = "bilinear",
-    fill: str = "auto",
+    style: Style = PLAIN,
     overwrite: bool = False,
+    tick: Callable[[float], None] = lambda share: None,
 ) -> list[Moved]:
     """Warp images onto the fixed grid, or with ``inverse`` onto the moving one; ``labels`` are read by nearest neighbour and filled with 0.
 
@@ -53,24 +54,26 @@ def apply(
     names = _outputs(images, output)
     for name in names:
         refuse_existing(name, overwrite)
-    done = []
+    style = replace(style, interpolation="nearest", fill="0") if labels else style
+    done: list[Moved] = []
     for path, name in zip(images, names, strict=True):
-        image = read_image(path)
+        image = open_image(path)
         factor = scale_of(transform.fixed if inverse else transform.moving, image, path) if scale is None else scale
-        aligned = warp_image(
-            transform, image, inverse=inverse, scale=factor, interpolation="nearest" if labels else interpolation, fill="0" if labels else fill
-        )
         target = name if name.suffix else name.with_name(_name_for(path, image))
         refuse_existing(target, overwrite or target == name)
-        if target.suffix.lower() == ".png" and (aligned.pixels.dtype not in (np.uint8, np.uint16) or len(aligned.pixels) > 4):
-            raise FileError(target, f"PNG cannot hold {len(aligned.pixels)} channels of {aligned.pixels.dtype}", "name a .tif")
-        write_image(target, aligned)
+        try:
+            aligned = warp_image(transform, image, inverse=inverse, scale=factor, style=style)
+        except RegisterError as error:
+            raise FileError(path, str(error)) from None
+        if target.suffix.lower() == ".png" and (aligned.dtype not in (np.bool_, np.uint8, np.uint16) or aligned.channels > 4):
+            raise FileError(target, f"PNG cannot hold {aligned.channels} channels of {aligned.dtype}", "name a .tif")
+        write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))
         done.append(Moved(str(path), str(target), aligned.size[1], aligned.size[0], factor))
     return done
 
 
-def warp_image(transform: Transform, image: Image, *, inverse: bool, scale: float, interpolation: str, fill: str) -> Image:
-    """An image at ``scale`` times the registered resolution, on the other image's grid at that scale, which gives it its pixel size."""
+def warp_image(transform: Transform, image: Image, *, inverse: bool, scale: float, style: Style) -> Image:
+    """An image at ``scale`` times the registered resolution, on the other image's grid at that scale, which gives it its pixel size; not computed yet."""
     scaled = transform if scale == 1 else transform.at_scale(scale)
     source = scaled.fixed if inverse else scaled.moving
     height, width = image.size
@@ -78,9 +81,7 @@ def warp_image(transform: Transform, image: Image, *, inverse: bool, scale: floa
         frame = replace(source, width=width, height=height)
         scaled = replace(scaled, fixed=frame) if inverse else replace(scaled, moving=frame)
     way: Transform | Inverse = scaled.inverse() if inverse else scaled
-    value = api.fill_value(fill, image.pixels)
-    pixels = warp_channels(image.pixels, way, alpha=image.alpha, interpolation=interpolation, fill=value)
-    return replace(image, pixels=pixels, pixel_size=way.fixed.pixel_size, pixel_unit=way.fixed.pixel_unit)
+    return aligned_image(image, None, way, style)
 
 
 def scale_of(frame: Frame, image: Image, path: Path) -> float:
@@ -156,17 +157,17 @@ def describe(path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".json":
         return {"path": str(path), "kind": "transform"} | describe_transform(Transform.load(path))
     try:
-        image = read_image(path)
+        image = open_image(path)
     except FileError as error:  # a stack, say: it cannot be aligned, and it can be described
         found = tiff.describe_if_tiff(path)
         if found is None:
             raise
         return {"path": str(path), "kind": "image", **found, "notes": [str(error)]}
     return {
-        "path": str(path), "kind": "image", "container": image.kind, "width": image.size[1], "height": image.size[0], "dtype": str(image.pixels.dtype),
-        "channels": len(image.pixels), "colour": image.colour, "alpha": image.alpha, "channel_names": list(image.channel_names),
+        "path": str(path), "kind": "image", "container": image.kind, "width": image.size[1], "height": image.size[0], "dtype": str(image.dtype),
+        "channels": image.channels, "colour": image.colour, "alpha": image.alpha, "channel_names": list(image.channel_names),
         "pixel_size": list(image.pixel_size) if image.pixel_size else None, "pixel_unit": image.pixel_unit, "notes": list(image.notes),
-    } | (tiff.describe(path) if image.kind in ("tiff", "ome") else {"axes": "YX" if len(image.pixels) == 1 else "YXS", "series": [], "crs": None})  # fmt: skip
+    } | (tiff.describe(path) if image.kind in ("tiff", "ome") else {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None})  # fmt: skip
 
 
 def describe_transform(transform: Transform) -> dict[str, Any]:

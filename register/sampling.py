@@ -27,7 +27,7 @@ def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", pa
     image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
     """
     size = torch.tensor([image.shape[-1], image.shape[-2]], dtype=points.dtype, device=points.device)
-    grid = (2 * points + 1) / size - 1
+    grid = points * (2 / size) + (1 / size - 1)
     batch, rows, columns, _ = grid.shape
     bands = _bands(batch, rows, grid.device)
     if bands > 1:

@@ -10,8 +10,10 @@ Model = Literal["translation", "rigid", "similarity", "affine", "local"]
 Preset = Literal["fast", "balanced", "accurate"]
 Metric = Literal["auto", "structure", "mind", "ncc", "mi", "mse"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Canvas = Literal["fixed", "union"]
+Compression = Literal["none", "deflate", "lzw", "zstd", "jpeg"]
 
-METHOD, SEARCH, COMPUTE, OUTPUT = "Method", "Start", "Computing", "Output image"
+IMAGES, METHOD, SEARCH, COMPUTE, OUTPUT = "Images", "Method", "Start", "Computing", "Output image"
 """Groups of options, as the help shows them."""
 
 
@@ -24,6 +26,18 @@ def _option(default: Any, group: str, text: str, **bounds: Any) -> Any:
 class Settings:
     """What an alignment is asked to do. ``check`` makes one from values that may be wrong."""
 
+    fixed_mask: str | None = _option(None, IMAGES, "Where the fixed image counts: an image that is 0 elsewhere, or GeoJSON polygons.")
+    moving_mask: str | None = _option(None, IMAGES, "Where the moving image counts.")
+    nodata: float | None = _option(None, IMAGES, "Value of pixels that show nothing, in both images; NaN, transparent pixels and a file's own count anyway.")
+    fixed_channel: str | None = _option(
+        None, IMAGES, "What of the fixed image is compared: a channel's index or name, gray, mean, max or density. [default: chosen]"
+    )
+    moving_channel: str | None = _option(None, IMAGES, "What of the moving image is compared.")
+    fixed_level: int = _option(0, IMAGES, "Level of the fixed image's pyramid that is the fixed image; 0 is the finest.", ge=0)
+    moving_level: int = _option(0, IMAGES, "Level of the moving image's pyramid that is the moving image.", ge=0)
+    fixed_plane: str | None = _option(None, IMAGES, "Plane of a fixed stack, as Z=3 or Z=3,T=0, counted from 0.")
+    moving_plane: str | None = _option(None, IMAGES, "Plane of a moving stack.")
+    series: int | None = _option(None, IMAGES, "Series of files that hold several, in both; see `register info`. [default: the largest]", ge=0)
     model: Model = _option("local", METHOD, "What may happen between the images; `local` blends one affine map per patch.")
     preset: Preset = _option("balanced", METHOD, "How much work to spend.")
     metric: Metric = _option("auto", METHOD, "What is compared; `auto` chooses between structure and ncc by measurement.")
@@ -41,7 +55,20 @@ class Settings:
     device: str = _option("auto", COMPUTE, "Where to compute: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     seed: int = _option(0, COMPUTE, "Seed of anything random, recorded in the JSON; the method itself draws nothing at random.", ge=0)
     interpolation: Interpolation = _option("bilinear", OUTPUT, "How the aligned image is read from the moving one.")
-    fill: str = _option("auto", OUTPUT, "Value of pixels the moving image does not show: a number, or `auto`.", pattern=r"^(auto|nan|[-+]?\d.*)$")
+    fill: str = _option(
+        "auto",
+        OUTPUT,
+        "Value of pixels the moving image does not show: a number, or `auto`: the file's own no data, NaN for floats, white for brightfield, else 0.",
+        pattern=r"^(auto|nan|[-+]?\d.*)$",
+    )
+    canvas: Canvas = _option("fixed", OUTPUT, "Grid of the aligned image: the fixed image's, or its `union` with where the moving image comes to lie.")
+    compression: Compression = _option("deflate", OUTPUT, "How a TIFF's tiles are packed; all but jpeg keep every value.")
+    valid_mask: bool = _option(False, OUTPUT, "Write where the moving image shows something too, as valid.tif.")
+    pyramid: bool | None = _option(None, OUTPUT, "Whether a TIFF gets coarser levels. [default: above 4096 pixels]")
+
+
+FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series"
+"""Settings that have a meaning for files and none for arrays."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,6 @@ from torch.nn.functional import max_pool2d
 
 from register import pyramid
 
-LUMINANCE = (0.299, 0.587, 0.114)
-
-
-def grey(image: Tensor) -> Tensor:
-    """One plane (1, h, w) of an image (c, h, w): luminance of three channels, otherwise their mean."""
-    if image.shape[0] == 3:
-        return (image * image.new_tensor(LUMINANCE)[:, None, None]).sum(0, keepdim=True)
-    return image.mean(0, keepdim=True)
-
 
 def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[float, float]:
     """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; at most 10^6 are looked at."""

@@ -71,14 +71,17 @@ class Transform:
         return torch.cat([mapped for mapped, _ in parts]), torch.cat([jacobian for _, jacobian in parts])
 
     def map_grid(self, x: Tensor, y: Tensor) -> Tensor:
-        """Moving points (len(y), len(x), 2) of the product of fixed positions x and y (float64, pixels)."""
-        grid = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+        """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels)."""
         if self.chain:
-            return self.map(grid)
-        parameters = self.parameters
-        if self.grid is None or parameters is None:
-            return affine.apply(self.matrix, grid.flatten(0, 1)).reshape(grid.shape)
-        return grid + patches.displacement(parameters, self.grid.axis_basis(x, 0), self.grid.axis_basis(y, 1))
+            return self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
+        if self.grid is None or self.matrices is None:
+            return affine.apply_to_grid(self.matrix[None], x, y)[0]
+        rows, columns = self.grid.cells(float(y[0]), float(y[-1]), 1), self.grid.cells(float(x[0]), float(x[-1]), 0)
+        near = self.grid.cut(rows, columns)
+        mapped = patches.displacement(patches.from_matrices(near, self.matrices[rows, columns]), near.axis_basis(x, 0), near.axis_basis(y, 1))
+        mapped[..., 0] += x
+        mapped[..., 1] += y[:, None]
+        return mapped
 
     def field(self) -> Tensor:
         """The displacement (height, width, 2) float64, moving point minus fixed point, at every pixel of the fixed image."""

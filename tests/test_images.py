@@ -6,7 +6,8 @@ from PIL import Image as Pillow
 
 import register
 from register.errors import FileError
-from register.io.images import Image, aligned_name, valid_pixels
+from register.io.images import Image, aligned_name
+from register.io.working import Validity
 
 RNG = np.random.default_rng(0)
 
@@ -16,16 +17,16 @@ def array(dtype, *shape):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize(("channels", "colour", "alpha"), [(1, False, False), (3, True, False), (4, True, True), (5, False, False)])
+@pytest.mark.parametrize(("channels", "colour", "extra"), [(1, "grey", ()), (3, "rgb", ()), (4, "rgb", (2,)), (5, "grey", ())])
 @pytest.mark.parametrize("kind", ["tiff", "ome"])
-def test_tiff_round_trip(tmp_path, dtype, channels, colour, alpha, kind):
-    image = Image(array(dtype, channels, 30, 41), kind=kind, colour=colour, alpha=alpha, pixel_size=(0.5, 0.25), pixel_unit="µm")
+def test_tiff_round_trip(tmp_path, dtype, channels, colour, extra, kind):
+    image = Image(array(dtype, channels, 30, 41), kind=kind, colour=colour, extra=extra, pixel_size=(0.5, 0.25), pixel_unit="µm")
     path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
     register.write_image(path, image)
     again = register.read_image(path)
     assert np.array_equal(again.pixels, image.pixels)
     assert again.pixels.dtype == dtype
-    assert (again.kind, again.colour) == (kind, colour)
+    assert (again.kind, again.colour, again.extra) == (kind, colour, extra)
     assert again.pixel_size == pytest.approx((0.5, 0.25), rel=1e-5)
     assert again.pixel_unit == "µm"
 
@@ -66,9 +67,11 @@ def test_exif_orientation_is_applied(tmp_path):
 def test_opacity_and_nan_are_no_data():
     pixels = np.full((4, 8, 8), 200, np.uint8)
     pixels[3, :2] = 0
-    assert int(valid_pixels(Image(pixels, alpha=True, colour=True)).sum()) == 48
-    assert valid_pixels(Image(np.ones((1, 8, 8), np.uint8))) is None
-    assert int(valid_pixels(Image(np.array([[[1, np.nan]]], np.float32))).sum()) == 1
+    whole = slice(0, 8), slice(0, 8)
+    assert int(Validity(Image(pixels, colour="rgb", extra=(2,))).of(pixels, *whole).sum()) == 48
+    assert Validity(Image(np.ones((1, 8, 8), np.uint8))).everywhere
+    broken = np.array([[[1, np.nan, 3]]], np.float32)
+    assert Validity(Image(broken), nodata=3.0).of(broken, *whole).tolist() == [[[True, False, False]]]
 
 
 def test_names_follow_the_moving_image():
@@ -105,7 +108,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tifffile, "imwrite", full)
+    monkeypatch.setattr(tifffile.TiffWriter, "write", full)
     with pytest.raises(FileError, match="No space left"):
         register.write_image(tmp_path / "a.tif", Image(array(np.uint8, 1, 9, 9)))
     assert list(tmp_path.iterdir()) == []

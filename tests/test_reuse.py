@@ -13,6 +13,7 @@ from scipy.ndimage import center_of_mass, gaussian_filter
 import register
 from benchmarks.synthetic import warped_pair
 from register import combine, reuse, sampling
+from register.aligned import Style
 from register.errors import FileError, RegisterError, TransformError
 from register.io.points import read_point_file
 from register.transform import Frame, Transform
@@ -152,7 +153,7 @@ def test_labels_keep_their_values(local, tmp_path):
 def test_inverse_brings_the_fixed_image_back(local, texture, tmp_path):
     pair = warped_pair(texture, 0.02, seed=1)
     tifffile.imwrite(tmp_path / "f.tif", (pair.fixed * 65535).clip(0, 65535).astype(np.uint16))
-    reuse.apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, interpolation="bicubic")
+    reuse.apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, style=Style("bicubic"))
     back = tifffile.imread(tmp_path / "o.tif") / 65535
     assert np.abs(back - pair.moving)[40:-40, 40:-40].mean() < 0.01
 

@@ -9,13 +9,18 @@ from scipy.ndimage import map_coordinates
 
 import register
 from benchmarks.synthetic import SIDE, views
-from register import affine, features, pipeline, search, starts
+from register import affine, features, pipeline, pyramid, search, starts
 
 MIRROR = torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 
 
 def level(image):
-    return pipeline.working_copy(torch.from_numpy(np.ascontiguousarray(image)).float()[None], None, 2048, "fixed")
+    return pipeline.working_copy(base(image), 2048, "fixed")
+
+
+def base(image):
+    plane = torch.from_numpy(np.ascontiguousarray(image)).float()[None]
+    return pyramid.base(plane, torch.ones_like(plane))
 
 
 def distance(matrix, truth, side=SIDE):
@@ -90,11 +95,11 @@ def test_rotation_and_scale_ranges_bound_the_search(texture):
 
 def test_pixel_sizes_give_the_scale(texture):
     fixed, moving, truth = views(texture, 0, 2.0, 1.0, "inverted", False, seed=7)
-    tensors = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
+    pair = base(fixed), base(moving), (fixed.shape, moving.shape)
     settings = register.settings.check(preset="fast")
-    found = pipeline.align(*tensors, settings, pixel_ratio=2.0)
+    found = pipeline.align(*pair, settings, pixel_ratio=2.0)
     assert distance(found.transform.matrix, truth) < 2.0
-    wrong = pipeline.align(*tensors, settings, pixel_ratio=0.7)  # a lie: the whole range is searched after it
+    wrong = pipeline.align(*pair, settings, pixel_ratio=0.7)  # a lie: the whole range is searched after it
     assert distance(wrong.transform.matrix, truth) < 2.0
 
 

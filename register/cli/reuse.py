@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from register.settings import Interpolation
+from register.settings import Compression, Interpolation
 
 CHECK_FAILED = 3
 OUTPUT = typer.Option("-o", "--output", help="Where to write.", show_default=False)
@@ -40,6 +40,8 @@ def apply(
     scale: Annotated[float | None, typer.Option(help="Resolution over that of the registered images. [default: from sizes]", min=1e-3)] = None,
     interpolation: Annotated[Interpolation, typer.Option(help="How pixels are read.")] = "bilinear",
     fill: Annotated[str, typer.Option(help="Value of pixels the image does not show: a number, or `auto`.")] = "auto",
+    compression: Annotated[Compression, typer.Option(help="How a TIFF's tiles are packed; all but jpeg keep every value.")] = "deflate",
+    pyramid: Annotated[bool | None, typer.Option(help="Whether a TIFF gets coarser levels. [default: above 4096 pixels]")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -48,10 +50,16 @@ def apply(
     from dataclasses import asdict
 
     from register import Transform, reuse
+    from register.aligned import Style
+    from register.cli import show
+    from register.pipeline import Event
 
-    done = reuse.apply(
-        Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale, interpolation=interpolation, fill=fill, overwrite=overwrite
-    )
+    style = Style(interpolation, fill, compression, pyramid)
+    with show.progress(as_json) as listener:
+        done = reuse.apply(
+            Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale, style=style, overwrite=overwrite,
+            tick=lambda share: listener(Event("write", "", share, None)),
+        )  # fmt: skip
     if as_json:
         print(json.dumps({"images": [asdict(moved) for moved in done]}, ensure_ascii=False))
     else:

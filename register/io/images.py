@@ -1,6 +1,7 @@
-"""Read and write images: the file's own pixels, what their axes mean, and the size of a pixel."""
+"""Open and read images: the file's own pixels, what they mean, and the size of a pixel."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,89 +9,197 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.io import tiff
+from register.io import omezarr, pictures, tiff, tiffwrite
 from register.io.atomic import whole
+from register.pixels import EVERYTHING, Coloured, Pixels
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+ASSOCIATED, UNASSOCIATED = 1, 2
+"""Extra samples that are opacity (TIFF 6.0, tag ExtraSamples)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a file is read: a series (None: the largest), a level of its pyramid, and the index of every axis that is neither x, y nor channel."""
+
+    series: int | None = None
+    level: int = 0
+    plane: str | None = None
+
+    def pick(self, path: Path, axes: str, shape: tuple[int, ...]) -> dict[str, int]:
+        """The index of each axis that is not read whole; raises ``FileError`` naming the axes of a stack of which no plane is chosen."""
+        sizes = dict(zip(axes, shape, strict=True))
+        picked = {axis: n for axis, n in self._asked(path, sizes).items() if axis in sizes}
+        picked |= {axis: 0 for axis, n in sizes.items() if n == 1 and axis not in "YX" and axis not in picked}
+        left = [axis for axis in axes if axis not in "YX" and axis not in picked]
+        if left in ([], ["C"], ["S"]):
+            return picked
+        stack = [axis for axis in left if axis not in "CS"] or left[:1]
+        size = " × ".join(map(str, shape))
+        example = ",".join(f"{axis}=0" for axis in stack)
+        raise FileError(path, f"is a stack with axes {axes} ({size})", f"choose a plane of it, as in --fixed-plane {example} or --moving-plane {example}")
+
+    def _asked(self, path: Path, sizes: dict[str, int]) -> dict[str, int]:
+        asked = {}
+        for item in self.plane.split(",") if self.plane else []:
+            axis, _, number = item.strip().upper().partition("=")
+            if not number.isdigit() or axis in ("Y", "X"):
+                raise FileError(path, f"cannot be read at plane {item!r}", "planes are named like Z=3 or Z=3,T=0")
+            if axis not in sizes or int(number) >= sizes[axis]:
+                known = ", ".join(f"{a} of {n}" for a, n in sizes.items() if a not in "YX") or "none"
+                raise FileError(path, f"has no plane {item}; its axes besides x and y: {known}", "count from 0")
+            asked[axis] = int(number)
+        return asked
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True)
 class Image:
     """Pixels (c, h, w) in the file's own dtype and what the file says about them.
 
-    ``kind`` is ``tiff``, ``ome``, ``png`` or ``other``. ``alpha`` says that the last channel is opacity. ``pixel_size`` is ``(x, y)`` in
-    ``pixel_unit``, both None when the file does not say.
+    ``kind`` is ``tiff``, ``ome``, ``png`` or ``other``. ``colour`` says what the first channels are: ``grey`` (any number of channels),
+    ``inverted`` (0 is white), ``rgb``, ``cmyk``, ``lab`` or ``palette`` (indices into ``palette``, (3, n) of 16 bits); ``extra`` are TIFF's codes of
+    those after them, 1 and 2 being opacity. ``layout`` is ``contig`` (the channels of a pixel together), ``planar``, ``pages`` or unknown.
+    ``pixel_size`` is ``(x, y)`` in ``pixel_unit``, both None when the file does not say.
+    ``pixels`` may still be in the file; ``smaller`` are the same picture at coarser levels.
     """
 
-    pixels: NDArray[Any]
+    pixels: Pixels
     kind: str = "tiff"
-    colour: bool = False
-    alpha: bool = False
+    colour: str = "grey"
+    extra: tuple[int, ...] = ()
+    layout: str = ""
+    palette: NDArray[Any] | None = None
+    icc: bytes | None = None
+    nodata: float | None = None
+    geotags: tuple[tuple[int, int, int, Any], ...] = ()
+    position: tuple[float, float, str] | None = None
     pixel_size: tuple[float, float] | None = None
     pixel_unit: str | None = None
     channel_names: tuple[str, ...] = ()
+    channel_colours: tuple[int, ...] = ()
     path: str | None = None
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
+    smaller: tuple[Pixels, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
         """``(height, width)`` in pixels."""
         return self.pixels.shape[1], self.pixels.shape[2]
 
+    @property
+    def channels(self) -> int:
+        """How many channels there are, opacity among them."""
+        return self.pixels.shape[0]
 
-def read_image(path: str | Path) -> Image:
-    """The image in a TIFF, OME-TIFF, PNG, JPEG, or any other file Pillow reads.
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value."""
+        return self.pixels.dtype
 
-    Raises ``FileError`` naming the file and what is wrong: missing, a folder, empty, damaged, not an image, a stack.
+    @property
+    def alpha(self) -> bool:
+        """Whether the last channel is opacity."""
+        return bool(self.extra) and self.extra[-1] in (ASSOCIATED, UNASSOCIATED)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels in memory."""
+        return math.prod(self.pixels.shape) * self.dtype.itemsize
+
+    @property
+    def white(self) -> float | None:
+        """The value of white, where the type says it."""
+        return float(np.iinfo(self.dtype).max) if self.dtype.kind == "u" else None
+
+    def in_memory(self) -> "Image":
+        """The same with its pixels in memory, the finest level alone."""
+        return replace(self, pixels=np.ascontiguousarray(self.pixels[EVERYTHING]), smaller=())
+
+    def coloured(self) -> "Image":
+        """The same with the colours its indices stand for; other images as they are."""
+        if self.palette is None:
+            return self
+        palette = self.palette
+        if self.dtype.itemsize == 1 and not (palette % 257).any():
+            palette = (palette // 257).astype(np.uint8)
+        elif not (palette & 255).any():
+            palette = (palette >> 8).astype(np.uint8)
+        levels = [Coloured(x, palette) for x in (self.pixels, *self.smaller)]
+        return replace(self, pixels=levels[0], smaller=tuple(levels[1:]), colour="rgb", palette=None)
+
+    def picture(self) -> NDArray[Any]:
+        """The colours or channels (h, w, c) in memory, without opacity: what ``register.align`` takes."""
+        pixels = self.coloured().pixels[EVERYTHING]
+        return np.moveaxis(pixels[:-1] if self.alpha else pixels, 0, 2)
+
+
+def open_image(path: str | Path, part: Part = WHOLE) -> Image:
+    """The image in a TIFF, OME-TIFF, OME-Zarr, PNG, JPEG, or any other file Pillow reads; large ones stay in the file until a window is read.
+
+    Raises ``FileError`` naming the file and what is wrong: missing, empty, damaged, not an image, a stack.
     """
     path = Path(path)
-    head = _head(path)
     try:
-        if head[:4] in TIFF_MAGIC:
-            return Image(path=str(path), **tiff.read(path))
-        return _read_other(path, head)
+        if omezarr.is_one(path):
+            fields = omezarr.read(path, part)
+        else:
+            head = _head(path)
+            fields = tiff.read(path, part) if head[:4] in TIFF_MAGIC else pictures.read(path, head, part)
+        finest, *smaller = fields.pop("levels")
+        if 0 in finest.shape:
+            raise FileError(path, f"holds an image without pixels ({finest.shape[2]} × {finest.shape[1]})", "check that the file is whole")
+        return Image(finest, path=str(path), smaller=tuple(smaller), **fields)
     except (FileError, KeyboardInterrupt):
         raise
     except MemoryError:
         raise FileError(path, "is larger than the free memory", "use a smaller level of it") from None
     except Exception as error:  # decoders raise anything on damaged files; the file is what is wrong, and it is named
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileError(path, f"cannot be read as an image ({reason})", "check that the file is whole") from error
+        raise unreadable(path, error) from error
 
 
-def write_image(path: str | Path, image: Image, *, compression: str = "deflate") -> None:
-    """Write a TIFF, OME-TIFF (``.ome.tif``) or PNG (``.png``), whole or not at all. Raises ``FileError``."""
+def read_image(path: str | Path, part: Part = WHOLE) -> Image:
+    """``open_image`` with all pixels in memory; raises ``FileError``."""
+    try:
+        return open_image(path, part).in_memory()
+    except (FileError, KeyboardInterrupt):
+        raise
+    except MemoryError:
+        raise FileError(path, "is larger than the free memory", "use a smaller level of it") from None
+    except Exception as error:
+        raise unreadable(Path(path), error) from error
+
+
+def write_image(
+    path: str | Path, image: Image, *, compression: str = "deflate", pyramid: bool = False, nearest: bool = False, tick: tiffwrite.Tick = lambda n: None
+) -> None:
+    """Write a TIFF, OME-TIFF (``.ome.tif``, or its kind) or PNG (``.png``), whole or not at all; ``tick`` hears how many values were written.
+
+    Raises ``FileError``.
+    """
+    name = str(path).lower()
     with whole(path) as beside:
-        if str(path).lower().endswith(".png"):
-            import imagecodecs
-
-            beside.write_bytes(imagecodecs.png_encode(_interleaved(image.pixels)))
+        if name.endswith(".png"):
+            pictures.write_png(beside, image)
         else:
-            tiff.write(beside, image, compression)
+            image = replace(image, kind="ome") if name.endswith((".ome.tif", ".ome.tiff")) else image
+            tiffwrite.write(beside, image, compression=compression, pyramid=pyramid, nearest=nearest, tick=tick)
+
+
+def unreadable(path: Path, error: Exception) -> FileError:
+    """The one line about a file on which a decoder gave up."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return FileError(path, f"cannot be read as an image ({reason})", "check that the file is whole")
 
 
 def aligned_name(moving: Image) -> str:
-    """The name of the aligned image's file: PNG stays PNG, OME stays OME, everything else becomes a TIFF."""
-    plain = moving.pixels.dtype in (np.uint8, np.uint16) and len(moving.pixels) <= 4
+    """The name of the aligned image's file: PNG stays PNG, OME and pyramids become OME-TIFF, everything else a TIFF."""
+    plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
     if moving.kind == "png" and plain:
         return "aligned.png"
     return "aligned.ome.tif" if moving.kind == "ome" else "aligned.tif"
-
-
-def valid_pixels(image: Image) -> NDArray[np.bool_] | None:
-    """Where (1, h, w) the file itself says there is an image: not NaN and not fully transparent; None when everywhere."""
-    valid = np.ones((1, *image.size), dtype=np.bool_)
-    if image.alpha:
-        valid &= image.pixels[-1:] > 0
-    if image.pixels.dtype.kind == "f":
-        valid &= np.isfinite(image.pixels).all(axis=0, keepdims=True)
-    return None if valid.all() else valid
-
-
-def colour_channels(image: Image) -> NDArray[Any]:
-    """The channels (c, h, w) that carry the picture, without opacity."""
-    return image.pixels[:-1] if image.alpha else image.pixels
 
 
 def _head(path: Path) -> bytes:
@@ -107,44 +216,3 @@ def _head(path: Path) -> bytes:
     if not head:
         raise FileError(path, "is empty", "it was probably not copied to the end")
     return head
-
-
-def _read_other(path: Path, head: bytes) -> Image:
-    """Anything but TIFF; PNG of 16 bits and several channels goes past Pillow, which would cut it to 8."""
-    if head.startswith(PNG_MAGIC) and head[24] == 16:
-        import imagecodecs
-
-        return _image(imagecodecs.png_decode(path.read_bytes()), path, "png")
-    import warnings
-
-    import PIL.ImageOps
-    from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-        try:
-            picture: Pillow.Image = Pillow.open(path)
-        except UnidentifiedImageError:
-            raise FileError(path, "is not an image in any format this program reads", "TIFF, PNG, JPEG and what Pillow reads will do") from None
-        with picture:
-            picture.load()
-            kind = "png" if picture.format == "PNG" else "other"
-            picture = PIL.ImageOps.exif_transpose(picture)
-            if picture.mode in ("P", "PA"):
-                picture = picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "PA" else "RGB")
-            elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")
-            return _image(np.asarray(picture), path, kind)
-
-
-def _image(array: NDArray[Any], path: Path, kind: str) -> Image:
-    """An image from (h, w) or (h, w, c) pixels as PNG and Pillow give them."""
-    pixels = array[None] if array.ndim == 2 else np.moveaxis(array, 2, 0)
-    count = len(pixels)
-    return Image(np.ascontiguousarray(pixels), kind=kind, colour=count >= 3, alpha=count in (2, 4), path=str(path))
-
-
-def _interleaved(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Pixels (h, w) or (h, w, c)."""
-    return np.ascontiguousarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2))

@@ -1,0 +1,78 @@
+"""Pixels (c, h, w) that are read by windows, wherever they are: in memory, in a file, or yet to be computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key = tuple[slice, slice, slice]
+
+
+class Pixels(Protocol):
+    """Pixels (c, h, w), of which ``pixels[channels, rows, columns]`` reads a window; an array is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows, columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value."""
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """The window (c, h, w), three slices with step 1, as an array in memory."""
+
+
+EVERYTHING = (slice(None), slice(None), slice(None))
+
+
+def spans(key: Key, shape: Sequence[int]) -> list[range]:
+    """The channels, rows and columns of a window."""
+    return [range(*part.indices(size)) for part, size in zip(key, shape, strict=True)]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some channels of other pixels."""
+
+    of: Pixels
+    channels: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows, columns."""
+        return (len(self.channels), *self.of.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value."""
+        return self.of.dtype
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """A window of the chosen channels."""
+        wanted = [self.channels[i] for i in range(*key[0].indices(len(self.channels)))]
+        return np.concatenate([self.of[slice(c, c + 1), key[1], key[2]] for c in wanted])
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """The colours (3, h, w) that indices (1, h, w) stand for."""
+
+    indices: Pixels
+    palette: NDArray[Any]  # (3, n)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Three, rows, columns."""
+        return (3, *self.indices.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value."""
+        return self.palette.dtype
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """A window of colours."""
+        return self.palette[key[0]][:, self.indices[slice(None), key[1], key[2]][0]]
