@@ -41,8 +41,8 @@ def align(
     """Align ``moving`` to ``fixed`` and return the transform (fixed → moving, pixels) with its quality.
 
     Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w); sizes, channels and types may differ. NaN is no
-    data, and so is what a mask (h, w) says 0 of. Keyword ``values`` are those of ``register.settings.Settings``. Raises ``RegisterError`` for a setting that is not
-    allowed and ``AlignmentError`` when there is nothing to see or nothing overlaps.
+    data, and so is what a mask (h, w) says 0 of. Keyword ``values`` are those of ``register.settings.Settings``. Raises ``RegisterError`` for
+    a setting that is not allowed and ``AlignmentError`` when there is nothing to see or nothing overlaps.
     """
     chosen = settings.check(**values)
     for name in settings.FILES_ONLY:

@@ -15,7 +15,7 @@ from register.errors import RegisterError
 from register.pixels import EVERYTHING, Key, Pixels, spans
 from register.transform import Inverse, Transform
 
-TILE = 512
+TILE = 1024
 REACH = 3
 """Pixels read around the positions of a tile: the reach of the widest kernel, plus rounding."""
 LARGEST_CANVAS = 4
@@ -58,9 +58,15 @@ class Canvas:
             raise RegisterError(f"the union of both images would be {across} × {down} pixels: the transform takes them far apart; use --canvas fixed")
         return Canvas(int(low[0]), int(low[1]), across, down)
 
-    def map(self, transform: Transform | Inverse, rows: range, columns: range) -> Tensor:
-        """Moving points (h', w', 2) of some of the canvas."""
-        return transform.map_grid(_positions(columns, self.left), _positions(rows, self.top))
+    def map(self, transform: Transform | Inverse, rows: range, columns: range, then: Tensor | None = None) -> Tensor:
+        """Moving points (h', w', 2) of some of the canvas, taken further by a matrix ``then``."""
+        return transform.map_grid(_positions(columns, self.left), _positions(rows, self.top), then)
+
+    def border(self, transform: Transform | Inverse, rows: range, columns: range) -> Tensor:
+        """Moving points (n, 2) of the border of some of the canvas."""
+        x, y = _positions(columns, self.left), _positions(rows, self.top)
+        ends = [torch.stack([v[0], v[-1]]) for v in (x, y)]
+        return torch.cat([transform.map_grid(x, ends[1]).flatten(0, 1), transform.map_grid(ends[0], y).flatten(0, 1)])
 
 
 @dataclass(frozen=True)
@@ -106,37 +112,68 @@ class Warped:
     def _tile(self, channels: slice, rows: range, columns: range) -> NDArray[Any]:
         """One tile (c, h', w'); positions are exact because only their distance from a window's corner is sampled."""
         height, width = self.pixels.shape[1:]
-        points = (self.canvas or Canvas.of(self.transform)).map(self.transform, rows, columns)
+        canvas = self.canvas or Canvas.of(self.transform)
+        border = canvas.border(self.transform, rows, columns)  # what does not fold maps the inside of a border into its image
+        low, high = border.amin(0), border.amax(0)
+        size = torch.tensor([width, height])
+        whole = border.equal(border.round())
+        if self.interpolation == "nearest" or whole or isinstance(self.transform, Inverse) or bool((low < -0.5).any() or (high > size - 0.5).any()):
+            return self._careful_tile(channels, rows, columns, canvas.map(self.transform, rows, columns))
+        window, corner = self._window(channels, low, high)
+        if window is None:
+            return self._in_quarters(channels, rows, columns)
+        scale, offset = sampling.normaliser(*window.shape[1:], corner)
+        normalise = torch.tensor([[scale[0], 0.0, offset[0]], [0.0, scale[1], offset[1]]], dtype=torch.float64)
+        grid = canvas.map(self.transform, rows, columns, normalise)[None]
+        sample = _sample_around_nan if self.dtype.kind == "f" else _sample
+        return _cast(sample(self._floats(window), grid, self.interpolation)[0], self.dtype)
+
+    def _careful_tile(self, channels: slice, rows: range, columns: range, points: Tensor) -> NDArray[Any]:
+        """A tile at moving points (h', w', 2) of which some may lie outside, or all on pixels."""
+        height, width = self.pixels.shape[1:]
         fill = torch.full((channels.stop - channels.start, 1, 1), default_fill(self.dtype) if self.fill is None else self.fill, dtype=torch.float64)
         if self.alpha and channels.stop == self.pixels.shape[0]:
             fill[-1] = 0.0
-        ends = torch.stack([torch.stack(axis.aminmax()) for axis in points.unbind(-1)], dim=1)  # (2, 2): lowest and highest x and y
-        size = torch.tensor([width, height])
-        shown = None
-        if bool((ends[0] < -0.5).any() or (ends[1] > size - 0.5).any()):
-            shown = sampling.inside(points, height, width)
-            if not bool(shown.any()):
-                return _cast(fill.expand(-1, len(rows), len(columns)), self.dtype)
-            ends = torch.stack([points[shown].amin(0), points[shown].amax(0)])
+        shown = sampling.inside(points, height, width)
+        if not bool(shown.any()):
+            return _cast(fill.expand(-1, len(rows), len(columns)), self.dtype)
         interpolation = self.interpolation
         if interpolation == "nearest":
             points = (points + (0.5 + TIE)).floor()  # rounded before tiles shift the origin, so that ties fall the same way in all of them
-        elif torch.equal(points[0, 0], points[0, 0].round()) and torch.equal(points, points.round()):
+        elif torch.equal(points, points.round()):
             interpolation = "nearest"  # pixels on pixels: their values as they are, to the last bit
-        low = (ends[0].floor().long() - REACH).clamp(min=0)
-        high = torch.minimum(ends[1].ceil().long() + REACH + 1, size)
-        if int((high - low).prod()) > LARGEST_WINDOW and min(len(rows), len(columns)) > 1:
+        seen = points[shown]
+        window, corner = self._window(channels, seen.amin(0), seen.amax(0))
+        if window is None:
             return self._in_quarters(channels, rows, columns)
-        window = self.pixels[channels, int(low[1]) : int(high[1]), int(low[0]) : int(high[0])]
-        exact = torch.float32 if self.dtype.itemsize == 1 else torch.float64
-        image = torch.from_numpy(window.astype(np.float32 if exact == torch.float32 else np.float64))[None]
+        scale, offset = sampling.normaliser(*window.shape[1:], corner)
+        grid = (points * points.new_tensor(scale) + points.new_tensor(offset))[None]
         sample = _sample_around_nan if self.dtype.kind == "f" else _sample
-        values = sample(image, (points - low)[None].to(exact), interpolation)[0]
-        return _cast(values if shown is None else torch.where(shown, values, fill.to(exact)), self.dtype)
+        image = self._floats(window)
+        return _cast(torch.where(shown, sample(image, grid, interpolation)[0], fill.to(image)), self.dtype)
+
+    def _window(self, channels: slice, low: Tensor, high: Tensor) -> tuple[NDArray[Any] | None, tuple[int, int]]:
+        """The moving pixels about a box of positions and the position of their first; None when they are too many."""
+        size = torch.tensor([self.pixels.shape[2], self.pixels.shape[1]])
+        first = torch.minimum((low.floor().long() - REACH).clamp(min=0), size - 1)
+        last = torch.minimum(high.ceil().long() + REACH + 1, size)
+        corner = int(first[0]), int(first[1])
+        if int((last - first).prod()) > LARGEST_WINDOW:
+            return None, corner
+        return self.pixels[channels, corner[1] : int(last[1]), corner[0] : int(last[0])], corner
+
+    def _floats(self, window: NDArray[Any]) -> Tensor:
+        """A window as a batch of one, in the precision that keeps every value of its type."""
+        return torch.from_numpy(window.astype(np.float32 if self.dtype.itemsize == 1 else np.float64))[None]
 
     def _in_quarters(self, channels: slice, rows: range, columns: range) -> NDArray[Any]:
-        middle = len(rows) // 2, len(columns) // 2
-        bands = [[self._tile(channels, r, c) for c in (columns[: middle[1]], columns[middle[1] :])] for r in (rows[: middle[0]], rows[middle[0] :])]
+        """A tile whose part of the moving image is too large, in parts; a single pixel needs few."""
+        middle = (len(rows) + 1) // 2, (len(columns) + 1) // 2
+        bands = [
+            [self._tile(channels, r, c) for c in (columns[: middle[1]], columns[middle[1] :]) if len(c)]
+            for r in (rows[: middle[0]], rows[middle[0] :])
+            if len(r)
+        ]
         return np.concatenate([np.concatenate(band, axis=2) for band in bands], axis=1)
 
 
@@ -202,22 +239,22 @@ def _positions(span: range, first: int) -> Tensor:
     return torch.arange(span.start + first, span.stop + first, dtype=torch.float64)
 
 
-def _sample_around_nan(image: Tensor, points: Tensor, interpolation: str) -> Tensor:
+def _sample_around_nan(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
     """Values (1, c, h', w'); those into which a NaN is mixed with any weight are NaN, all others as if there were none."""
     broken = torch.isnan(image)
     if not bool(broken.any()):
-        return _sample(image, points, interpolation)
-    values = _sample(torch.where(broken, 0.0, image), points, interpolation)
-    touched = sampling.sample(broken.to(image), points, interpolation=interpolation).abs() > 1e-9
+        return _sample(image, grid, interpolation)
+    values = _sample(torch.where(broken, 0.0, image), grid, interpolation)
+    touched = sampling.sample_normalised(broken.to(image), grid, interpolation=interpolation).abs() > 1e-9
     return torch.where(touched, torch.nan, values)
 
 
-def _sample(image: Tensor, points: Tensor, interpolation: str) -> Tensor:
-    """Values (1, c, h', w'), cubics held within the range of the pixels they are made of."""
-    values = sampling.sample(image, points, interpolation=interpolation)
+def _sample(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
+    """Values (1, c, h', w') at normalised points (1, h', w', 2), cubics held within the range of the pixels they are made of."""
+    values = sampling.sample_normalised(image, grid, interpolation=interpolation)
     if interpolation != "bicubic":
         return values
-    x, y = ((points[0, ..., k].floor().long()).clamp(0, image.shape[-1 - k] - 1) for k in (0, 1))
+    x, y = ((((grid[0, ..., k] + 1) * n - 1) / 2 + TIE).floor().long().clamp(0, n - 1) for k, n in enumerate((image.shape[-1], image.shape[-2])))
     high, low = (sign * max_pool2d(torch.nn.functional.pad(sign * image, (1, 2, 1, 2), mode="replicate"), 4, 1)[..., y, x] for sign in (1.0, -1.0))
     return torch.minimum(torch.maximum(values, low), high)
 

@@ -19,15 +19,27 @@ def axes(height: int, width: int, *, margin: int = 0, dtype: torch.dtype = torch
     return x, y
 
 
-def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", padding: str = "border") -> Tensor:
+def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", padding: str = "border", corner: tuple[int, int] = (0, 0)) -> Tensor:
     """Values (b, c, h', w') of images (b, c, h, w) at points (b, h', w', 2), ``(x, y)`` in pixels.
 
     ``interpolation`` is ``nearest``, ``bilinear`` or ``bicubic`` (Keys 1981, a = -0.75); ``padding`` is ``border``
     (the nearest pixel's value goes on outside) or ``zeros``. Differentiable in both arguments (``nearest``: in the
-    image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
+    image only). ``corner`` is the position ``(x, y)`` of the image's first pixel, when it is a window of a larger one; points may be more precise
+    than the image, as far from the origin they must be. On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
     """
-    size = torch.tensor([image.shape[-1], image.shape[-2]], dtype=points.dtype, device=points.device)
-    grid = points * (2 / size) + (1 / size - 1)
+    scale, offset = normaliser(image.shape[-2], image.shape[-1], corner)
+    grid = points * points.new_tensor(scale) + points.new_tensor(offset)
+    return sample_normalised(image, grid, interpolation=interpolation, padding=padding)
+
+
+def normaliser(height: int, width: int, corner: tuple[int, int] = (0, 0)) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Scale and offset, per axis, from pixels to ``grid_sample``'s coordinates, -1 and 1 being the edges of an image whose first pixel is at ``corner``."""
+    return (2 / width, 2 / height), ((1 - 2 * corner[0]) / width - 1, (1 - 2 * corner[1]) / height - 1)
+
+
+def sample_normalised(image: Tensor, grid: Tensor, *, interpolation: str = "bilinear", padding: str = "border") -> Tensor:
+    """``sample`` at points (b, h', w', 2) that were taken to ``grid_sample``'s coordinates already."""
+    grid = grid.to(image.dtype)
     batch, rows, columns, _ = grid.shape
     bands = _bands(batch, rows, grid.device)
     if bands > 1:

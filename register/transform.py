@@ -70,18 +70,18 @@ class Transform:
         parts = [patches.blend_at(self.grid, self.matrices, part) for part in torch.split(points, 65536)]
         return torch.cat([mapped for mapped, _ in parts]), torch.cat([jacobian for _, jacobian in parts])
 
-    def map_grid(self, x: Tensor, y: Tensor) -> Tensor:
-        """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels)."""
+    def map_grid(self, x: Tensor, y: Tensor, then: Tensor | None = None) -> Tensor:
+        """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels), taken further by a matrix ``then``."""
         if self.chain:
-            return self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
+            mapped = self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
+            return mapped if then is None else affine.apply(then, mapped)
+        last = affine.identity() if then is None else then
         if self.grid is None or self.matrices is None:
-            return affine.apply_to_grid(self.matrix[None], x, y)[0]
+            return affine.apply_to_grid(affine.compose(last, self.matrix)[None], x, y)[0]
         rows, columns = self.grid.cells(float(y[0]), float(y[-1]), 1), self.grid.cells(float(x[0]), float(x[-1]), 0)
-        near = self.grid.cut(rows, columns)
-        mapped = patches.displacement(patches.from_matrices(near, self.matrices[rows, columns]), near.axis_basis(x, 0), near.axis_basis(y, 1))
-        mapped[..., 0] += x
-        mapped[..., 1] += y[:, None]
-        return mapped
+        near, matrices = self.grid.cut(rows, columns), affine.compose(last, self.matrices[rows, columns])
+        # the displacement of M + 1 is M itself: one product per point and no sum after it
+        return patches.displacement(patches.from_matrices(near, matrices + affine.identity()), near.axis_basis(x, 0), near.axis_basis(y, 1))
 
     def field(self) -> Tensor:
         """The displacement (height, width, 2) float64, moving point minus fixed point, at every pixel of the fixed image."""
@@ -210,9 +210,10 @@ class Inverse:
         found = [self._solve(part, steps, tolerance) for part in torch.split(target, 65536)]
         return torch.cat(found or [target]).reshape(torch.as_tensor(points).shape)
 
-    def map_grid(self, x: Tensor, y: Tensor) -> Tensor:
-        """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels)."""
-        return self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
+    def map_grid(self, x: Tensor, y: Tensor, then: Tensor | None = None) -> Tensor:
+        """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels), taken further by a matrix ``then``."""
+        mapped = self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
+        return mapped if then is None else affine.apply(then, mapped)
 
     def _solve(self, target: Tensor, steps: int, tolerance: float) -> Tensor:
         current = self._seed(target)

@@ -26,7 +26,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     types = get_type_hints(Settings)
     options = [
-        inspect.Parameter(x.name, inspect.Parameter.KEYWORD_ONLY, default=x.default, annotation=Annotated[types[x.name], _option(x)]) for x in fields(Settings)
+        inspect.Parameter(x.name, inspect.Parameter.KEYWORD_ONLY, default=x.default, annotation=Annotated[types[x.name], _option(x, types[x.name])])
+        for x in fields(Settings)
     ]
     kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values() if p.name != "settings"]
     wrapped.__signature__ = inspect.Signature([*kept[:2], *options, *kept[2:]])  # type: ignore[attr-defined]
@@ -34,11 +35,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _option(option: Field[Any]) -> Any:
-    """The typer option of one setting."""
-    bounds = option.metadata["bounds"]
+def _option(option: Field[Any], kind: Any) -> Any:
+    """The typer option of one setting; one that may be on, off or left to the program gets a name for each."""
+    bounds, name = option.metadata["bounds"], option.name.replace("_", "-")
     return typer.Option(
-        f"--{option.name.replace('_', '-')}",
+        f"--{name}/--no-{name}" if kind == bool | None else f"--{name}",
         help=option.metadata["help"],
         rich_help_panel=option.metadata["group"],
         show_default=option.default is not None,

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from register.errors import FileError
 from register.pixels import Key, spans
 
-CACHE_BYTES = 192 * 2**20
+CACHE_BYTES = 64 * 2**20
 """Decoded tiles or strips that one image keeps at hand."""
-MANY = 4
+MANY = 16
 """Segments of a window from which on they are decoded by several threads."""
-THREADS = 4
+THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Mapped:
         """A window, copied out of the file."""
         whole = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored)
         return np.ascontiguousarray(self.view(whole)[key], dtype=self.dtype)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads that decode; the same ones for all images, because the memory that a thread has used stays with it."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 
 
 Segment = tuple[int, int, int]
@@ -84,11 +90,10 @@ class Segmented:
             for segment in wanted:
                 self._paste(out, segment, self._read(segment), (channels, rows, columns))
             return out
-        with ThreadPoolExecutor(THREADS) as pool:
-            for begin in range(0, len(wanted), MANY * THREADS):  # in parts, so that no more is decoded than is pasted soon
-                part = wanted[begin : begin + MANY * THREADS]
-                for segment, data in zip(part, pool.map(self._read, part), strict=True):
-                    self._paste(out, segment, data, (channels, rows, columns))
+        for begin in range(0, len(wanted), MANY):  # in parts, so that no more is decoded than is pasted soon
+            part = wanted[begin : begin + MANY]
+            for segment, data in zip(part, _pool().map(self._read, part), strict=True):
+                self._paste(out, segment, data, (channels, rows, columns))
         return out
 
     def _read(self, segment: Segment) -> NDArray[Any] | None:

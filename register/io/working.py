@@ -15,7 +15,7 @@ from register.io.images import Image
 from register.pixels import Key, Pixels, spans
 from register.pyramid import Level
 
-BAND = 2**24
+BAND = 2**21
 """Values that are read at once."""
 SAMPLES, SAMPLE = 4, 256
 """Windows per side, and their side in pixels, in which a large image is looked at before its grey is chosen."""
