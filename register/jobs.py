@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import register
 from register import api, device, pipeline
 from register.aligned import Style, aligned_image, write_aligned
 from register.errors import AlignmentError, FileError
-from register.io.atomic import whole
+from register.io.atomic import left_unfinished, several, whole
 from register.io.images import Image, Part, aligned_name, open_image, write_image
 from register.io.masks import read_mask
 from register.io.working import Validity, working_level
@@ -101,18 +102,27 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
     names = _names(job, moving.image)
     with clock("overlay"):
         picture = overlay(fixed_level, moving_level, transform, _title(job, alignment))
-    with clock("warp and write"):
-        image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
-        write_aligned(names["aligned"], image, _style(job.settings), tick=lambda share: listener(Event("write", "", ESTIMATE + (1 - ESTIMATE) * share, None)))
-        if job.settings.valid_mask:
-            _write_valid(names["valid"], moving, transform, canvas, image)
-        with whole(names["overlay"]) as beside:
-            picture.save(beside, "png", compress_level=3)
-    seconds = clock.seconds | alignment.seconds | {"total": round(time.perf_counter() - begin, 3)}
-    written = _with_provenance(alignment, job, fixed.image, moving.image, seconds)
-    written.save(names["transform"])
+    image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
+    with several(job.output):
+        with clock("warp and write"):
+            _write_pictures(names, image, picture, moving, transform, canvas, job.settings, listener)
+        seconds = clock.seconds | alignment.seconds | {"total": round(time.perf_counter() - begin, 3)}
+        written = _with_provenance(alignment, job, fixed.image, moving.image, seconds)
+        written.save(names["transform"])
     listener(Event("done", "", 1.0, None))
     return Result(replace(alignment, transform=written), names, time.perf_counter() - begin, fixed.image.notes + moving.image.notes)
+
+
+def _write_pictures(
+    names: dict[str, Path], image: Image, picture: Any, moving: Source, transform: Transform, canvas: Canvas | None, chosen: Settings, listener: Listener
+) -> None:
+    """Write the aligned image, which is computed on the way, where it shows something, and the overlay."""
+    write_aligned(names["aligned"], image, _style(chosen), tick=lambda share: listener(Event("write", "", ESTIMATE + (1 - ESTIMATE) * share, None)))
+    if "valid" in names:
+        valid = None if moving.validity.everywhere else moving.validity.pixels()
+        write_image(names["valid"], Image(Shown(transform, valid, canvas), pixel_size=image.pixel_size, pixel_unit=image.pixel_unit, geotags=image.geotags))
+    with whole(names["overlay"]) as beside:
+        picture.save(beside, "png", compress_level=3)
 
 
 def _align(job: Job, fixed: Source, moving: Source, fixed_level: Level, moving_level: Level, listener: Listener) -> Alignment:
@@ -124,13 +134,6 @@ def _align(job: Job, fixed: Source, moving: Source, fixed_level: Level, moving_l
         if error.image is None:
             raise AlignmentError(f"{job.moving} on {job.fixed}: {error}") from None
         raise FileError(job.fixed if error.image == "fixed" else job.moving, error.message) from None
-
-
-def _write_valid(path: Path, moving: Source, transform: Transform, canvas: Canvas | None, aligned: Image) -> None:
-    """Write where the moving image shows something valid: 255, elsewhere 0."""
-    valid = None if moving.validity.everywhere else moving.validity.pixels()
-    place = Image(Shown(transform, valid, canvas), pixel_size=aligned.pixel_size, pixel_unit=aligned.pixel_unit, geotags=aligned.geotags)
-    write_image(path, place)
 
 
 def plan(job: Job) -> Plan:
@@ -179,7 +182,7 @@ def refuse_overwrite(job: Job) -> None:
     if not os.access(folder, os.W_OK) or not folder.is_dir():
         raise FileError(job.output, "cannot be written (no permission)", "choose another --output")
     found = [name for name in RESULTS if (job.output / name).exists()]
-    if found and not job.overwrite:
+    if found and not job.overwrite and not left_unfinished(job.output):
         raise FileError(job.output, f"already holds {', '.join(found)}", "use --overwrite or another --output")
 
 

@@ -122,7 +122,7 @@ class Warped:
         window, corner = self._window(channels, low, high)
         if window is None:
             return self._in_quarters(channels, rows, columns)
-        scale, offset = sampling.normaliser(*window.shape[1:], corner)
+        scale, offset = sampling.normaliser(window.shape[1], window.shape[2], corner)
         normalise = torch.tensor([[scale[0], 0.0, offset[0]], [0.0, scale[1], offset[1]]], dtype=torch.float64)
         grid = canvas.map(self.transform, rows, columns, normalise)[None]
         sample = _sample_around_nan if self.dtype.kind == "f" else _sample
@@ -146,7 +146,7 @@ class Warped:
         window, corner = self._window(channels, seen.amin(0), seen.amax(0))
         if window is None:
             return self._in_quarters(channels, rows, columns)
-        scale, offset = sampling.normaliser(*window.shape[1:], corner)
+        scale, offset = sampling.normaliser(window.shape[1], window.shape[2], corner)
         grid = (points * points.new_tensor(scale) + points.new_tensor(offset))[None]
         sample = _sample_around_nan if self.dtype.kind == "f" else _sample
         image = self._floats(window)

@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from register.errors import FileError
+
+UNFINISHED = ".unfinished"
+"""Mark in a folder whose results are being written."""
 
 
 @contextmanager
@@ -19,6 +23,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         yield beside
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
@@ -27,6 +32,43 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise FileError(path, f"cannot be written ({error.strerror or error})", "free some space or choose another --output") from None
     finally:
         beside.unlink(missing_ok=True) if beside.exists() else None
+
+
+def _sweep(path: Path) -> None:
+    """Remove what runs that were killed left beside ``path``."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part*"):
+        pid = left.name.removeprefix(f".{path.stem}.").split(".")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not _runs(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of that number is running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def several(folder: Path) -> Iterator[None]:
+    """Mark a folder while results are written into it, so that the next run can tell what a killed one left from what is finished."""
+    mark = folder / UNFINISHED
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        raise FileError(folder, f"cannot be written ({error.strerror or error})", "choose another --output") from None
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def left_unfinished(folder: Path) -> bool:
+    """Whether a run was killed while it wrote into a folder."""
+    return (folder / UNFINISHED).exists()
 
 
 @contextmanager

@@ -1,0 +1,184 @@
+"""Damaged files: nothing but a ``RegisterError``, in time and in bounded memory. ``python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER]``.
+
+Small TIFF, PNG, JPEG, transform, GeoJSON and CSV files, and those of a folder if one is given, are mutated (bytes flipped, set to extremes, cut out, doubled,
+the end lost) and read as the program would. Workers are processes of their own with limits of memory and of time per input; what ends one, or raises
+anything else, is printed with the seed that makes it again.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import io
+import json
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image as Pillow
+
+SECONDS, MEMORY, BATCH = 10, 3 * 2**30, 250
+EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"1e999", b"-", b"null", b"[[", b"NaN")
+
+
+def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
+    """Names, whose endings say how they are read, and contents."""
+    rng = np.random.default_rng(0)
+    grey, colour = rng.integers(0, 65535, (40, 50), np.uint16), rng.integers(0, 255, (40, 50, 3), np.uint8)
+    found = []
+    for name, data, options in (
+        ("plain", grey, {}), ("zlib", grey, {"compression": "zlib", "tile": (16, 16)}), ("lzw", grey, {"compression": "lzw"}),
+        ("jpeg", colour, {"compression": "jpeg", "photometric": "rgb", "tile": (32, 32)}), ("zstd", grey, {"compression": "zstd"}),
+        ("palette", grey.astype(np.uint8), {"photometric": "palette", "colormap": rng.integers(0, 65535, (3, 256), np.uint16)}),
+        ("ome", np.stack([grey] * 2), {"ome": True, "photometric": "minisblack"}), ("big", grey, {"bigtiff": True, "byteorder": ">"}),
+    ):  # fmt: skip
+        file = io.BytesIO()
+        writer = {key: options.pop(key) for key in ("ome", "bigtiff", "byteorder") if key in options}
+        with tifffile.TiffWriter(file, **writer) as tif:
+            tif.write(data, **options)
+        found.append((f"{name}.tif", file.getvalue()))
+    for name in ("png", "jpg", "bmp", "webp", "ppm"):
+        file = io.BytesIO()
+        Pillow.fromarray(colour).save(file, {"jpg": "jpeg"}.get(name, name))
+        found.append((f"colour.{name}", file.getvalue()))
+    import imagecodecs
+    import torch
+
+    from register import affine
+    from register.patches import PatchGrid
+    from register.transform import Frame, Transform
+
+    found.append(("deep.png", imagecodecs.png_encode(grey)))
+    grid = PatchGrid.cover(40, 50, 20)
+    local = Transform("local", Frame(50, 40), Frame(50, 40), affine.identity(), grid, affine.identity().expand(grid.rows, grid.columns, 2, 3).clone())
+    with tempfile.TemporaryDirectory() as scratch:
+        local.save(Path(scratch) / "t.json")
+        found.append(("local.transform", (Path(scratch) / "t.json").read_bytes()))
+    assert torch.isfinite(local.matrix).all()
+    found.append(("points.csv", b"x,y,name\n1.5,2,a\n3,4.25,b\n"))
+    ring = [[1, 1], [9, 1], [9, 9], [1, 1]]
+    tree = {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}]}
+    found.append(("mask.geojson", json.dumps(tree).encode()))
+    for path in sorted(folder.rglob("*")) if folder else []:
+        if path.is_file() and 0 < path.stat().st_size < 100_000:
+            found.append((path.name, path.read_bytes()))
+    return found
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """A damaged copy."""
+    out = bytearray(data)
+    for _ in range(int(rng.integers(1, 9))):
+        at, kind = int(rng.integers(0, max(len(out), 1))), rng.integers(0, 6)
+        if rng.random() < 0.5:
+            at = min(at, int(rng.integers(0, 400)))  # headers are where damage does most
+        if kind == 0 and out:
+            out[min(at, len(out) - 1)] ^= 1 << int(rng.integers(0, 8))
+        elif kind in (1, 2):
+            value = EXTREMES[int(rng.integers(0, len(EXTREMES)))]
+            out[at : at + len(value)] = value
+        elif kind == 3:
+            del out[at : at + int(rng.integers(1, 40))]
+        elif kind == 4:
+            out[at:at] = out[at : at + int(rng.integers(1, 40))]
+        elif rng.random() < 0.3:
+            del out[at:]
+    return bytes(out) or b"\0"
+
+
+def readers() -> dict[str, Callable[[Path], object]]:
+    """How a file of each ending is read; all others are images."""
+    from register.io.images import Image, read_image
+    from register.io.masks import read_mask
+    from register.io.points import read_point_file
+    from register.transform import Transform
+
+    mask_of = Image(np.zeros((1, 40, 50), np.uint8))
+
+    def transform(path: Path) -> object:
+        loaded = Transform.load(path)
+        return loaded.map_grid(*(loaded.matrix.new_tensor([0.0, 1.0]) for _ in "xy"))
+
+    def geojson(path: Path) -> object:
+        everything = slice(None), slice(None), slice(None)
+        with contextlib.suppress(OverflowError):  # a polygon as far out as numbers go
+            read_mask(str(path), mask_of)[everything]
+        return read_point_file(path)
+
+    return {".transform": transform, ".csv": read_point_file, ".geojson": geojson, "": read_image}
+
+
+def work(begin: int, count: int, folder: Path | None) -> int:
+    """Read ``count`` mutants in this process; prints the number of each before it is read, and what went wrong. Returns how many did."""
+    from register.errors import RegisterError
+
+    known, how, wrong = seeds(folder), readers(), 0
+    faulthandler.enable(file=sys.stderr)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 2**32, MEMORY + 2**32))
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"took longer than {SECONDS} s")
+
+    signal.signal(signal.SIGALRM, late)
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in range(begin, begin + count):
+            rng = np.random.default_rng(number)
+            name, data = known[number % len(known)]
+            path = Path(scratch) / f"mutant{Path(name).suffix}"
+            path.write_bytes(mutate(data, rng))
+            print(f"at {number}", flush=True)
+            signal.alarm(SECONDS)
+            try:
+                how.get(path.suffix, how[""])(path)
+            except RegisterError as error:
+                if "\n" in str(error):
+                    wrong += 1
+                    print(f"wrong {number} {name}: more than one line: {error!r}", flush=True)
+            except BaseException as error:
+                wrong += 1
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                print(f"wrong {number} {name}: {type(error).__name__} {error} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})", flush=True)
+            finally:
+                signal.alarm(0)
+    return wrong
+
+
+def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
+    """What went wrong in ``count`` mutants."""
+    faults, begin = [], 0
+    while begin < count:
+        size = min(batch, count - begin)
+        command = [sys.executable, "-m", "benchmarks.fuzz", "--work", str(begin), str(size), *(["--seeds", str(folder)] if folder else [])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS * size + 120)
+        faults += [line for line in done.stdout.splitlines() if line.startswith("wrong")]
+        last = int(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("at "))[3:])
+        if done.returncode not in (0, 1):
+            faults.append(f"wrong {last}: the process ended with {done.returncode}: {done.stderr.strip().splitlines()[:1]}")
+            begin = last + 1
+        else:
+            begin += size
+    return faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seeds", type=Path, metavar="FOLDER", help="files to mutate besides those that are made here")
+    parser.add_argument("--work", type=int, nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        raise SystemExit(1 if work(*options.work, options.seeds) else 0)
+    faults = run(options.count, options.seeds)
+    print(*faults, sep="\n")
+    print(f"{len(faults)} faults in {options.count} damaged files")
+    raise SystemExit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
