@@ -1,8 +1,8 @@
 """Peak memory and seconds against image size: ``python -m benchmarks.sizes [--sides 5000 10000 20000] [--kinds uint16 rgb]``.
 
 Each pair is generated tile by tile (smooth blobs and noise; the moving image shows the scene 40 and 20 px further on), aligned, and its transform
-applied, by the command-line program in processes of their own. Beside them a copy of the moving image, tile by tile with the same tiles and compression: read, decoded,
-compressed and written by tifffile and nothing else.
+applied, by the command-line program in processes of their own. Beside them a copy of the moving image, tile by
+tile with the same tiles and compression: read, decoded, compressed and written by tifffile and nothing else.
 """
 
 import argparse

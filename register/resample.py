@@ -18,6 +18,8 @@ from register.transform import Inverse, Transform
 TILE = 1024
 REACH = 3
 """Pixels read around the positions of a tile: the reach of the widest kernel, plus rounding."""
+EDGE = 0.01
+"""Pixels by which an image may stand over a union: a row for the sake of rounding is none."""
 LARGEST_CANVAS = 4
 """Pixels of a union in units of those of both images, above which it is refused."""
 TIE = 1e-7
@@ -50,8 +52,8 @@ class Canvas:
         x, y = (torch.linspace(-0.5, side - 0.5, 65, dtype=torch.float64) for side in (width, height))
         border = torch.cat([torch.cartesian_prod(x, y[[0, -1]]), torch.cartesian_prod(x[[0, -1]], y)])
         found = transform.inverse().map(border)
-        low = torch.minimum((found.amin(0) + 0.5).floor(), torch.zeros(2, dtype=torch.float64)).long()
-        high = torch.maximum((found.amax(0) + 0.5).ceil(), torch.tensor([transform.fixed.width, transform.fixed.height], dtype=torch.float64)).long()
+        low = torch.minimum((found.amin(0) + 0.5 + EDGE).floor(), torch.zeros(2, dtype=torch.float64)).long()
+        high = torch.maximum((found.amax(0) + 0.5 - EDGE).ceil(), torch.tensor([transform.fixed.width, transform.fixed.height], dtype=torch.float64)).long()
         across, down = (int(n) for n in high - low)
         both = transform.fixed.width * transform.fixed.height + width * height * max(1.0, 1 / float(affine.determinant(transform.matrix).abs()))
         if not bool(torch.isfinite(found).all()) or across * down > LARGEST_CANVAS * both:

@@ -163,11 +163,13 @@ def describe(path: Path) -> dict[str, Any]:
         if found is None:
             raise
         return {"path": str(path), "kind": "image", **found, "notes": [str(error)]}
+    size = list(image.pixel_size) if image.pixel_size else None
+    more = {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None}
     return {
         "path": str(path), "kind": "image", "container": image.kind, "width": image.size[1], "height": image.size[0], "dtype": str(image.dtype),
         "channels": image.channels, "colour": image.colour, "alpha": image.alpha, "channel_names": list(image.channel_names),
-        "pixel_size": list(image.pixel_size) if image.pixel_size else None, "pixel_unit": image.pixel_unit, "notes": list(image.notes),
-    } | (tiff.describe(path) if image.kind in ("tiff", "ome") else {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None})  # fmt: skip
+        "pixel_size": size, "pixel_unit": image.pixel_unit, "nodata": image.nodata, "levels": 1 + len(image.smaller), "notes": list(image.notes),
+    } | (tiff.describe(path) if image.kind in ("tiff", "ome") and path.is_file() else more)  # fmt: skip
 
 
 def describe_transform(transform: Transform) -> dict[str, Any]:

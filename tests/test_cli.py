@@ -169,7 +169,7 @@ def test_help_is_grouped_and_does_not_wait_for_torch():
     code = "import sys; sys.argv = ['register', 'align', '--help']\nfrom register.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "120"})
     assert done.stdout.strip().endswith("False False")
-    for word in ("Method", "Start", "Computing", "Output image", "--rotation-range", "--max-shift"):
+    for word in ("Images", "Method", "Start", "Computing", "Output image", "--rotation-range", "--max-shift"):
         assert word in done.stdout
 
 

@@ -117,6 +117,9 @@ def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path
         assert getattr(again, what) == getattr(image, what), what
     assert np.array_equal(again.in_memory().pixels, image.in_memory().pixels)
     assert len(again.smaller) == (1 if side == 600 else 2)
+    coarse = open_image(tmp_path / "out.ome.tif", Part(level=1))
+    assert coarse.pixel_size == (0.65, 0.6)
+    assert coarse.size == ((side + 1) // 2, (side + 1) // 2)
     assert again.smaller[0].shape[1:] == ((side + 1) // 2, (side + 1) // 2)
     assert abs(float(again.smaller[0][:, :, :].mean()) - float(again.pixels[:, :, :].mean())) < 0.01 * float(np.iinfo(data.dtype).max)
     described = from_tiff(tmp_path / "out.ome.tif").images[0].pixels
@@ -216,6 +219,11 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
         assert page.tags[34735].value[-1] == 32633
         assert float(page.tags[42113].value.strip("\0")) == -9999
         found = page.asarray()
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
+        file.write(pixels("i2", 64, 80), subifds=1, extratags=GEO, metadata=None)
+        file.write(pixels("i2", 32, 40), subfiletype=1, metadata=None)
+    tags = {tag[0]: tag[3] for tag in open_image(tmp_path / "levels.tif", Part(level=1)).geotags}
+    assert tags[33550] == (20.0, 20.0, 0.0)
     assert (found[:, -20:] == -9999).all()
     assert (found[10:, 30 : 30 + W - 20] == image.in_memory().pixels[0][:, 20:]).all()
 
@@ -261,3 +269,10 @@ def test_a_bounded_copy_is_the_mean_of_its_blocks_wherever_it_is_read_from(tmp_p
     assert level.size == (250, 300)
     assert np.allclose(level.image[0], data.reshape(250, 4, 300, 4).mean((1, 3)), rtol=1e-5)
     assert torch.equal(level.original_from_level, affine.scaling(4, 4))
+
+
+def test_damaged_files_end_in_one_line():
+    """A few of the mutants that ``benchmarks.fuzz`` makes by the thousand."""
+    from benchmarks import fuzz
+
+    assert fuzz.run(200, None) == []

@@ -42,8 +42,10 @@ def read(path: Path, part: Part) -> dict[str, Any]:
     Raises ``FileError`` for stacks of which no plane is chosen, and for odd types.
     """
     with tifffile.TiffFile(path) as tif:
-        index, series, levels = _series(tif, path, part)
+        index, levels = _series(tif, path, part)
+        base, series, levels = levels[0], levels[part.level], levels[part.level :]
         page = series.keyframe
+        coarser = tuple(times(n, m) for n, m in zip(_sides(base)[::-1], _sides(series)[::-1], strict=True))
         colour = COLOURS.get(page.photometric, "grey")
         pixels = [_pixels(path, level, part) for level in levels]
         if colour in SAMPLES and ("S" not in series.axes or pixels[0].shape[0] < SAMPLES[colour]):
@@ -55,9 +57,10 @@ def read(path: Path, part: Part) -> dict[str, Any]:
         if palette is not None and pixels[0].dtype == np.bool_:
             pixels = [x[EVERYTHING].astype(np.uint8) for x in pixels]
         extra = tuple(int(x) for x in page.extrasamples) if "S" in series.axes and (colour in SAMPLES or any(page.extrasamples)) else ()
-        found = _ome(tif, index, pixels[0].shape[0]) if tif.is_ome else _resolution(tif, page)
-        size = found.pop("pixel_size", None)
-        notes = (f"series {index} of {len(tif.series)} was read, the largest",) if len(tif.series) > 1 and part.series is None and levels[0] is series else ()
+        found = _ome(tif, index, pixels[0].shape[0]) if tif.is_ome else _resolution(tif, base.keyframe)
+        if "pixel_size" in found:
+            found["pixel_size"] = tuple(side * times for side, times in zip(found["pixel_size"], coarser, strict=True))
+        notes = (f"series {index} of {len(tif.series)} was read, the largest",) if len(tif.series) > 1 and part.series is None else ()
         return {
             "levels": tuple(pixels),
             "kind": "ome" if tif.is_ome else "tiff",
@@ -66,9 +69,8 @@ def read(path: Path, part: Part) -> dict[str, Any]:
             "layout": _layout(series),
             "palette": palette,
             "icc": page.tags.valueof(ICC_PROFILE),
-            "nodata": _nodata(page),
-            "geotags": _geotags(page, size),
-            "pixel_size": size,
+            "nodata": _nodata(base.keyframe),
+            "geotags": _geotags(base.keyframe, coarser),
             "notes": notes,
             **found,
         }
@@ -92,8 +94,8 @@ def describe_if_tiff(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _series(tif: tifffile.TiffFile, path: Path, part: Part) -> tuple[int, tifffile.TiffPageSeries, list[tifffile.TiffPageSeries]]:
-    """The series that is read, its number, and its levels from the one that is asked for on."""
+def _series(tif: tifffile.TiffFile, path: Path, part: Part) -> tuple[int, list[tifffile.TiffPageSeries]]:
+    """The number of the series that is read, and its levels."""
     known = list(tif.series)
     if not known:
         raise FileError(path, "holds no image", "the file is damaged or only has metadata")
@@ -112,7 +114,7 @@ def _series(tif: tifffile.TiffFile, path: Path, part: Part) -> tuple[int, tifffi
         levels += sorted((x for x in smaller if _is_level_of(x, series)), key=_area, reverse=True)
     if not 0 <= part.level < len(levels):
         raise FileError(path, f"has no level {part.level}; it has {len(levels)}, from 0", "choose another level")
-    return index, levels[part.level], levels[part.level :]
+    return index, levels
 
 
 def _layout(series: tifffile.TiffPageSeries) -> str:
@@ -124,9 +126,14 @@ def _layout(series: tifffile.TiffPageSeries) -> str:
 
 def _is_level_of(small: tifffile.TiffPageSeries, large: tifffile.TiffPageSeries) -> bool:
     """Whether a series has the shape of another one, some times halved."""
-    (h, w), (height, width) = (_sides(x) for x in (small, large))
-    times = 2 ** round(math.log2(max(height / max(h, 1), 1)))
-    return times > 1 and all(n in (math.floor(m / times), math.ceil(m / times)) for n, m in ((h, height), (w, width)))
+    times = [times(n, m) for n, m in zip(_sides(large), _sides(small), strict=True)]
+    return times[0] == times[1] > 1 and times[0].is_integer()
+
+
+def times(large: int, small: int) -> float:
+    """How many pixels of the finer level one of a coarser one spans: a power of two where the sizes allow it."""
+    power = 2.0 ** round(math.log2(max(large, 1) / max(small, 1)))
+    return power if small in (math.floor(large / power), math.ceil(large / power)) else large / max(small, 1)
 
 
 def _sides(series: tifffile.TiffPageSeries) -> tuple[int, int]:
@@ -222,10 +229,19 @@ def _nodata(page: tifffile.TiffPage) -> float | None:
         return None
 
 
-def _geotags(page: tifffile.TiffPage, size: Any) -> tuple[tuple[int, int, int, Any], ...]:
-    """The tags that place the pixel grid on the earth, as they are."""
-    tags = [page.tags[code] for code in GEOTAGS if code in page.tags]
-    return tuple((tag.code, int(tag.dtype), tag.count, tag.value) for tag in tags)
+def _geotags(page: tifffile.TiffPage, coarser: tuple[float, ...]) -> tuple[tuple[int, int, int, Any], ...]:
+    """The tags that place the pixel grid on the earth, for a grid whose pixels are ``coarser`` by two factors."""
+    found = []
+    for tag in (page.tags[code] for code in GEOTAGS if code in page.tags):
+        value = tag.value
+        if tag.code == 33550:
+            value = tuple(v * f for v, f in zip(value, (*coarser, 1.0), strict=False))
+        elif tag.code == 33922:
+            value = tuple(v / coarser[i % 6] if i % 6 < 2 else v for i, v in enumerate(value))
+        elif tag.code == 34264:
+            value = tuple(v * (*coarser, 1.0, 1.0)[i % 4] for i, v in enumerate(value))
+        found.append((tag.code, int(tag.dtype), tag.count, value))
+    return tuple(found)
 
 
 def _ome(tif: tifffile.TiffFile, index: int, channels: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from register import affine, grey
 from register.errors import FileError, RegisterError
 from register.grey import Grey
 from register.io.images import Image
+from register.io.tiff import times
 from register.pixels import Key, Pixels, spans
 from register.pyramid import Level
 
@@ -140,11 +141,7 @@ def _grey(image: Image, validity: Validity, channel: str | None) -> Grey:
 
 def _step(original: tuple[int, ...], level: tuple[int, ...]) -> tuple[float, float]:
     """How many original pixels a pixel of a level is high and wide: a power of two where the sizes allow it."""
-    steps = []
-    for n, m in zip(original[1:], level[1:], strict=True):
-        power = 2.0 ** round(np.log2(n / m))
-        steps.append(power if m in (int(n // power), int(-(-n // power))) else n / m)
-    return steps[0], steps[1]
+    return times(original[1], level[1]), times(original[2], level[2])
 
 
 def _read(pixels: Pixels, validity: Validity, chosen: Grey, block: int, steps: tuple[float, float]) -> tuple[Tensor, Tensor]:
