@@ -164,7 +164,7 @@ def describe(path: Path) -> dict[str, Any]:
             raise
         return {"path": str(path), "kind": "image", **found, "notes": [str(error)]}
     size = list(image.pixel_size) if image.pixel_size else None
-    more = {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None}
+    more: dict[str, Any] = {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None}
     return {
         "path": str(path), "kind": "image", "container": image.kind, "width": image.size[1], "height": image.size[0], "dtype": str(image.dtype),
         "channels": image.channels, "colour": image.colour, "alpha": image.alpha, "channel_names": list(image.channel_names),

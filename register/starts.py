@@ -12,7 +12,7 @@ from register.errors import AlignmentError
 from register.features import SURE, Matched
 from register.pyramid import Level
 
-ROUNDS = (96, 24, 3), (globalfit.FIT_SIDE, 24, 1)
+ROUNDS = (96, 16, 2), (224, 12, 1)
 """Rounds of refining starts: the level's longest side, Adam's steps, and how many starts are kept."""
 ANGLE_STEP, SCALE_STEP = 7.5, 1.2
 """Degrees, and factor, between the turns and scales that are searched."""

@@ -1,0 +1,52 @@
+"""Seconds of the search for a start, 1000 × 1000 pixels, full circle and scales of 0.4 to 2.5: ``python -m benchmarks.search_time [--repeat 5]``.
+
+One pair is found by its features (same contrast), the other has none to find (inverted contrast) and goes through the whole sweep. Working copies are made
+before the clock starts, as they are for any alignment.
+"""
+
+import argparse
+import math
+import time
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+from benchmarks.accuracy import textures
+from register import affine, pipeline, pyramid, settings, starts
+
+ANGLE = 100.0
+
+
+def turned(texture: np.ndarray) -> np.ndarray:
+    """The texture turned about its centre, reflected at its border."""
+    centre, angle = np.array(texture.shape) / 2, math.radians(ANGLE)
+    y, x = (np.indices(texture.shape).T - centre).T
+    rows, columns = centre[0] + x * math.sin(angle) + y * math.cos(angle), centre[1] + x * math.cos(angle) - y * math.sin(angle)
+    return map_coordinates(texture, [rows, columns], order=3, mode="reflect")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=5)
+    repeat = parser.parse_args().repeat
+    rng = np.random.default_rng(0)
+    for name in ("retina", "tissue"):
+        texture = textures()[name][:1000, :1000]
+        for contrast, moving in (("same", texture), ("inverted", 1 - texture)):
+            levels = []
+            for image in (turned(texture), moving):
+                plane = torch.from_numpy(image + rng.normal(0, 0.02, image.shape)).float()[None]
+                levels.append(pipeline.working_copy(pyramid.base(plane, torch.ones_like(plane)), 2048, "fixed"))
+            seconds = []
+            for _ in range(repeat):
+                begin = time.perf_counter()
+                found = starts.find(*levels, [starts.Range("local", 180.0, settings.PRESETS["balanced"].candidates)])
+                seconds.append(time.perf_counter() - begin)
+            off = (abs(affine.decompose(found.matrix).rotation) - ANGLE + 180) % 360 - 180
+            size = f"{texture.shape[1]} × {texture.shape[0]}"
+            print(f"{name:7s} {size:11s} {contrast:8s} median {np.median(seconds):.2f} s, best {min(seconds):.2f} s, rotation off by {off:+.2f}°", flush=True)
+
+
+if __name__ == "__main__":
+    main()
