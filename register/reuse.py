@@ -14,7 +14,7 @@ from register.aligned import PLAIN, Style, aligned_image, write_aligned
 from register.errors import FileError, RegisterError
 from register.io import tiff
 from register.io.atomic import refuse_existing
-from register.io.images import Image, aligned_name, open_image
+from register.io.images import WHOLE, Image, Part, aligned_name, open_image
 from register.io.points import read_point_file, read_points, write_text
 from register.transform import Frame, Inverse, Transform
 
@@ -43,6 +43,7 @@ def apply(
     labels: bool = False,
     scale: float | None = None,
     style: Style = PLAIN,
+    part: Part = WHOLE,
     overwrite: bool = False,
     tick: Callable[[float], None] = lambda share: None,
 ) -> list[Moved]:
@@ -57,7 +58,7 @@ def apply(
     style = replace(style, interpolation="nearest", fill="0") if labels else style
     done: list[Moved] = []
     for path, name in zip(images, names, strict=True):
-        image = open_image(path)
+        image = open_image(path, part)
         factor = scale_of(transform.fixed if inverse else transform.moving, image, path) if scale is None else scale
         target = name if name.suffix else name.with_name(_name_for(path, image))
         refuse_existing(target, overwrite or target == name)

@@ -175,3 +175,17 @@ def test_help_is_grouped_and_does_not_wait_for_torch():
 
 def test_version():
     assert run("--version").stdout.strip() == f"register {register.__version__}"
+
+
+def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_path):
+    folder, _ = tissue
+    data = np.random.default_rng(0).integers(0, 60000, (3, 512, 512)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.ome.tif", data, photometric="minisblack", metadata={"axes": "ZYX"})
+    refused = run("apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif")
+    assert refused.returncode == 1
+    assert "axes ZYX" in refused.stderr
+    done = run("apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif", "--plane", "Z=1", "--compression", "zstd", "--pyramid")
+    assert done.returncode == 0, done.stderr
+    with tifffile.TiffFile(tmp_path / "o.tif") as file:
+        assert file.pages[0].compression.name == "ZSTD"
+        assert file.series[0].shape == (500, 440) or file.series[0].shape == (440, 500)

@@ -228,6 +228,22 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
     assert (found[10:, 30 : 30 + W - 20] == image.in_memory().pixels[0][:, 20:]).all()
 
 
+def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(tmp_path):
+    import rasterio
+
+    tifffile.imwrite(tmp_path / "f.tif", pixels("u1", H, W), extratags=GEO, metadata=None)
+    tifffile.imwrite(tmp_path / "m.tif", pixels("i2", H, W), extratags=[(42113, 2, 6, "-9999", True)], metadata=None)
+    fixed, moving = (open_image(tmp_path / name) for name in ("f.tif", "m.tif"))
+    for canvas in (None, Canvas(-30, -10, W + 40, H + 10)):
+        write_aligned(tmp_path / "o.tif", aligned_image(moving, fixed, still(), Style(), canvas), Style())
+        with rasterio.open(tmp_path / "f.tif") as there, rasterio.open(tmp_path / "o.tif") as here:
+            assert here.crs == there.crs
+            assert here.crs.to_epsg() == 32633
+            left, top = (canvas.left, canvas.top) if canvas else (0, 0)
+            assert here.transform == there.transform @ type(there.transform).translation(left, top)
+            assert (here.nodata, here.dtypes) == (-9999, ("int16",))
+
+
 def test_fill_is_white_for_brightfield_and_black_for_the_rest(tmp_path):
     stained = np.full((H, W, 3), 240, np.uint8)
     stained[20:50, 20:60] = (150, 60, 140)

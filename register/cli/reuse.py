@@ -42,6 +42,9 @@ def apply(
     fill: Annotated[str, typer.Option(help="Value of pixels the image does not show: a number, or `auto`.")] = "auto",
     compression: Annotated[Compression, typer.Option(help="How a TIFF's tiles are packed; all but jpeg keep every value.")] = "deflate",
     pyramid: Annotated[bool | None, typer.Option(help="Whether a TIFF gets coarser levels. [default: above 4096 pixels]")] = None,
+    series: Annotated[int | None, typer.Option(help="Series of files that hold several. [default: the largest]", min=0)] = None,
+    level: Annotated[int, typer.Option(help="Level of a pyramid; 0 is the finest.", min=0)] = 0,
+    plane: Annotated[str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3,T=0, counted from 0.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -52,12 +55,14 @@ def apply(
     from register import Transform, reuse
     from register.aligned import Style
     from register.cli import show
+    from register.io.images import Part
     from register.pipeline import Event
 
     style = Style(interpolation, fill, compression, pyramid)
     with show.progress(as_json) as listener:
         done = reuse.apply(
-            Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale, style=style, overwrite=overwrite,
+            Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale, style=style,
+            part=Part(series, level, plane), overwrite=overwrite,
             tick=lambda share: listener(Event("write", "", share, None)),
         )  # fmt: skip
     if as_json:
