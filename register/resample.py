@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool2d
 from register import affine, sampling
 from register.errors import RegisterError
 from register.pixels import EVERYTHING, Key, Pixels, spans
-from register.transform import Inverse, Transform
+from register.transform import Inverse, Transform, Units
 
 TILE = 1024
 REACH = 3
@@ -60,8 +60,8 @@ class Canvas:
             raise RegisterError(f"the union of both images would be {across} × {down} pixels: the transform takes them far apart; use --canvas fixed")
         return Canvas(int(low[0]), int(low[1]), across, down)
 
-    def map(self, transform: Transform | Inverse, rows: range, columns: range, then: Tensor | None = None) -> Tensor:
-        """Moving points (h', w', 2) of some of the canvas, taken further by a matrix ``then``."""
+    def map(self, transform: Transform | Inverse, rows: range, columns: range, then: Units | None = None) -> Tensor:
+        """Moving points (h', w', 2) of some of the canvas, in other units ``then`` if given."""
         return transform.map_grid(_positions(columns, self.left), _positions(rows, self.top), then)
 
     def border(self, transform: Transform | Inverse, rows: range, columns: range) -> Tensor:
@@ -124,9 +124,7 @@ class Warped:
         window, corner = self._window(channels, low, high)
         if window is None:
             return self._in_quarters(channels, rows, columns)
-        scale, offset = sampling.normaliser(window.shape[1], window.shape[2], corner)
-        normalise = torch.tensor([[scale[0], 0.0, offset[0]], [0.0, scale[1], offset[1]]], dtype=torch.float64)
-        grid = canvas.map(self.transform, rows, columns, normalise)[None]
+        grid = canvas.map(self.transform, rows, columns, sampling.normaliser(window.shape[1], window.shape[2], corner))[None]
         sample = _sample_around_nan if self.dtype.kind == "f" else _sample
         return _cast(sample(self._floats(window), grid, self.interpolation)[0], self.dtype)
 

@@ -12,6 +12,10 @@ from register import field as fields
 from register.errors import TransformError
 from register.patches import PatchGrid
 
+Units = tuple[tuple[float, float], tuple[float, float]]
+"""Scale and offset of x and y, from pixels to other units."""
+AS_THEY_ARE: Units = ((1.0, 1.0), (0.0, 0.0))
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -70,18 +74,20 @@ class Transform:
         parts = [patches.blend_at(self.grid, self.matrices, part) for part in torch.split(points, 65536)]
         return torch.cat([mapped for mapped, _ in parts]), torch.cat([jacobian for _, jacobian in parts])
 
-    def map_grid(self, x: Tensor, y: Tensor, then: Tensor | None = None) -> Tensor:
-        """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels), taken further by a matrix ``then``."""
+    def map_grid(self, x: Tensor, y: Tensor, then: Units | None = None) -> Tensor:
+        """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels), in other units ``then`` if given."""
+        (across, down), (left, top) = then or AS_THEY_ARE
         if self.chain:
-            mapped = self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
-            return mapped if then is None else affine.apply(then, mapped)
-        last = affine.identity() if then is None else then
+            return _in_units(self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)), then)
         if self.grid is None or self.matrices is None:
-            return affine.apply_to_grid(affine.compose(last, self.matrix)[None], x, y)[0]
+            return _in_units(affine.apply_to_grid(self.matrix[None], x, y)[0], then)
         rows, columns = self.grid.cells(float(y[0]), float(y[-1]), 1), self.grid.cells(float(x[0]), float(x[-1]), 0)
-        near, matrices = self.grid.cut(rows, columns), affine.compose(last, self.matrices[rows, columns])
-        # the displacement of M + 1 is M itself: one product per point and no sum after it
-        return patches.displacement(patches.from_matrices(near, matrices + affine.identity()), near.axis_basis(x, 0), near.axis_basis(y, 1))
+        near = self.grid.cut(rows, columns)
+        parameters = patches.from_matrices(near, self.matrices[rows, columns]) * x.new_tensor([across, down])[:, None, None, None]
+        mapped = patches.displacement(parameters, near.axis_basis(x, 0), near.axis_basis(y, 1))
+        mapped[..., 0] += x * across + left
+        mapped[..., 1] += (y * down + top)[:, None]
+        return mapped
 
     def field(self) -> Tensor:
         """The displacement (height, width, 2) float64, moving point minus fixed point, at every pixel of the fixed image."""
@@ -210,10 +216,9 @@ class Inverse:
         found = [self._solve(part, steps, tolerance) for part in torch.split(target, 65536)]
         return torch.cat(found or [target]).reshape(torch.as_tensor(points).shape)
 
-    def map_grid(self, x: Tensor, y: Tensor, then: Tensor | None = None) -> Tensor:
-        """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels), taken further by a matrix ``then``."""
-        mapped = self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1))
-        return mapped if then is None else affine.apply(then, mapped)
+    def map_grid(self, x: Tensor, y: Tensor, then: Units | None = None) -> Tensor:
+        """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels), in other units ``then`` if given."""
+        return _in_units(self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)), then)
 
     def _solve(self, target: Tensor, steps: int, tolerance: float) -> Tensor:
         current = self._seed(target)
@@ -252,6 +257,10 @@ class Inverse:
         else:
             mapped, jacobian = self.forward.expand(current + move)
         return move, mapped, jacobian
+
+
+def _in_units(points: Tensor, then: Units | None) -> Tensor:
+    return points if then is None else points * points.new_tensor(then[0]) + points.new_tensor(then[1])
 
 
 def _solve(matrices: Tensor, right: Tensor) -> Tensor:

@@ -37,7 +37,11 @@ class Part:
         stack = [axis for axis in left if axis not in "CS"] or left[:1]
         size = " × ".join(map(str, shape))
         example = ",".join(f"{axis}=0" for axis in stack)
-        raise FileError(path, f"is a stack with axes {axes} ({size})", f"choose a plane of it: align --fixed-plane {example} or --moving-plane {example}, apply --plane {example}")
+        raise FileError(
+            path,
+            f"is a stack with axes {axes} ({size})",
+            f"choose a plane of it: align --fixed-plane {example} or --moving-plane {example}, apply --plane {example}",
+        )
 
     def _asked(self, path: Path, sizes: dict[str, int]) -> dict[str, int]:
         asked = {}
