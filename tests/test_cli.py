@@ -189,3 +189,25 @@ def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_pat
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
         assert file.pages[0].compression.name == "ZSTD"
         assert file.series[0].shape == (500, 440) or file.series[0].shape == (440, 500)
+
+
+def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path):
+    from register.io.atomic import several, whole
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), several(out):
+        raise KeyboardInterrupt
+    assert not out.exists()
+    out.mkdir()
+    (out / ".unfinished").touch()
+    (out / "aligned.tif").write_bytes(b"whole, but the transform is missing")
+    (out / ".overlay.999999999.part.png").write_bytes(b"half")
+    done = run("align", *FUNDUS, "-o", out, "--preset", "fast", "-q")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["aligned.tif", "overlay.png", "transform.json"]
+    again = run("align", *FUNDUS, "-o", out, "--preset", "fast", "-q")
+    assert again.returncode == 1
+    assert "already holds" in again.stderr
+    with whole(out / "overlay.png") as beside:
+        beside.write_bytes(b"new")
+    assert (out / "overlay.png").read_bytes() == b"new"

@@ -56,13 +56,20 @@ def _runs(pid: int) -> bool:
 @contextmanager
 def several(folder: Path) -> Iterator[None]:
     """Mark a folder while results are written into it, so that the next run can tell what a killed one left from what is finished."""
-    mark = folder / UNFINISHED
+    mark, existed = folder / UNFINISHED, folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
     except OSError as error:
         raise FileError(folder, f"cannot be written ({error.strerror or error})", "choose another --output") from None
-    yield
+    try:
+        yield
+    except BaseException:
+        if list(folder.iterdir()) == [mark]:  # nothing was written: leave nothing
+            mark.unlink()
+            if not existed:
+                folder.rmdir()
+        raise
     mark.unlink(missing_ok=True)
 
 
