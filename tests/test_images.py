@@ -78,6 +78,7 @@ def test_names_follow_the_moving_image():
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="png")) == "aligned.png"
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="ome")) == "aligned.ome.tif"
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="other")) == "aligned.tif"
+    assert aligned_name(Image(array(np.uint8, 3, 9, 9), smaller=(array(np.uint8, 3, 5, 5),))) == "aligned.ome.tif"
 
 
 def bad_files(folder):

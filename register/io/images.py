@@ -203,7 +203,7 @@ def aligned_name(moving: Image) -> str:
     plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
     if moving.kind == "png" and plain:
         return "aligned.png"
-    return "aligned.ome.tif" if moving.kind == "ome" else "aligned.tif"
+    return "aligned.ome.tif" if moving.kind == "ome" or moving.smaller else "aligned.tif"
 
 
 def _head(path: Path) -> bytes:
