@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from register.errors import FileError, RegisterError
 from register.grey import brightfield
@@ -69,8 +70,6 @@ def fill_value(text: str, moving: Image) -> float | None:
     if moving.nodata is not None:
         return moving.nodata
     if moving.colour == "rgb" and moving.white is not None:
-        import torch
-
         pixels, valid = sample(moving, Validity(moving))
         if brightfield(torch.from_numpy(pixels[:3].astype(np.float32)), torch.from_numpy(valid), moving.white):
             return moving.white

@@ -19,15 +19,14 @@ def axes(height: int, width: int, *, margin: int = 0, dtype: torch.dtype = torch
     return x, y
 
 
-def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", padding: str = "border", corner: tuple[int, int] = (0, 0)) -> Tensor:
+def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", padding: str = "border") -> Tensor:
     """Values (b, c, h', w') of images (b, c, h, w) at points (b, h', w', 2), ``(x, y)`` in pixels.
 
     ``interpolation`` is ``nearest``, ``bilinear`` or ``bicubic`` (Keys 1981, a = -0.75); ``padding`` is ``border``
     (the nearest pixel's value goes on outside) or ``zeros``. Differentiable in both arguments (``nearest``: in the
-    image only). ``corner`` is the position ``(x, y)`` of the image's first pixel, when it is a window of a larger one; points may be more precise
-    than the image, as far from the origin they must be. On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
+    image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
     """
-    scale, offset = normaliser(image.shape[-2], image.shape[-1], corner)
+    scale, offset = normaliser(image.shape[-2], image.shape[-1])
     grid = points * points.new_tensor(scale) + points.new_tensor(offset)
     return sample_normalised(image, grid, interpolation=interpolation, padding=padding)
 

@@ -68,13 +68,19 @@ TIFFS = {
 }
 
 
-@pytest.mark.parametrize("name", TIFFS)
-def test_the_identity_gives_back_what_came(tmp_path, name):
+def written(path, name):
+    """The pixels of one of the files, which is written."""
     data, options = TIFFS[name]
     options = {"metadata": None, **options}
     file = {key: options.pop(key) for key in ("byteorder", "bigtiff", "imagej") if key in options}
-    with tifffile.TiffWriter(tmp_path / "in.tif", **file) as writer:
+    with tifffile.TiffWriter(path, **file) as writer:
         writer.write(data, **options)
+    return data
+
+
+@pytest.mark.parametrize("name", TIFFS)
+def test_the_identity_gives_back_what_came(tmp_path, name):
+    data = written(tmp_path / "in.tif", name)
     before = register.read_image(tmp_path / "in.tif")
     reuse.apply(still(pixel_size=before.pixel_size), [tmp_path / "in.tif"], tmp_path / "out.tif", style=Style("nearest" if name == "palette" else "bilinear"))
     after = register.read_image(tmp_path / "out.tif")
@@ -87,11 +93,7 @@ def test_the_identity_gives_back_what_came(tmp_path, name):
 
 @pytest.mark.parametrize("name", TIFFS)
 def test_windows_are_parts_of_the_whole(tmp_path, name):
-    data, options = TIFFS[name]
-    options = {"metadata": None, **options}
-    file = {key: options.pop(key) for key in ("byteorder", "bigtiff", "imagej") if key in options}
-    with tifffile.TiffWriter(tmp_path / "in.tif", **file) as writer:
-        writer.write(data, **options)
+    written(tmp_path / "in.tif", name)
     image = open_image(tmp_path / "in.tif")
     whole = tifffile.imread(tmp_path / "in.tif")
     whole = whole[None] if whole.ndim == 2 else whole if whole.shape[-2:] == (H, W) else np.moveaxis(whole, 2, 0)
