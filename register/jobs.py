@@ -11,23 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import register
-from register import api, device, pipeline
+from register import api, device, evaluate, pipeline
 from register.aligned import Style, aligned_image, write_aligned
-from register.errors import AlignmentError, FileError
+from register.errors import AlignmentError, FileError, RegisterError
 from register.io.atomic import left_unfinished, several, whole
 from register.io.images import Image, Part, aligned_name, open_image, write_image
 from register.io.masks import read_mask
+from register.io.points import read_points, write_text
 from register.io.working import Validity, working_level
 from register.pipeline import Alignment, Event, Listener
 from register.pyramid import Level
 from register.report.overlay import overlay
+from register.report.page import page
+from register.report.panels import Scene
 from register.resample import Canvas, Shown, check_dtype
 from register.settings import PRESETS, Settings
 from register.transform import Frame, Transform
 
-RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png", "valid.tif")
+RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png", "valid.tif", "report.html")
 BASE_MEMORY, PER_WORKING_PIXEL = 700_000_000, 110
 """Bytes that PyTorch, caches and buffers take, and bytes per pixel of a working copy; measured, see benchmarks/RESULTS.md."""
 
@@ -85,14 +89,15 @@ class Source:
 
 
 def run(job: Job, listener: Listener = lambda event: None) -> Result:
-    """Align the pair and write ``aligned.*``, ``transform.json`` and ``overlay.png``, each whole or not at all."""
+    """Align the pair and write ``aligned.*``, ``overlay.png``, ``report.html`` and last ``transform.json``, each whole or not at all."""
     begin = time.perf_counter()
     refuse_overwrite(job)
+    landmarks = read_landmarks(job.settings)
     listener(Event("read", "", 0.0, None))
     clock = pipeline.Clock()
     with clock("read"):
         fixed, moving = open_pair(job)
-        (fixed_level, fixed_grey), (moving_level, moving_grey) = (x.level(_max_size(job.settings)) for x in (fixed, moving))
+        (fixed_level, fixed_grey), (moving_level, moving_grey) = (x.level(max_size(job.settings)) for x in (fixed, moving))
     alignment = _align(job, fixed, moving, fixed_level, moving_level, lambda event: listener(replace(event, done=event.done * ESTIMATE)))
     alignment = replace(alignment, quality=alignment.quality | {"fixed_grey": fixed_grey, "moving_grey": moving_grey})
     transform = alignment.transform
@@ -100,17 +105,42 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
     if canvas:
         alignment = replace(alignment, quality=alignment.quality | {"canvas": {"origin": [canvas.left, canvas.top], "size": [canvas.width, canvas.height]}})
     names = _names(job, moving.image)
+    if landmarks:
+        alignment = replace(alignment, quality=alignment.quality | {"landmarks": landmark_figures(transform, landmarks, job.settings)})
     with clock("overlay"):
-        picture = overlay(fixed_level, moving_level, transform, _title(job, alignment))
+        scene = Scene.of(fixed_level, moving_level, transform)
+        picture = overlay(scene, _title(job, alignment))
     image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
     with several(job.output):
         with clock("warp and write"):
             _write_pictures(names, image, picture, moving, transform, canvas, job.settings, listener)
-        seconds = clock.seconds | alignment.seconds | {"total": round(time.perf_counter() - begin, 3)}
-        written = _with_provenance(alignment, job, fixed.image, moving.image, seconds)
+        seconds = clock.seconds | alignment.seconds
+        written = _with_provenance(alignment, job, fixed.image, moving.image, seconds | {"total": round(time.perf_counter() - begin, 3)})
+        if "report" in names:
+            listener(Event("report", "", 1.0, None))
+            with clock("report"):
+                write_text(names["report"], page(replace(scene, transform=written)))
+            seconds |= {"report": clock.seconds["report"], "total": round(time.perf_counter() - begin, 3)}
+            written = replace(written, provenance=written.provenance | {"seconds": seconds})
         written.save(names["transform"])
     listener(Event("done", "", 1.0, None))
     return Result(replace(alignment, transform=written), names, time.perf_counter() - begin, fixed.image.notes + moving.image.notes)
+
+
+def read_landmarks(chosen: Settings) -> tuple[Tensor, Tensor] | None:
+    """The landmark pair whose errors are asked for, or the one the alignment starts from; None when there is none."""
+    parts = (chosen.landmarks or chosen.init).split(",")
+    if len(parts) != 2:
+        if chosen.landmarks:
+            raise RegisterError(f"--landmarks {chosen.landmarks}: two files are needed, FIXED.csv,MOVING.csv")
+        return None
+    return read_points(parts[0]), read_points(parts[1])
+
+
+def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: Settings) -> dict[str, Any]:
+    """The landmark errors of a transform, and whether it has seen the landmarks."""
+    seen = "The alignment has not seen them." if chosen.landmarks else "The alignment started from them."
+    return evaluate.landmark_errors(transform, *pair).summary() | {"files": chosen.landmarks or chosen.init, "note": seen}
 
 
 def _write_pictures(
@@ -140,7 +170,7 @@ def plan(job: Job) -> Plan:
     """What ``run`` would do with the same job; opens the images, reads no pixels and writes nothing."""
     refuse_overwrite(job)
     fixed, moving = (x.image for x in open_pair(job))
-    shrink = max(max(fixed.size) / _max_size(job.settings), 1.0)
+    shrink = max(max(fixed.size) / max_size(job.settings), 1.0)
     working = round(fixed.size[1] / shrink), round(fixed.size[0] / shrink)
     whole = sum(x.nbytes for x in (fixed, moving) if isinstance(x.pixels, np.ndarray))
     memory = BASE_MEMORY + PER_WORKING_PIXEL * working[0] * working[1] + whole + (moving.nbytes if aligned_name(moving).endswith(".png") else 0)
@@ -188,10 +218,12 @@ def refuse_overwrite(job: Job) -> None:
 
 def _names(job: Job, moving: Image) -> dict[str, Path]:
     names = {"aligned": aligned_name(moving), "transform": "transform.json", "overlay": "overlay.png"}
-    return {role: job.output / name for role, name in (names | ({"valid": "valid.tif"} if job.settings.valid_mask else {})).items()}
+    names |= ({"report": "report.html"} if job.settings.report else {}) | ({"valid": "valid.tif"} if job.settings.valid_mask else {})
+    return {role: job.output / name for role, name in names.items()}
 
 
-def _max_size(settings: Settings) -> int:
+def max_size(settings: Settings) -> int:
+    """The longest side of the working copies, in pixels."""
     return settings.max_size or PRESETS[settings.preset].max_size
 
 
@@ -223,6 +255,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "seed": job.settings.seed,
         "settings": asdict(job.settings),
         "seconds": seconds,
+        "history": {level: [round(loss, 5) for loss in losses] for level, losses in alignment.history.items()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     frames = [_frame(path, image) for path, image in ((job.fixed, fixed), (job.moving, moving))]

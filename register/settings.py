@@ -65,6 +65,8 @@ class Settings:
     compression: Compression = _option("deflate", OUTPUT, "How a TIFF's tiles are packed; all but jpeg keep every value.")
     valid_mask: bool = _option(False, OUTPUT, "Write where the moving image shows something too, as valid.tif.")
     pyramid: bool | None = _option(None, OUTPUT, "Whether a TIFF gets coarser levels. [default: above 4096 pixels]")
+    report: bool = _option(True, OUTPUT, "Whether report.html is written.")
+    landmarks: str | None = _option(None, OUTPUT, "Landmarks `FIXED.csv,MOVING.csv` whose errors the report tells; the alignment does not see them.")
 
 
 FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series"

@@ -21,11 +21,12 @@ FLOORS = {
     10: ["pipeline"],
     11: ["api", "aligned"],
     12: ["jobs", "reuse"],
-    13: ["cli"],
-    14: ["__main__"],
+    13: ["reports"],
+    14: ["cli"],
+    15: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-DOORS = {"cv2": "features", "tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli"}
+DOORS = {"cv2": "features", "tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli", "matplotlib": "report", "jinja2": "report"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -20,6 +20,7 @@ def align(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.", rich_help_panel="Files")] = Path("aligned"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are already there.", rich_help_panel="Files")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and write nothing.", rich_help_panel="Files")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 3 when the verdict is anything but ok.", rich_help_panel="Output")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.", rich_help_panel="Output")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the seconds of every stage.", rich_help_panel="Output")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show errors only.", rich_help_panel="Output")] = False,
@@ -27,8 +28,8 @@ def align(
 ) -> None:
     """Align MOVING to FIXED.
 
-    Writes the aligned image, the transform (JSON) and a before/after picture. Ends with 0 when done, 1 on an error,
-    2 on wrong usage, 3 when the results are written but the verdict is `failed`.
+    Writes the aligned image, the transform (JSON), a before/after picture and a report (HTML). Ends with 0 when done,
+    1 on an error, 2 on wrong usage, 3 when the results are written but the verdict is `failed` (with --strict: not `ok`).
     """
     from register import jobs
     from register.cli import show
@@ -44,5 +45,6 @@ def align(
         print(json.dumps(show.result_values(result), ensure_ascii=False))
     elif not quiet:
         show.result(result, verbose)
-    if result.alignment.quality["verdict"] == "failed":
+    verdict = result.alignment.quality["verdict"]
+    if verdict == "failed" or (strict and verdict != "ok"):
         raise typer.Exit(VERDICT_FAILED)

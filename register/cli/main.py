@@ -10,11 +10,14 @@ from register import __version__
 from register.cli import reuse
 from register.cli.align import align
 from register.cli.plainhelp import GroupedCommand
+from register.cli.report import report
 from register.errors import RegisterError
 
 FAILED, INTERRUPTED = 1, 130
 
-COMMANDS = {command.__name__: command for command in (align, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, reuse.info)}
+COMMANDS = {
+    command.__name__: command for command in (align, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, report, reuse.info)
+}
 
 
 def app_for(arguments: list[str]) -> typer.Typer:

@@ -36,10 +36,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(option: Field[Any], kind: Any) -> Any:
-    """The typer option of one setting; one that may be on, off or left to the program gets a name for each."""
+    """The typer option of one setting; one that may be switched off gets a name for that too."""
     bounds, name = option.metadata["bounds"], option.name.replace("_", "-")
+    either = kind == bool | None or option.default is True
     return typer.Option(
-        f"--{name}/--no-{name}" if kind == bool | None else f"--{name}",
+        f"--{name}/--no-{name}" if either else f"--{name}",
         help=option.metadata["help"],
         rich_help_panel=option.metadata["group"],
         show_default=option.default is not None,

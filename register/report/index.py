@@ -1,0 +1,69 @@
+"""The index of many alignments: a sortable table with pictures, the worst first."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from PIL import Image
+
+from register.report.html import address, template, text
+from register.transform import Transform
+
+RANK = {"error": 0, "failed": 1, "suspect": 2, "ok": 3}
+COLUMNS = ("pair", "verdict", "why", "similarity", "expected error, px", "displacement, px", "seconds")
+THUMBNAIL = 192
+
+
+def index(folders: list[tuple[Path, Transform]], beside: Path, errors: dict[str, str] | None = None) -> str:
+    """The page, as HTML, of finished alignments, each a folder with its transform; links are relative to the folder ``beside``.
+
+    ``errors`` are pairs that ended in one: id and what it says.
+    """
+    rows = [_row(folder, transform, beside) for folder, transform in folders]
+    rows += [
+        {"id": name, "verdict": "error", "rank": 0, "reasons": why, "thumbnail": None, "link": None, "numbers": [("", "")] * 4}
+        for name, why in (errors or {}).items()
+    ]
+    rows.sort(key=lambda row: (row["rank"], row.get("worth", 0.0)))
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in RANK}
+    if not errors:
+        counts.pop("error")
+    return str(template("index.html").render(css=text("style.css"), js=text("table.js"), rows=rows, counts=counts, columns=COLUMNS))
+
+
+def _row(folder: Path, transform: Transform, beside: Path) -> dict[str, Any]:
+    quality, seconds = transform.quality, transform.provenance.get("seconds", {}).get("total")
+    error = quality.get("expected_error")
+    numbers = [
+        _number(quality.get("similarity_after"), "{:.3f}"),
+        _number(error, "{:.2f}"),
+        _number(quality.get("displacement_median"), "{:.1f}"),
+        _number(seconds, "{:.1f}"),
+    ]
+    report, verdict = folder / "report.html", quality.get("verdict", "failed")
+    return {
+        "id": os.path.relpath(folder, beside) if folder != beside else folder.name,
+        "verdict": verdict,
+        "rank": RANK[verdict],
+        "worth": quality.get("similarity_after") or 0.0,
+        "reasons": "; ".join(quality.get("reasons", [])),
+        "thumbnail": _thumbnail(folder / "overlay.png"),
+        "link": quote(Path(os.path.relpath(report, beside)).as_posix()) if report.exists() else None,
+        "numbers": numbers,
+    }
+
+
+def _number(value: float | None, form: str) -> tuple[Any, str]:
+    return ("", "") if value is None else (value, form.format(value))
+
+
+def _thumbnail(path: Path) -> str | None:
+    """A small copy of an overlay; None when there is none."""
+    try:
+        with Image.open(path) as picture:
+            small = picture.convert("RGB")
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            return address(small, 75)
+    except OSError:
+        return None

@@ -1,0 +1,88 @@
+"""Both images on one grid, and the pictures that compare them: false colour, checkerboard, difference."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from register import affine, comparison, pyramid, sampling, structure
+from register.pyramid import Level
+from register.transform import Transform
+
+Grey = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+LOW, MIDDLE, HIGH = np.array([84.0, 39, 136]), np.array([245.0, 245, 245]), np.array([179.0, 88, 6])
+"""Colours of a difference from -1 over 0 to 1: purple, near white, orange, which colour-blind eyes tell apart (ColorBrewer's PuOr)."""
+
+
+class View(NamedTuple):
+    """Greys (h, w) in [0, 1] of one part of the fixed image: itself, the moving image as it was and as it is aligned; NaN where it shows nothing."""
+
+    fixed: Grey
+    before: Grey
+    after: Grey
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two grey levels in [0, 1] on the CPU and the transform of their originals."""
+
+    fixed: Level
+    moving: Level
+    transform: Transform
+
+    @classmethod
+    def of(cls, fixed: Level, moving: Level, transform: Transform) -> "Scene":
+        """The scene of two levels of any range."""
+        return cls(_normal(fixed), _normal(moving), transform)
+
+    def coarser(self, side: float) -> "Scene":
+        """The same with a fixed level of at most ``side`` pixels, and a moving one whose pixels are as large."""
+        fixed = pyramid.shrink(self.fixed, max(self.fixed.size) / side)
+        return replace(self, fixed=fixed, moving=comparison.matching_level(self.moving, fixed, self.transform.matrix))
+
+    def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
+        """Part of the fixed level, all of it by default."""
+        still = replace(self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=())
+        height, width = self.fixed.size
+        y, x = (torch.arange(n, dtype=torch.float64)[span] for n, span in ((height, rows), (width, columns)))
+        shown: Grey = (self.fixed.image * (self.fixed.mask > 0))[0, rows, columns].numpy()
+        return View(shown, *(self._read(way, x, y) for way in (still, self.transform)))
+
+    def _read(self, transform: Transform, x: torch.Tensor, y: torch.Tensor) -> Grey:
+        """The moving grey where a transform of the originals brings it on some of the fixed level's pixels."""
+        up, down = self.fixed.original_from_level, affine.invert(self.moving.original_from_level)
+        mapped = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2])
+        points = affine.apply(down, mapped.flatten(0, 1)).reshape(len(y), len(x), 2)
+        values = sampling.sample(self.moving.image[None], points[None].float())[0, 0]
+        grey: Grey = torch.where(sampling.inside(points, *self.moving.size), values, torch.nan).numpy()
+        return grey
+
+
+def false_colour(fixed: Grey, moving: Grey) -> Picture:
+    """An RGB picture (h, w, 3) of two greys (h, w) in [0, 1]: fixed in green, moving in magenta, which colour-blind eyes tell apart."""
+    return as_bytes(np.stack([moving, fixed, moving], axis=2))
+
+
+def checkerboard(fixed: Grey, moving: Grey, side: int) -> Picture:
+    """An RGB picture (h, w, 3) of squares of ``side`` pixels, fixed and moving in turn."""
+    y, x = np.indices(fixed.shape) // side
+    return as_bytes(np.repeat(np.where((x + y) % 2 == 0, fixed, moving)[..., None], 3, axis=2))
+
+
+def difference(fixed: Grey, moving: Grey) -> Picture:
+    """An RGB picture (h, w, 3) of moving minus fixed: orange where the moving grey is brighter, purple where the fixed one is."""
+    by = np.nan_to_num(moving - fixed)[..., None]
+    return np.rint(MIDDLE + np.where(by > 0, by * (HIGH - MIDDLE), -by * (LOW - MIDDLE))).astype(np.uint8)
+
+
+def as_bytes(picture: Grey) -> Picture:
+    """Greys in [0, 1] as bytes; what is not known is black."""
+    return np.rint(np.nan_to_num(picture) * 255).astype(np.uint8)
+
+
+def _normal(level: Level) -> Level:
+    level = Level(level.image.detach().cpu(), level.mask.cpu(), level.original_from_level)
+    return Level(structure.normalise(level.image, level.mask), level.mask, level.original_from_level)
