@@ -1,5 +1,6 @@
 """Transforms from transforms: the other way round, and one after the other. Exact: nothing is fitted anew."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -18,11 +19,9 @@ def invert(transform: Transform) -> Transform:
 
     ``quality`` holds the round trip's error in pixels.
     """
-    matrix = affine.invert(transform.matrix)
-    if transform.model in MODELS:
-        return _with_quality(Transform(transform.model, transform.moving, transform.fixed, matrix), [transform])
     chain = tuple(link.reversed() for link in reversed(_links(transform)))
-    return _with_quality(Transform("chain", transform.moving, transform.fixed, matrix, chain=chain), [transform])
+    made = Transform("chain", transform.moving, transform.fixed, affine.invert(transform.matrix), chain=chain)
+    return _simplest(made, transform.model, [transform])
 
 
 def compose(first: Transform, second: Transform) -> Transform:
@@ -35,11 +34,9 @@ def compose(first: Transform, second: Transform) -> Transform:
         raise TransformError(
             f"the first transform leads to an image of {ends.width} × {ends.height} pixels, the second starts from one of {starts.width} × {starts.height}"
         )
-    matrix = affine.compose(second.matrix, first.matrix)
-    if first.model in MODELS and second.model in MODELS:
-        model = max(first.model, second.model, key=MODELS.index)
-        return _with_quality(Transform(model, first.fixed, second.moving, matrix), [first, second])
-    return _with_quality(Transform("chain", first.fixed, second.moving, matrix, chain=_links(first) + _links(second)), [first, second])
+    made = Transform("chain", first.fixed, second.moving, affine.compose(second.matrix, first.matrix), chain=_links(first) + _links(second))
+    known = all(x.model in MODELS for x in (first, second))
+    return _simplest(made, max(first.model, second.model, key=MODELS.index) if known else "chain", [first, second])
 
 
 def round_trip(transform: Transform, side: int = 64) -> Tensor:
@@ -56,14 +53,20 @@ def _links(transform: Transform) -> tuple[Link, ...]:
     return transform.chain or (Link(transform),)
 
 
-def _with_quality(made: Transform, sources: list[Transform]) -> Transform:
-    """The transform with the worst verdict of its sources and its own round trip's error."""
-    error = round_trip(made)
+def _simplest(chain: Transform, model: str, sources: list[Transform]) -> Transform:
+    """A chain, or its matrix alone for a global model, with what is known of it.
+
+    That is the worst verdict of its sources, its own round trip's error, and the error to expect in its middle.
+    """
+    made = replace(chain, model=model, chain=()) if model in MODELS else chain
+    middle = torch.tensor([[(made.fixed.width - 1) / 2, (made.fixed.height - 1) / 2]], dtype=torch.float64)
+    error, expected = round_trip(made), float(chain.expected_error(middle))
     known = [x.quality for x in sources if x.quality.get("verdict") in VERDICTS]
     worst = max(known, key=lambda quality: VERDICTS.index(quality["verdict"]), default={"verdict": "ok"})
     quality = {
         "verdict": worst["verdict"],
         "reasons": list(worst.get("reasons", [])),
+        "expected_error": round(expected, 4) if math.isfinite(expected) else None,
         "round_trip_median": round(float(error.median()), 9),
         "round_trip_max": round(float(error.max()), 9),
     }

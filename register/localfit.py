@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from register import affine, comparison, descent, field, patches, pyramid, sampl
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
+from register.transform import Frame, Transform
 
 STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
 """Weight of the neighbours' disagreement on the finest level, its least, and its factor from a level to the next coarser one, whose displacements
@@ -199,3 +201,24 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     if abs(kept - gain) < UNCLEAR * abs(gain) and apart > 0.5:
         why += f"; ambiguous: both explain the images alike, and their fields lie {apart * pyramid.pixel(few[-1]):.1f} px apart"
     return Choice(chosen, why, fits[best if chosen == "ncc" else "structure"])
+
+
+def few(height: int, width: int) -> PatchGrid:
+    """The grid of an image that needs no patches."""
+    return PatchGrid.cover(height, width, max(height, width) / 4)
+
+
+def as_transform(model: str, frames: tuple[Frame, Frame], matrix: Tensor, local: Local | None, figures: dict[str, list[Any]]) -> Transform:
+    """A fit in original pixels, with figures per patch. A local model keeps a grid even where there are no patches."""
+    matrix = matrix.double().cpu()
+    if model != "local":
+        return Transform(model, *frames, matrix)
+    if local is None:
+        grid = few(frames[0].height, frames[0].width)
+        return Transform(model, *frames, matrix, grid, matrix.expand(grid.rows, grid.columns, 2, 3).clone(), patch_figures=figures)
+    up = local.level.original_from_level
+    spacing = (float(up[0, 0]) * local.grid.spacing[0], float(up[1, 1]) * local.grid.spacing[1])
+    grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
+    residual = patches.to_matrices(local.grid, local.parameters.double().cpu())
+    absolute = affine.compose(matrix, comparison.residual_in_original(residual, local.level))
+    return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures)

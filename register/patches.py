@@ -28,6 +28,11 @@ class PatchGrid:
         columns, rows = (max(round(side / patch_size), 1) + 1 for side in (width, height))
         return cls(columns, rows, (-0.5, -0.5), (width / (columns - 1), height / (rows - 1)))
 
+    @property
+    def count(self) -> int:
+        """How many patches there are."""
+        return self.columns * self.rows
+
     def centres(self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
         """The patch centres (rows, columns, 2)."""
         x = self.origin[0] + self.spacing[0] * torch.arange(self.columns, dtype=dtype, device=device)
@@ -166,6 +171,19 @@ def disagreement(grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
     return (parameters * slope).sum() / 2, slope
 
 
+def discord(parameters: Tensor) -> Tensor:
+    """Per patch (rows, columns) the root mean square distance, in pixels, between what it and its neighbours predict at each other's centres."""
+    total, count = torch.zeros_like(parameters[0, 0]), torch.zeros_like(parameters[0, 0])
+    for axis, along in ((1, 1), (0, 2)):
+        n = parameters.shape[axis + 2] - 1
+        step = parameters[:, 0].narrow(axis + 1, 1, n) - parameters[:, 0].narrow(axis + 1, 0, n)
+        squared = sum((step - parameters[:, along].narrow(axis + 1, side, n)).square().sum(0) for side in (0, 1)) / 2
+        for side in (0, 1):
+            total.narrow(axis, side, n).add_(squared)
+            count.narrow(axis, side, n).add_(1)
+    return (total / count).sqrt()
+
+
 def own_disagreement(grid: PatchGrid, *, device: torch.device | str = "cpu") -> Tensor:
     """How the slope of ``disagreement`` at a patch follows its own three numbers of one component: (3, 3, rows, columns)."""
     own = torch.zeros(3, 3, grid.rows, grid.columns, device=device)
@@ -180,3 +198,11 @@ def own_disagreement(grid: PatchGrid, *, device: torch.device | str = "cpu") -> 
         own[0, along] += tilt.reshape(shape)
         own[along, 0] += tilt.reshape(shape)
     return own
+
+
+def blend_known(grid: PatchGrid, values: list[float | None], points: Tensor) -> Tensor:
+    """One number per patch, blended at points (n, 2) as the maps are; infinite where more than half of the weight is of patches without one."""
+    known = torch.tensor([torch.nan if v is None else v for v in values], dtype=torch.float64).reshape(grid.rows, grid.columns)
+    x, y = (grid.axis_basis(points[:, axis], axis)[:, : (grid.columns, grid.rows)[axis]] for axis in (0, 1))
+    share = ((y @ torch.isfinite(known).double()) * x).sum(1)
+    return torch.where(share > 0.5, ((y @ known.nan_to_num(0.0)) * x).sum(1) / share.clamp(min=1e-9), torch.inf)

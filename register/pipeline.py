@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, comparison, globalfit, localfit, patches, pyramid, quality, starts, structure
+from register import affine, globalfit, localfit, pyramid, quality, starts, structure
 from register.errors import AlignmentError
 from register.localfit import Local
-from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import PRESETS, Effort, Settings
 from register.starts import Range, Start
@@ -55,6 +54,10 @@ class Alignment:
     quality: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     history: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def expected_error(self, points: Tensor) -> Tensor:
+        """The error to expect (...,), in moving pixels, at fixed points (..., 2): two of three are smaller. Infinite where there is nothing to see."""
+        return self.transform.expected_error(points)
 
 
 def align(
@@ -108,14 +111,17 @@ def align(
     with clock("global or local"):
         matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, listener)
     with clock("verdict"):
-        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, matched=begin.matched)
-    record = figures.summary | {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance}
+        figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, matched=begin.matched, frames=frames)
+    patches, record = (
+        figures.patches,
+        figures.summary | {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance},
+    )
     if figures.summary["verdict"] == "failed" and start is None:
         record["rejected_matrix"] = matrix.tolist()
         record["notes"].append("no alignment was found: the identity is written instead")
         record["notes"] += _mirrored(levels[-1], mover, ranges)
-        matrix, local = affine.identity(), None
-    transform = _transform(settings.model, frames, matrix, local, figures.patches if local else {})
+        matrix, local, patches = affine.identity(), None, quality.unknown(localfit.few(*sizes[0]).count)
+    transform = localfit.as_transform(settings.model, frames, matrix, local, patches)
     listener(Event("done", "", 1.0, record["similarity_after"]))
     return Alignment(transform.checked(), record, clock.seconds, local.history if local else {})
 
@@ -246,19 +252,3 @@ def _report(listener: Listener, count: int) -> localfit.Report:
         listener(Event("local", level, 0.4 + 0.55 * share, similarity))
 
     return report
-
-
-def _transform(model: str, frames: tuple[Frame, Frame], matrix: Tensor, local: Local | None, figures: dict[str, list[Any]]) -> Transform:
-    """The answer in original pixels. A local model keeps its grid even when the patches added nothing."""
-    matrix = matrix.double().cpu()
-    if model != "local":
-        return Transform(model, *frames, matrix)
-    if local is None:
-        grid = PatchGrid.cover(frames[0].height, frames[0].width, max(frames[0].height, frames[0].width) / 4)
-        return Transform(model, *frames, matrix, grid, matrix.expand(grid.rows, grid.columns, 2, 3).clone())
-    up = local.level.original_from_level
-    spacing = (float(up[0, 0]) * local.grid.spacing[0], float(up[1, 1]) * local.grid.spacing[1])
-    grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
-    residual = patches.to_matrices(local.grid, local.parameters.double().cpu())
-    absolute = affine.compose(matrix, comparison.residual_in_original(residual, local.level))
-    return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures)

@@ -16,7 +16,7 @@ from register.io import tiff
 from register.io.atomic import refuse_existing
 from register.io.images import WHOLE, Image, Part, aligned_name, open_image
 from register.io.points import read_point_file, read_points, write_text
-from register.transform import Frame, Inverse, Transform
+from register.transform import Frame, Inverse, Link, Transform
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 OUTSIDE = 0.01
@@ -121,8 +121,10 @@ class MappedPoints:
 
 
 def map_points(transform: Transform, source: Path, output: Path, *, inverse: bool = False, origin: str | None = None, overwrite: bool = False) -> MappedPoints:
-    """Map the points of a CSV, GeoJSON or ImageJ file and write the same kind; the column or property ``inside`` says whether they land on the image.
+    """Map the points of a CSV, GeoJSON or ImageJ file and write the same kind, with two columns or properties more.
 
+    ``inside`` says whether a point lands on the image; ``expected_error``, in its pixels, how far off it may be there: two of three are nearer. It is
+    ``inf`` (null in GeoJSON) where nothing is known.
     ``origin`` is ``corner`` or ``center``: where (0, 0) lies in pixel (0, 0). Raises ``FileError``.
     """
     refuse_existing(output, overwrite)
@@ -133,7 +135,8 @@ def map_points(transform: Transform, source: Path, output: Path, *, inverse: boo
     mapped = way.map(points)
     round_trip = float((transform.map(mapped) - points).norm(dim=1).max()) if inverse and len(points) else None
     inside = sampling.inside(mapped, way.moving.height, way.moving.width)
-    file.write(output, mapped + shift, {"inside": inside.tolist()})
+    error = Link(transform, inverse).expected_error(points)
+    file.write(output, mapped + shift, {"inside": inside.tolist(), "expected_error": error.tolist()})
     return MappedPoints(len(points), int(inside.sum()), round_trip)
 
 

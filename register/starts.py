@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from register import affine, comparison, features, globalfit, pyramid, quality, search
+from register import affine, comparison, evidence, features, globalfit, pyramid, search
 from register.comparison import Comparison
 from register.errors import AlignmentError
 from register.features import SURE, Matched
@@ -20,6 +20,8 @@ ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
 """Most pairs stand within so many degrees and such a factor."""
 FINER = 0.67
 """Steps of the ordinary range in units of the whole one's."""
+STANDS_OUT = 9.0
+"""Standard deviations above chance from which on a start needs no other."""
 SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
 """Factors searched when the scale is not known, and about the scale that pixel sizes give."""
 
@@ -101,7 +103,7 @@ def given(fixed: Level, moving: Level, matrix: Tensor) -> Start:
 
 def stands_out(fixed: Level, moving: Level, start: Start) -> bool:
     """Whether a start rests on matched features, or lies well above chance."""
-    return start.sure or quality.above_chance(fixed, moving, start.matrix) >= quality.SUSPECT_BELOW
+    return start.sure or evidence.above_chance(fixed, moving, start.matrix) >= STANDS_OUT
 
 
 def search_in(fixed: Level, moving: Level, asked: Range) -> Start:

@@ -74,6 +74,24 @@ class Transform:
         parts = [patches.blend_at(self.grid, self.matrices, part) for part in torch.split(points, 65536)]
         return torch.cat([mapped for mapped, _ in parts]), torch.cat([jacobian for _, jacobian in parts])
 
+    def expected_error(self, points: Tensor) -> Tensor:
+        """The error to expect (...,), in moving pixels, of ``map`` at fixed points (..., 2): two of three are smaller. Infinite where nothing is known.
+
+        Errors of a chain's links add as independent ones do, each scaled by the links after it.
+        """
+        flat = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
+        error = torch.full((len(flat),), self.quality.get("expected_error") or torch.inf, dtype=torch.float64)
+        if self.chain:
+            error = torch.zeros(len(flat), dtype=torch.float64)
+            for link in self.chain:
+                own = link.expected_error(flat)
+                flat, jacobian = link.expand(flat)
+                error = torch.hypot(error * torch.linalg.det(jacobian).abs().sqrt(), own)
+        elif self.grid is not None and "expected_error" in self.patch_figures:
+            parts = torch.split(flat, 65536)
+            error = torch.cat([patches.blend_known(self.grid, self.patch_figures["expected_error"], part) for part in parts])
+        return error.reshape(torch.as_tensor(points).shape[:-1])
+
     def map_grid(self, x: Tensor, y: Tensor, then: Units | None = None) -> Tensor:
         """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels), in other units ``then`` if given."""
         (across, down), (left, top) = then or AS_THEY_ARE
@@ -184,6 +202,13 @@ class Link:
             return self.transform.expand(points)
         mapped = self.transform.inverse().map(points)
         return mapped, torch.linalg.inv(self.transform.expand(mapped)[1])
+
+    def expected_error(self, points: Tensor) -> Tensor:
+        """The error to expect (n,) of points (n, 2), in pixels of where they are taken."""
+        if not self.inverse:
+            return self.transform.expected_error(points)
+        mapped, jacobian = self.expand(points)
+        return self.transform.expected_error(mapped) * torch.linalg.det(jacobian).abs().sqrt()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ FLOORS = {
     5: ["objective", "combine", "evaluate", "bspline"],
     6: ["descent"],
     7: ["globalfit", "localfit"],
-    8: ["quality", "resample"],
-    9: ["starts", "io", "report"],
+    8: ["evidence", "expected", "verdict", "resample"],
+    9: ["quality", "starts", "io", "report"],
     10: ["pipeline"],
     11: ["api", "aligned"],
     12: ["jobs", "reuse"],
@@ -26,7 +26,16 @@ FLOORS = {
     15: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-DOORS = {"cv2": "features", "tifffile": "io", "imagecodecs": "io", "PIL": ("io", "report"), "typer": "cli", "rich": "cli", "matplotlib": "report", "jinja2": "report"}
+DOORS = {
+    "cv2": "features",
+    "tifffile": "io",
+    "imagecodecs": "io",
+    "PIL": ("io", "report"),
+    "typer": "cli",
+    "rich": "cli",
+    "matplotlib": "report",
+    "jinja2": "report",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

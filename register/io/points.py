@@ -15,11 +15,9 @@ from torch import Tensor
 
 from register.errors import FileError
 from register.io.atomic import whole
-from register.io.rois import SUFFIXES, Rois, read_rois
+from register.io.rois import DIGITS, SUFFIXES, Rois, read_rois, worst
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
-DIGITS = 6
-"""Decimals written: a millionth of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class GeoJSON:
             for name, column in columns.items():
                 part = column[offset : offset + count]
                 known = [v for v in part if v is not None]
-                properties[name] = None if not known else all(part) if isinstance(known[0], bool) else round(max(known), DIGITS)
+                properties[name] = worst(known)
             offset += count
         write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 

@@ -1,6 +1,7 @@
 """ImageJ's regions of interest, ``.roi`` and ``.zip``, through roifile."""
 
 import importlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 from register.errors import FileError
 from register.io.atomic import whole
 
+DIGITS = 6
+"""Decimals written: a millionth of a pixel."""
 SUFFIXES = (".roi", ".zip")
 
 
@@ -34,7 +37,7 @@ class Rois:
             new.roitype = kinds.POLYGON if region.roitype in (kinds.RECT, kinds.OVAL) else region.roitype
             for name in ("position", "c_position", "z_position", "t_position", "stroke_color", "fill_color", "stroke_width", "group"):
                 setattr(new, name, getattr(region, name))
-            inside = {name: all(values[offset : offset + count]) for name, values in columns.items()}
+            inside = {name: worst(values[offset : offset + count]) for name, values in columns.items()}
             new.props = "".join(f"{name}: {str(value).lower()}\n" for name, value in inside.items())
             moved.append(new)
             offset += count
@@ -67,3 +70,11 @@ def _roifile(path: str | Path) -> Any:
         return importlib.import_module("roifile")
     except ImportError:
         raise FileError(path, "needs roifile, which is not installed", "pip install 'register-cli[export]'") from None
+
+
+def worst(values: list[Any]) -> Any:
+    """Of values of one kind: false when any is, or the largest number; None when there is none, or it has no end."""
+    if not values or isinstance(values[0], bool):
+        return all(values) if values else None
+    largest = max(values)
+    return round(largest, DIGITS) if math.isfinite(largest) else None

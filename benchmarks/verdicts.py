@@ -1,0 +1,169 @@
+"""How far verdicts can be trusted: real pairs, wrong starts, mirrored and unrelated images; fits the verdict's constants and cross-validates them.
+
+    python -m benchmarks.verdicts --real FOLDER --rows rows.json   # runs what rows.json does not hold yet (an hour on two cores), then fits
+    python -m benchmarks.verdicts --rows rows.json                 # fits only
+
+FOLDER holds MANIFEST.csv and pairs with landmarks. A run is wrong when its median landmark error exceeds 2 % of the fixed image's diagonal; runs of images
+that are mirrored or show different things always are. Runs are left out of the fit together with all others of their fixed image.
+"""
+
+import argparse
+import csv
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.stats import rankdata
+
+import register
+from register import affine, verdict
+from register.io.points import read_points
+from register.transform import Frame, Transform
+
+SCENES = "birl_artificial", "homogr_LePoint", "padfield"
+"""Beginnings of names of pairs that show the same scene."""
+RIDGE = 1.0
+
+
+def scene(name: str) -> str:
+    """What a pair shows, as far as its name tells."""
+    return next((one for one in SCENES if name.startswith(one)), name)
+
+
+def jobs(entries: list[dict[str, str]]) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
+    """The kind of a run, the entry of its fixed image and that of its moving one."""
+    rng = np.random.default_rng(5)
+    for kind in ("real", "flip"):
+        yield from ((kind, entry, entry) for entry in entries)
+    n, pairs = len(entries), set()
+    while len(pairs) < 55:
+        i, j = map(int, rng.integers(n, size=2))
+        if entries[i]["category"] != entries[j]["category"] or entries[i]["id"].split("_")[0] != entries[j]["id"].split("_")[0]:
+            pairs.add((i, j))
+    for k in range(n):  # and of the same kind
+        same = [j for j in range(n) if j != k and entries[j]["category"] == entries[k]["category"]]
+        pairs |= {(k, int(rng.choice(same)))} if same else set()
+    yield from (("unrelated", entries[i], entries[j]) for i, j in sorted(pairs) if scene(entries[i]["id"]) != scene(entries[j]["id"]))
+    for entry in entries:
+        yield from ((kind, entry, entry) for kind in ("start-near", "start-far"))
+
+
+def wrong_start(folder: Path, entry: dict[str, str], kind: str, seed: int) -> torch.Tensor:
+    """The true affine map turned and shifted: by up to 15 degrees and 8 % of the diagonal, or by up to a half turn and 25 %."""
+    rng, near = np.random.default_rng(seed), kind == "start-near"
+    width, height = map(int, entry["size_fixed"].split("x"))
+    points = [read_points((folder / entry["fixed"]).parent / f"landmarks_{which}.csv") for which in ("fixed", "moving")]
+    truth = affine.fit(*points, "affine" if len(points[0]) >= 4 else "similarity")
+    angle = math.radians(rng.uniform(*((2, 15) if near else (20, 180))) * rng.choice([-1, 1]))
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    length, towards = math.hypot(width, height) * rng.uniform(*((0.02, 0.08) if near else (0.05, 0.25))), rng.uniform(0, 2 * math.pi)
+    moved = centre + torch.tensor([length * math.cos(towards), length * math.sin(towards)], dtype=torch.float64)
+    return affine.compose(truth, affine.similarity(angle, float(math.exp(rng.normal(0, 0.05))), moved, centre))
+
+
+def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], seed: int) -> dict[str, Any]:
+    """Align, and keep the evidence beside the truth."""
+    fixed, moving = (register.read_image(folder / path).picture() for path in (one["fixed"], other["moving"]))
+    if kind == "flip":
+        moving = np.ascontiguousarray(moving[:, ::-1])
+    settings = {}
+    with tempfile.TemporaryDirectory() as place:
+        if kind.startswith("start"):
+            start = Transform("affine", Frame(fixed.shape[1], fixed.shape[0]), Frame(moving.shape[1], moving.shape[0]), wrong_start(folder, one, kind, seed))
+            start.save(Path(place) / "start.json")
+            settings["init"] = str(Path(place) / "start.json")
+        alignment = register.align(fixed, moving, **settings)
+    diagonal, rtre = math.hypot(*fixed.shape[:2]), math.inf
+    if kind == "real" or kind.startswith("start"):
+        points = [read_points((folder / one["fixed"]).parent / f"landmarks_{which}.csv") for which in ("fixed", "moving")]
+        rtre = float((alignment.transform.map(points[0]) - points[1]).norm(dim=1).median()) / diagonal
+    return row(kind, one["id"] if one is other else f"{one['id']}+{other['id']}", rtre, alignment.quality, diagonal)
+
+
+def row(kind: str, name: str, rtre: float, quality: dict[str, Any], diagonal: float) -> dict[str, Any]:
+    """What the fit needs of a run."""
+    back = quality["back_and_forth"]
+    return {
+        "kind": kind, "name": name, "rtre": rtre, "verdict": quality["verdict"], "recognised": quality["recognised"],
+        "sigma": quality["recognised_sigma"], "back": 1.0 if back is None else back / diagonal, "above_chance": quality["above_chance"],
+    }  # fmt: skip
+
+
+def fit(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Coefficients of a logistic regression with a ridge, both classes weighing the same; the first is the constant's."""
+    mean, spread = features.mean(0), features.std(0)
+    design = np.column_stack([np.ones(len(features)), (features - mean) / spread])
+    weight = np.where(wrong, 0.5 / wrong.mean(), 0.5 / (1 - wrong.mean()))
+    sign = np.where(wrong, 1.0, -1.0)
+    found = minimize(lambda b: (weight * np.logaddexp(0, -sign * (design @ b))).sum() + RIDGE * (b[1:] ** 2).sum() / 2, np.zeros(design.shape[1])).x
+    slope = found[1:] / spread
+    return np.concatenate([[found[0] - (slope * mean).sum()], slope])
+
+
+def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float:
+    """The probability that a wrong run scores above a right one."""
+    ranks, n = rankdata(score), wrong.sum()
+    return float((ranks[wrong].sum() - n * (n + 1) / 2) / (n * (~wrong).sum()))
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """Fit, cross-validate, and print what is called what."""
+    wrong = np.array([one["rtre"] > verdict.WRONG for one in rows])
+    known = [[math.log((x["recognised"] + 0.01) / (1.01 - x["recognised"])), math.log1p(max(x["sigma"], 0)), math.log(min(x["back"], 1) + 1e-4)] for x in rows]
+    features, groups = np.array(known), np.array([scene(one["name"].split("+")[0]) for one in rows])
+    odds = np.zeros(len(rows))
+    for group in np.unique(groups):
+        inside = groups == group
+        odds[inside] = np.column_stack([np.ones(inside.sum()), features[inside]]) @ fit(features[~inside], wrong[~inside])
+    chance = 1 / (1 + np.exp(-odds))
+    names = list(verdict.LOG_ODDS)
+    print(f"{len(rows)} runs, {wrong.sum()} wrong")
+    print("fitted to all:", ", ".join(f"{name} {value:.2f}" for name, value in zip(names, fit(features, wrong), strict=True)), "; in use:", verdict.LOG_ODDS)
+    ok, failed = chance < verdict.SUSPECT_FROM, chance >= verdict.FAILED_FROM
+    print(f"cross-validated: AUC {area_under_curve(odds, wrong):.4f}")
+    for name, those in (("wrong", wrong), ("right", ~wrong)):
+        print(f"  of {name} ones {ok[those].mean():.1%} ok, {failed[those].mean():.1%} failed")
+    for kind in dict.fromkeys(one["kind"] for one in rows):
+        inside = np.array([one["kind"] == kind for one in rows])
+        called = {name: sum(one["verdict"] == name for one in rows if one["kind"] == kind) for name in ("ok", "suspect", "failed")}
+        held_out = f"cross-validated {ok[inside].sum():3d} ok, {failed[inside].sum():3d} failed"
+        print(f"  {kind:10s} {inside.sum():3d} runs, {wrong[inside].sum():3d} wrong; {held_out}; the program: {called}")
+    print("most surprising:")
+    for i in np.argsort(-np.abs(chance - wrong))[:12]:
+        one = rows[i]
+        evidence = f"recognised {one['recognised']:.2f} ({one['sigma']:.1f} σ), back {one['back']:.4f}"
+        print(f"  {one['kind']:10s} {one['name']:44s} rTRE {one['rtre']:.4f}, probability {chance[i]:.2f}, {evidence}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
+    parser.add_argument("--rows", type=Path, required=True, metavar="FILE", help="where runs are kept")
+    options = parser.parse_args()
+    rows = json.loads(options.rows.read_text()) if options.rows.exists() else []
+    if options.real:
+        with open(options.real / "MANIFEST.csv", newline="", encoding="utf-8") as file:
+            entries = list(csv.DictReader(file))
+        done = {(one["kind"], one["name"]) for one in rows}
+        for seed, (kind, one, other) in enumerate(jobs(entries)):
+            name = one["id"] if one is other else f"{one['id']}+{other['id']}"
+            if (kind, name) in done:
+                continue
+            try:
+                rows.append(run(options.real, kind, one, other, seed))
+            except register.RegisterError as error:
+                print(f"{kind} {name}: {error}", flush=True)
+                continue
+            print(f"{kind:10s} {name:44s} rTRE {rows[-1]['rtre']:.4f} {rows[-1]['verdict']}", flush=True)
+            options.rows.write_text(json.dumps(rows, indent=1))
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The report as a reader meets it: one file, in a real browser, by mouse and by keyboard."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+from register import jobs, reports, settings
+from register.errors import FileError
+
+TISSUE = SAMPLES / "tissue_fixed.png", SAMPLES / "tissue_moving.png"
+LANDMARKS = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landmarks_moving.csv'}"
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "tissue"
+    jobs.run(jobs.Job(*TISSUE, folder, settings.check(preset="fast", landmarks=LANDMARKS)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def several(aligned, tmp_path_factory):
+    """A folder of three alignments, one of them called failed and one suspect."""
+    folder = tmp_path_factory.mktemp("many")
+    for name, verdict in (("a b&c", "ok"), ("second", "failed"), ("third", "suspect")):
+        shutil.copytree(aligned, folder / name)
+        path = folder / name / "transform.json"
+        content = json.loads(path.read_text())
+        content["quality"] |= {"verdict": verdict, "reasons": ["<b>why</b>"] if verdict != "ok" else []}
+        path.write_text(json.dumps(content))
+    reports.draw_index(reports.finished([folder]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("this machine has no Chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Open a file at a width; what the page complains of and asks for is an error at the end."""
+    wrong, pages = [], []
+
+    def open_file(path, width=1280, **options):
+        page = browser.new_page(viewport={"width": width, "height": 900}, **options)
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+        page.goto(path.resolve().as_uri())
+        pages.append(page)
+        return page
+
+    yield open_file
+    for page in pages:
+        page.close()
+    assert wrong == []
+
+
+def test_one_file_that_says_what_was_done(aligned):
+    text = (aligned / "report.html").read_text()
+    assert len(text) < 5e6
+    assert not re.search(r"(src|href)=[\"'](?!data:)", text)
+    assert "url(" not in re.sub(r"base64,[^\"]*", "", text)
+    content = json.loads((aligned / "transform.json").read_text())
+    for word in (content["provenance"]["torch"], content["fixed"]["sha256"], "rotation_range", "TRE, px", "Worst patch", "Convergence"):
+        assert word in text
+    assert content["quality"]["landmarks"]["after"]["tre"]["median"] < 0.5
+    assert content["provenance"]["seconds"]["report"] > 0
+    assert all(len(losses) > 0 for losses in content["provenance"]["history"].values())
+
+
+def test_drawn_again_it_is_the_same(aligned, tmp_path):
+    folder = shutil.copytree(aligned, tmp_path / "again")
+    (folder / "report.html").unlink()
+    assert reports.redraw(folder) == folder / "report.html"
+
+    def stripped(path):
+        return re.sub(r"<tr><th scope=\"row\">(seconds|created).*\n", "", (path / "report.html").read_text())
+
+    assert stripped(folder) == stripped(aligned)
+
+
+def test_what_cannot_be_drawn_is_said(aligned, tmp_path, program):
+    with pytest.raises(FileError, match="holds no transform"):
+        reports.finished([tmp_path])
+    folder = shutil.copytree(aligned, tmp_path / "gone")
+    content = json.loads((folder / "transform.json").read_text())
+    content["moving"]["path"] = str(tmp_path / "gone.png")
+    (folder / "transform.json").write_text(json.dumps(content))
+    done = program("report", folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "gone.png" in done.stderr
+    assert done.stderr.count("\n") == 1
+    content["moving"]["path"] = str(SAMPLES / "tissue_fixed.png")
+    (folder / "transform.json").write_text(json.dumps(content))
+    assert "align it again" in program("report", folder).stderr
+
+
+def test_no_report_when_it_is_not_wanted(tmp_path, program):
+    done = program("align", *TISSUE, "-o", tmp_path / "o", "--no-report", "--model", "affine", "--preset", "fast", "-q")
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "o").iterdir()} == {"aligned.png", "transform.json", "overlay.png"}
+    assert program("report", tmp_path / "o").returncode == 0
+    assert "The patch grid" in (tmp_path / "o" / "report.html").read_text()
+
+
+def test_the_slider_works_by_mouse_and_by_keyboard(aligned, opened):
+    page = opened(aligned / "report.html")
+    at = "getComputedStyle(document.querySelector('.viewer')).getPropertyValue('--at')"
+    page.focus("#swipe")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(at) == "51%"
+    page.keyboard.press("Home")
+    assert page.evaluate(at) == "0%"
+    page.evaluate("scrollTo(0, 0)")
+    box = page.locator(".viewer").bounding_box()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 50)
+    page.mouse.down()
+    assert page.evaluate(at) == "25%"
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 50)
+    page.mouse.up()
+    assert page.evaluate(at) == "75%"
+    assert page.input_value("#swipe") == "75"
+
+
+def test_what_is_compared_can_be_chosen(aligned, opened):
+    page = opened(aligned / "report.html")
+    assert page.get_attribute(".viewer .over", "alt") == "The moving image after alignment, drawn on the fixed image's grid."
+    page.focus("input[name=compare]:checked")
+    page.keyboard.press("ArrowDown")
+    assert page.get_attribute(".viewer .over", "alt") == "The moving image as it was, drawn on the fixed image's grid."
+    page.get_by_label("overlay before and after").click()
+    assert "false colour" in page.get_attribute(".viewer .under", "alt")
+    loaded = page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert loaded
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (390, "dark")])
+def test_readable_for_everyone(aligned, several, opened, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    for path in (aligned / "report.html", several / "index.html"):
+        page = opened(path, width, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = axe.Axe().run(page).response["violations"]
+        assert [x["id"] for x in found if x["impact"] in ("serious", "critical")] == []
+
+
+def test_the_index_sorts_and_filters(several, opened):
+    page = opened(several / "index.html")
+
+    def shown():
+        return page.locator("tbody tr:visible td:nth-child(2)").all_text_contents()
+
+    assert shown() == ["second", "third", "a b&c"]
+    assert "<b>why</b>" in page.inner_text("tbody")
+    page.get_by_role("button", name="pair").click()
+    assert shown() == ["a b&c", "second", "third"]
+    page.keyboard.press("Enter")
+    assert shown() == ["third", "second", "a b&c"]
+    page.select_option("#filter", "failed")
+    assert shown() == ["second"]
+    assert page.inner_text("#count") == "1 of 3 pairs"
+    page.select_option("#filter", "")
+    page.get_by_role("link", name="a b&c").click()
+    assert page.title().startswith("ok")
+
+
+def test_a_picture_of_a_difference_is_neutral_where_nothing_differs():
+    from register.report.panels import difference
+
+    grey = np.random.default_rng(0).random((5, 6)).astype(np.float32)
+    assert np.ptp(difference(grey, grey)) == 0
+    one = difference(np.zeros((1, 2), np.float32), np.array([[1.0, np.nan]], np.float32))
+    assert one[0, 0].tolist() == [179, 88, 6]
+    assert one[0, 1].tolist() == [245, 245, 245]
