@@ -115,7 +115,7 @@ def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float:
 def report(rows: list[dict[str, Any]]) -> None:
     """Fit, cross-validate, and print what is called what."""
     wrong = np.array([one["rtre"] > verdict.WRONG for one in rows])
-    known = [[math.log((x["recognised"] + 0.01) / (1.01 - x["recognised"])), math.log1p(max(x["sigma"], 0)), math.log(min(x["back"], 1) + 1e-4)] for x in rows]
+    known = [[math.log((one["recognised"] + 0.01) / (1.01 - one["recognised"])), math.log1p(max(one["sigma"], 0))] for one in rows]
     features, groups = np.array(known), np.array([scene(one["name"].split("+")[0]) for one in rows])
     odds = np.zeros(len(rows))
     for group in np.unique(groups):

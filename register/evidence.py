@@ -14,8 +14,8 @@ from register.pyramid import Level
 from register.settings import Effort
 from register.transform import Transform
 
-RECOGNITION_SIDE, RECOGNITION_WINDOW = 512, 24
-"""Longest side of the level on which windows are told apart, and their side, in pixels."""
+SCALES = (512, 24), (256, 16)
+"""Longest side of the levels on which windows are told apart, and the windows' side, in pixels: where detail is noise, the coarser one knows more."""
 LEAST_TEXTURE, LEAST_SEEN, LEAST_WINDOWS = 0.05, 0.9, 8
 """Texture and valid share below which a window is not asked, and how many must be left."""
 BACK_SIDE = 512
@@ -29,16 +29,21 @@ def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None)
 
     For every fixed window the share of other aligned windows that are less like it than its own, by the cosine of their structure, and the same the
     other way round; the mean, weighted by texture, is 0.5 for partners drawn at random, whose ranks are uniform: a permutation test (Good, "Permutation,
-    Parametric and Bootstrap Tests of Hypotheses", 2005). Fits raise the likeness of partners, not their likeness against that of other windows.
+    Parametric and Bootstrap Tests of Hypotheses", 2005). Fits raise the likeness of partners, not their likeness against that of other windows. Of
+    several scales the one that is surest counts.
     """
-    level = globalfit.at_side(fixed, RECOGNITION_SIDE)
+    return max((_recognised(globalfit.at_side(fixed, side), moving, matrix, local, window) for side, window in SCALES), key=lambda found: found[1])
+
+
+def _recognised(level: Level, moving: Level, matrix: Tensor, local: Local | None, window: int) -> tuple[float, float]:
+    """The same on one level."""
+    if min(level.size) < window:
+        return 0.5, 0.0
     compare = globalfit.compare_at(level, moving, matrix[None], "structure", margin=localfit.MARGIN)
     points = compare.under() if local is None else compare.shifted(localfit.displacement(local, level))
     seen = sampling.sample(compare.moving_mask, points) * sampling.inside(points, *compare.moving.shape[-2:])[:, None]
     ours, theirs = compare.fixed * (level.mask[None] > 0.99), sampling.sample(compare.moving, points) * seen
-    if min(level.size) < RECOGNITION_WINDOW:
-        return 0.5, 0.0
-    one, other, texture, share = (_tiles(x) for x in (ours, theirs, compare.fixed_mask * seen, seen))
+    one, other, texture, share = (unfold(x, window, stride=window)[0].T for x in (ours, theirs, compare.fixed_mask * seen, seen))
     weight = texture.mean(1)
     asked = (share.mean(1) > LEAST_SEEN) & (weight > LEAST_TEXTURE)
     if int(asked.sum()) < LEAST_WINDOWS:
@@ -50,11 +55,6 @@ def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None)
     mean = float((less * weight).sum() / weight.sum())
     independent = float(weight.sum().square() / weight.square().sum())
     return mean, (mean - 0.5) * math.sqrt(12 * independent)
-
-
-def _tiles(image: Tensor) -> Tensor:
-    """The adjoining windows of an image (1, c, h, w) as rows; rests are left out."""
-    return unfold(image, RECOGNITION_WINDOW, stride=RECOGNITION_WINDOW)[0].T
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from register.io.working import Validity, working_level
 from register.pipeline import Alignment, Event, Listener
 from register.pyramid import Level
 from register.report.overlay import overlay
-from register.report.page import page
 from register.report.panels import Scene
 from register.resample import Canvas, Shown, check_dtype
 from register.settings import PRESETS, Settings
@@ -119,6 +118,8 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
         if "report" in names:
             listener(Event("report", "", 1.0, None))
             with clock("report"):
+                from register.report.page import page  # matplotlib takes a while to load
+
                 write_text(names["report"], page(replace(scene, transform=written)))
             seconds |= {"report": clock.seconds["report"], "total": round(time.perf_counter() - begin, 3)}
             written = replace(written, provenance=written.provenance | {"seconds": seconds})

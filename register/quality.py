@@ -75,7 +75,7 @@ def judge(
     back = evidence.there_and_back(levels[-1], moving, forward, matrix, CURVED.get(metric, metric), effort, max_shift=max_shift)
     returned = back.typical(levels[-1])
     summary = {
-        "probability_wrong": round(verdict.probability_wrong(told, sigma, returned / diagonal), 4),
+        "probability_wrong": round(verdict.probability_wrong(told, sigma), 4),
         "recognised": round(told, 4),
         "recognised_sigma": round(sigma, 2),
         "back_and_forth": _round(returned) if math.isfinite(returned) else None,

@@ -39,7 +39,7 @@ def test_the_colour_sample_is_aligned(tissue):
     folder, done = tissue
     assert done.returncode == 0, done.stderr
     assert tre(folder, "tissue") < 0.15
-    assert {p.name for p in folder.iterdir()} == {"aligned.png", "transform.json", "overlay.png"}
+    assert {p.name for p in folder.iterdir()} == {"aligned.png", "transform.json", "overlay.png", "report.html"}
     aligned, fixed = (register.read_image(path).pixels for path in (folder / "aligned.png", TISSUE[0]))
     assert aligned.dtype == np.uint8
     assert aligned.shape == fixed.shape
@@ -62,8 +62,8 @@ def test_the_file_says_where_it_comes_from(tissue):
     assert provenance["device"] == ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path):
-    done = run("align", *FUNDUS, "-o", tmp_path / "o")
+def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path, program):
+    done = program("align", *FUNDUS, "-o", tmp_path / "o", "--no-report")
     assert done.returncode == 0, done.stderr
     assert "verdict" in done.stdout
     assert "\x1b[" not in done.stdout
@@ -73,38 +73,38 @@ def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path):
     assert image.pixel_size == pytest.approx((6.5, 6.5), rel=1e-4)
 
 
-def test_results_are_not_overwritten_unasked(tissue):
+def test_results_are_not_overwritten_unasked(tissue, program):
     folder, _ = tissue
     before = (folder / "transform.json").read_bytes()
-    done = run("align", *TISSUE, "-o", folder)
+    done = program("align", *TISSUE, "-o", folder)
     assert done.returncode == 1
     assert "--overwrite" in done.stderr
     assert done.stderr.count("\n") == 1
     assert (folder / "transform.json").read_bytes() == before
 
 
-def test_dry_run_writes_nothing(tmp_path):
-    done = run("align", *TISSUE, "-o", tmp_path / "o", "--dry-run", "--json")
+def test_dry_run_writes_nothing(tmp_path, program):
+    done = program("align", *TISSUE, "-o", tmp_path / "o", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["fixed_size"] == [500, 440]
     assert not (tmp_path / "o").exists()
 
 
-def test_a_start_from_landmarks_and_from_a_transform(tmp_path, tissue):
+def test_a_start_from_landmarks_and_from_a_transform(tmp_path, tissue, program):
     pair = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landmarks_moving.csv'}"
     for name, init in (("csv", pair), ("json", tissue[0] / "transform.json")):
-        done = run("align", *TISSUE, "-o", tmp_path / name, "--init", init, "--preset", "fast", "-q")
+        done = program("align", *TISSUE, "-o", tmp_path / name, "--init", init, "--preset", "fast", "--no-report", "-q")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert tre(tmp_path / name, "tissue") < 0.3
 
 
-def test_unrelated_images_end_in_three(tmp_path):
+def test_unrelated_images_end_in_three(tmp_path, program):
     from scipy.ndimage import gaussian_filter
 
     for name, seed in (("a", 1), ("b", 2)):
         noise = gaussian_filter(np.random.default_rng(seed).normal(size=(300, 310)), 3)
         tifffile.imwrite(tmp_path / f"{name}.tif", noise.astype(np.float32))
-    done = run("align", tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "o", "--preset", "fast")
+    done = program("align", tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "o", "--preset", "fast", "--no-report")
     assert done.returncode == 3
     assert "failed" in done.stdout
     assert (tmp_path / "o" / "transform.json").exists()
@@ -177,21 +177,23 @@ def test_version():
     assert run("--version").stdout.strip() == f"register {register.__version__}"
 
 
-def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_path):
+def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_path, program):
     folder, _ = tissue
     data = np.random.default_rng(0).integers(0, 60000, (3, 512, 512)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.ome.tif", data, photometric="minisblack", metadata={"axes": "ZYX"})
-    refused = run("apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif")
+    refused = program("apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif")
     assert refused.returncode == 1
     assert "axes ZYX" in refused.stderr
-    done = run("apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif", "--plane", "Z=1", "--compression", "zstd", "--pyramid")
+    done = program(
+        "apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif", "--plane", "Z=1", "--compression", "zstd", "--pyramid"
+    )
     assert done.returncode == 0, done.stderr
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
         assert file.pages[0].compression.name == "ZSTD"
         assert file.series[0].shape == (500, 440) or file.series[0].shape == (440, 500)
 
 
-def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path):
+def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path, program):
     from register.io.atomic import several, whole
 
     out = tmp_path / "out"
@@ -202,10 +204,10 @@ def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path
     (out / ".unfinished").touch()
     (out / "aligned.tif").write_bytes(b"whole, but the transform is missing")
     (out / ".overlay.999999999.part.png").write_bytes(b"half")
-    done = run("align", *FUNDUS, "-o", out, "--preset", "fast", "-q")
+    done = program("align", *FUNDUS, "-o", out, "--preset", "fast", "--no-report", "-q")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["aligned.tif", "overlay.png", "transform.json"]
-    again = run("align", *FUNDUS, "-o", out, "--preset", "fast", "-q")
+    again = program("align", *FUNDUS, "-o", out, "--preset", "fast", "--no-report", "-q")
     assert again.returncode == 1
     assert "already holds" in again.stderr
     with whole(out / "overlay.png") as beside:

@@ -1,0 +1,155 @@
+"""Verdicts and expected errors: what they say of pairs whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+import register
+from register import affine, combine, comparison, evidence, expected, localfit, patches, pipeline, verdict
+from register.patches import PatchGrid
+from register.pyramid import Level
+from register.settings import PRESETS
+from register.transform import Frame, Transform
+
+
+def level(image):
+    picture = torch.from_numpy(np.ascontiguousarray(image)).float()[None]
+    return pipeline.working_copy(Level(picture, torch.ones_like(picture), affine.identity()), 2048, "fixed")
+
+
+@pytest.fixture(scope="module")
+def warped(texture, through):
+    """A texture, half of it flat, and the same through a smooth warp of 5 px; with the true map (h, w, 2)."""
+    moving = np.hstack([texture[:, :230], np.full((400, 230), texture.mean())])
+    y, x = np.mgrid[:400, :460].astype(float)
+    truth = np.stack([x + 5 * np.sin(2 * np.pi * y / 400), y + 4 * np.cos(2 * np.pi * x / 300)], 2)
+    rng = np.random.default_rng(0)
+    fixed = through(moving, truth) + rng.normal(0, 0.02, x.shape)
+    return register.align(fixed, moving + rng.normal(0, 0.02, x.shape)), truth
+
+
+def test_the_expected_error_is_the_error(warped):
+    alignment, truth = warped
+    assert alignment.quality["verdict"] == "ok"
+    points = torch.from_numpy(np.stack(np.meshgrid(np.arange(30, 200, 6), np.arange(30, 370, 6)), 2).reshape(-1, 2)).double()
+    true = (alignment.transform.map(points) - torch.from_numpy(truth[points[:, 1].int(), points[:, 0].int()])).norm(dim=1)
+    told = alignment.expected_error(points)
+    assert float((true <= told).double().mean()) > 0.5
+    assert float(true.median()) / 3 < float(told.median()) < 4 * float(true.median()) + 0.05
+
+
+def test_nothing_is_known_where_there_is_nothing_to_see(warped):
+    alignment, _ = warped
+    assert bool(torch.isinf(alignment.expected_error(torch.tensor([[350.0, 200.0], [400.0, 100.0]]))).all())
+    assert bool(torch.isfinite(alignment.expected_error(torch.tensor([[120.0, 200.0]]))).all())
+
+
+def test_more_noise_more_error(texture):
+    told = []
+    for noise in (0.0, 0.05, 0.15):
+        rng = np.random.default_rng(1)
+        one, other = (texture[:256, :256] + rng.normal(0, noise, (256, 256)) for _ in range(2))
+        told.append(register.align(one, other, preset="fast", rotation_range=10).quality["expected_error"])
+    assert told[0] < told[1] < told[2]
+
+
+def test_recognition_is_sure_of_itself_and_a_coin_toss_of_strangers(texture):
+    strangers = gaussian_filter(np.random.default_rng(3).normal(size=texture.shape), 2)
+    share, sigma = evidence.recognised(level(texture), level(texture), affine.identity(), None)
+    assert share > 0.99
+    assert sigma > 10
+    share, sigma = evidence.recognised(level(texture), level(strangers), affine.identity(), None)
+    assert abs(share - 0.5) < 0.1
+    assert abs(sigma) < 4
+    assert evidence.recognised(level(texture[:20, :20]), level(texture), affine.identity(), None) == (0.5, 0.0)
+
+
+def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
+    fixed, moving = level(texture[20:320, 20:320]), level(texture)
+    frames = Frame(300, 300), Frame(460, 400)
+    apart = []
+    for shift in (20.0, 34.0):
+        matrix = affine.translation(shift, shift)
+        forward = localfit.as_transform("local", frames, matrix, None, {})
+        back = evidence.there_and_back(fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0)
+        apart.append(back.typical(fixed))
+    assert apart[0] < 0.05
+    assert apart[1] > 10 * apart[0]
+
+
+def test_probability_falls_with_every_evidence():
+    sure = verdict.probability_wrong(0.99, 25.0)
+    assert sure < 0.01
+    assert verdict.probability_wrong(0.55, 2.0) > 0.95
+    assert verdict.probability_wrong(0.8, 25.0) > sure
+    assert verdict.probability_wrong(0.99, 5.0) > sure
+
+
+def summary(**changes):
+    known = {"probability_wrong": 0.01, "overlap": 0.9, "det_global": 1.0, "recognised": 0.9, "recognised_sigma": 20.0, "back_and_forth": 1.0}
+    return known | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "called", "why"),
+    [
+        ({}, ["ok"], "ok", None),
+        ({"overlap": 0.05}, ["ok"], "suspect", "share only 5%"),
+        ({}, ["weak"] * 9 + ["ok"], "suspect", "too little to see"),
+        ({}, ["ok", "capped"], "suspect", "--max-shift"),
+        ({"det_global": 30.0}, ["ok"], "suspect", "factor of 30"),
+        ({"probability_wrong": 0.5, "recognised": 0.7}, ["ok"], "suspect", "70% of other windows"),
+        ({"probability_wrong": 0.9}, ["ok"], "failed", "probably wrong (90%)"),
+        ({"back_and_forth": 50.0}, ["ok"], "suspect", "50.0 px"),
+        ({"back_and_forth": None}, ["ok"], "suspect", "does not overlap"),
+    ],
+)
+def test_verdicts_say_why(changes, status, called, why):
+    found, reasons = verdict.verdict(summary(**changes), status, 1000.0)
+    assert found == called
+    assert (reasons == []) if why is None else any(why in reason for reason in reasons)
+
+
+def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
+    grid = PatchGrid.cover(300, 400, 50)
+    matrices = affine.similarity(0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double())
+    assert patches.discord(patches.from_matrices(grid, matrices.expand(grid.rows, grid.columns, 2, 3))).max() < 1e-9
+    alone = grid.zeros(dtype=torch.float64)
+    alone[0, 0, 3, 4] = 2.0
+    found = patches.discord(alone)
+    assert float(found[3, 4]) == pytest.approx(2.0)
+    assert float(found[3, 5]) == pytest.approx(math.sqrt(4 / 4))
+    assert float(found[0, 0]) == 0.0
+
+
+def with_errors(matrix, errors):
+    grid = PatchGrid(2, 2, (0.0, 0.0), (100.0, 100.0))
+    frame = Frame(101, 101)
+    return Transform("local", frame, frame, matrix, grid, matrix.expand(2, 2, 2, 3).clone(), patch_figures={"expected_error": errors})
+
+
+def test_errors_blend_scale_and_add():
+    points = torch.tensor([[0.0, 0.0], [50.0, 0.0], [100.0, 100.0], [90.0, 100.0]])
+    one = with_errors(affine.identity(), [1.0, 3.0, 1.0, None])
+    assert one.expected_error(points).tolist() == [1.0, 2.0, math.inf, math.inf]
+    twice = with_errors(affine.scaling(2.0, 2.0), [1.0] * 4)
+    assert combine.invert(twice).expected_error(torch.tensor([50.0, 50.0])).item() == pytest.approx(0.5)
+    both = combine.compose(one, twice)
+    assert both.expected_error(points[:1]).item() == pytest.approx(math.hypot(2 * 1.0, 1.0))
+    assert Transform("affine", one.fixed, one.moving, affine.identity()).expected_error(points[0]).item() == math.inf
+
+
+def test_the_bound_grows_with_the_noise(texture):
+    """The Cramér-Rao bound of a shift is proportional to the noise's standard deviation, but for the stiffness and the smallest unexplained share."""
+    found = []
+    grid = PatchGrid.cover(256, 256, 40)
+    for noise in (0.02, 0.08):
+        image, rng = level(texture[:256, :256]), np.random.default_rng(0)
+        noisy = Level(image.image + torch.from_numpy(rng.normal(0, noise, (1, 256, 256))).float(), image.mask, image.original_from_level)
+        compare = localfit.compare_at(image, noisy, affine.identity(), "ncc", PRESETS["balanced"])
+        weight = float(comparison.windows(compare).weight.sum())
+        found.append(float(expected.bounds(compare, grid, grid.zeros(), weight).median()))
+    assert 1.8 < found[1] / found[0] < 6
