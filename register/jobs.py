@@ -41,13 +41,14 @@ ESTIMATE = 0.8
 
 @dataclass(frozen=True)
 class Job:
-    """One pair: the files of the fixed and the moving image, the folder for the results, and the settings."""
+    """One pair: the files of the fixed and the moving image, the folder for the results, and the settings; ``names`` are where copies come from."""
 
     fixed: Path
     moving: Path
     output: Path
     settings: Settings
     overwrite: bool = False
+    names: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -259,14 +260,15 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "history": {level: [round(loss, 5) for loss in losses] for level, losses in alignment.history.items()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    frames = [_frame(path, image) for path, image in ((job.fixed, fixed), (job.moving, moving))]
+    names = job.names or (str(job.fixed), str(job.moving))
+    frames = [_frame(path, name, image) for path, name, image in zip((job.fixed, job.moving), names, (fixed, moving), strict=True)]
     return replace(alignment.transform, fixed=frames[0], moving=frames[1], quality=alignment.quality, provenance=provenance)
 
 
-def _frame(path: Path, image: Image) -> Frame:
+def _frame(path: Path, name: str, image: Image) -> Frame:
     digest = None
     if path.is_file():  # an OME-Zarr image is a folder
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     height, width = image.size
-    return Frame(width, height, image.pixel_size, image.pixel_unit, str(path), digest)
+    return Frame(width, height, image.pixel_size, image.pixel_unit, name, digest)

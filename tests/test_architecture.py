@@ -21,9 +21,11 @@ FLOORS = {
     10: ["pipeline"],
     11: ["api", "aligned"],
     12: ["jobs", "reuse"],
-    13: ["reports"],
-    14: ["cli"],
-    15: ["__main__"],
+    13: ["reports", "pairs"],
+    14: ["batch"],
+    15: ["workers", "cluster"],
+    16: ["cli"],
+    17: ["__main__"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {

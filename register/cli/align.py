@@ -12,7 +12,7 @@ from register.settings import Settings
 VERDICT_FAILED = 3
 
 
-@with_settings
+@with_settings()
 def align(
     fixed: Annotated[Path, typer.Argument(metavar="FIXED", help="The image that stays.", show_default=False)],
     moving: Annotated[Path, typer.Argument(metavar="MOVING", help="The image that is aligned to it.", show_default=False)],

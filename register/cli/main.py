@@ -9,15 +9,15 @@ import typer
 from register import __version__
 from register.cli import reuse
 from register.cli.align import align
+from register.cli.batch import batch
 from register.cli.plainhelp import GroupedCommand
 from register.cli.report import report
 from register.errors import RegisterError
 
 FAILED, INTERRUPTED = 1, 130
 
-COMMANDS = {
-    command.__name__: command for command in (align, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, report, reuse.info)
-}
+BUILT = align, batch, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, report, reuse.info
+COMMANDS = {command.__name__: command for command in BUILT}
 
 
 def app_for(arguments: list[str]) -> typer.Typer:

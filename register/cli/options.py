@@ -12,14 +12,18 @@ from register.errors import RegisterError
 from register.settings import Settings, check
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter ``settings`` by one option for every setting."""
+def with_settings(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's parameter ``settings`` by one option for every setting but some."""
+    return lambda command: _with(command, [x for x in fields(Settings) if x.name not in without])
+
+
+def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Callable[..., None]:
     own = inspect.signature(command).parameters
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
         try:
-            chosen = check(**{option.name: values.pop(option.name) for option in fields(Settings)})
+            chosen = check(**{option.name: values.pop(option.name) for option in chosen_fields})
         except RegisterError as error:
             raise typer.BadParameter(str(error)) from None
         command(settings=chosen, **values)
@@ -27,7 +31,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     types = get_type_hints(Settings)
     options = [
         inspect.Parameter(x.name, inspect.Parameter.KEYWORD_ONLY, default=x.default, annotation=Annotated[types[x.name], _option(x, types[x.name])])
-        for x in fields(Settings)
+        for x in chosen_fields
     ]
     kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values() if p.name != "settings"]
     wrapped.__signature__ = inspect.Signature([*kept[:2], *options, *kept[2:]])  # type: ignore[attr-defined]

@@ -1,14 +1,16 @@
 """What a person sees: progress while it works, a small table at the end."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from register.batch import Outcome
 from register.io.transforms import to_dict
 from register.jobs import Plan, Result
 from register.pipeline import Event, Listener
@@ -64,6 +66,67 @@ def result(done: Result, verbose: bool) -> None:
     for role, path in done.files.items():
         table.add_row(role, str(path))
     Console(highlight=False, soft_wrap=True).print(table)
+
+
+@contextmanager
+def pairs(count: int, silent: bool) -> Iterator[Callable[[Outcome], None]]:
+    """A callback per pair that ended: a line each, and on a terminal a bar with the time left."""
+    console = Console(highlight=False, soft_wrap=True)
+
+    def line(outcome: Outcome) -> None:
+        word = outcome.verdict or "error"
+        why = outcome.error or outcome.reasons
+        seconds = "" if outcome.seconds is None or outcome.note == "done before" else f", {outcome.seconds:.1f} s"
+        note = f", {outcome.note}" if outcome.note else ""
+        console.print(f"{escape(outcome.id)}: [{STYLES.get(word, 'red')}]{word}[/]{seconds}{escape(note)}{escape(': ' + why if why else '')}")
+
+    if silent:
+        yield lambda outcome: None
+    elif not console.is_terminal:
+        yield line
+    else:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("pairs", total=count)
+
+            def advance(outcome: Outcome) -> None:
+                line(outcome)
+                bar.advance(task)
+
+            yield advance
+
+
+def outcomes(done: list[Outcome], count: int, output: object, quiet: bool) -> None:
+    """The closing table of a batch: how many ended how, those that failed, and where the results are; with ``quiet`` only errors, on stderr."""
+    if quiet:
+        for one in done:
+            if one.error:
+                Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {escape(one.id)}: {escape(one.error)}")
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    words = [one.verdict or "error" for one in done]
+    table.add_row("pairs", ", ".join(f"{words.count(word)} {word}" for word in ("ok", "suspect", "failed", "error") if word in words) or "none")
+    if len(done) < count:
+        table.add_row("not done", f"{count - len(done)}: --max-failures was reached")
+    for one in done:
+        if one.failed:
+            table.add_row(escape(one.id), f"[red]{'error' if one.error else 'failed'}[/] {escape(one.error or one.reasons)}")
+    table.add_row("table", f"{output}/summary.csv")
+    table.add_row("pictures", f"{output}/index.html")
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def pairing(rows: list[dict[str, str]], problems: tuple[str, ...]) -> None:
+    """The pairs that would be aligned, and what was left without a partner."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("id", "fixed", "moving"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for problem in problems:
+        console.print(f"unpaired: {escape(problem)}")
 
 
 def plan(planned: Plan) -> None:

@@ -26,7 +26,7 @@ def text(name: str) -> Any:
     return content if name.endswith(".html") else Markup(content)
 
 
-def address(picture: Picture | Grey | Image.Image, quality: int = 85) -> str:
+def address(picture: Picture | Grey | Image.Image, quality: int = 80) -> str:
     """A picture as a data address: JPEG of bytes (h, w) or (h, w, 3), or of greys (h, w) in [0, 1]."""
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture if picture.dtype == np.uint8 else as_bytes(picture))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from register.report.html import address, template, text
 from register.report.panels import Grey, Picture, Scene, View, checkerboard, difference, false_colour
 from register.transform import Transform
 
-SIDE = 900
+SIDE = 800
 """Longest side, in pixels, of the pictures that are compared."""
 ZOOM, SCALES = 160, (1, 4)
 """Side, in pixels of a level, of what is shown around a patch, and how many working pixels such a pixel is wide."""

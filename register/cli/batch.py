@@ -1,0 +1,85 @@
+"""``register batch``: many pairs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from register.cli.options import with_settings
+from register.settings import Settings
+
+ERRED, FAILED = 1, 3
+FROM, RUN, OUTPUT = "Pairs", "Running", "Output"
+
+
+@with_settings(without=("series",))
+def batch(
+    settings: Settings,
+    fixed: Annotated[str | None, typer.Option(metavar="IMAGE", help="One fixed image for all.", rich_help_panel=FROM)] = None,
+    moving: Annotated[str | None, typer.Option(metavar="GLOB", help="The images that are aligned to it, as 'scans/*.tif'.", rich_help_panel=FROM)] = None,
+    fixed_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of fixed images.", rich_help_panel=FROM)] = None,
+    moving_dir: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of moving images, of the same stems.", rich_help_panel=FROM)] = None,
+    pair: Annotated[
+        str | None, typer.Option(metavar="REGEX", help=r"What pairs names instead of stems: a named group, as '(?P<key>\d+)_HE'.", rich_help_panel=FROM)
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(metavar="CSV", help="Columns fixed, moving, and id, landmarks, masks or any option; BIRL's too.", rich_help_panel=FROM)
+    ] = None,
+    skip_unpaired: Annotated[bool, typer.Option("--skip-unpaired", help="Go on without images that have no single partner.", rich_help_panel=FROM)] = False,
+    output: Annotated[str, typer.Option("-o", "--output", help="Folder, or address, for the results.", rich_help_panel="Files")] = "aligned",
+    redo: Annotated[bool, typer.Option("--redo", help="Do again what is done already.", rich_help_panel="Files")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the pairs and write nothing.", rich_help_panel="Files")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: by cores and memory]", rich_help_panel=RUN)] = None,
+    max_failures: Annotated[int | None, typer.Option(min=1, help="Stop after so many errors and failed verdicts.", rich_help_panel=RUN)] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on a Dask cluster, tcp://HOST:PORT.", rich_help_panel=RUN)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.", rich_help_panel=OUTPUT)] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show errors only.", rich_help_panel=OUTPUT)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Align many pairs, each into a folder of its own, with a table of all.
+
+    What is done already is left alone. Ends with 0 when all are done, 1 when any pair erred, 3 when none erred and any
+    verdict is `failed`.
+    """
+    import json
+
+    from register import batch as many
+    from register import cluster
+    from register import workers as processes
+    from register.cli import show
+
+    pairing = _pairing(settings, fixed, moving, fixed_dir, moving_dir, pair, pairs).checked(skip_unpaired or dry_run)
+    if dry_run:
+        rows = [{"id": one.id, "fixed": one.fixed, "moving": one.moving} for one in pairing.pairs]
+        if as_json:
+            print(json.dumps({"pairs": rows, "problems": list(pairing.problems)}, ensure_ascii=False))
+        else:
+            show.pairing(rows, pairing.problems)
+        return
+    count = processes.fitting(list(pairing.pairs), workers)
+    runner = cluster.on_cluster(scheduler, output, redo) if scheduler else processes.in_processes(output, count, redo)
+    with show.pairs(len(pairing.pairs), quiet or as_json) as tick:
+        outcomes = many.run(pairing.pairs, output, runner, max_failures=max_failures, tick=tick)
+    if as_json:
+        print(many.as_json(outcomes))
+    else:
+        show.outcomes(outcomes, len(pairing.pairs), Path(output) if "://" not in output else output, quiet)
+    if any(one.error for one in outcomes):
+        raise typer.Exit(ERRED)
+    if any(one.failed for one in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def _pairing(settings: Settings, fixed, moving, fixed_dir, moving_dir, pattern, table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The pairs of the one way of naming them that was chosen."""
+    from register import pairs
+
+    ways = {"--fixed and --moving": (fixed, moving), "--fixed-dir and --moving-dir": (fixed_dir, moving_dir), "--pairs": (table,)}
+    chosen = [name for name, values in ways.items() if any(values)]
+    if len(chosen) != 1 or not all(ways[chosen[0]]):
+        raise typer.BadParameter(f"name the pairs in one way: {', '.join(ways)}" + (f" (given: {' and '.join(chosen)})" if chosen else ""))
+    if pattern and not fixed_dir:
+        raise typer.BadParameter("--pair goes with --fixed-dir and --moving-dir")
+    if table:
+        return pairs.table(table, settings)
+    return pairs.two_folders(fixed_dir, moving_dir, pattern, settings) if fixed_dir else pairs.one_reference(fixed, moving, settings)
