@@ -24,14 +24,14 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
 
     def runner(pairs: list[Pair]) -> Iterator[Outcome]:
         try:
-            client = Client(scheduler, timeout="15s", set_as_default=False)
+            client = Client(scheduler, timeout="15s", set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise RegisterError(f"--scheduler {scheduler}: nobody answers ({error}); check the address") from None
         with client:
             target = absolute(output)
             tasks = {client.submit(do, _placed(pair), target, redo, key=f"register-{pair.id}", pure=False, retries=RETRIES): pair for pair in pairs}
             try:
-                for future in as_completed(list(tasks)):
+                for future in as_completed(list(tasks)):  # type: ignore[no-untyped-call]
                     pair = tasks[future]
                     if future.status == "error":
                         yield Outcome(pair.id, pair.fixed, pair.moving, error=f"its task was lost: {' '.join(str(future.exception()).split())}")
@@ -39,7 +39,7 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
                         yield future.result()
                     future.release()
             finally:
-                client.cancel(list(tasks))
+                client.cancel(list(tasks))  # type: ignore[no-untyped-call]
 
     return runner
 

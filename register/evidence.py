@@ -24,7 +24,7 @@ PROBES = 24
 """Points per side at which the way there and back is measured."""
 
 
-def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None) -> tuple[float, float]:
+def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None, scales: tuple[tuple[int, int], ...] = SCALES) -> tuple[float, float]:
     """How well windows of the fixed image know their partners on the aligned one from all other windows, and its standard deviations above chance.
 
     For every fixed window the share of other aligned windows that are less like it than its own, by the cosine of their structure, and the same the
@@ -32,7 +32,7 @@ def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None)
     Parametric and Bootstrap Tests of Hypotheses", 2005). Fits raise the likeness of partners, not their likeness against that of other windows. Of
     several scales the one that is surest counts.
     """
-    return max((_recognised(globalfit.at_side(fixed, side), moving, matrix, local, window) for side, window in SCALES), key=lambda found: found[1])
+    return max((_recognised(globalfit.at_side(fixed, side), moving, matrix, local, window) for side, window in scales), key=lambda found: found[1])
 
 
 def _recognised(level: Level, moving: Level, matrix: Tensor, local: Local | None, window: int) -> tuple[float, float]:

@@ -14,9 +14,8 @@ from register.errors import FileError, RegisterError
 from register.io.remote import is_remote, names, read_text
 from register.settings import Settings
 
-SUFFIXES = tuple(
-    f".{x}" for x in ["tif", "tiff", "png", "jpg", "jpeg", "bmp", "webp", "gif", "jp2", "zarr", "svs", "ndpi", "scn", "qptiff", "btf", "tf8", "tf2", "lsm"]
-)
+IMAGES = "tif tiff png jpg jpeg bmp webp gif jp2 zarr svs ndpi scn qptiff btf tf8 tf2 lsm"
+SUFFIXES = tuple("." + name for name in IMAGES.split())
 """What counts as an image in a folder."""
 BIRL = {"target image": "fixed", "source image": "moving", "target landmarks": "fixed_landmarks", "source landmarks": "moving_landmarks"}
 """Columns of the BIRL framework (Borovec et al. 2018) and what they are here; others of its own are passed over."""

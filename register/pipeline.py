@@ -79,7 +79,7 @@ def align(
     clock = Clock()
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
     with clock("working copies"):
-        levels = _levels(working_copy(fixed, effort.max_size, "fixed"))
+        levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
         mover = working_copy(moving, effort.max_size, "moving")
     listener(Event("search", "", 0.02, None))
     with clock("search"):
@@ -171,8 +171,8 @@ def _effort(settings: Settings, fixed: Size) -> Effort:
     return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates)
 
 
-def _levels(finest: Level) -> list[Level]:
-    """Levels from coarse to fine, each half the next, while the shorter side keeps ``COARSEST`` pixels."""
+def levels_of(finest: Level) -> list[Level]:
+    """The levels of an image from coarse to fine, each half the next, while the shorter side keeps ``COARSEST`` pixels."""
     levels = [finest]
     while min(levels[0].size) >= 2 * COARSEST:
         levels.insert(0, pyramid.shrink(levels[0], 2))

@@ -100,7 +100,7 @@ def _pool(queue: list[Pair], output: str, redo: bool, count: int, broken: list[P
     """Outcomes of pairs taken from a queue, until it is empty or a process dies; what was under way then is in ``broken``."""
     context = multiprocessing.get_context("spawn")
     started = context.Value("i", 0)
-    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(max(cores() // count, 1), started))
+    pool = ProcessPoolExecutor(count, context, initializer=begin, initargs=(max(cores() // count, 1), started))
     running: dict[Future[Outcome], Pair] = {}
     try:
         while queue or running:
@@ -124,7 +124,7 @@ def _pool(queue: list[Pair], output: str, redo: bool, count: int, broken: list[P
             raise
 
 
-def _begin(threads: int, started: "Synchronized[int]") -> None:
+def begin(threads: int, started: "Synchronized[int]") -> None:
     """What a worker does first: leave Ctrl-C to its parent, end with it, take its share of threads and its GPU."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

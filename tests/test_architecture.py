@@ -19,11 +19,13 @@ FLOORS = {
     8: ["evidence", "expected", "verdict", "resample"],
     9: ["quality", "starts", "io", "report"],
     10: ["pipeline"],
+    10.5: ["motion"],
     11: ["api", "aligned"],
     12: ["jobs", "reuse"],
     13: ["reports", "pairs"],
     14: ["batch"],
     15: ["workers", "cluster"],
+    15.5: ["series"],
     16: ["cli"],
     17: ["__main__"],
 }

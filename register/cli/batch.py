@@ -25,6 +25,15 @@ def batch(
     pairs: Annotated[
         str | None, typer.Option(metavar="CSV", help="Columns fixed, moving, and id, landmarks, masks or any option; BIRL's too.", rich_help_panel=FROM)
     ] = None,
+    series: Annotated[
+        str | None, typer.Option(metavar="FILE_OR_GLOB", help="Frames of a movie or a stack: one TIFF, a folder, or a pattern.", rich_help_panel=FROM)
+    ] = None,
+    to: Annotated[
+        str, typer.Option(metavar="FRAME", help="What frames are aligned to: first, previous, mean, middle, or a number from 0.", rich_help_panel=FROM)
+    ] = "mean",
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="FILE_OR_GLOB", help="Another channel's frames that move along; may be repeated.", rich_help_panel=FROM)
+    ] = None,
     skip_unpaired: Annotated[bool, typer.Option("--skip-unpaired", help="Go on without images that have no single partner.", rich_help_panel=FROM)] = False,
     output: Annotated[str, typer.Option("-o", "--output", help="Folder, or address, for the results.", rich_help_panel="Files")] = "aligned",
     redo: Annotated[bool, typer.Option("--redo", help="Do again what is done already.", rich_help_panel="Files")] = False,
@@ -43,6 +52,11 @@ def batch(
     """
     import json
 
+    if series is not None:
+        if any((fixed, moving, fixed_dir, moving_dir, pair, pairs)):
+            raise typer.BadParameter("--series goes without pairs")
+        _series(settings, series, to, also or [], output, workers, redo, dry_run, as_json, quiet)  # type: ignore[no-untyped-call]
+        return
     from register import batch as many
     from register import cluster
     from register import workers as processes
@@ -67,6 +81,29 @@ def batch(
     if any(one.error for one in outcomes):
         raise typer.Exit(ERRED)
     if any(one.failed for one in outcomes):
+        raise typer.Exit(FAILED)
+
+
+def _series(settings, source, to, also, output, count, redo, dry_run, as_json, quiet):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Align the frames of a series."""
+    import json
+    from dataclasses import asdict
+
+    from register import series
+    from register.cli import show
+    from register.io.stacks import open_stack
+
+    stack = open_stack(source)
+    if dry_run:
+        show.facts({"frames": len(stack), "size": f"{stack.shape[2]} × {stack.shape[1]}", "channels": stack.shape[0], "dtype": str(stack.dtype)})
+        return
+    with show.frames(len(stack), quiet or as_json) as tick:
+        rows = series.run(series.Series(source, to, tuple(also), Path(output), settings), count=count, redo=redo, tick=tick)
+    if as_json:
+        print(json.dumps({"frames": [asdict(row) for row in rows]}))
+    elif not quiet:
+        show.series(rows, output)
+    if any(row.verdict == "failed" for row in rows):
         raise typer.Exit(FAILED)
 
 

@@ -1,5 +1,6 @@
 """What a person sees: progress while it works, a small table at the end."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from register.batch import Outcome
 from register.io.transforms import to_dict
 from register.jobs import Plan, Result
 from register.pipeline import Event, Listener
+from register.series import Row
 
 STYLES = {"ok": "green", "suspect": "yellow", "failed": "red"}
 
@@ -113,6 +115,41 @@ def outcomes(done: list[Outcome], count: int, output: object, quiet: bool) -> No
             table.add_row(escape(one.id), f"[red]{'error' if one.error else 'failed'}[/] {escape(one.error or one.reasons)}")
     table.add_row("table", f"{output}/summary.csv")
     table.add_row("pictures", f"{output}/index.html")
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+@contextmanager
+def frames(count: int, silent: bool) -> Iterator[Callable[[Row], None]]:
+    """A callback per frame: a bar with the time left, on a terminal."""
+    console = Console()
+    if silent or not console.is_terminal:
+        yield lambda row: None
+        return
+    with Progress(TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("frames", total=count)
+        yield lambda row: bar.advance(task)
+
+
+def series(rows: list[Row], output: str) -> None:
+    """The closing table of a series: verdicts, the largest shift, and the frames that failed."""
+    words = [row.verdict for row in rows]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("frames", ", ".join(f"{words.count(word)} {word}" for word in ("ok", "suspect", "failed") if word in words))
+    table.add_row("largest shift", f"{max(math.hypot(row.shift_x, row.shift_y) for row in rows):.2f} px")
+    for word in ("failed", "suspect"):
+        named = [str(row.frame) for row in rows if row.verdict == word]
+        if named:
+            table.add_row(f"[{STYLES[word]}]{word}[/]", ", ".join(named[:20]) + (f" and {len(named) - 20} more" if len(named) > 20 else ""))
+    for name in ("aligned.tif", "series.csv", "transforms/"):
+        table.add_row("", f"{output}/{name}")
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def facts(values: dict[str, Any]) -> None:
+    """Names and values, a line each."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in values.items():
+        table.add_row(name, str(value))
     Console(highlight=False, soft_wrap=True).print(table)
 
 

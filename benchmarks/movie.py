@@ -1,0 +1,137 @@
+"""A movie with known drift and local motion: accuracy, frames per second and memory, beside pystackreg where it is installed.
+
+    python -m benchmarks.movie --frames 2000 --folder FOLDER    # FOLDER gets the movie (1 GB) and the results
+
+Cells on a textured ground, 512 x 512 uint16, 4 % noise; every frame is shifted by a random walk with jitter and bent by three slow modes of 1.5 px each.
+The error is the distance between where a transform takes a fixed point and where it is, on a grid of every tenth frame.
+"""
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import tifffile
+import torch
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from benchmarks.synthetic import smooth_field
+from register.transform import Transform
+
+SIDE, MARGIN, PERIODS = 512, 24, (37, 53, 91)
+EVERY = 10
+
+
+def scene(seed: int = 0) -> np.ndarray:
+    """Round cells of several sizes on a textured ground, larger than a frame."""
+    rng, side = np.random.default_rng(seed), SIDE + 2 * MARGIN
+    cells = np.zeros((side, side))
+    for _ in range(350):
+        row, column, radius = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(3, 7)
+        cells[int(row), int(column)] += rng.uniform(0.5, 1.5) * radius**2
+    cells, ground = gaussian_filter(cells, 4), gaussian_filter(rng.normal(size=(side, side)), 3)
+    return np.clip(cells / np.percentile(cells, 99.5) + 0.075 * ground / ground.std() + 0.2, 0, 1.5)
+
+
+def motion(frames: int, seed: int = 1) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The drift of every frame (n, 2) and the modes (h, w, 2) of its bending."""
+    rng = np.random.default_rng(seed)
+    walk = np.cumsum(rng.normal(0, 0.15, (frames, 2)), axis=0)
+    drift = 8 * np.tanh((walk - walk[0]) / 8) + rng.normal(0, 0.7, (frames, 2))
+    drift[0] = 0
+    return drift, [smooth_field(SIDE, SIDE, 1.0, s, cycles=2) for s in (1, 2, 3)]
+
+
+def moved(index: int, drift: np.ndarray, modes: list[np.ndarray]) -> np.ndarray:
+    """Where the pixels of a frame lie in the scene, but for the margin: the displacement (h, w, 2)."""
+    return drift[index] + sum(1.5 * np.sin(2 * np.pi * index / period) * mode for period, mode in zip(PERIODS, modes, strict=True))
+
+
+def make(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
+    rng, picture = np.random.default_rng(2), scene()
+    y, x = np.mgrid[:SIDE, :SIDE]
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for index in range(frames):
+            shift = moved(index, drift, modes)
+            frame = map_coordinates(picture, [y + MARGIN + shift[..., 1], x + MARGIN + shift[..., 0]], order=3, mode="reflect")
+            file.write((np.clip((frame + rng.normal(0, 0.04, x.shape)) / 1.6, 0, 1) * 60000).astype(np.uint16), contiguous=True)
+
+
+def errors(index: int, transform, drift: np.ndarray, modes: list[np.ndarray]) -> np.ndarray:
+    """Errors (n,) of a map of points (n, 2) from frame 0 to a frame: frame 0 does not move."""
+    y, x = (v.ravel() for v in np.mgrid[40:470:10, 40:470:10])
+    fixed = np.stack([x, y], 1) + moved(index, drift, modes)[y, x]
+    return np.linalg.norm(transform(fixed) - np.stack([x, y], 1), axis=1)
+
+
+def show(name: str, found: list[np.ndarray], seconds: float, frames: int) -> None:
+    every = np.concatenate(found)
+    print(f"{name:24s} median {np.median(every):.3f} px, p90 {np.percentile(every, 90):.3f} px, {frames / seconds:.2f} frames/s", flush=True)
+
+
+def memory_of(process: subprocess.Popen, kept: list[tuple[float, int]]) -> None:
+    """Note the resident memory of a program and its workers every few seconds."""
+    while process.poll() is None:
+        try:
+            parent = psutil.Process(process.pid)
+            kept.append((time.time(), sum(x.memory_info().rss for x in (parent, *parent.children(recursive=True)))))
+        except psutil.Error:
+            pass
+        time.sleep(2)
+
+
+def ours(path: Path, folder: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
+    begin, kept = time.time(), list[tuple[float, int]]()
+    call = [sys.executable, "-m", "register", "batch", "--series", str(path), "--to", "first", "-o", str(folder), "--redo", "-q"]
+    process = subprocess.Popen(call)
+    watcher = threading.Thread(target=memory_of, args=(process, kept))
+    watcher.start()
+    code = process.wait()
+    watcher.join()
+    seconds = time.time() - begin
+    found = []
+    for index in range(0, frames, EVERY):
+        transform = Transform.load(folder / "transforms" / f"{index:05d}.json")
+        found.append(errors(index, lambda points, t=transform: t.map(torch.from_numpy(points)).numpy(), drift, modes))
+    show(f"register (exit {code})", found, seconds, frames)
+    parts = [max(m for t, m in kept if low <= (t - begin) / seconds <= high) / 1e6 for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.01))]
+    print(f"  resident memory, all processes: {parts[0]:.0f} MB in the first fifth, {parts[1]:.0f} MB, {parts[2]:.0f} MB in the last two")
+
+
+def pystackreg(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
+    try:
+        from pystackreg import StackReg
+    except ImportError:
+        print("pystackreg is not installed")
+        return
+    with tifffile.TiffFile(path) as file:
+        fixed = file.pages[0].asarray().astype(float)
+        for name in ("TRANSLATION", "RIGID_BODY", "AFFINE"):
+            tool, found, begin = StackReg(getattr(StackReg, name)), [], time.time()
+            chosen = range(0, min(frames, 400), EVERY)
+            for index in chosen:
+                matrix = tool.register(fixed, file.pages[index].asarray().astype(float))
+                found.append(errors(index, lambda points, m=matrix: points @ m[:2, :2].T + m[:2, 2], drift, modes))
+            show(f"pystackreg {name}", found, time.time() - begin, len(chosen))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=2000)
+    parser.add_argument("--folder", type=Path, required=True, metavar="FOLDER", help="where the movie and the results go")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    drift, modes = motion(options.frames)
+    path = options.folder / f"movie{options.frames}.tif"
+    if not path.exists():
+        make(path, options.frames, drift, modes)
+    pystackreg(path, options.frames, drift, modes)
+    ours(path, options.folder / "aligned", options.frames, drift, modes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A frame against a reference it looks like: a shift by phase correlation, an exact global map on a coarse level, then patches on two levels."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from register import affine, comparison, evidence, globalfit, localfit, pipeline, pyramid, verdict
+from register.pyramid import Level
+from register.settings import PRESETS, Effort, Settings
+from register.transform import Frame, Transform
+
+SIDE = 256
+"""Longest side, in pixels, of the level on which the shift is found."""
+FARTHEST = 0.3
+"""Largest shift that is looked for, as a share of a side."""
+LEVELS = 2
+"""Levels on which patches are fitted."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What frames are aligned to: its levels, coarse to fine, its frame, and how hard to try."""
+
+    levels: list[Level]
+    frame: Frame
+    settings: Settings
+    effort: Effort
+
+
+def prepare(image: Tensor, settings: Settings) -> Reference:
+    """The reference of an image (1, h, w) of any range. Raises ``AlignmentError`` when it shows nothing."""
+    height, width = image.shape[1:]
+    level = Level(image, torch.ones_like(image), affine.identity())
+    preset = PRESETS[settings.preset]
+    levels = pipeline.levels_of(pipeline.working_copy(level, settings.max_size or preset.max_size, "reference"))
+    patch = settings.patch_size or max(preset.patch_size, 40)
+    effort = Effort(preset.max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates)
+    return Reference(levels[-LEVELS:], Frame(width, height), settings, effort)
+
+
+def follow(reference: Reference, image: Tensor) -> Transform:
+    """The transform from the reference to a frame (1, h, w), with its verdict, similarity and shift. Raises ``AlignmentError`` when the frame shows nothing."""
+    settings, levels = reference.settings, reference.levels
+    height, width = image.shape[1:]
+    moving = pipeline.working_copy(Level(image, torch.ones_like(image), affine.identity()), max(levels[-1].size), "frame")
+    matrix = _shift(levels[-1], moving)
+    metric = "ncc" if settings.metric == "auto" else settings.metric
+    model = "rigid" if settings.model == "local" else settings.model
+    matrix = globalfit.fit(levels[:1], moving, matrix, model=model, metric=metric, exact=True)
+    local = None
+    if settings.model == "local":
+        limit = settings.max_shift or 0.1 * math.hypot(height, width)
+        local = localfit.fit(levels, levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
+    told, sigma = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
+    wrong = verdict.probability_wrong(told, sigma)
+    called = "failed" if wrong >= verdict.FAILED_FROM else "suspect" if wrong >= verdict.SUSPECT_FROM else "ok"
+    compare = localfit.compare_at(levels[0], moving, matrix, metric, reference.effort)
+    after = comparison.windows(compare, localfit.displacement(local, levels[0]) if local else None).mean()
+    transform = localfit.as_transform(settings.model, (reference.frame, Frame(width, height)), matrix, local, {})
+    middle = torch.tensor([[(width - 1) / 2, (height - 1) / 2]], dtype=torch.float64)
+    moved = (transform.map(middle) - middle)[0].tolist()
+    quality = {"verdict": called, "probability_wrong": round(wrong, 4), "similarity_after": round(float(after), 5), "shift": [round(v, 4) for v in moved]}
+    return replace(transform, quality=quality)
+
+
+def identity(reference: Reference, verdict: str = "ok", why: str | None = None) -> Transform:
+    """The transform of the reference to itself, or of a frame that shows nothing."""
+    transform = localfit.as_transform(reference.settings.model, (reference.frame, reference.frame), affine.identity(), None, {})
+    return replace(transform, quality={"verdict": verdict, "reasons": [why] if why else [], "similarity_after": None if why else 1.0, "shift": [0.0, 0.0]})
+
+
+def _shift(fixed: Level, moving: Level) -> Tensor:
+    """The translation (2, 3) between two levels, in original pixels, to a pixel of a coarse level: the peak of the phase correlation.
+
+    Source: Kuglin & Hines, "The phase correlation image alignment method", Proc. Int. Conf. Cybernetics and Society (1975).
+    """
+    factor = max(max(fixed.size) / SIDE, 1.0)
+    one, other = (pyramid.shrink(x, factor) for x in (fixed, moving))
+    height, width = (min(a, b) for a, b in zip(one.size, other.size, strict=True))
+    taper = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
+    spectra = [torch.fft.rfft2((x.image[0, :height, :width].cpu() - x.image.mean().cpu()) * taper) for x in (one, other)]
+    cross = spectra[0].conj() * spectra[1]
+    surface = torch.fft.irfft2(cross / (cross.abs() + 1e-3 * cross.abs().mean()), s=(height, width))
+    y, x = (torch.where(torch.arange(n) > n // 2, torch.arange(n) - n, torch.arange(n)) for n in (height, width))
+    near = (y.abs() <= FARTHEST * height)[:, None] & (x.abs() <= FARTHEST * width)
+    peak = int(torch.where(near, surface, -torch.inf).argmax())
+    pixel = pyramid.pixel(one)
+    return affine.translation(float(x[peak % width]) * pixel, float(y[peak // width]) * pixel)
