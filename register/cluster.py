@@ -8,6 +8,8 @@ from register.errors import RegisterError
 from register.io.remote import is_remote
 from register.pairs import Pair
 
+PATIENCE = 15
+"""Seconds to wait for the scheduler."""
 RETRIES = 2
 """How often a task whose worker raised is tried again; tasks of lost workers are moved by the scheduler."""
 
@@ -24,7 +26,7 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
 
     def runner(pairs: list[Pair]) -> Iterator[Outcome]:
         try:
-            client = Client(scheduler, timeout="15s", set_as_default=False)  # type: ignore[no-untyped-call]
+            client = Client(scheduler, timeout=PATIENCE)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise RegisterError(f"--scheduler {scheduler}: nobody answers ({error}); check the address") from None
         with client:

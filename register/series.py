@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -64,6 +65,14 @@ def run(series: Series, *, count: int | None = None, redo: bool = False, tick: C
     """
     stack = open_stack(series.source)
     others = [open_stack(name) for name in series.also]
+    with ExitStack() as opened:
+        for one in (stack, *others):
+            opened.callback(one.close)
+        return _run(series, stack, others, count, redo, tick)
+
+
+def _run(series: Series, stack: Stack, others: list[Stack], count: int | None, redo: bool, tick: Callable[[Row], None]) -> list[Row]:
+    """The same with the files open."""
     for name, other in zip(series.also, others, strict=True):
         if len(other) != len(stack) or other.shape[1:] != stack.shape[1:]:
             raise FileError(name, f"has {len(other)} frames of {other.shape[1:]}, the series {len(stack)} of {stack.shape[1:]}", "name the same frames")
@@ -199,8 +208,6 @@ def _noted(found: Iterator[tuple[Transform, str]], rows: list[Row], tick: Callab
 
 def _write(names: list[Path], stacks: list[Stack], transforms: Iterator[Transform], chosen: Settings) -> None:
     """Warp and write frame by frame, each stack into its own file, all whole or none; no more than a frame of each is held."""
-    from contextlib import ExitStack
-
     packed = None if chosen.compression == "none" else chosen.compression
     with ExitStack() as opened:
         beside = [opened.enter_context(whole(name)) for name in names]

@@ -83,13 +83,10 @@ def in_processes(output: str, count: int, redo: bool = False) -> Runner:
     def runner(pairs: list[Pair]) -> Iterator[Outcome]:
         waiting, suspects = list(pairs), list[Pair]()
         while waiting or suspects:
-            alone = suspects[:1] or None
-            queue, broken = alone or waiting, list[Pair]()
-            yield from _pool(queue, output, redo, 1 if alone else count, broken)
+            alone, broken = bool(suspects), list[Pair]()
+            yield from _pool([suspects.pop(0)] if alone else waiting, output, redo, 1 if alone else count, broken)
             if alone:
-                suspects.pop(0)
-                for pair in broken:
-                    yield Outcome(pair.id, pair.fixed, pair.moving, error=ENDED)
+                yield from (Outcome(pair.id, pair.fixed, pair.moving, error=ENDED) for pair in broken)
             else:
                 suspects = broken
 
@@ -105,11 +102,10 @@ def _pool(queue: list[Pair], output: str, redo: bool, count: int, broken: list[P
     try:
         while queue or running:
             while queue and len(running) < 2 * count:
-                pair = queue.pop(0)
-                running[pool.submit(do, pair, output, redo)] = pair
+                running[pool.submit(do, queue[0], output, redo)] = queue[0]
+                queue.pop(0)
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
-                pair = running[future]
                 outcome = future.result()
                 del running[future]
                 yield outcome

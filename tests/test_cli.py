@@ -98,6 +98,7 @@ def test_a_start_from_landmarks_and_from_a_transform(tmp_path, tissue, program):
         assert tre(tmp_path / name, "tissue") < 0.3
 
 
+@pytest.mark.slow
 def test_unrelated_images_end_in_three(tmp_path, program):
     from scipy.ndimage import gaussian_filter
 

@@ -50,6 +50,7 @@ def test_garbage_under_a_mask_changes_nothing(tmp_path, pair, which):
     assert same(*found)
 
 
+@pytest.mark.slow
 def test_nodata_transparency_nan_and_masks_mean_the_same(tmp_path, pair):
     shown, garbage = hidden(1)
     tifffile.imwrite(tmp_path / "mask.tif", shown.astype(np.uint8))

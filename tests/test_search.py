@@ -79,6 +79,7 @@ def test_a_mirrored_image_is_found_when_allowed(texture, contrast):
     assert found.transform.smallest_determinant() > 0
 
 
+@pytest.mark.slow
 def test_a_mirrored_image_is_suggested_when_not_allowed(texture):
     fixed, moving, _ = views(texture, 30, 1.0, 0.9, "plain", True, seed=4)
     found = register.align(fixed, moving, preset="fast")
@@ -93,6 +94,7 @@ def test_rotation_and_scale_ranges_bound_the_search(texture):
     assert affine.decompose(start(fixed, moving, scale=1.2).matrix).scale == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.slow
 def test_pixel_sizes_give_the_scale(texture):
     fixed, moving, truth = views(texture, 0, 2.0, 1.0, "inverted", False, seed=7)
     pair = base(fixed), base(moving), (fixed.shape, moving.shape)

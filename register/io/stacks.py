@@ -44,6 +44,11 @@ class Stack:
             raise FileError(path, f"frame {index} is {pixels.dtype} {pixels.shape}, the first one {self.dtype} {self.shape}", "frames must be alike")
         return pixels
 
+    def close(self) -> None:
+        """Close the files that frames were read from."""
+        while self.opened:
+            self.opened.popitem()[1].close()
+
     def _pages(self, path: Path, pages: tuple[int, ...]) -> NDArray[Any]:
         if path not in self.opened:
             self.opened[path] = tifffile.TiffFile(path)
