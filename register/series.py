@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 import torch
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from register import affine, grey, motion, workers
 from register.errors import FileError, RegisterError
 from register.io.atomic import whole
 from register.io.points import write_text
-from register.io.stacks import Stack, open_stack
+from register.io.stacks import Stack, append, open_stack
 from register.resample import warp_pixels
 from register.settings import Settings
 from register.transform import Link, Transform
@@ -208,14 +207,12 @@ def _noted(found: Iterator[tuple[Transform, str]], rows: list[Row], tick: Callab
 
 def _write(names: list[Path], stacks: list[Stack], transforms: Iterator[Transform], chosen: Settings) -> None:
     """Warp and write frame by frame, each stack into its own file, all whole or none; no more than a frame of each is held."""
-    packed = None if chosen.compression == "none" else chosen.compression
     with ExitStack() as opened:
         beside = [opened.enter_context(whole(name)) for name in names]
         for index, transform in enumerate(transforms):
             for path, stack in zip(beside, stacks, strict=True):
                 warped = warp_pixels(stack.frame(index), transform, interpolation=chosen.interpolation, fill=_fill(chosen, stack.dtype))
-                tifffile.imwrite(path, warped[0] if len(warped) == 1 else warped, append=index > 0, bigtiff=True, photometric="minisblack",
-                                 compression=packed, metadata=None)  # fmt: skip
+                append(path, warped, first=index == 0, compression=chosen.compression)
 
 
 def _fill(chosen: Settings, dtype: np.dtype[Any]) -> float | None:

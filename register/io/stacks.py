@@ -75,6 +75,13 @@ def open_stack(source: str) -> Stack:
     return Stack(path.name, tuple(files), (), (first.pixels.shape[0], *first.size), first.dtype)
 
 
+def append(path: Path, planes: NDArray[Any], *, first: bool, compression: str) -> None:
+    """Add a frame (c, h, w) to a BigTIFF as a page per channel, or begin the file with it."""
+    packed = None if compression == "none" else compression
+    pages = planes[0] if len(planes) == 1 else planes
+    tifffile.imwrite(path, pages, append=not first, bigtiff=True, photometric="minisblack", compression=packed, metadata=None)
+
+
 def _of_tiff(path: Path) -> Stack:
     try:
         with tifffile.TiffFile(path) as tif:
