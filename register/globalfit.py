@@ -1,6 +1,5 @@
 """The global part of the method: one map fitted level by level from a start."""
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -17,7 +16,8 @@ FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
 SMOOTHING, EXACT_SMOOTHING = 0.7, 1.0
 """Gaussian, in pixels, before intensities are compared. A global map has data enough to afford the wider one, which leaves less of the pull
 that linear interpolation has towards half pixels in noise."""
-Tick = Callable[[float], None]
+Tick = Callable[[str, optimise.Descent], None]
+"""Called with a level's name and how its descent went."""
 
 
 def global_model(model: str) -> str:
@@ -25,7 +25,7 @@ def global_model(model: str) -> str:
     return "affine" if model == "local" else model
 
 
-def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, exact: bool = False, tick: Tick = lambda similarity: None) -> Tensor:
+def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, exact: bool = False, tick: Tick = lambda name, outcome: None) -> Tensor:
     """The global map (2, 3) of a ``model`` fitted from coarse to fine: on all levels when it is to be ``exact``, else on those up to ``FIT_SIDE``."""
     for level in levels if exact else coarse_levels(levels):
         compare = compare_at(level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else SMOOTHING)
@@ -34,7 +34,7 @@ def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metri
         else:
             residual, outcome = by_adam(compare, model, 0.12 if exact else 0.5, FIT_STEPS)
         matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
-        tick(1 - math.exp(float(outcome.loss[0])))
+        tick(f"{level.size[1]} × {level.size[0]} {metric}, global", outcome)
     return matrix
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from register import affine, globalfit, localfit, pyramid, quality, starts, structure
 from register.errors import AlignmentError
 from register.localfit import Local
+from register.optimise import Descent
 from register.pyramid import Level
 from register.settings import PRESETS, Effort, Settings
 from register.starts import Range, Start
@@ -75,6 +76,12 @@ def align(
     ``start`` (2, 3) replaces the search; ``pixel_ratio``, the fixed pixel size over the moving one where both are known, narrows it.
     Raises ``AlignmentError`` when there is nothing to see or nothing overlaps.
     """
+    curves: dict[str, tuple[float, ...]] = {}
+
+    def keep(name: str, outcome: Descent) -> None:
+        curves[name] = outcome.history
+        listener(Event("global", name, 0.3, 1 - math.exp(float(outcome.loss[0]))))
+
     effort, start = _effort(settings, sizes[0]), None if start is None else start.double()
     clock = Clock()
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
@@ -91,7 +98,7 @@ def align(
     with clock("global"):
         matrix, notes = begin.matrix, list[str]()
         if bent is None:
-            matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "mind", settings, listener)
+            matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "mind", settings, keep)
             if begin.matched and starts.agrees(begin.matrix, begin.matched, CLOSE) and not starts.agrees(matrix, begin.matched, CLOSE):
                 matrix, notes = begin.matrix, ["the global fit left the matched features, whose map was kept"]
         elif settings.max_shift is None:
@@ -109,7 +116,7 @@ def align(
         else:
             local = None
     with clock("global or local"):
-        matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, listener)
+        matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, keep)
     with clock("verdict"):
         figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, matched=begin.matched, frames=frames)
     patches, record = (
@@ -123,7 +130,7 @@ def align(
         matrix, local, patches = affine.identity(), None, quality.unknown(localfit.few(*sizes[0]).count)
     transform = localfit.as_transform(settings.model, frames, matrix, local, patches)
     listener(Event("done", "", 1.0, record["similarity_after"]))
-    return Alignment(transform.checked(), record, clock.seconds, local.history if local else {})
+    return Alignment(transform.checked(), record, clock.seconds, curves | (local.history if local else {}))
 
 
 class Clock:
@@ -207,25 +214,23 @@ def _bent(start: Start, level: Level, effort: Effort) -> Local | None:
 
 
 def _fit_global(
-    levels: list[Level], moving: Level, begin: Tensor, metric: str, settings: Settings, listener: Listener, *, exact: bool = False
+    levels: list[Level], moving: Level, begin: Tensor, metric: str, settings: Settings, keep: globalfit.Tick, *, exact: bool = False
 ) -> tuple[Tensor, list[str]]:
     """The global map fitted on some levels, coarse to fine, or ``begin`` when the fit lowered its similarity on the windows both see."""
     model = globalfit.global_model(settings.model)
-    matrix = globalfit.fit(
-        levels, moving, begin, model=model, metric=metric, exact=exact, tick=lambda similarity: listener(Event("global", model, 0.3, similarity))
-    )
+    matrix = globalfit.fit(levels, moving, begin, model=model, metric=metric, exact=exact, tick=keep)
     if quality.at_least_as_good(quality.judging_level(levels), moving, matrix, begin, metric):
         return matrix, []
     return begin, ["the global fit lowered the similarity of the start, which was kept"]
 
 
 def _simplest(
-    levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, settings: Settings, effort: Effort, listener: Listener
+    levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, settings: Settings, effort: Effort, keep: globalfit.Tick
 ) -> tuple[Tensor, Local | None, list[str]]:
     """The global map and the patches over it, or an exact global map alone where patches bring no more than they would of noise, or harm."""
     judging = quality.judging_level(levels)
     if local is None or localfit.typical_shift(local) < SMALL_SHIFT:
-        exact, notes = _fit_global(levels[-2:], moving, matrix, metric, settings, listener, exact=True)
+        exact, notes = _fit_global(levels[-2:], moving, matrix, metric, settings, keep, exact=True)
         if local is None:
             return exact, None, notes
         least = LEAST_GAIN_OF_FEATURES if metric in structure.FEATURES else LEAST_GAIN

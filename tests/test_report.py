@@ -114,7 +114,16 @@ def test_no_report_when_it_is_not_wanted(tmp_path, program):
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "o").iterdir()} == {"aligned.png", "transform.json", "overlay.png"}
     assert program("report", tmp_path / "o").returncode == 0
-    assert "The patch grid" in (tmp_path / "o" / "report.html").read_text()
+    text = (tmp_path / "o" / "report.html").read_text()
+    assert "The patch grid" in text
+    assert "Convergence" in text
+
+
+def test_strict_takes_nothing_but_ok(tmp_path, program):
+    args = "align", *TISSUE, "--preset", "fast", "--max-shift", "1", "--no-report", "--json"  # less than the warp needs: patches are held back
+    lenient, strict = (program(*args, "-o", tmp_path / name, *more) for name, more in (("a", []), ("b", ["--strict"])))
+    assert json.loads(lenient.stdout)["verdict"] == "suspect"
+    assert (lenient.returncode, strict.returncode) == (0, 3)
 
 
 def test_the_slider_works_by_mouse_and_by_keyboard(aligned, opened):
