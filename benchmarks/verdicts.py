@@ -88,10 +88,10 @@ def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], see
 
 def row(kind: str, name: str, rtre: float, quality: dict[str, Any], diagonal: float) -> dict[str, Any]:
     """What the fit needs of a run."""
-    back = quality["back_and_forth"]
+    back, recognised = quality["back_and_forth"], quality["recognised"]
     return {
-        "kind": kind, "name": name, "rtre": rtre, "verdict": quality["verdict"], "recognised": quality["recognised"],
-        "sigma": quality["recognised_sigma"], "back": 1.0 if back is None else back / diagonal, "above_chance": quality["above_chance"],
+        "kind": kind, "name": name, "rtre": rtre, "verdict": quality["verdict"], "recognised": 0.5 if recognised is None else recognised,
+        "sigma": quality["recognised_sigma"] or 0.0, "back": 1.0 if back is None else back / diagonal, "above_chance": quality["above_chance"],
     }  # fmt: skip
 
 

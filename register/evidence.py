@@ -18,27 +18,31 @@ SCALES = (512, 24), (256, 16)
 """Longest side of the levels on which windows are told apart, and the windows' side, in pixels: where detail is noise, the coarser one knows more."""
 LEAST_TEXTURE, LEAST_SEEN, LEAST_WINDOWS = 0.05, 0.9, 8
 """Texture and valid share below which a window is not asked, and how many must be left."""
+LEAST_ACROSS, SMALLEST = 6, 8
+"""Windows across a small image, and the side of the smallest one, in pixels."""
 BACK_SIDE = 512
 """Longest side of the level on which the images are aligned the other way."""
 PROBES = 24
 """Points per side at which the way there and back is measured."""
 
 
-def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None, scales: tuple[tuple[int, int], ...] = SCALES) -> tuple[float, float]:
+def recognised(fixed: Level, moving: Level, matrix: Tensor, local: Local | None, scales: tuple[tuple[int, int], ...] = SCALES) -> tuple[float, float] | None:
     """How well windows of the fixed image know their partners on the aligned one from all other windows, and its standard deviations above chance.
 
     For every fixed window the share of other aligned windows that are less like it than its own, by the cosine of their structure, and the same the
     other way round; the mean, weighted by texture, is 0.5 for partners drawn at random, whose ranks are uniform: a permutation test (Good, "Permutation,
     Parametric and Bootstrap Tests of Hypotheses", 2005). Fits raise the likeness of partners, not their likeness against that of other windows. Of
-    several scales the one that is surest counts.
+    several scales the one that is surest counts. None where there are too few windows with texture to tell.
     """
-    return max((_recognised(globalfit.at_side(fixed, side), moving, matrix, local, window) for side, window in scales), key=lambda found: found[1])
+    found = [_recognised(globalfit.at_side(fixed, side), moving, matrix, local, window) for side, window in scales]
+    return max((one for one in found if one is not None), key=lambda one: one[1], default=None)
 
 
-def _recognised(level: Level, moving: Level, matrix: Tensor, local: Local | None, window: int) -> tuple[float, float]:
-    """The same on one level."""
+def _recognised(level: Level, moving: Level, matrix: Tensor, local: Local | None, window: int) -> tuple[float, float] | None:
+    """The same on one level; the windows of a small image are smaller."""
+    window = min(window, max(min(level.size) // LEAST_ACROSS, SMALLEST))
     if min(level.size) < window:
-        return 0.5, 0.0
+        return None
     compare = globalfit.compare_at(level, moving, matrix[None], "structure", margin=localfit.MARGIN)
     points = compare.under() if local is None else compare.shifted(localfit.displacement(local, level))
     seen = sampling.sample(compare.moving_mask, points) * sampling.inside(points, *compare.moving.shape[-2:])[:, None]
@@ -47,7 +51,7 @@ def _recognised(level: Level, moving: Level, matrix: Tensor, local: Local | None
     weight = texture.mean(1)
     asked = (share.mean(1) > LEAST_SEEN) & (weight > LEAST_TEXTURE)
     if int(asked.sum()) < LEAST_WINDOWS:
-        return 0.5, 0.0
+        return None
     one, other, weight = (x[asked] for x in (one, other, weight))
     likeness = (one / (one.norm(dim=1, keepdim=True) + 1e-6)) @ (other / (other.norm(dim=1, keepdim=True) + 1e-6)).T
     own = likeness.diagonal()

@@ -53,8 +53,8 @@ def follow(reference: Reference, image: Tensor) -> Transform:
     if settings.model == "local":
         limit = settings.max_shift or 0.1 * math.hypot(height, width)
         local = localfit.fit(levels, levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
-    told, sigma = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
-    wrong = verdict.probability_wrong(told, sigma)
+    found = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
+    wrong = verdict.probability_wrong(found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0)
     called = "failed" if wrong >= verdict.FAILED_FROM else "suspect" if wrong >= verdict.SUSPECT_FROM else "ok"
     compare = localfit.compare_at(levels[0], moving, matrix, metric, reference.effort)
     after = comparison.windows(compare, localfit.displacement(local, levels[0]) if local else None).mean()

@@ -70,20 +70,21 @@ def judge(
     compare = localfit.compare_at(level, moving, matrix, metric, effort)
     after = windows(compare, localfit.displacement(local, level) if local else None)
     before = windows(localfit.compare_at(level, moving, affine.identity(), metric, effort))
-    told, sigma = evidence.recognised(levels[-1], moving, matrix, local)
+    found = evidence.recognised(levels[-1], moving, matrix, local)
+    chance, agreeing = evidence.above_chance(levels[-1], moving, matrix), evidence.agreeing(levels[-1], matrix, local, matched)
     forward = localfit.as_transform("local", frames, matrix, local, {})
     back = evidence.there_and_back(levels[-1], moving, forward, matrix, CURVED.get(metric, metric), effort, max_shift=max_shift)
     returned = back.typical(levels[-1])
     summary = {
-        "probability_wrong": round(verdict.probability_wrong(told, sigma), 4),
-        "recognised": round(told, 4),
-        "recognised_sigma": round(sigma, 2),
+        "probability_wrong": round(verdict.probability_wrong(found, chance, agreeing), 4),
+        "recognised": round(found[0], 4) if found else None,
+        "recognised_sigma": round(found[1], 2) if found else None,
         "back_and_forth": _round(returned) if math.isfinite(returned) else None,
         "similarity_before": _round(before.mean()),
         "similarity_after": _round(after.mean()),
         "similarity_global": _round(windows(compare).mean()),
-        "above_chance": round(evidence.above_chance(levels[-1], moving, matrix), 2),
-        "matches_agreeing": evidence.agreeing(levels[-1], matrix, local, matched),
+        "above_chance": round(chance, 2),
+        "matches_agreeing": agreeing,
         "overlap": _round(evidence.overlap(level, moving, matrix)),
         **_displacement(levels[-1], matrix, local),
         **_jacobian(matrix, local),

@@ -64,7 +64,9 @@ def test_recognition_is_sure_of_itself_and_a_coin_toss_of_strangers(texture):
     share, sigma = evidence.recognised(level(texture), level(strangers), affine.identity(), None)
     assert abs(share - 0.5) < 0.1
     assert abs(sigma) < 4
-    assert evidence.recognised(level(texture[:20, :20]), level(texture), affine.identity(), None) == (0.5, 0.0)
+    assert evidence.recognised(level(texture[:20, :20]), level(texture), affine.identity(), None) is None
+    share, sigma = evidence.recognised(level(texture[:60, :60]), level(texture), affine.identity(), None)
+    assert (share > 0.95, sigma > 6) == (True, True)
 
 
 def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
@@ -81,15 +83,24 @@ def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
 
 
 def test_probability_falls_with_every_evidence():
-    sure = verdict.probability_wrong(0.99, 25.0)
+    sure = verdict.probability_wrong((0.99, 25.0), 0.0, 0)
     assert sure < 0.01
-    assert verdict.probability_wrong(0.55, 2.0) > 0.95
-    assert verdict.probability_wrong(0.8, 25.0) > sure
-    assert verdict.probability_wrong(0.99, 5.0) > sure
+    assert verdict.probability_wrong((0.55, 2.0), 50.0, 50) > 0.95
+    assert verdict.probability_wrong((0.8, 25.0), 50.0, 50) > sure
+    assert verdict.probability_wrong((0.99, 5.0), 50.0, 50) > sure
+    assert [verdict.probability_wrong(None, *known) for known in ((20.0, 0), (1.0, 40), (8.0, 0), (1.0, 0))] == [0.2, 0.2, 0.5, 0.8]
 
 
 def summary(**changes):
-    known = {"probability_wrong": 0.01, "overlap": 0.9, "det_global": 1.0, "recognised": 0.9, "recognised_sigma": 20.0, "back_and_forth": 1.0}
+    known = {
+        "probability_wrong": 0.01,
+        "overlap": 0.9,
+        "det_global": 1.0,
+        "recognised": 0.9,
+        "recognised_sigma": 20.0,
+        "back_and_forth": 1.0,
+        "above_chance": 30.0,
+    }
     return known | changes
 
 
@@ -102,6 +113,7 @@ def summary(**changes):
         ({}, ["ok", "capped"], "suspect", "--max-shift"),
         ({"det_global": 30.0}, ["ok"], "suspect", "factor of 30"),
         ({"probability_wrong": 0.5, "recognised": 0.7}, ["ok"], "suspect", "70% of other windows"),
+        ({"probability_wrong": 0.8, "recognised": None, "recognised_sigma": None, "above_chance": 2.0}, ["ok"], "failed", "too few windows"),
         ({"probability_wrong": 0.9}, ["ok"], "failed", "probably wrong (90%)"),
         ({"back_and_forth": 50.0}, ["ok"], "suspect", "50.0 px"),
         ({"back_and_forth": None}, ["ok"], "suspect", "does not overlap"),
