@@ -290,7 +290,7 @@ def movie(tmp_path_factory, texture, through):
     return folder, shifts
 
 
-@pytest.mark.parametrize("to", ["first", "previous", "mean"])
+@pytest.mark.parametrize("to", ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("previous", "mean"))])
 def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
     folder, shifts = movie
     done = program("batch", "--series", folder / "movie.tif", "--to", to, "-o", tmp_path, "--also", folder / "files", "--workers", "1")
@@ -309,6 +309,7 @@ def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
     assert len(list((tmp_path / "transforms").glob("0*.json"))) == 12
 
 
+@pytest.mark.slow
 def test_a_series_goes_on_with_what_is_there(movie, tmp_path):
     from register import series
 

@@ -98,6 +98,7 @@ def test_another_modality_is_matched_by_features(texture, contrast):
     assert np.percentile(found, 90) < 1.0
 
 
+@pytest.mark.slow
 def test_patches_that_do_not_improve_held_out_windows_are_left_out(texture):
     """Two pictures whose fine detail is not the same: levels that only see that detail bring nothing."""
     rng = np.random.default_rng(2)
