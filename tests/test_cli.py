@@ -155,7 +155,7 @@ main()
 """
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)])
 def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path, stop, code):
     program = STOPPED.format(signal=int(stop), pair=[str(x) for x in FUNDUS], out=repr(str(tmp_path / "out")))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

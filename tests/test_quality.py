@@ -47,6 +47,7 @@ def test_nothing_is_known_where_there_is_nothing_to_see(warped):
     assert bool(torch.isfinite(alignment.expected_error(torch.tensor([[120.0, 200.0]]))).all())
 
 
+@pytest.mark.slow
 def test_more_noise_more_error(texture):
     told = []
     for noise in (0.0, 0.05, 0.15):
