@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from register.transform import Transform
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
 EVERY = 1.0
 """Seconds between two writings of the summary."""
-BLOCK = 2**22
-"""Bytes that are hashed at once."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def stale(pair: Pair, target: str, files: list[Path]) -> str | None:
 
 
 def digest(path: Path) -> str | None:
-    """The SHA-256 of a file; None for a folder. Raises ``FileError`` when it cannot be read."""
+    """The SHA-256 of a file; None for a folder, empty when it cannot be read."""
     if path.is_dir():
         return None
     try:
@@ -219,8 +217,3 @@ def as_json(outcomes: list[Outcome]) -> str:
     """The outcomes as one JSON object."""
     counts: dict[str, Any] = {name: sum((one.verdict or "error") == name for one in outcomes) for name in ("ok", "suspect", "failed", "error")}
     return json.dumps({"counts": counts, "pairs": [asdict(one) for one in outcomes]}, ensure_ascii=False)
-
-
-def without_device(pair: Pair, device: str) -> Pair:
-    """The pair on another device."""
-    return replace(pair, settings=replace(pair.settings, device=device))
