@@ -51,7 +51,7 @@ def align(
     levels = []
     for name, image, mask, channel in (("fixed", fixed, fixed_mask, chosen.fixed_channel), ("moving", moving, moving_mask, chosen.moving_channel)):
         try:
-            levels.append(_level(image, mask, channel, chosen.nodata))
+            levels.append(level_of(image, mask, channel, chosen.nodata))
         except RegisterError as error:
             raise RegisterError(f"the {name} image {error}") from None
     alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
@@ -137,7 +137,7 @@ def _model_for(count: int) -> str:
     return "affine" if count >= 4 else "similarity" if count >= 2 else "translation"
 
 
-def _level(image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, channel: str | None, nodata: float | None) -> tuple[Level, str]:
+def level_of(image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, channel: str | None, nodata: float | None) -> tuple[Level, str]:
     """The grey level of an array (h, w[, c]) or a tensor ([c, ]h, w), and the grey's name. Raises ``RegisterError`` for other shapes."""
     if image.ndim not in (2, 3):
         raise RegisterError(f"has {image.ndim} dimensions, not two or three (shape {tuple(image.shape)})")

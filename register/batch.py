@@ -1,13 +1,12 @@
 """Many pairs: each by itself, what is done already left alone, errors kept beside the results."""
 
 import csv
-import hashlib
 import io
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from register import jobs, reports
 from register.errors import RegisterError
 from register.io import remote
 from register.io.atomic import left_unfinished
+from register.io.hashes import sha256
 from register.io.points import write_text
 from register.pairs import Pair
+from register.settings import Settings
 from register.transform import Transform
 
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
@@ -66,22 +67,40 @@ def do(pair: Pair, output: str, redo: bool = False) -> Outcome:
 
 
 def _do(pair: Pair, target: str, redo: bool, place: Path) -> Outcome:
-    files = []
-    for kind, name in (("fixed", pair.fixed), ("moving", pair.moving)):
-        (place / kind).mkdir()
-        files.append(remote.fetch(name, place / kind))
-    why = "asked for" if redo else stale(pair, target, files)
+    files = [_here(name, place / kind) for kind, name in (("fixed", pair.fixed), ("moving", pair.moving))]
+    chosen = _with_copies(pair.settings, place)
+    why = "asked for" if redo else stale(pair, target, files, chosen)
     if why is None:
         return outcome(pair, _load(target), "done before")
     folder = place / "results" if remote.is_remote(target) else Path(target)
-    done = jobs.run(jobs.Job(files[0], files[1], folder, pair.settings, overwrite=True, names=(pair.fixed, pair.moving)))
+    job = jobs.Job(files[0], files[1], folder, chosen, overwrite=True, names=(pair.fixed, pair.moving), asked=pair.settings)
+    done = jobs.run(job)
     if remote.is_remote(target):
         remote.store(folder, target, last=TRANSFORM)
     return outcome(pair, done.alignment.transform, f"done again: {why}" if why else "")
 
 
-def stale(pair: Pair, target: str, files: list[Path]) -> str | None:
-    """Why the results in a folder are not those of a pair: empty when there are none; None when they are."""
+def _here(name: str, place: Path) -> Path:
+    """The path of a file, or of a copy of it in a folder of its own when it lies elsewhere."""
+    place.mkdir()
+    return remote.fetch(name, place)
+
+
+def _with_copies(chosen: Settings, place: Path) -> Settings:
+    """Settings whose files, masks, landmarks and starts, are copies where they lie elsewhere."""
+
+    def local(file: str, kind: str) -> str:
+        return str(_here(file, place / kind)) if remote.is_remote(file) else file
+
+    copies: dict[str, Any] = {name: ",".join(local(file, f"{name}{n}") for n, file in enumerate(files)) for name, files in jobs.other_files(chosen).items()}
+    return replace(chosen, **copies)
+
+
+def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | None:
+    """Why the results in a folder are not those of a pair: empty when there are none; None when they are.
+
+    ``files`` are its images and ``local`` its settings as they lie here.
+    """
     if not remote.exists(f"{target}/{TRANSFORM}") or (not remote.is_remote(target) and left_unfinished(Path(target))):
         return ""
     try:
@@ -91,24 +110,14 @@ def stale(pair: Pair, target: str, files: list[Path]) -> str | None:
     if known.provenance.get("register") != register.__version__:
         return f"it was made by version {known.provenance.get('register')}"
     before, now = known.provenance.get("settings", {}), asdict(pair.settings)
-    changed = [name for name in now if before.get(name) != now[name]]
+    others, known_others = jobs.hashes(local), known.provenance.get("files", {})
+    changed = [name for name in now if (others[name] != known_others.get(name) if name in others else before.get(name) != now[name])]
     if changed:
         return f"{', '.join(changed)} changed"
     for kind, file, frame in zip(("fixed", "moving"), files, (known.fixed, known.moving), strict=True):
-        if digest(file) != frame.sha256:
+        if sha256(file) != frame.sha256:
             return f"the {kind} image changed"
     return None
-
-
-def digest(path: Path) -> str | None:
-    """The SHA-256 of a file; None for a folder, empty when it cannot be read."""
-    if path.is_dir():
-        return None
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""  # it will be said when the image is opened
 
 
 def _load(target: str) -> Transform:

@@ -1,8 +1,11 @@
 """Pairs on a Dask cluster: one pair a task, done again elsewhere when its worker is lost."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from register import jobs
 from register.batch import Outcome, Runner, do
 from register.errors import RegisterError
 from register.io.remote import is_remote
@@ -52,4 +55,5 @@ def absolute(name: str) -> str:
 
 
 def _placed(pair: Pair) -> Pair:
-    return Pair(pair.id, absolute(pair.fixed), absolute(pair.moving), pair.settings)
+    others: dict[str, Any] = {name: ",".join(map(absolute, files)) for name, files in jobs.other_files(pair.settings).items()}
+    return Pair(pair.id, absolute(pair.fixed), absolute(pair.moving), replace(pair.settings, **others))

@@ -1,6 +1,5 @@
 """A job is paths plus settings: one pair from files to files."""
 
-import hashlib
 import os
 import platform
 import time
@@ -18,6 +17,7 @@ from register import api, device, evaluate, pipeline
 from register.aligned import Style, aligned_image, write_aligned
 from register.errors import AlignmentError, FileError, RegisterError
 from register.io.atomic import left_unfinished, several, whole
+from register.io.hashes import sha256
 from register.io.images import Image, Part, aligned_name, open_image, write_image
 from register.io.masks import read_mask
 from register.io.points import read_points, write_text
@@ -41,7 +41,10 @@ ESTIMATE = 0.8
 
 @dataclass(frozen=True)
 class Job:
-    """One pair: the files of the fixed and the moving image, the folder for the results, and the settings; ``names`` are where copies come from."""
+    """One pair: the files of the fixed and the moving image, the folder for the results, and the settings.
+
+    Where files were copied from elsewhere, ``names`` are the addresses of the images, and ``asked`` the settings with the addresses of the others.
+    """
 
     fixed: Path
     moving: Path
@@ -49,6 +52,7 @@ class Job:
     settings: Settings
     overwrite: bool = False
     names: tuple[str, str] | None = None
+    asked: Settings | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ def run(job: Job, listener: Listener = lambda event: None) -> Result:
                 write_text(names["report"], page(replace(scene, transform=written)))
             seconds |= {"report": clock.seconds["report"], "total": round(time.perf_counter() - begin, 3)}
             written = replace(written, provenance=written.provenance | {"seconds": seconds})
+        for old in set(RESULTS) - {path.name for path in names.values()}:
+            (job.output / old).unlink(missing_ok=True)  # of an alignment that this one replaces
         written.save(names["transform"])
     listener(Event("done", "", 1.0, None))
     return Result(replace(alignment, transform=written), names, time.perf_counter() - begin, fixed.image.notes + moving.image.notes)
@@ -137,6 +143,17 @@ def read_landmarks(chosen: Settings) -> tuple[Tensor, Tensor] | None:
             raise RegisterError(f"--landmarks {chosen.landmarks}: two files are needed, FIXED.csv,MOVING.csv")
         return None
     return read_points(parts[0]), read_points(parts[1])
+
+
+def other_files(chosen: Settings) -> dict[str, list[str]]:
+    """The files besides the images that settings name, by the setting: masks, landmarks and starts; settings without a file are left out."""
+    named = {name: (getattr(chosen, name) or "").split(",") for name in ("fixed_mask", "moving_mask", "landmarks", "init")}
+    return {name: files for name, files in named.items() if files[0] not in ("", "auto", "identity", "center")}
+
+
+def hashes(chosen: Settings) -> dict[str, list[str | None]]:
+    """The SHA-256 of those files."""
+    return {name: [sha256(Path(file)) for file in files] for name, files in other_files(chosen).items()}
 
 
 def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: Settings) -> dict[str, Any]:
@@ -200,7 +217,7 @@ def _open(path: Path, part: Part, mask: str | None, channel: str | None, chosen:
         check_dtype(image.dtype)
     except register.RegisterError as error:
         raise FileError(path, str(error)) from None
-    return Source(path, image, Validity(image, chosen.nodata, read_mask(mask, image) if mask else None), channel)
+    return Source(path, image, Validity(image, chosen.nodata, read_mask(mask, image.size) if mask else None), channel)
 
 
 def refuse_overwrite(job: Job) -> None:
@@ -255,7 +272,8 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "device": str(device.choose(job.settings.device)),
         "threads": torch.get_num_threads(),
         "seed": job.settings.seed,
-        "settings": asdict(job.settings),
+        "settings": asdict(job.asked or job.settings),
+        "files": hashes(job.settings),
         "seconds": seconds,
         "history": {level: [round(loss, 5) for loss in losses] for level, losses in alignment.history.items()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -266,9 +284,5 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
 
 
 def _frame(path: Path, name: str, image: Image) -> Frame:
-    digest = None
-    if path.is_file():  # an OME-Zarr image is a folder
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
     height, width = image.size
-    return Frame(width, height, image.pixel_size, image.pixel_unit, name, digest)
+    return Frame(width, height, image.pixel_size, image.pixel_unit, name, sha256(path))

@@ -29,10 +29,9 @@ class Reference:
     effort: Effort
 
 
-def prepare(image: Tensor, settings: Settings) -> Reference:
-    """The reference of an image (1, h, w) of any range. Raises ``AlignmentError`` when it shows nothing."""
-    height, width = image.shape[1:]
-    level = Level(image, torch.ones_like(image), affine.identity())
+def prepare(level: Level, settings: Settings) -> Reference:
+    """The reference of a level of the image's own pixels, of any range. Raises ``AlignmentError`` when it shows nothing."""
+    height, width = level.size
     preset = PRESETS[settings.preset]
     levels = pipeline.levels_of(pipeline.working_copy(level, settings.max_size or preset.max_size, "reference"))
     patch = settings.patch_size or max(preset.patch_size, 40)
@@ -40,11 +39,11 @@ def prepare(image: Tensor, settings: Settings) -> Reference:
     return Reference(levels[-LEVELS:], Frame(width, height), settings, effort)
 
 
-def follow(reference: Reference, image: Tensor) -> Transform:
-    """The transform from the reference to a frame (1, h, w), with its verdict, similarity and shift. Raises ``AlignmentError`` when the frame shows nothing."""
+def follow(reference: Reference, frame: Level) -> Transform:
+    """The transform from the reference to a frame, with its verdict, similarity and shift. Raises ``AlignmentError`` when the frame shows nothing."""
     settings, levels = reference.settings, reference.levels
-    height, width = image.shape[1:]
-    moving = pipeline.working_copy(Level(image, torch.ones_like(image), affine.identity()), max(levels[-1].size), "frame")
+    height, width = frame.size
+    moving = pipeline.working_copy(frame, max(levels[-1].size), "frame")
     matrix = _shift(levels[-1], moving)
     metric = "ncc" if settings.metric == "auto" else settings.metric
     model = "rigid" if settings.model == "local" else settings.model
@@ -55,14 +54,17 @@ def follow(reference: Reference, image: Tensor) -> Transform:
         local = localfit.fit(levels, levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
     found = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
     wrong = verdict.probability_wrong(found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0)
-    called = "failed" if wrong >= verdict.FAILED_FROM else "suspect" if wrong >= verdict.SUSPECT_FROM else "ok"
     compare = localfit.compare_at(levels[0], moving, matrix, metric, reference.effort)
     after = comparison.windows(compare, localfit.displacement(local, levels[0]) if local else None).mean()
     transform = localfit.as_transform(settings.model, (reference.frame, Frame(width, height)), matrix, local, {})
-    middle = torch.tensor([[(width - 1) / 2, (height - 1) / 2]], dtype=torch.float64)
-    moved = (transform.map(middle) - middle)[0].tolist()
-    quality = {"verdict": called, "probability_wrong": round(wrong, 4), "similarity_after": round(float(after), 5), "shift": [round(v, 4) for v in moved]}
-    return replace(transform, quality=quality)
+    quality = {"verdict": verdict.called(wrong), "probability_wrong": round(wrong, 4), "similarity_after": round(float(after), 5)}
+    return replace(transform, quality=quality | {"shift": shift(transform)})
+
+
+def shift(transform: Transform) -> list[float]:
+    """Where the middle of the fixed image goes, less where it is: across and down, in pixels."""
+    middle = torch.tensor([[(transform.fixed.width - 1) / 2, (transform.fixed.height - 1) / 2]], dtype=torch.float64)
+    return [round(v, 4) for v in (transform.map(middle) - middle)[0].tolist()]
 
 
 def identity(reference: Reference, verdict: str = "ok", why: str | None = None) -> Transform:

@@ -31,6 +31,11 @@ def probability_wrong(found: tuple[float, float] | None, above_chance: float, ag
     return 1 / (1 + math.exp(-sum(LOG_ODDS[name] * value for name, value in values.items())))
 
 
+def called(wrong: float) -> str:
+    """What a probability of being wrong is called, nothing else being known."""
+    return "failed" if wrong >= FAILED_FROM else "suspect" if wrong >= SUSPECT_FROM else "ok"
+
+
 def verdict(summary: dict[str, Any], status: list[str], diagonal: float) -> tuple[str, list[str]]:
     """``ok``, ``suspect`` or ``failed`` with reasons in words, from the figures of an alignment and the ``status`` of its patches."""
     wrong, suspect = summary["probability_wrong"], list[str]()
@@ -55,4 +60,4 @@ def verdict(summary: dict[str, Any], status: list[str], diagonal: float) -> tupl
             f"only {summary['recognised']:.0%} of other windows are less like a window than its partner, {summary['recognised_sigma']:.1f} standard deviations "
             f"above the 50 % of chance: probably wrong ({wrong:.0%})"
         )
-    return ("failed" if wrong >= FAILED_FROM else "suspect"), [told, *suspect]
+    return called(wrong), [told, *suspect]

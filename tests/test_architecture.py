@@ -25,7 +25,8 @@ FLOORS = {
     13: ["reports", "pairs"],
     14: ["batch"],
     15: ["workers", "cluster"],
-    15.5: ["series"],
+    15.5: ["frames"],
+    15.7: ["series"],
     16: ["cli"],
     17: ["__main__"],
 }

@@ -1,12 +1,15 @@
 """``register batch``: many pairs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from register.cli.options import with_settings
 from register.settings import Settings
+
+if TYPE_CHECKING:
+    from register.pairs import Pairing
 
 ERRED, FAILED = 1, 3
 FROM, RUN, OUTPUT = "Pairs", "Running", "Output"
@@ -55,7 +58,7 @@ def batch(
     if series is not None:
         if any((fixed, moving, fixed_dir, moving_dir, pair, pairs)):
             raise typer.BadParameter("--series goes without pairs")
-        _series(settings, series, to, also or [], output, workers, redo, dry_run, as_json, quiet)  # type: ignore[no-untyped-call]
+        _series(settings, series, to, tuple(also or ()), Path(output), workers, redo=redo, dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
     from register import batch as many
     from register import cluster
@@ -84,7 +87,19 @@ def batch(
         raise typer.Exit(FAILED)
 
 
-def _series(settings, source, to, also, output, count, redo, dry_run, as_json, quiet):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _series(
+    settings: Settings,
+    source: str,
+    to: str,
+    also: tuple[str, ...],
+    output: Path,
+    count: int | None,
+    *,
+    redo: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Align the frames of a series."""
     import json
     from dataclasses import asdict
@@ -98,7 +113,7 @@ def _series(settings, source, to, also, output, count, redo, dry_run, as_json, q
         show.facts({"frames": len(stack), "size": f"{stack.shape[2]} × {stack.shape[1]}", "channels": stack.shape[0], "dtype": str(stack.dtype)})
         return
     with show.frames(len(stack), quiet or as_json) as tick:
-        rows = series.run(series.Series(source, to, tuple(also), Path(output), settings), count=count, redo=redo, tick=tick)
+        rows = series.run(series.Series(source, to, also, output, settings), count=count, redo=redo, tick=tick)
     if as_json:
         print(json.dumps({"frames": [asdict(row) for row in rows]}))
     elif not quiet:
@@ -107,7 +122,9 @@ def _series(settings, source, to, also, output, count, redo, dry_run, as_json, q
         raise typer.Exit(FAILED)
 
 
-def _pairing(settings: Settings, fixed, moving, fixed_dir, moving_dir, pattern, table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _pairing(
+    settings: Settings, fixed: str | None, moving: str | None, fixed_dir: str | None, moving_dir: str | None, pattern: str | None, table: str | None
+) -> "Pairing":
     """The pairs of the one way of naming them that was chosen."""
     from register import pairs
 
@@ -119,4 +136,6 @@ def _pairing(settings: Settings, fixed, moving, fixed_dir, moving_dir, pattern, 
         raise typer.BadParameter("--pair goes with --fixed-dir and --moving-dir")
     if table:
         return pairs.table(table, settings)
-    return pairs.two_folders(fixed_dir, moving_dir, pattern, settings) if fixed_dir else pairs.one_reference(fixed, moving, settings)
+    if fixed_dir and moving_dir:
+        return pairs.two_folders(fixed_dir, moving_dir, pattern, settings)
+    return pairs.one_reference(str(fixed), str(moving), settings)

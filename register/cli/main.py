@@ -1,6 +1,7 @@
 """The program: its commands, its one place where errors end, its exit codes."""
 
 import logging
+import signal
 import sys
 from typing import Annotated
 
@@ -53,6 +54,7 @@ def program(
 def main() -> None:
     """Run the program. An error the user can act on is one line on stderr; a bug shows its traceback."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, in our own words
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers send it before they kill; it ends things as Ctrl-C does
     try:
         code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
     except (typer.Abort, KeyboardInterrupt):

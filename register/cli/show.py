@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -130,7 +131,7 @@ def frames(count: int, silent: bool) -> Iterator[Callable[[Row], None]]:
         yield lambda row: bar.advance(task)
 
 
-def series(rows: list[Row], output: str) -> None:
+def series(rows: list[Row], output: Path) -> None:
     """The closing table of a series: verdicts, the largest shift, and the frames that failed."""
     words = [row.verdict for row in rows]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -140,7 +141,7 @@ def series(rows: list[Row], output: str) -> None:
         named = [str(row.frame) for row in rows if row.verdict == word]
         if named:
             table.add_row(f"[{STYLES[word]}]{word}[/]", ", ".join(named[:20]) + (f" and {len(named) - 20} more" if len(named) > 20 else ""))
-    for name in ("aligned.tif", "series.csv", "transforms/"):
+    for name in ("aligned.tif", "series.csv", "index.html", "transforms/"):
         table.add_row("", f"{output}/{name}")
     Console(highlight=False, soft_wrap=True).print(table)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.io.images import Image, open_image
+from register.io.images import open_image
 from register.pixels import Chosen, Key, Pixels, spans
 
 Ring = list[list[float]]
@@ -51,13 +51,13 @@ class Polygons:
         return out[None]
 
 
-def read_mask(path: str, image: Image) -> Pixels:
-    """The mask (1, h, w) of an image from a file; raises ``FileError`` when it is none, or of another size."""
+def read_mask(path: str, size: tuple[int, int]) -> Pixels:
+    """The mask (1, h, w) of an image of ``size`` (height, width) from a file; raises ``FileError`` when it is none, or of another size."""
     if Path(path).suffix.lower() in (".json", ".geojson"):
-        return Polygons(image.size, _polygons(Path(path)))
+        return Polygons(size, _polygons(Path(path)))
     mask = open_image(path)
-    if mask.size != image.size:
-        sizes = [f"{size[1]} × {size[0]}" for size in (mask.size, image.size)]
+    if mask.size != size:
+        sizes = [f"{width} × {height}" for height, width in (mask.size, size)]
         raise FileError(path, f"is {sizes[0]} pixels, the image it masks {sizes[1]}", "make them the same size")
     return Chosen(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
 

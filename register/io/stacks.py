@@ -2,6 +2,8 @@
 
 import glob
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,20 +13,32 @@ import tifffile
 from numpy.typing import NDArray
 
 from register.errors import FileError, RegisterError
+from register.io.atomic import whole
 from register.io.images import open_image
+from register.io.tiff import MICROMETRES, said
 
 TIFF = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm")
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames (c, h, w) of one size and type; ``pages`` of one TIFF per frame, or one file per frame."""
+    """Frames (c, h, w) of one size and type; ``pages`` of one TIFF per frame, or one file per frame.
+
+    ``axis`` is what they run along, T or Z. Where the file says it, ``step`` is the seconds from one to the next, and ``pixel_size`` is ``(x, y)`` in
+    ``pixel_unit``.
+    """
 
     name: str
     files: tuple[Path, ...]
     pages: tuple[tuple[int, ...], ...]
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    rgb: bool = False
+    axis: str = "T"
+    step: float | None = None
+    pixel_size: tuple[float, float] | None = None
+    pixel_unit: str | None = None
+    nodata: float | None = None
     opened: dict[Path, tifffile.TiffFile] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
@@ -72,14 +86,56 @@ def open_stack(source: str) -> Stack:
     if len(files) == 1:
         raise FileError(files[0], "is a single image", "a TIFF with several pages, or several files, are needed")
     first = open_image(files[0])
-    return Stack(path.name, tuple(files), (), (first.pixels.shape[0], *first.size), first.dtype)
+    shape = (first.pixels.shape[0], *first.size)
+    return Stack(
+        path.name,
+        tuple(files),
+        (),
+        shape,
+        first.dtype,
+        rgb=first.colour == "rgb" and not first.extra,
+        pixel_size=first.pixel_size,
+        pixel_unit=first.pixel_unit,
+        nodata=first.nodata,
+    )
 
 
-def append(path: Path, planes: NDArray[Any], *, first: bool, compression: str) -> None:
-    """Add a frame (c, h, w) to a BigTIFF as a page per channel, or begin the file with it."""
+@contextmanager
+def written(path: Path, stack: Stack, compression: str) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Write a BigTIFF, whole or not at all, of frames (c, h, w) warped from those of ``stack``: what is yielded adds one."""
     packed = None if compression == "none" else compression
-    pages = planes[0] if len(planes) == 1 else planes
-    tifffile.imwrite(path, pages, append=not first, bigtiff=True, photometric="minisblack", compression=packed, metadata=None)
+    head = _head(stack)
+    with whole(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
+
+        def add(planes: NDArray[Any]) -> None:
+            pages = np.moveaxis(planes, 0, 2) if stack.rgb else planes[0] if len(planes) == 1 else planes
+            file.write(pages, photometric="rgb" if stack.rgb else "minisblack", compression=packed, metadata=None, **head)
+            head.clear()  # it is said once
+
+        yield add
+
+
+def _head(stack: Stack) -> dict[str, Any]:
+    """What the first page says about all: OME's description of the axes, the size of a pixel, the time between frames."""
+    (channels, height, width), count = stack.shape, len(stack)
+    told: dict[str, Any] = {"Name": stack.name}
+    tags: dict[str, Any] = {"software": "register"}
+    if stack.pixel_size:
+        told |= {"PhysicalSizeX": stack.pixel_size[0], "PhysicalSizeY": stack.pixel_size[1]}
+        told |= {"PhysicalSizeXUnit": stack.pixel_unit, "PhysicalSizeYUnit": stack.pixel_unit}
+    if stack.pixel_size and stack.pixel_unit in MICROMETRES:
+        per_centimetre = tuple(1e4 / (side * MICROMETRES[stack.pixel_unit]) for side in stack.pixel_size)
+        tags |= {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
+    if stack.step and stack.axis == "T":
+        told |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
+    ome = tifffile.OmeXml()
+    if stack.rgb:
+        ome.addimage(stack.dtype, (count, height, width, 3), (count, 1, 1, height, width, 3), axes=f"{stack.axis}YXS", **told)
+    elif channels > 1:
+        ome.addimage(stack.dtype, (count, channels, height, width), (count * channels, 1, 1, height, width, 1), axes=f"{stack.axis}CYX", **told)
+    else:
+        ome.addimage(stack.dtype, (count, height, width), (count, 1, 1, height, width, 1), axes=f"{stack.axis}YX", **told)
+    return tags | {"description": ome.tostring(declaration=True).encode()}
 
 
 def _of_tiff(path: Path) -> Stack:
@@ -89,6 +145,8 @@ def _of_tiff(path: Path) -> Stack:
             axes, shape, keyframe = series.axes, series.shape, series.keyframe
             numbers = np.array([page.index if page is not None else -1 for page in series.pages])
             single = keyframe.ndim
+            known = said(tif, keyframe, 0, 0)
+            step = (tif.imagej_metadata or {}).get("finterval") if tif.is_imagej else None
     except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
         raise FileError(path, f"is not a TIFF that can be read ({error})", "check the file") from None
     outer = [(name, n) for name, n in zip(axes[:-single], shape[:-single], strict=True) if n > 1]
@@ -99,9 +157,19 @@ def _of_tiff(path: Path) -> Stack:
     if len(outer) == 2 and outer[0][0] == "C":
         laid = laid.T
     pages = laid.reshape(len(laid), -1)
-    height, width = keyframe.imagelength, keyframe.imagewidth
-    channels = pages.shape[1] if single == 2 else keyframe.samplesperpixel
-    return Stack(path.name, (path,), tuple(tuple(int(n) for n in frame) for frame in pages), (channels, height, width), np.dtype(keyframe.dtype))
+    return Stack(
+        path.name,
+        (path,),
+        tuple(tuple(int(n) for n in frame) for frame in pages),
+        (pages.shape[1] if single == 2 else keyframe.samplesperpixel, keyframe.imagelength, keyframe.imagewidth),
+        np.dtype(keyframe.dtype),
+        rgb=single == 3 and keyframe.samplesperpixel == 3 and keyframe.photometric == tifffile.PHOTOMETRIC.RGB,
+        axis="Z" if along == ["Z"] else "T",
+        step=float(step) if step else None,
+        pixel_size=known.get("pixel_size"),
+        pixel_unit=known.get("pixel_unit"),
+        nodata=known["nodata"],
+    )
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -57,7 +57,7 @@ def read(path: Path, part: Part) -> dict[str, Any]:
         if palette is not None and pixels[0].dtype == np.bool_:
             pixels = [x[EVERYTHING].astype(np.uint8) for x in pixels]
         extra = tuple(int(x) for x in page.extrasamples) if "S" in series.axes and (colour in SAMPLES or any(page.extrasamples)) else ()
-        found = _ome(tif, index, pixels[0].shape[0]) if tif.is_ome else _resolution(tif, base.keyframe)
+        found = said(tif, base.keyframe, index, pixels[0].shape[0])
         if "pixel_size" in found:
             found["pixel_size"] = tuple(side * times for side, times in zip(found["pixel_size"], coarser, strict=True))
         notes = (f"series {index} of {len(tif.series)} was read, the largest",) if len(tif.series) > 1 and part.series is None else ()
@@ -69,7 +69,6 @@ def read(path: Path, part: Part) -> dict[str, Any]:
             "layout": _layout(series),
             "palette": palette,
             "icc": page.tags.valueof(ICC_PROFILE),
-            "nodata": _nodata(base.keyframe),
             "geotags": _geotags(base.keyframe, coarser),
             "notes": notes,
             **found,
@@ -242,6 +241,11 @@ def _geotags(page: tifffile.TiffPage, coarser: tuple[float, ...]) -> tuple[tuple
             value = tuple(v * (*coarser, 1.0, 1.0)[i % 4] for i, v in enumerate(value))
         found.append((tag.code, int(tag.dtype), tag.count, value))
     return tuple(found)
+
+
+def said(tif: tifffile.TiffFile, page: Any, index: int, channels: int) -> dict[str, Any]:
+    """What a file says about the pixels of its series ``index``, as fields of ``Image``: no data, size and unit, from OME also place, names and colours."""
+    return {"nodata": _nodata(page)} | (_ome(tif, index, channels) if tif.is_ome else _resolution(tif, page))
 
 
 def _ome(tif: tifffile.TiffFile, index: int, channels: int) -> dict[str, Any]:

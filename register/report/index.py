@@ -13,6 +13,8 @@ from register.transform import Transform
 RANK = {"error": 0, "failed": 1, "suspect": 2, "ok": 3}
 COLUMNS = ("pair", "verdict", "why", "similarity", "expected error, px", "displacement, px", "seconds")
 THUMBNAIL = 192
+EMBEDDED = 200
+"""Rows, the worst ones, whose picture is in the page; those of the others are read from their files when they are scrolled to."""
 
 
 def index(folders: list[tuple[Path, Transform]], beside: Path, errors: dict[str, str] | None = None) -> str:
@@ -22,10 +24,12 @@ def index(folders: list[tuple[Path, Transform]], beside: Path, errors: dict[str,
     """
     rows = [_row(folder, transform, beside) for folder, transform in folders]
     rows += [
-        {"id": name, "verdict": "error", "rank": 0, "reasons": why, "thumbnail": None, "link": None, "numbers": [("", "")] * 4}
+        {"id": name, "verdict": "error", "rank": 0, "reasons": why, "picture": None, "link": None, "numbers": [("", "")] * 4}
         for name, why in (errors or {}).items()
     ]
     rows.sort(key=lambda row: (row["rank"], row.get("worth", 0.0)))
+    for number, row in enumerate(rows):
+        row["thumbnail"] = row["picture"] and (_thumbnail(row["picture"]) if number < EMBEDDED else _link(row["picture"], beside))
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in RANK}
     if not errors:
         counts.pop("error")
@@ -48,10 +52,14 @@ def _row(folder: Path, transform: Transform, beside: Path) -> dict[str, Any]:
         "rank": RANK[verdict],
         "worth": quality.get("similarity_after") or 0.0,
         "reasons": "; ".join(quality.get("reasons", [])),
-        "thumbnail": _thumbnail(folder / "overlay.png"),
-        "link": quote(Path(os.path.relpath(report, beside)).as_posix()) if report.exists() else None,
+        "picture": folder / "overlay.png",
+        "link": _link(report, beside) if report.exists() else None,
         "numbers": numbers,
     }
+
+
+def _link(path: Path, beside: Path) -> str:
+    return quote(Path(os.path.relpath(path, beside)).as_posix())
 
 
 def _number(value: float | None, form: str) -> tuple[Any, str]:

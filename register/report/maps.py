@@ -81,6 +81,28 @@ def curves(history: dict[str, list[float]]) -> str:
     return _svg(figure)
 
 
+def drift(across: Values, down: Values) -> str:
+    """The shift of every frame, in pixels."""
+    figure, axes = _figure((1, 3), bar=0.1)
+    for name, values, style in (("x", across, "-"), ("y", down, "--")):
+        axes.plot(values, style, linewidth=1, label=name)
+    axes.set_xlabel("frame")
+    axes.set_ylabel("shift, px")
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def similarities(values: Values) -> str:
+    """The similarity of every frame to what it was aligned to; gaps where none is known."""
+    figure, axes = _figure((1, 3), bar=0.1)
+    axes.plot(values, linewidth=1)
+    axes.set_xlabel("frame")
+    axes.set_ylabel("similarity")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
 def _figure(size: tuple[int, int], bar: float = BAR) -> tuple[Figure, Axes]:
     """A chart whose axes are as high as a picture of ``size`` (height, width) asks for. Margins are given, because finding them takes longer than drawing."""
     across = WIDTH - LEFT - bar
