@@ -86,6 +86,7 @@ def rates(folder: Path, count: int) -> None:
 def bad(folder: Path) -> None:
     rows = [[f"f/p{n % 10:03d}.tif", f"m/p{n % 10:03d}.tif"] for n in range(50)]
     (folder / "corrupt.tif").write_bytes(b"II*\0\x08\0\0\0broken")
+    (folder / "closed.tif").unlink(missing_ok=True)
     (folder / "closed.tif").write_bytes((folder / "m/p000.tif").read_bytes())
     (folder / "closed.tif").chmod(0)  # which keeps nobody out who is root: run this as another user
     rng = np.random.default_rng(99)

@@ -1,6 +1,7 @@
-"""A movie with known drift and local motion: accuracy, frames per second and memory, beside pystackreg where it is installed.
+"""A movie with known drift and local motion: accuracy, frames per second and memory, beside pystackreg and suite2p where they are installed.
 
     python -m benchmarks.movie --frames 2000 --folder FOLDER    # FOLDER gets the movie (1 GB) and the results
+    python -m benchmarks.movie --frames 2000 --folder FOLDER --suite2p ENVIRONMENT/bin/python    # suite2p asks for versions of its own
 
 Cells on a textured ground, 512 x 512 uint16, 4 % noise; every frame is shifted by a random walk with jitter and bent by three slow modes of 1.5 px each.
 The error is the distance between where a transform takes a fixed point and where it is, on a grid of every tenth frame.
@@ -17,6 +18,7 @@ import numpy as np
 import psutil
 import tifffile
 import torch
+from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from benchmarks.synthetic import smooth_field
@@ -119,10 +121,26 @@ def pystackreg(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarra
             show(f"pystackreg {name}", found, time.time() - begin, len(chosen))
 
 
+def suite2p(python: str, path: Path, folder: Path, drift: np.ndarray, modes: list[np.ndarray]) -> None:
+    """Its shifts, rigid and of blocks between whose centres it interpolates linearly, as a map of points."""
+    out = folder / "suite2p.npz"
+    subprocess.run([python, Path(__file__).with_name("suite2p_shifts.py"), path, str(EVERY), out], check=True)
+    values = np.load(out)
+    for name, blocks in (("suite2p, rigid", 0 * values["blocks"]), ("suite2p, blocks of 128", values["blocks"])):
+        found = []
+        for number, (rigid, shifts) in enumerate(zip(values["rigid"], blocks, strict=True)):
+            inner = RegularGridInterpolator((values["y"], values["x"]), shifts)
+            low, high = (np.array([values["x"][k], values["y"][k]]) for k in (0, -1))
+            moved = lambda points, r=rigid, i=inner, a=low, b=high: points + r + i(np.clip(points, a, b)[:, ::-1])  # noqa: E731
+            found.append(errors(number * EVERY, moved, drift, modes))
+        show(name, found, float(values["seconds"]), len(found))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--folder", type=Path, required=True, metavar="FOLDER", help="where the movie and the results go")
+    parser.add_argument("--suite2p", metavar="PYTHON", help="the Python that has suite2p")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     drift, modes = motion(options.frames)
@@ -130,6 +148,8 @@ def main() -> None:
     if not path.exists():
         make(path, options.frames, drift, modes)
     pystackreg(path, options.frames, drift, modes)
+    if options.suite2p:
+        suite2p(options.suite2p, path, options.folder, drift, modes)
     ours(path, options.folder / "aligned", options.frames, drift, modes)
 
 

@@ -1,9 +1,11 @@
 """Many pairs: how they are found, that one costs no other, that what is done stays done."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,11 +15,13 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 import register
-from register import batch, pairs, settings, workers
+from register import batch, frames, pairs, settings, workers
 from register.batch import Outcome
 from register.errors import FileError, RegisterError
+from register.io.images import Part, open_image
 
 CHOSEN = settings.check(preset="fast", model="translation", metric="ncc", init="identity", report=False)
 QUICK = ["--preset", "fast", "--model", "translation", "--metric", "ncc", "--init", "identity", "--no-report"]
@@ -158,6 +162,22 @@ def test_what_changed_is_done_again_and_named(folders, tmp_path):
     assert "could not be read" in batch.do(other, str(tmp_path)).note
 
 
+def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders, tmp_path):
+    mask = tmp_path / "mask.png"
+    Image.fromarray(np.full((tifffile.imread(folders / "he" / "s0.tif").shape[:2]), 255, np.uint8)).save(mask)
+    plain = pairing(folders)[0]
+    masked = pairs.Pair(plain.id, plain.fixed, plain.moving, settings.check(**(CHOSEN.__dict__ | {"fixed_mask": str(mask)})))
+    assert batch.do(masked, str(tmp_path)).note == ""
+    assert batch.do(masked, str(tmp_path)).note == "done before"
+    (tmp_path / masked.id / "aligned.png").touch()  # as another version of the pair would have left it
+    with Image.open(mask) as drawn:
+        changed = np.array(drawn)
+    changed[:50] = 0
+    Image.fromarray(changed).save(mask)
+    assert batch.do(masked, str(tmp_path)).note == "done again: fixed_mask changed"
+    assert not (tmp_path / masked.id / "aligned.png").exists()
+
+
 def test_a_run_stops_after_so_many_failures_and_keeps_the_table(tmp_path):
     names = tuple(pairs.Pair(f"p{n}", f"/none/{n}.tif", f"/none/{n}.png", CHOSEN) for n in range(6))
     done = batch.run(names, str(tmp_path), batch.one_after_the_other(str(tmp_path)), max_failures=2)
@@ -201,30 +221,17 @@ def test_workers_fit_cores_and_memory(folders, monkeypatch):
 
 
 @pytest.mark.slow
-def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path):
-    call = [
-        sys.executable,
-        "-m",
-        "register",
-        "batch",
-        "--fixed-dir",
-        folders / "he",
-        "--moving-dir",
-        folders / "ihc",
-        "-o",
-        tmp_path / "o",
-        "--workers",
-        "1",
-        *QUICK,
-    ]
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = sys.argv[1:]; from register.cli.main import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, call[2:])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    threading.Thread(target=lambda: (wait_for(tmp_path / "o" / "s0" / "transform.json"), process.send_signal(2))).start()
+@pytest.mark.parametrize(("number", "count"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path, number, count):
+    call = ["batch", "--fixed-dir", folders / "he", "--moving-dir", folders / "ihc", "-o", tmp_path / "o", "--workers", count, *QUICK]
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from register.cli.main import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, call)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    threading.Thread(target=lambda: (wait_for(tmp_path / "o" / "s0" / "transform.json"), process.send_signal(number))).start()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     first = (tmp_path / "o" / "s0" / "transform.json").read_bytes()
-    done = subprocess.run([*map(str, call), "--json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "register", *map(str, call), "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["ok"] == 3
     assert (tmp_path / "o" / "s0" / "transform.json").read_bytes() == first
@@ -270,6 +277,12 @@ def test_files_elsewhere_are_read_and_written_there(folders):
     assert b"s0" in memory.cat("/out/index.html")
     assert json.loads(memory.cat("/out/s0/transform.json"))["moving"]["path"].endswith("/in/ihc/s0.tif")
     assert batch.do(found[0], "memory://out").note == "done before"
+    mask = np.full(tifffile.imread(folders / "he" / "s0.tif").shape[:2], 255, np.uint8)
+    with memory.open("/in/mask.png", "wb") as file:
+        Image.fromarray(mask).save(file, "png")
+    masked = pairs.Pair("m", found[0].fixed, found[0].moving, settings.check(**(CHOSEN.__dict__ | {"fixed_mask": "memory://in/mask.png"})))
+    assert batch.do(masked, "memory://out").verdict == "ok"
+    assert batch.do(masked, "memory://out").note == "done before"
     missing = batch.do(pairs.Pair("x", "memory://in/none.tif", found[0].moving, CHOSEN), "memory://out")
     assert "none.tif" in missing.error
 
@@ -309,6 +322,39 @@ def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
     assert len(list((tmp_path / "transforms").glob("0*.json"))) == 12
 
 
+def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(movie, tmp_path, program):
+    frames = tifffile.imread(movie[0] / "movie.tif")[:4]
+    frames[:, :40] = 7  # a bar that does not move
+    tifffile.imwrite(tmp_path / "in.ome.tif", frames, ome=True, metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+    done = program("batch", "--series", tmp_path / "in.ome.tif", "--to", "0", "--nodata", 7, "--fill", 7, "-o", tmp_path / "o", "--workers", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with tifffile.TiffFile(tmp_path / "o" / "aligned.tif") as file:
+        assert (file.series[0].axes, file.series[0].shape) == ("TYX", frames.shape)
+        assert 'PhysicalSizeX="0.5"' in file.ome_metadata
+    image = open_image(tmp_path / "o" / "aligned.tif", Part(plane="T=1"))
+    assert (image.pixel_size, image.pixel_unit) == ((0.5, 0.5), "µm")
+    with open(tmp_path / "o" / "series.csv", newline="") as file:
+        moved = np.array([[float(row["shift_x"]), float(row["shift_y"])] for row in csv.DictReader(file)])
+    assert moved[3] - moved[0] == pytest.approx(movie[1][3] - movie[1][0], abs=1.5)
+    page = (tmp_path / "o" / "index.html").read_text()
+    assert "4 ok" in page
+    assert "data:image/svg" in page
+
+
+def test_an_anchor_that_does_not_show_leaves_the_chain(tmp_path, texture, monkeypatch):
+    """A depth stack whose last sections show something else than the first: every tenth is tied to the frame before then."""
+    from register import series
+
+    monkeypatch.setattr(frames, "ANCHOR", 2)
+    one, other = (view[:120, :140] for view in (texture, texture[::-1, ::-1]))
+    sections = [np.roll(view, n, 1) for n, view in enumerate((one, one, other, other, other))]
+    tifffile.imwrite(tmp_path / "z.tif", (np.array(sections) * 60000).astype(np.uint16), metadata={"axes": "ZYX"}, ome=True)
+    rows = series.run(series.Series(str(tmp_path / "z.tif"), "previous", (), tmp_path / "o", settings.check(preset="fast", model="translation")), count=1)
+    assert [row.against for row in rows] == ["reference", "frame 0", "frame 1", "frame 2", "frame 3"]
+    assert [row.verdict for row in rows][3:] == ["ok", "ok"]
+    assert rows[4].shift_x - rows[3].shift_x == pytest.approx(1, abs=0.2)
+
+
 @pytest.mark.slow
 def test_a_series_goes_on_with_what_is_there(movie, tmp_path):
     from register import series
@@ -322,6 +368,10 @@ def test_a_series_goes_on_with_what_is_there(movie, tmp_path):
     assert [row.shift_x for row in series.run(asked, count=2)] == pytest.approx([row.shift_x for row in first], abs=1e-3)
     assert path.stat().st_mtime_ns == stamp
     assert series.run(asked, count=1) == series.read_table(tmp_path / "series.csv")
+    also = dataclasses.replace(asked, also=(str(movie[0] / "files"),))
+    assert len(series.run(also, count=1)) == 12
+    assert (tmp_path / "aligned_files.tif").exists()
+    assert path.stat().st_mtime_ns == stamp
 
 
 def test_a_series_that_cannot_be_is_one_line(movie, tmp_path, program):

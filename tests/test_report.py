@@ -186,6 +186,17 @@ def test_the_index_sorts_and_filters(several, opened):
     assert page.title().startswith("ok")
 
 
+def test_the_index_of_very_many_reads_pictures_from_their_files(several, opened, monkeypatch):
+    from register.report import index
+
+    monkeypatch.setattr(index, "EMBEDDED", 1)
+    name = reports.draw_index(reports.finished([several]), several / "many.html")
+    page = opened(name)
+    sources = [picture.get_attribute("src") for picture in page.locator("tbody img").all()]
+    assert [source.startswith("data:") for source in sources] == [True, False, False]
+    assert page.evaluate("async () => (await Promise.all([...document.images].map(x => x.decode().then(() => x.naturalWidth)))).every(w => w > 0)")
+
+
 def test_a_picture_of_a_difference_is_neutral_where_nothing_differs():
     from register.report.panels import difference
 
