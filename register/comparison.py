@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from register import affine, pyramid, sampling, structure
 from register.pyramid import Level
@@ -17,7 +18,8 @@ NEARLY = 1.2
 class Expanded(NamedTuple):
     """Weighted losses (b, n) of n windows of a total weight (b,), for small displacements of the fixed pixels.
 
-    ``slope`` (b, h, w, 2) is per pixel; ``curvature`` (b, 3, rows, columns) holds xx, xy and yy summed over blocks of pixels.
+    ``slope`` (b, h, w, 2) is how they follow each point of the moving image; ``curvature`` (b, 3, rows, columns) holds xx, xy and yy, for displacements
+    of fixed pixels, summed over blocks of them.
     """
 
     losses: Tensor
@@ -47,17 +49,18 @@ class Comparison:
         """The summed loss at ``points`` (b, h, w, 2) to second order, for moving every point a little; curvature is summed over blocks."""
         points = points.detach().requires_grad_()
         warped, weight = self._read(points)
-        windows = SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
-        losses = windows.losses()
-        (slope,) = torch.autograd.grad(losses.sum(), points)
         with torch.no_grad():
-            gx, gy = structure.differences(warped)
-            squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1) * weight
+            windows = SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
             rows, columns = (-(-n // self.window) for n in weight.shape[-2:])
-            bend = windows.curvature().reshape(len(warped), 1, rows, columns)
-            bend = bend.repeat_interleave(self.window, 2).repeat_interleave(self.window, 3)[:, :, : weight.shape[-2], : weight.shape[-1]]
+            known = windows.derivatives().reshape(len(warped), 4, rows, columns)
+            known = interpolate(known, scale_factor=float(self.window), mode="nearest")[:, :, : weight.shape[-2], : weight.shape[-1]] * weight
+            a, b, c, bend = known.chunk(4, 1)
+            pull = torch.addcmul(c, a, self.fixed).addcmul(b, warped)
+            gx, gy = structure.differences(warped)
+            squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
             curvature = window_sums(squares * bend, block)
-        return Expanded(losses.detach(), windows.weight.sum(1), slope @ self.moving_from_fixed[:, None, :, :2], curvature)
+        (slope,) = torch.autograd.grad(warped, points, pull)
+        return Expanded(windows.losses(), windows.weight.sum(1), slope, curvature)
 
     def under(self, residual: Tensor | None = None) -> Tensor:
         """Points (b, h, w, 2) of ``moving`` that the fixed pixels meet under residual matrices (b, 2, 3) of the fixed level."""
@@ -91,6 +94,8 @@ class Comparison:
 
     def _read(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """The moving features (b, c, h, w) at points and the weight (b, 1, h, w) of each pixel."""
+        if sampling.all_seen(self.moving_mask, points.detach()):
+            return sampling.sample(self.moving, points), self.fixed_mask
         seen = sampling.sample(self.moving_mask, points.detach(), padding="zeros")
         return sampling.sample(self.moving, points), self.fixed_mask * seen
 

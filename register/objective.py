@@ -1,6 +1,8 @@
 """What a level minimises: the loss of global or patch parameters with its slope and its Gauss-Newton curvature."""
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +13,19 @@ from register.comparison import Comparison
 from register.optimise import Expansion
 from register.patches import PatchGrid
 
+STRIP = 500_000
+"""Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
 FARTHEST = 1.0
 """Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no more."""
+
+
+class Strip(NamedTuple):
+    """Some rows of a level: their comparison, the points (1, h, w, 2) without patches, the patches with a say in them, and these one's basis along y."""
+
+    compare: Comparison
+    anchor: Tensor
+    span: slice
+    basis_y: Tensor
 
 
 class GlobalObjective:
@@ -43,6 +56,7 @@ class GlobalObjective:
         tangents = self._tangents(parameters)  # (b, n, 2, 3), about the centre
         x, y = self.x - self.centre[0], self.y - self.centre[1]
         pull = torch.stack([found.slope.sum(1).mT @ x, found.slope.sum(2).mT @ y, found.slope.sum((1, 2))], -1)
+        pull = self.compare.moving_from_fixed[:, :, :2].mT @ pull
         slope = torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None]
         x, y = block_centres(x, self.block), block_centres(y, self.block)
         moved = affine.apply_to_grid(tangents.flatten(0, 1), x, y).reshape(*tangents.shape[:2], len(y), len(x), 2)
@@ -78,8 +92,8 @@ class PatchObjective:
         self.linear = compare.moving_from_fixed[0, :, :2]
         self.block = -(-compare.window // 4)
         self.basis_x, basis_y, anchor = grid.axis_basis(x, 0), grid.axis_basis(y, 1), compare.under()
-        strips = compare.strips(parts)
-        self.strips = [(compare.rows(rows), anchor[:, rows], basis_y[rows]) for rows in strips]
+        strips = compare.strips(max(parts, round(len(x) * len(y) / STRIP)))
+        self.strips = [self._strip(compare, anchor, basis_y, rows) for rows in strips]
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
         self.coarse_x = grid.axis_basis(block_centres(x, self.block), 0)
@@ -88,22 +102,23 @@ class PatchObjective:
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (1,) and its slope."""
         total, weight, slope = parameters.new_zeros(1), parameters.new_zeros(1), torch.zeros_like(parameters[0])
-        for strip, points, basis_y in self._points(parameters[0]):
+        for strip, points in self._points(parameters[0]):
             points.requires_grad_()
-            part, part_weight = strip(points).summed_loss()
+            part, part_weight = strip.compare(points).summed_loss()
             (pull,) = torch.autograd.grad(part.sum(), points)
-            slope += patches.gather(pull[0] @ self.linear, self.basis_x, basis_y)
+            slope[:, :, strip.span] += patches.gather(pull[0], self.basis_x, strip.basis_y)
             total, weight = total + part.detach(), weight + part_weight
         return self._with_bending(parameters, total, weight, slope)
 
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
         losses, curvature, weight, slope = [], [], parameters.new_zeros(1), torch.zeros_like(parameters[0])
-        for strip, points, basis_y in self._points(parameters[0]):
-            found = strip.expand(points, self.block)
+        for strip, points in self._points(parameters[0]):
+            found = strip.compare.expand(points, self.block)
             losses.append(found.losses[0])
             curvature.append(found.curvature)
-            weight, slope = weight + found.weight, slope + patches.gather(found.slope[0], self.basis_x, basis_y)
+            slope[:, :, strip.span] += patches.gather(found.slope[0], self.basis_x, strip.basis_y)
+            weight = weight + found.weight
         windows = torch.cat(losses)
         loss, slope = self._with_bending(parameters, windows.sum()[None], weight, slope)
         near = (self.windows_y.T @ windows.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
@@ -147,12 +162,21 @@ class PatchObjective:
         """Parameters (2, 3, rows, columns) of one vector of six per patch (rows * columns, 6)."""
         return vectors.T.reshape(2, 3, self.grid.rows, self.grid.columns)
 
-    def _points(self, parameters: Tensor) -> list[tuple[Comparison, Tensor, Tensor]]:
+    def _strip(self, compare: Comparison, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
+        """Some rows, with the patches that have a say in them."""
+        span = self.grid.cells(rows.start, rows.stop - 1, 1)
+        basis = torch.cat([basis_y[rows, begin + span.start : begin + span.stop] for begin in (0, self.grid.rows)], 1)
+        return Strip(compare.rows(rows), anchor[:, rows], span, basis)
+
+    def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor]]:
         """Each strip with the points its pixels meet. The blend is linear: parameters are turned into the moving frame, not pixels."""
         in_moving = torch.einsum("ij,jkrc->ikrc", self.linear, parameters)
-        return [(strip, anchor + patches.displacement(in_moving, self.basis_x, basis_y), basis_y) for strip, anchor, basis_y in self.strips]
+        for strip in self.strips:
+            yield strip, strip.anchor + patches.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y)
 
     def _with_bending(self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
+        slope = torch.einsum("ij,ikrc->jkrc", self.linear, slope)
         bending, bent = patches.disagreement(self.grid, parameters[0])
         return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
 

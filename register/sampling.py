@@ -1,5 +1,7 @@
 """Read an image at pixel coordinates: the only caller of ``grid_sample`` and the only place with normalised coordinates."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
@@ -54,6 +56,18 @@ def inside(points: Tensor, height: int, width: int) -> Tensor:
     """Whether points (..., 2) lie on the pixels of an image, [-0.5, width - 0.5] x [-0.5, height - 0.5]: bool (...)."""
     x, y = points.unbind(-1)
     return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+
+
+def all_seen(mask: Tensor, points: Tensor) -> bool:
+    """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box around them. Never on a GPU, which would wait."""
+    if mask.device.type != "cpu" or points.shape[0] != 1:
+        return False
+    low, high = torch.aminmax(points.reshape(-1, 2), dim=0)
+    left, top = (int(math.floor(v)) for v in low.tolist())
+    right, bottom = (int(math.floor(v)) + 2 for v in high.tolist())
+    if left < 0 or top < 0 or right > mask.shape[-1] or bottom > mask.shape[-2]:
+        return False
+    return float(mask[0, 0, top:bottom, left:right].amin()) == 1.0
 
 
 def _bands(batch: int, rows: int, device: torch.device) -> int:

@@ -25,12 +25,14 @@ LEAST_BEND = 0.1
 class Windows(NamedTuple):
     """Similarity values (b, n) of n windows, row by row, and their weights (b, n) >= 0.
 
-    ``bend`` (b, n) is the Gauss-Newton second derivative of -value to each pixel of the warped image; None where there is none.
+    ``bend`` (b, n) is the Gauss-Newton second derivative of -value to each pixel of the warped image. ``along`` (b, 3, n) holds a, b and c of the first one:
+    a value follows its window's pixels as weight · (a · fixed + b · warped + c). Both are None for a similarity of the whole image.
     """
 
     value: Tensor
     weight: Tensor
     bend: Tensor | None = None
+    along: Tensor | None = None
 
     def mean(self) -> Tensor:
         """The weighted mean (b,); 0 where nothing has weight."""
@@ -59,10 +61,12 @@ class Windows(NamedTuple):
         left = (1 - self.value).clamp(min=0) / (1 + UNEXPLAINED) + UNEXPLAINED / (1 + UNEXPLAINED)
         return left.log() * self.weight
 
-    def curvature(self) -> Tensor:
-        """The Gauss-Newton second derivative (b, n) of ``summed_loss`` to each pixel of the warped image, by its window."""
+    def derivatives(self) -> Tensor:
+        """How ``summed_loss`` follows the warped image, by window: a, b and c of its slope as in ``along``, and its curvature to each pixel (b, 4, n)."""
         assert self.bend is not None
-        return (self.weight * self.bend / ((1 - self.value).clamp(min=0) + UNEXPLAINED)).detach()
+        assert self.along is not None
+        steep = self.weight / ((1 - self.value).clamp(min=0) + UNEXPLAINED)
+        return torch.cat([-self.along, self.bend[:, None]], 1) * steep[:, None]
 
 
 Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
@@ -81,8 +85,10 @@ def cosine(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     energy_f, count = window_sums(torch.cat([fixed.square().sum(1, True) * weight, weight], 1), side).flatten(2).unbind(1)
     share = count / side**2
     floor = (0.02 * share + 1e-4) * side**2
-    value = product * ((energy_f + floor) * (energy_w + floor)).rsqrt()
-    return Windows(value, share.detach(), (value.clamp(min=LEAST_BEND) / (energy_w + floor)).detach())
+    size = ((energy_f + floor) * (energy_w + floor)).rsqrt()
+    value = product * size
+    along = torch.stack([size, -value / (energy_w + floor), torch.zeros_like(size)], 1)
+    return Windows(value, share.detach(), (value.clamp(min=LEAST_BEND) / (energy_w + floor)).detach(), along.detach())
 
 
 def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
@@ -91,18 +97,24 @@ def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     Source: the neighbourhood cross-correlation of Avants et al., "Symmetric diffeomorphic image registration with
     cross-correlation", Med. Image Anal. 12 (2008), eq. 5, over adjoining windows.
     """
-    count, var_f, var_w, cov = _moments(fixed, warped, weight, side)
-    value = cov.square() / ((var_f + FLAT) * (var_w + FLAT))
-    bend = 2 * value.clamp(min=LEAST_BEND) / ((var_w + FLAT) * count.clamp(min=1))
-    return Windows(value, (count / side**2).detach(), bend.detach())
+    count, mean_f, mean_w, var_f, var_w, cov = _moments(fixed, warped, weight, side)
+    slope = cov / ((var_f + FLAT) * (var_w + FLAT))
+    value = cov * slope
+    per_pixel = 2 / ((var_w + FLAT) * count.clamp(min=1))
+    a, b = 2 * slope / count.clamp(min=1), -value * per_pixel
+    along = torch.stack([a, b, -a * mean_f - b * mean_w], 1)
+    return Windows(value, (count / side**2).detach(), (value.clamp(min=LEAST_BEND) * per_pixel).detach(), along.detach())
 
 
 def mse(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
     """One minus the mean squared difference over each window in units of the fixed image's variance."""
-    count, var_f, _, _ = _moments(fixed, warped, weight, side)
+    count, _, _, var_f, _, _ = _moments(fixed, warped, weight, side)
     squared = window_sums(weight * (fixed - warped).square().mean(1, True), side).flatten(1) / count.clamp(min=1e-3)
     spread = (var_f * count).sum(1, True) / count.sum(1, True).clamp(min=1e-6) + FLAT
-    return Windows(1 - squared / spread.detach(), (count / side**2).detach(), (2 / (spread * count.clamp(min=1))).detach())
+    bend = 2 / (spread * count.clamp(min=1))
+    each = bend / fixed.shape[1]
+    along = torch.stack([each, -each, torch.zeros_like(each)], 1)
+    return Windows(1 - squared / spread.detach(), (count / side**2).detach(), bend.detach(), along.detach())
 
 
 def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 32, samples: int = 65536) -> Windows:
@@ -129,15 +141,15 @@ def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 
 SIMILARITIES: dict[str, Similarity] = {"structure": cosine, "mind": cosine, "ncc": ncc, "mi": mi, "mse": mse}
 
 
-def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weight, variances and covariance (b, n) per window of single-channel images."""
+def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, ...]:
+    """Weight, means, variances and covariance (b, n) per window of single-channel images."""
     weighted_f, weighted_w = weight * fixed, weight * warped
     count, s_f, s_ff = window_sums(torch.cat([weight, weighted_f, weighted_f * fixed], 1), side).flatten(2).unbind(1)
     s_w, s_ww, s_fw = window_sums(torch.cat([weighted_w, weighted_w * warped, weighted_f * warped], 1), side).flatten(2).unbind(1)
     n = count.clamp(min=1e-3)
     mean_f, mean_w = s_f / n, s_w / n
     var_f, var_w = (s_ff / n - mean_f.square()).clamp(min=0), (s_ww / n - mean_w.square()).clamp(min=0)
-    return count, var_f, var_w, s_fw / n - mean_f * mean_w
+    return count, mean_f, mean_w, var_f, var_w, s_fw / n - mean_f * mean_w
 
 
 def cubic_spline(t: Tensor) -> Tensor:
