@@ -112,16 +112,23 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
     b, (height, width) = len(step), fixed.size
     moving_image, moving_mask = (x[None].expand(b, -1, -1, -1) for x in (moving.image, moving.mask))
     fixed_image, fixed_mask = fixed.image[None], fixed.mask[None]
-    weight = structure.texture_weight(fixed.image, fixed.mask)[None]
+    weight = structure.texture_of(fixed)[None]
     if metric not in structure.FEATURES:
-        fixed_image, moving_image = (pyramid.smooth(x, smoothing) for x in (fixed_image, moving_image))
+        fixed_image, moving_image = (_smoothed(x, smoothing) for x in (fixed, moving))
+        moving_image = moving_image.expand(b, -1, -1, -1)
         return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window)
     points = affine.apply_to_grid(step, *sampling.axes(height, width, margin=margin, device=step.device))
     seen = sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None]
     brought = sampling.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
     features = structure.FEATURES[metric]
-    return Comparison(features(fixed_image, fixed_mask), weight, features(brought, seen), seen, back, metric, window)
+    still = pyramid.known(fixed, metric, lambda: features(fixed_image, fixed_mask))
+    return Comparison(still, weight, features(brought, seen), seen, back, metric, window)
+
+
+def _smoothed(level: Level, sigma: float) -> Tensor:
+    """The image (1, 1, h, w) of a level under a Gaussian, computed once."""
+    return pyramid.known(level, ("smooth", sigma), lambda: pyramid.smooth(level.image[None], sigma))
 
 
 def batch(comparisons: list[Comparison]) -> Comparison:

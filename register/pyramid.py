@@ -1,7 +1,10 @@
 """Levels of an image, and the only home of the scale and the half-pixel shift between them."""
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -9,11 +12,12 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 from register import affine
 
+Known = TypeVar("Known")
 LEAST = 8
 """Pixels that the shorter side of a level keeps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
     """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the original."""
 
@@ -25,6 +29,17 @@ class Level:
     def size(self) -> tuple[int, int]:
         """``(height, width)`` in pixels of this level."""
         return self.image.shape[-2], self.image.shape[-1]
+
+
+_KNOWN: WeakKeyDictionary[Level, dict[Hashable, Any]] = WeakKeyDictionary()
+
+
+def known(level: Level, name: Hashable, make: Callable[[], Known]) -> Known:
+    """What was computed of a level under a name before, or is now; it goes when the level goes."""
+    kept = _KNOWN.setdefault(level, {})
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
 
 
 def base(image: Tensor, mask: Tensor) -> Level:
@@ -43,8 +58,10 @@ def shrink(level: Level, factor: float) -> Level:
     Pixels stay square: a rest of the last row or column that fills no whole pixel is left out. No side falls below ``LEAST``.
     """
     factor = min(factor, min(level.size) / LEAST)
-    if factor <= 1:
-        return level
+    return level if factor <= 1 else known(level, ("shrunk", factor), lambda: _shrunk(level, factor))
+
+
+def _shrunk(level: Level, factor: float) -> Level:
     mask = resize(level.mask, factor)
     image = resize(level.image * level.mask, factor) / mask.clamp(min=1e-6)
     step = affine.scaling(factor, factor)

@@ -20,6 +20,8 @@ from register.transform import Frame
 
 JUDGING_SIDE = 1024
 """Longest side, in pixels, of the level on which similarity and expected errors are taken."""
+LOOKED_AT = 512
+"""Points per side, at least, at which displacements are looked at."""
 CURVED = {"mi": "structure"}
 """What stands in for a similarity that has no curvature and is of the whole image."""
 
@@ -112,9 +114,10 @@ def _unpatched(level: Level, frame: Frame) -> Local:
 
 def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str, float]:
     """Median and largest displacement of the whole map, and the largest of its local part, in fixed pixels."""
-    grid = sampling.pixel_grid(*level.size, dtype=torch.float64).flatten(0, 1)
+    step = max(max(level.size) // LOOKED_AT, 1)
+    grid = sampling.pixel_grid(*level.size, dtype=torch.float64)[::step, ::step].flatten(0, 1)
     up = level.original_from_level
-    shift = localfit.displacement(local, level).double().cpu().reshape(-1, 2) if local else torch.zeros(1, 2, dtype=torch.float64)
+    shift = localfit.displacement(local, level)[::step, ::step].double().cpu().reshape(-1, 2) if local else torch.zeros(1, 2, dtype=torch.float64)
     fixed = affine.apply(up, grid)
     length = (affine.apply(matrix.double().cpu(), affine.apply(up, grid + shift)) - fixed).norm(dim=1)
     local_length = (shift * up.diagonal()[:2]).norm(dim=1)

@@ -63,8 +63,8 @@ def all_seen(mask: Tensor, points: Tensor) -> bool:
     if mask.device.type != "cpu" or points.shape[0] != 1:
         return False
     low, high = torch.aminmax(points.reshape(-1, 2), dim=0)
-    left, top = (int(math.floor(v)) for v in low.tolist())
-    right, bottom = (int(math.floor(v)) + 2 for v in high.tolist())
+    left, top = (math.floor(v) for v in low.tolist())
+    right, bottom = (math.floor(v) + 2 for v in high.tolist())
     if left < 0 or top < 0 or right > mask.shape[-1] or bottom > mask.shape[-2]:
         return False
     return float(mask[0, 0, top:bottom, left:right].amin()) == 1.0

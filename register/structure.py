@@ -8,12 +8,17 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from register import pyramid
+from register.pyramid import Level
+
+LOOKED_AT = 500_000
+"""Pixels, evenly spread, that say what the range of an image is, and its noise."""
 
 
 def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[float, float]:
-    """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; at most 10^6 are looked at."""
-    values = plane[mask > 0.5]
-    values = values[:: max(len(values) // 1_000_000, 1)].sort().values
+    """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; not many more than ``LOOKED_AT`` are looked at."""
+    step = max(math.isqrt(plane.numel() // LOOKED_AT), 1)
+    plane, mask = plane[..., ::step, ::step], mask[..., ::step, ::step]
+    values = plane[mask > 0.5].sort().values
     if len(values) == 0:
         return 0.0, 0.0
     last = len(values) - 1
@@ -92,8 +97,8 @@ def noise_variance(plane: Tensor, mask: Tensor) -> float:
     Source: Immerkær, "Fast noise variance estimation", CVIU 64 (1996), with a median in place of the mean so that texture counts less.
     """
     high = pyramid.separable(plane, *[plane.new_tensor([1.0, -2.0, 1.0])] * 2).abs()
-    values = high[erode(mask[None], 1)[0] > 0.5]
-    values = values[:: max(len(values) // 1_000_000, 1)]
+    step = max(math.isqrt(plane.numel() // LOOKED_AT), 1)
+    values = high[..., ::step, ::step][erode(mask[None], 1)[0, ..., ::step, ::step] > 0.5]
     return float(values.median() / (6 * 0.6745)) ** 2 if len(values) else 0.0
 
 
@@ -110,11 +115,20 @@ def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: f
     return mask * excess / (excess + 2 * noise + least**2)
 
 
+def texture_of(level: Level) -> Tensor:
+    """The texture weight (1, h, w) of a level, computed once."""
+    return pyramid.known(level, "texture", lambda: texture_weight(level.image, level.mask))
+
+
 def erode(mask: Tensor, radius: int) -> Tensor:
     """1 where every pixel within ``radius`` (a square) of (b, 1, h, w) is fully valid, else 0."""
     if radius <= 0:
         return (mask > 0.999).to(mask.dtype)
-    return 1 - max_pool2d((mask < 0.999).to(mask.dtype), 2 * radius + 1, stride=1, padding=radius)
+    holes = (mask < 0.999).to(mask.dtype)
+    if not bool(holes.any()):
+        return 1 - holes
+    side = 2 * radius + 1
+    return 1 - max_pool2d(max_pool2d(holes, (1, side), 1, (0, radius)), (side, 1), 1, (radius, 0))
 
 
 def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
@@ -125,8 +139,11 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
     locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
     """
     found = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device)
-    spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
     for extreme in (plane < tolerance, plane > 1 - tolerance / 3):
+        extreme |= mask < 0.5
+        if not bool(extreme[:, [0, -1]].any() | extreme[:, :, [0, -1]].any()):
+            continue  # nothing reaches in from the border
+        spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
         flat = (extreme & (spread < tolerance)) | (mask < 0.5)
         grown = _grow_from_border(flat)
         if float(grown.float().mean()) > least:
