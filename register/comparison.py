@@ -1,6 +1,7 @@
 """What one level compares: features of the fixed image, features of the moving one, and the map between their pixels."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,8 @@ from register import affine, pyramid, sampling, structure
 from register.pyramid import Level
 from register.similarity import SIMILARITIES, Windows, window_sums
 
+STRIP = 500_000
+"""Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
 NEARLY = 1.2
 """Ratio of pixel sizes up to which images are compared as they are."""
 
@@ -76,18 +79,34 @@ class Comparison:
         groups = torch.arange(len(self.moving)).chunk(parts)
         return [replace(self, moving=self.moving[i], moving_mask=self.moving_mask[i], moving_from_fixed=self.moving_from_fixed[i]) for i in groups]
 
+    @cached_property
+    def counts(self) -> bool:
+        """Whether any pixel has weight; on a GPU, which would have to wait for the answer, it is taken for granted."""
+        return self.fixed_mask.device.type != "cpu" or bool((self.fixed_mask > 0).any())
+
     def half(self, parity: int) -> "Comparison":
-        """The same comparison in every second window only, like the black or the white fields of a chessboard."""
+        """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
         y, x = (torch.arange(n, device=self.fixed.device) // self.window for n in self.fixed.shape[-2:])
-        return replace(self, fixed_mask=self.fixed_mask * ((y[:, None] + x) % 2 == parity))
+        chosen = self.fixed_mask * ((y[:, None] + x) % 2 == parity)
+        for rows in self.strips(1)[1::2]:
+            chosen[:, :, rows] = 0
+        return replace(self, fixed_mask=chosen)
+
+    def blank(self, block: int) -> "Expanded":
+        """What ``expand`` gives where nothing counts."""
+        sizes = [[-(-n // side) for n in self.fixed.shape[-2:]] for side in (self.window, block)]
+        zero, count = self.fixed_mask.new_zeros, len(self.moving)
+        return Expanded(zero(count, sizes[0][0] * sizes[0][1]), zero(count), zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
 
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""
         return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])
 
     def strips(self, parts: int) -> list[slice]:
-        """Up to ``parts`` ranges of rows that hold whole windows; one for mutual information, which is of the whole image."""
-        height = self.fixed.shape[-2]
+        """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for mutual information, which is of all."""
+        height, width = self.fixed.shape[-2:]
+        if self.fixed.device.type == "cpu":
+            parts = max(parts, round(height * width / STRIP))
         lines = -(-height // self.window)
         step = -(-lines // (1 if self.metric == "mi" else parts)) * self.window
         return [slice(begin, min(begin + step, height)) for begin in range(0, height, step)]
@@ -157,5 +176,11 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
 
 def windows(compare: Comparison, displacement: Tensor | None = None) -> Windows:
     """Similarity per window, without gradients, under an optional displacement (h, w, 2) of the fixed level."""
+    found = []
     with torch.no_grad():
-        return compare(compare.under() if displacement is None else compare.shifted(displacement))
+        points = compare.under() if displacement is None else compare.shifted(displacement)
+        for rows in compare.strips(1):
+            strip = compare.rows(rows)
+            nothing = strip.blank(strip.window).losses
+            found.append(strip(points[:, rows]) if strip.counts else Windows(nothing, nothing))
+    return Windows(torch.cat([x.value for x in found], 1), torch.cat([x.weight for x in found], 1))

@@ -13,8 +13,6 @@ from register.comparison import Comparison
 from register.optimise import Expansion
 from register.patches import PatchGrid
 
-STRIP = 500_000
-"""Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
 FARTHEST = 1.0
 """Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no more."""
 
@@ -92,7 +90,7 @@ class PatchObjective:
         self.linear = compare.moving_from_fixed[0, :, :2]
         self.block = -(-compare.window // 4)
         self.basis_x, basis_y, anchor = grid.axis_basis(x, 0), grid.axis_basis(y, 1), compare.under()
-        strips = compare.strips(max(parts, round(len(x) * len(y) / STRIP)))
+        strips = compare.strips(parts)
         self.strips = [self._strip(compare, anchor, basis_y, rows) for rows in strips]
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
@@ -103,6 +101,8 @@ class PatchObjective:
         """The loss (1,) and its slope."""
         total, weight, slope = parameters.new_zeros(1), parameters.new_zeros(1), torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters[0]):
+            if points is None:
+                continue
             points.requires_grad_()
             part, part_weight = strip.compare(points).summed_loss()
             (pull,) = torch.autograd.grad(part.sum(), points)
@@ -114,11 +114,12 @@ class PatchObjective:
         """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
         losses, curvature, weight, slope = [], [], parameters.new_zeros(1), torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters[0]):
-            found = strip.compare.expand(points, self.block)
+            found = strip.compare.blank(self.block) if points is None else strip.compare.expand(points, self.block)
             losses.append(found.losses[0])
             curvature.append(found.curvature)
-            slope[:, :, strip.span] += patches.gather(found.slope[0], self.basis_x, strip.basis_y)
-            weight = weight + found.weight
+            if points is not None:
+                slope[:, :, strip.span] += patches.gather(found.slope[0], self.basis_x, strip.basis_y)
+                weight = weight + found.weight
         windows = torch.cat(losses)
         loss, slope = self._with_bending(parameters, windows.sum()[None], weight, slope)
         near = (self.windows_y.T @ windows.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
@@ -168,11 +169,12 @@ class PatchObjective:
         basis = torch.cat([basis_y[rows, begin + span.start : begin + span.stop] for begin in (0, self.grid.rows)], 1)
         return Strip(compare.rows(rows), anchor[:, rows], span, basis)
 
-    def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor]]:
-        """Each strip with the points its pixels meet. The blend is linear: parameters are turned into the moving frame, not pixels."""
+    def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor | None]]:
+        """Each strip with the points its pixels meet, None where none counts. The blend is linear: parameters are turned into the moving frame, not pixels."""
         in_moving = torch.einsum("ij,jkrc->ikrc", self.linear, parameters)
         for strip in self.strips:
-            yield strip, strip.anchor + patches.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y)
+            where = patches.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y) if strip.compare.counts else None
+            yield strip, where if where is None else strip.anchor + where
 
     def _with_bending(self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
