@@ -32,6 +32,8 @@ PROBE_SIDE = 260
 """Longest side of the finest level on which the metrics are tried."""
 KEPT, SLACK = 0.99, 0.002
 """Share of structure's own gain that a field of intensities must bring for them to be compared, and the similarity that counts for nothing."""
+SAME = 0.9
+"""Share of each other's variance that intensities explain in images of one kind: of the real pairs, those that chose structure for a better fit had less."""
 UNCLEAR = 0.1
 """Relative difference of both gains below which the choice is ambiguous where the fields differ."""
 
@@ -178,7 +180,8 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     """``structure`` or ``ncc``, by trying both on the coarse levels, from the field that self-similarity finds there, from zero or from ``bent`` patches.
 
     Intensity is sharper within one modality, but across modalities its optimum is elsewhere: it is chosen only when the field it finds, by itself or
-    from that of self-similarity, raises both similarities, the structure nearly as much as structure itself does.
+    from that of self-similarity, raises both similarities, the structure nearly as much as structure itself does. Where it explains nearly everything,
+    nothing else is tried.
     """
     few = probe_levels(levels)
     judges = {metric: compare_at(few[-1], moving, matrix, metric, effort) for metric in ("structure", "ncc")}
@@ -189,8 +192,11 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     def score(metric: str, local: Local | None) -> float:
         return float(comparison.windows(judges[metric], displacement(local, few[-1]) if local else None).mean())
 
+    own = tried(few, "ncc")
+    if (explained := score("ncc", own)) >= SAME:
+        return Choice("ncc", f"refined by ncc, intensities explain {explained:.0%} of each other: ncc", own)
     coarse = max((tried(few, "mind", begin) for begin in ([None, bent] if bent else [None])), key=lambda local: score("structure", local))
-    fits = {"structure": tried(few[-1:], "structure", coarse), "ncc": tried(few, "ncc"), "both": tried(few[-1:], "ncc", coarse)}
+    fits = {"structure": tried(few[-1:], "structure", coarse), "ncc": own, "both": tried(few[-1:], "ncc", coarse)}
     scores = {(metric, name): score(metric, local) for metric in judges for name, local in fits.items()}
     best = max(("ncc", "both"), key=lambda name: scores["structure", name])
     start = score("structure", None)
