@@ -160,10 +160,9 @@ def working_copy(level: Level, max_size: int, name: str) -> Level:
     level = Level(torch.where(valid > 0, level.image, 0.0), valid, level.original_from_level)
     level = pyramid.shrink(level, max(level.size) / max_size)
     mask = (level.mask > 0.5).to(level.image)
-    if not float(level.image[mask > 0].max()) > float(level.image[mask > 0].min()):
-        raise AlignmentError(
-            f"is constant ({float(level.image[mask > 0][0]):g} everywhere), so there is nothing to align; check the file and its channel", name
-        )
+    low, high = (float(x) for x in (torch.where(mask > 0, level.image, math.inf).amin(), torch.where(mask > 0, level.image, -math.inf).amax()))
+    if not high > low:
+        raise AlignmentError(f"is constant ({low:g} everywhere), so there is nothing to align; check the file and its channel", name)
     grey = structure.normalise(level.image, mask)
     seen = mask * ~structure.surroundings(grey, mask)
     return Level(grey, seen if float(seen.mean()) > 0.02 else mask, level.original_from_level)

@@ -136,16 +136,14 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
 
     The black around a fundus or an ultrasound fan, the padding of a turned image: it does not move with the
     object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
-    locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
+    blocks of such pixels; regions smaller than a share ``least`` of the image are not surroundings.
     """
     found = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device)
     for extreme in (plane < tolerance, plane > 1 - tolerance / 3):
         extreme |= mask < 0.5
         if not bool(extreme[:, [0, -1]].any() | extreme[:, :, [0, -1]].any()):
             continue  # nothing reaches in from the border
-        spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
-        flat = (extreme & (spread < tolerance)) | (mask < 0.5)
-        grown = _grow_from_border(flat)
+        grown = _grow_from_border(extreme)
         if float(grown.float().mean()) > least:
             found |= grown
     return found

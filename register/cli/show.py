@@ -1,22 +1,26 @@
 """What a person sees: progress while it works, a small table at the end."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from register.batch import Outcome
 from register.io.transforms import to_dict
-from register.jobs import Plan, Result
-from register.pipeline import Event, Listener
-from register.series import Row
+
+if TYPE_CHECKING:  # what a command does not use, it does not wait for
+    from register.batch import Outcome
+    from register.jobs import Plan, Result
+    from register.pipeline import Event, Listener
+    from register.series import Row
 
 STYLES = {"ok": "green", "suspect": "yellow", "failed": "red"}
 
