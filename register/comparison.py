@@ -62,7 +62,7 @@ class Comparison:
             gx, gy = structure.differences(warped)
             squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
             curvature = window_sums(squares * bend, block)
-        (slope,) = torch.autograd.grad(warped, points, pull)
+        (slope,) = torch.autograd.grad((warped * pull).sum(), points)  # with grad_outputs, torch would first import sympy, for most of a second
         return Expanded(windows.losses(), windows.weight.sum(1), slope, curvature)
 
     def under(self, residual: Tensor | None = None) -> Tensor:

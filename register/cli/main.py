@@ -12,6 +12,7 @@ from register.cli import reuse
 from register.cli.align import align
 from register.cli.batch import batch
 from register.cli.plainhelp import GroupedCommand
+from register.cli.quick import quickly
 from register.cli.report import report
 from register.errors import RegisterError
 
@@ -56,7 +57,8 @@ def main() -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, in our own words
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers send it before they kill; it ends things as Ctrl-C does
     try:
-        code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
+        with quickly():
+            code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except RegisterError as error:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,15 @@ def patch_map(values: Values, size: tuple[int, int], label: str, *, low: float, 
     scale = colors.LogNorm(low, high) if log else colors.Normalize(low, high)
     extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
     shown = axes.imshow(np.ma.masked_invalid(values), cmap=colormaps[colours].with_extremes(bad=NOTHING), norm=scale, extent=extent, aspect="equal")
-    _bar(figure, shown, axes, label)
+    _bar(figure, shown, axes, label, _round_numbers(low, high) if log else None)
     _pixels(axes)
     return _svg(figure)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten between two positive numbers."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
 
 
 def arrows(background: Grey, size: tuple[int, int], at: Values, move: Values) -> str:
@@ -115,11 +122,15 @@ def _figure(size: tuple[int, int], bar: float = BAR) -> tuple[Figure, Axes]:
         return figure, axes
 
 
-def _bar(figure: Figure, drawn: Any, axes: Axes, label: str) -> None:
+def _bar(figure: Figure, drawn: Any, axes: Axes, label: str, ticks: list[float] | None = None) -> None:
+    """A colour bar; with ``ticks`` those alone are labelled, because a logarithm's own labels are formulas, which take longer than all the rest."""
     axes.apply_aspect()
     place = axes.get_position()
     with rc_context(STYLE):
-        figure.colorbar(drawn, cax=figure.add_axes((place.x1 + 0.03, place.y0, 0.03, place.height)), label=label)
+        bar = figure.colorbar(drawn, cax=figure.add_axes((place.x1 + 0.03, place.y0, 0.03, place.height)), label=label)
+        if ticks:
+            bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+            bar.ax.minorticks_off()
 
 
 def _pixels(axes: Axes) -> None:
