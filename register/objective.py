@@ -87,6 +87,7 @@ class PatchObjective:
     def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
         x, y = sampling.axes(*compare.fixed.shape[-2:], device=compare.fixed.device)
         self.grid, self.stiffness = grid, stiffness / (grid.columns * grid.rows)
+        self.ties = patches.Ties.of(grid, device=compare.fixed.device)
         self.linear = compare.moving_from_fixed[0, :, :2]
         self.block = -(-compare.window // 4)
         self.basis_x, basis_y, anchor = grid.axis_basis(x, 0), grid.axis_basis(y, 1), compare.under()
@@ -139,10 +140,9 @@ class PatchObjective:
 
     def bend(self, curvature: Tensor, v: Tensor) -> Tensor:
         """The Gauss-Newton second derivative of the loss times parameters v (2, 3, rows, columns)."""
-        xx, xy, yy = curvature
-        u, w = patches.displacement(v, self.coarse_x, self.coarse_y).unbind(-1)
-        pulled = torch.stack([xx * u + xy * w, xy * u + yy * w], -1)
-        return patches.gather(pulled, self.coarse_x, self.coarse_y) + self.stiffness * patches.disagreement(self.grid, v)[1]
+        moved = self.coarse_y @ (patches.coefficients(v) @ self.coarse_x.T)
+        pulled = torch.addcmul(curvature[:2] * moved[0], curvature[1:], moved[1])
+        return patches.gather(pulled.permute(1, 2, 0), self.coarse_x, self.coarse_y) + self.stiffness * self.ties(v)[1]
 
     def own_blocks(self, curvature: Tensor) -> Tensor:
         """The 6 x 6 blocks (rows * columns, 6, 6) of ``bend`` that tie every patch to itself."""
@@ -154,7 +154,7 @@ class PatchObjective:
             for j, (bx, by) in enumerate(power):
                 xx, xy, yy = y[ay + by].T @ curvature @ x[ax + bx]
                 block[0, i, 0, j], block[0, i, 1, j], block[1, i, 0, j], block[1, i, 1, j] = xx, xy, xy, yy
-        stiff = self.stiffness * patches.own_disagreement(self.grid, device=curvature.device)
+        stiff = self.stiffness * self.ties.own()
         for k in (0, 1):
             block[k, :, k] += stiff
         return block.reshape(6, 6, -1).permute(2, 0, 1)
@@ -179,7 +179,7 @@ class PatchObjective:
     def _with_bending(self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
         slope = torch.einsum("ij,ikrc->jkrc", self.linear, slope)
-        bending, bent = patches.disagreement(self.grid, parameters[0])
+        bending, bent = self.ties(parameters[0])
         return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
 
 

@@ -154,21 +154,49 @@ def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float)
     return torch.stack(columns, dim=-1).reshape(fine.rows, fine.columns, 2, 3).permute(2, 3, 0, 1).contiguous()
 
 
-def disagreement(grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over neighbouring patches of the squared distance between their predictions at both centres, in spacings, and its slope.
+@dataclass(frozen=True)
+class Ties:
+    """What ties neighbouring patches: the squared distance between their predictions at both centres, in spacings, summed over all neighbours.
 
-    The sum is quadratic, so the slope (2, 3, rows, columns) is linear in the parameters and the sum is half their product.
+    The sum is quadratic, and along an axis it ties the patches of a line in the same way on every line: ``along_x`` (2 columns, 2 columns) and
+    ``along_y`` (2 rows, 2 rows) are its second derivatives to the displacements and slopes of one line.
     """
-    slope = torch.zeros_like(parameters)
-    for axis, along in ((2, 1), (1, 2)):
-        n = parameters.shape[axis + 1] - 1
-        step = parameters[:, 0].narrow(axis, 1, n) - parameters[:, 0].narrow(axis, 0, n)
-        for side in (0, 1):
-            pull = (step - parameters[:, along].narrow(axis, side, n)) * (2 / grid.spacing[2 - axis] ** 2)
-            slope[:, 0].narrow(axis, 1, n).add_(pull)
-            slope[:, 0].narrow(axis, 0, n).sub_(pull)
-            slope[:, along].narrow(axis, side, n).sub_(pull)
-    return (parameters * slope).sum() / 2, slope
+
+    along_x: Tensor
+    along_y: Tensor
+
+    @classmethod
+    def of(cls, grid: PatchGrid, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> "Ties":
+        """The ties of a grid."""
+        return cls(*(_ties(count, spacing).to(device, dtype) for count, spacing in ((grid.columns, grid.spacing[0]), (grid.rows, grid.spacing[1]))))
+
+    def __call__(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum, and its slope (2, 3, rows, columns), which is linear in the parameters: the sum is half their product."""
+        rows, columns = parameters.shape[2:]
+        k = coefficients(parameters)
+        across, down = k[:, :rows] @ self.along_x, self.along_y @ k[:, :, :columns]
+        slope = torch.stack([across[:, :, :columns] + down[:, :rows], across[:, :, columns:], down[:, rows:]], dim=1)
+        return (parameters * slope).sum() / 2, slope
+
+    def own(self) -> Tensor:
+        """How the slope at a patch follows its own three numbers of one component: (3, 3, rows, columns)."""
+        columns, rows = len(self.along_x) // 2, len(self.along_y) // 2
+        own = self.along_x.new_zeros(3, 3, rows, columns)
+        for along, ties, count, shape in ((1, self.along_x, columns, (1, -1)), (2, self.along_y, rows, (-1, 1))):
+            tilt = ties[:count, count:].diagonal().reshape(shape)
+            own[0, 0] += ties.diagonal()[:count].reshape(shape)
+            own[along, along] += ties.diagonal()[count:].reshape(shape)
+            own[0, along] += tilt
+            own[along, 0] += tilt
+        return own
+
+
+def _ties(count: int, spacing: float) -> Tensor:
+    """The second derivative (2 count, 2 count) of a line's ties: of the squares of d[i + 1] - d[i] - e[i] and d[i + 1] - d[i] - e[i + 1], per spacing."""
+    unit = torch.eye(count, dtype=torch.float64)
+    step = unit[1:] - unit[:-1]
+    apart = torch.cat([torch.cat([step, -unit[:-1]], 1), torch.cat([step, -unit[1:]], 1)])
+    return 2 / spacing**2 * apart.T @ apart
 
 
 def discord(parameters: Tensor) -> Tensor:
@@ -182,22 +210,6 @@ def discord(parameters: Tensor) -> Tensor:
             total.narrow(axis, side, n).add_(squared)
             count.narrow(axis, side, n).add_(1)
     return (total / count).sqrt()
-
-
-def own_disagreement(grid: PatchGrid, *, device: torch.device | str = "cpu") -> Tensor:
-    """How the slope of ``disagreement`` at a patch follows its own three numbers of one component: (3, 3, rows, columns)."""
-    own = torch.zeros(3, 3, grid.rows, grid.columns, device=device)
-    for along, count in ((1, grid.columns), (2, grid.rows)):
-        unit = 2 / grid.spacing[along - 1] ** 2
-        after, before = torch.ones(count, device=device), torch.ones(count, device=device)
-        after[-1] = before[0] = 0  # the border patches have one neighbour
-        pairs, tilt = unit * (after + before), unit * (after - before)
-        shape = (1, -1) if along == 1 else (-1, 1)
-        own[0, 0] += 2 * pairs.reshape(shape)
-        own[along, along] += pairs.reshape(shape)
-        own[0, along] += tilt.reshape(shape)
-        own[along, 0] += tilt.reshape(shape)
-    return own
 
 
 def blend_known(grid: PatchGrid, values: list[float | None], points: Tensor) -> Tensor:
