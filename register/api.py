@@ -68,6 +68,11 @@ def align_levels(
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice."""
+    with device.using_threads(chosen.threads):
+        return _align_levels(fixed, moving, sizes, chosen, pixels, listener)
+
+
+def _align_levels(fixed: Level, moving: Level, sizes: tuple[Size, Size], chosen: Settings, pixels: tuple[Pair, Pair], listener: Listener) -> Alignment:
     start = starting_matrix(chosen, *sizes, pixels)
     place = device.choose(chosen.device)
     for where in (place, torch.device("cpu")):

@@ -22,6 +22,8 @@ from register.settings import Settings
 from register.transform import Transform
 
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
+WITHOUT_EFFECT = ("threads",)
+"""Settings that change no result."""
 EVERY = 1.0
 """Seconds between two writings of the summary."""
 
@@ -111,7 +113,8 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
         return f"it was made by version {known.provenance.get('register')}"
     before, now = known.provenance.get("settings", {}), asdict(pair.settings)
     others, known_others = jobs.hashes(local), known.provenance.get("files", {})
-    changed = [name for name in now if (others[name] != known_others.get(name) if name in others else before.get(name) != now[name])]
+    compared = [name for name in now if name not in WITHOUT_EFFECT]
+    changed = [name for name in compared if (others[name] != known_others.get(name) if name in others else before.get(name) != now[name])]
     if changed:
         return f"{', '.join(changed)} changed"
     for kind, file, frame in zip(("fixed", "moving"), files, (known.fixed, known.moving), strict=True):

@@ -1,8 +1,10 @@
 """Which device computes, and with how many threads."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -26,6 +28,26 @@ def choose(name: str) -> torch.device:
 def threads() -> int:
     """How many threads PyTorch may use."""
     return torch.get_num_threads()
+
+
+def cores() -> int:
+    """How many cores this process may use: its affinity, and its control group's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(int(quota) // int(period), 1))
+    return count
+
+
+@contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """So many threads for a while; by default as many as PyTorch has, and no more than ``cores``."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or min(before, cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

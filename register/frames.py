@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import register
 from register import affine, api, motion, workers
+from register.device import cores
 from register.errors import RegisterError
 from register.io.masks import read_mask
 from register.io.stacks import Stack
@@ -75,7 +76,7 @@ def transforms(asked: Task, count: int) -> Iterator[Transform]:
         yield from map(_known_or_found, frames)
         return
     context = get_context("spawn")
-    threads, started = max(workers.cores() // count, 1), context.Value("i", 0)
+    threads, started = asked.settings.threads or max(cores() // count, 1), context.Value("i", 0)
     with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads, started, asked)) as pool:
         queue = []
         try:

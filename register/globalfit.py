@@ -7,6 +7,7 @@ from torch import Tensor
 from register import affine, comparison, descent, optimise, pyramid
 from register.comparison import Comparison
 from register.pyramid import Level
+from register.similarity import CURVED
 
 FIT_SIDE = 256
 """Longest side, in pixels, of the levels on which the global map is fitted, and on which starts and chance are judged."""
@@ -25,11 +26,25 @@ def global_model(model: str) -> str:
     return "affine" if model == "local" else model
 
 
-def fit(levels: list[Level], moving: Level, matrix: Tensor, *, model: str, metric: str, exact: bool = False, tick: Tick = lambda name, outcome: None) -> Tensor:
-    """The global map (2, 3) of a ``model`` fitted from coarse to fine: on all levels when it is to be ``exact``, else on those up to ``FIT_SIDE``."""
+def fit(
+    levels: list[Level],
+    moving: Level,
+    matrix: Tensor,
+    *,
+    model: str,
+    metric: str,
+    exact: bool = False,
+    optimizer: str = "auto",
+    tick: Tick = lambda name, outcome: None,
+) -> Tensor:
+    """The global map (2, 3) of a ``model`` fitted from coarse to fine: on all levels when it is to be ``exact``, else on those up to ``FIT_SIDE``.
+
+    An exact fit starts near its end and takes Gauss-Newton steps where there is curvature, the other one Adam's, unless ``optimizer`` names one.
+    """
+    newton = metric in CURVED and (exact or optimizer == descent.GAUSS_NEWTON) and optimizer != descent.ADAM
     for level in levels if exact else coarse_levels(levels):
         compare = compare_at(level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else SMOOTHING)
-        if exact and metric != "mi":  # which has no curvature
+        if newton:
             residual, outcome = descent.descend_global(compare, model, optimizer=descent.GAUSS_NEWTON, step=0.0, steps=NEWTON_STEPS, tolerance=TOLERANCE)
         else:
             residual, outcome = by_adam(compare, model, 0.12 if exact else 0.5, FIT_STEPS)

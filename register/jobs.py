@@ -94,6 +94,12 @@ class Source:
 
 def run(job: Job, listener: Listener = lambda event: None) -> Result:
     """Align the pair and write ``aligned.*``, ``overlay.png``, ``report.html`` and last ``transform.json``, each whole or not at all."""
+    with device.using_threads(job.settings.threads):
+        return _run(job, listener)
+
+
+def _run(job: Job, listener: Listener) -> Result:
+    """The same with the threads that were asked for."""
     begin = time.perf_counter()
     refuse_overwrite(job)
     landmarks = read_landmarks(job.settings)

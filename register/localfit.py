@@ -13,6 +13,7 @@ from register import affine, comparison, descent, field, patches, pyramid, sampl
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
+from register.similarity import CURVED
 from register.transform import Frame, Transform
 
 STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
@@ -21,7 +22,7 @@ are larger in units of its patches."""
 MORE_STEPS = 1.5
 """Factor of the steps from a level to the next coarser one, which has further to go and costs less."""
 ADAM_STEPS, ADAM_STEP = 4, 0.5
-"""How many times the steps Adam gets, and its first step in pixels, where there is no curvature (mi)."""
+"""How many times the steps Adam gets, and its first step in pixels."""
 MARGIN = 32
 TOLERANCE, GAIN = 0.005, 0.001
 """A level ends when no parameter would move by so many pixels, or when two steps lower the loss by less, on the finest level; a coarse one has a finer one
@@ -85,18 +86,19 @@ def fit(
         local = local or Local(level, grid, start, 0, {}, ())
         name = f"{level.size[1]} × {level.size[0]}"
         compare = compare_at(level, moving, matrix, metric, effort)
+        newton = metric in CURVED and effort.optimizer != descent.ADAM
         descend = partial(
             descent.descend_patches,
             grid=grid,
-            optimizer=descent.ADAM if metric == "mi" else descent.GAUSS_NEWTON,
+            optimizer=descent.GAUSS_NEWTON if newton else descent.ADAM,
             stiffness=max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS),
             max_shift=max_shift / pyramid.pixel(level),
             step=ADAM_STEP,
             tolerance=TOLERANCE,
             gain=GAIN * 2**coarseness,
         )
-        if local.level is not level and metric != "mi":  # which is of the whole image
-            tried = descend(compare.half(0), start=start, steps=REHEARSAL).parameters
+        if local.level is not level and metric in CURVED:
+            tried = descend(compare.half(0), start=start, steps=REHEARSAL if newton else REHEARSAL * ADAM_STEPS).parameters
             unseen = [comparison.windows(compare.half(1), displacement(replace(local, level=level, grid=grid, parameters=x), level)) for x in (start, tried)]
             if unseen[0].fall(unseen[1]) < LEAST_FALL:
                 local = replace(local, dropped=(*local.dropped, name))
@@ -105,7 +107,7 @@ def fit(
         outcome = descend(
             compare,
             start=start,
-            steps=steps * ADAM_STEPS if metric == "mi" else steps,
+            steps=steps if newton else steps * ADAM_STEPS,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
         parameters, folds = field.unfold(grid, outcome.parameters)

@@ -35,7 +35,7 @@ def prepare(level: Level, settings: Settings) -> Reference:
     preset = PRESETS[settings.preset]
     levels = pipeline.levels_of(pipeline.working_copy(level, settings.max_size or preset.max_size, "reference"))
     patch = settings.patch_size or max(preset.patch_size, 40)
-    effort = Effort(preset.max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates)
+    effort = Effort(preset.max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates, settings.optimizer)
     return Reference(levels[-LEVELS:], Frame(width, height), settings, effort)
 
 
@@ -47,7 +47,7 @@ def follow(reference: Reference, frame: Level) -> Transform:
     matrix = _shift(levels[-1], moving)
     metric = "ncc" if settings.metric == "auto" else settings.metric
     model = "rigid" if settings.model == "local" else settings.model
-    matrix = globalfit.fit(levels[:1], moving, matrix, model=model, metric=metric, exact=True)
+    matrix = globalfit.fit(levels[:1], moving, matrix, model=model, metric=metric, exact=True, optimizer=settings.optimizer)
     local = None
     if settings.model == "local":
         limit = settings.max_shift or 0.1 * math.hypot(height, width)

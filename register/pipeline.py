@@ -174,7 +174,7 @@ def _effort(settings: Settings, fixed: Size) -> Effort:
     max_size = settings.max_size or preset.max_size
     shrink = max(max(fixed) / max_size, 1.0)
     patch = max(round(settings.patch_size / shrink), 8) if settings.patch_size else preset.patch_size
-    return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates)
+    return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates, settings.optimizer)
 
 
 def levels_of(finest: Level) -> list[Level]:
@@ -217,7 +217,7 @@ def _fit_global(
 ) -> tuple[Tensor, list[str]]:
     """The global map fitted on some levels, coarse to fine, or ``begin`` when the fit lowered its similarity on the windows both see."""
     model = globalfit.global_model(settings.model)
-    matrix = globalfit.fit(levels, moving, begin, model=model, metric=metric, exact=exact, tick=keep)
+    matrix = globalfit.fit(levels, moving, begin, model=model, metric=metric, exact=exact, optimizer=settings.optimizer, tick=keep)
     if quality.at_least_as_good(quality.judging_level(levels), moving, matrix, begin, metric):
         return matrix, []
     return begin, ["the global fit lowered the similarity of the start, which was kept"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import register
-from register import affine, frames, jobs, motion, workers
+from register import affine, device, frames, jobs, motion
 from register.errors import FileError, RegisterError
 from register.io.points import write_text
 from register.io.stacks import Stack, open_stack, written
@@ -84,7 +84,7 @@ def _run(series: Series, stack: Stack, others: list[Stack], count: int | None, r
     (series.output / TABLE).unlink(missing_ok=True)  # it says that the rest is there
     write_text(folder / STAMP, json.dumps(stamp, indent=1))
     rows, means = list[Row](), Means()
-    found = _chained(frames.transforms(asked, count or min(workers.cores(), len(stack))))
+    found = _chained(frames.transforms(asked, count or min(device.cores(), len(stack))))
     _write(names, [stack, *others], _noted(found, rows, tick), series.settings, means)
     write_text(series.output / TABLE, _table(rows))
     draw(series, rows, means)

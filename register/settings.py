@@ -9,6 +9,7 @@ from register.errors import RegisterError
 Model = Literal["translation", "rigid", "similarity", "affine", "local"]
 Preset = Literal["fast", "balanced", "accurate"]
 Metric = Literal["auto", "structure", "mind", "ncc", "mi", "mse"]
+Optimizer = Literal["auto", "adam", "gauss-newton"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Canvas = Literal["fixed", "union"]
 Compression = Literal["none", "deflate", "lzw", "zstd", "jpeg"]
@@ -41,6 +42,9 @@ class Settings:
     model: Model = _option("local", METHOD, "What may happen between the images; `local` blends one affine map per patch.")
     preset: Preset = _option("balanced", METHOD, "How much work to spend.")
     metric: Metric = _option("auto", METHOD, "What is compared; `auto` chooses between structure and ncc by measurement.")
+    optimizer: Optimizer = _option(
+        "auto", METHOD, "How a level is descended; `auto` takes Gauss-Newton steps where there is curvature, Adam to refine starts and for mi."
+    )
     patch_size: int | None = _option(None, METHOD, "Distance of patch centres, in pixels of the fixed image. [default: by preset]", ge=8)
     max_shift: float | None = _option(
         None, METHOD, "Largest deviation of a patch from the global fit, in pixels of the fixed image. [default: a tenth of the diagonal]", gt=0
@@ -53,6 +57,7 @@ class Settings:
     allow_flip: bool = _option(False, SEARCH, "Search for a mirrored moving image too.")
     max_size: int | None = _option(None, COMPUTE, "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]", ge=64)
     device: str = _option("auto", COMPUTE, "Where to compute: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    threads: int | None = _option(None, COMPUTE, "Threads of the processor. [default: as many as the machine or its control group allows]", ge=1)
     seed: int = _option(0, COMPUTE, "Seed of anything random, recorded in the JSON; the method itself draws nothing at random.", ge=0)
     interpolation: Interpolation = _option("bilinear", OUTPUT, "How the aligned image is read from the moving one.")
     fill: str = _option(
@@ -82,6 +87,7 @@ class Effort:
     window: int  # side of the windows in which similarity is taken
     steps: int  # Gauss-Newton steps on the finest local level; coarser ones take more
     candidates: int  # starts that are refined
+    optimizer: Optimizer = "auto"
 
 
 PRESETS: dict[Preset, Effort] = {
@@ -96,11 +102,14 @@ def check(**values: Any) -> Settings:
     from pydantic import ValidationError
 
     try:
-        return Settings(**_checker()(**values).model_dump())
+        checked = Settings(**_checker()(**values).model_dump())
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise RegisterError(f"{name} {first.get('input')!r} is not allowed: {first['msg']}") from None
+    if checked.metric == "mi" and checked.optimizer == "gauss-newton":
+        raise RegisterError("optimizer 'gauss-newton' is not allowed: mutual information has no curvature per window; use adam or auto")
+    return checked
 
 
 @cache

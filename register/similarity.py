@@ -139,6 +139,8 @@ def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 
 
 
 SIMILARITIES: dict[str, Similarity] = {"structure": cosine, "mind": cosine, "ncc": ncc, "mi": mi, "mse": mse}
+CURVED = "structure", "mind", "ncc", "mse"
+"""Those of windows, whose second derivative is known; ``mi`` is of the whole image."""
 
 
 def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ import torch
 
 from register import jobs
 from register.batch import Outcome, Runner, do, one_after_the_other
+from register.device import cores
 from register.errors import RegisterError
 from register.io.remote import is_remote
 from register.pairs import Pair
@@ -24,15 +25,6 @@ LOOKED_AT = 8
 ENDED = "its process was ended from outside, twice; memory may not suffice: use fewer --workers or a smaller --max-size"
 SHARE = 0.8
 """Share of the free memory that workers may take."""
-
-
-def cores() -> int:
-    """How many cores this process may use: its affinity, and its control group's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, max(int(quota) // int(period), 1))
-    return count
 
 
 def free_memory() -> int | None:

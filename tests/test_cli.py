@@ -214,3 +214,17 @@ def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path
     with whole(out / "overlay.png") as beside:
         beside.write_bytes(b"new")
     assert (out / "overlay.png").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gauss-newton"])
+def test_both_optimizers_find_the_same_warp(optimizer):
+    fixed, moving = (register.read_image(path).picture() for path in TISSUE)
+    found = register.align(fixed, moving, preset="fast", optimizer=optimizer, threads=1)
+    points = [read_points(SAMPLES / f"tissue_landmarks_{kind}.csv") for kind in ("fixed", "moving")]
+    assert float((found.transform.map(points[0]) - points[1]).norm(dim=1).median()) < 0.5
+
+
+def test_mutual_information_has_no_gauss_newton_steps(tmp_path):
+    done = run("align", *TISSUE, "-o", tmp_path, "--metric", "mi", "--optimizer", "gauss-newton")
+    assert done.returncode == 2
+    assert "no curvature" in done.stderr
