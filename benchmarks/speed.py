@@ -1,7 +1,14 @@
-"""Seconds and memory of the whole program, as a user waits for it: ``python -m benchmarks.speed [--sides 512 1024 2048] [--runs 3]``.
+"""Seconds and memory of the whole program as a user waits for it, and how far its steps stand from what the machine could do.
 
-Pairs are the retina texture under a smooth warp of 2 % of the diagonal, resized to each side. Start-up is the time of ``register --version``
-and ``register align --help``; peak memory is that of the process.
+    python -m benchmarks.speed                                    # sides 512 to 4096, balanced and fast, steps and their floor
+    python -m benchmarks.speed --sides 16384 --presets balanced
+    python -m benchmarks.speed --files FIXED MOVING               # a pair of your own
+
+Pairs are the retina texture under a smooth warp of 2 % of the diagonal, resized to each side; above 4096 pixels the pair of 4096 is enlarged. Start-up is
+the process's time beyond its own clock: interpreter, modules, end. Peak memory is that of the process.
+
+The floor of a step is the larger of two times: the bytes that it must read (both images and both masks, once) over the measured rate of a copy, and its
+arithmetic (``FLOPS`` per pixel and channel) over the measured rate of a matrix product.
 """
 
 import argparse
@@ -13,12 +20,22 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image
+import tifffile
+import torch
 from skimage import color, data
 from skimage.transform import resize
 
 from benchmarks.synthetic import warped_pair
+from register import affine, localfit, objective, pipeline, settings
+from register.patches import PatchGrid
+from register.pyramid import base
+
+LARGEST = 4096
+FLOPS = 100
+"""Operations of one pixel of one channel in a step: blend 20, sampling 15, sums 15, slope 20, curvature 15, back to the patches 15."""
+TIMES = 5
 
 
 def timed(*arguments: str) -> tuple[float, float]:
@@ -32,38 +49,99 @@ def timed(*arguments: str) -> tuple[float, float]:
 
 
 def write_pair(folder: Path, side: int) -> tuple[str, str]:
-    """The two files of a pair of ``side`` pixels."""
-    texture = resize(color.rgb2gray(data.retina())[180:1230, 180:1230], (side, side), anti_aliasing=True)
+    """The two files of a pair of ``side`` pixels: PNG, above ``LARGEST`` tiled TIFF."""
+    small = min(side, LARGEST)
+    texture = resize(color.rgb2gray(data.retina())[180:1230, 180:1230], (small, small), anti_aliasing=True)
     pair = warped_pair(texture, 0.02, seed=1)
-    names = str(folder / f"fixed_{side}.png"), str(folder / f"moving_{side}.png")
-    for name, image in zip(names, (pair.fixed, pair.moving), strict=True):
-        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(name)
-    return names
+    names = []
+    for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
+        pixels = np.rint(image * 255).astype(np.uint8)
+        path = folder / f"{name}_{side}.{'png' if side == small else 'tif'}"
+        if side == small:
+            cv2.imwrite(str(path), pixels)
+        else:
+            tifffile.imwrite(path, cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), tile=(512, 512), compression="zlib")
+        names.append(str(path))
+    return names[0], names[1]
+
+
+def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: int, *more: str) -> None:
+    """Seconds of one pair, in all and per stage."""
+    found = [timed("align", *names, "-o", str(output), "--overwrite", "-q", "--preset", preset, *more) for _ in range(runs)]
+    provenance = json.loads((output / "transform.json").read_text())["provenance"]
+    stages, whole = provenance["seconds"], float(np.median([s for s, _ in found]))
+    total = stages.pop("total")
+    steps = {name: len(losses) - 1 for name, losses in provenance["history"].items() if "global" not in name}
+    print(
+        f"{title:13s} {preset:9s} median {whole:6.2f} s of {', '.join(f'{s:.1f}' for s, _ in found)}; peak {max(m for _, m in found):.2f} GB; "
+        f"start-up {found[-1][0] - total:.1f} s; " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items()),
+        f"\n  steps: {', '.join(f'{count} on {name}' for name, count in steps.items())}",
+        flush=True,
+    )
+
+
+def best(work, times: int = TIMES) -> float:
+    """The least seconds of some runs."""
+    seconds = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def machine() -> tuple[float, float]:
+    """Bytes per second that a copy reads and writes, and floating point operations per second of a matrix product."""
+    source, square = torch.rand(32 * 2**20), torch.rand(1536, 1536)
+    target = torch.empty_like(source)
+    return 2 * 4 * source.numel() / best(lambda: target.copy_(source)), 2 * 1536**3 / best(lambda: square @ square)
+
+
+def steps(sides: list[int]) -> None:
+    """One Gauss-Newton step of the patches at some sizes, beside its floor."""
+    bandwidth, rate = machine()
+    print(f"a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
+    effort = settings.PRESETS["balanced"]
+    texture = color.rgb2gray(data.retina())[180:1230, 180:1230].astype(np.float32)
+    for side in sides:
+        image = torch.from_numpy(cv2.resize(texture, (side, side)))[None]
+        level = pipeline.working_copy(base(image, torch.ones_like(image)), side, "fixed")
+        grid = PatchGrid.cover(side, side, effort.patch_size)
+        for metric, channels in (("ncc", 1), ("structure", 2)):
+            made = objective.PatchObjective(localfit.compare_at(level, level, affine.identity(), metric, effort), grid, localfit.STIFFNESS, 1)
+            start = grid.zeros()[None] + 0.3
+            at = made.expand(start)
+            damping = torch.full_like(at.parts, 0.3)
+            seconds = best(lambda: made.expand(start)) + best(lambda: made.solve(at, damping))  # noqa: B023
+            moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
+            floor = max(moved, worked)
+            print(
+                f"  {side:5d} {metric:9s} {1e3 * seconds:7.1f} ms a step, floor {1e3 * moved:.1f} ms of bytes, {1e3 * worked:.1f} ms of arithmetic: "
+                f"{seconds / floor:.0f} times the floor"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=[512, 1000, 2048])
+    parser.add_argument("--sides", type=int, nargs="*", default=[512, 1024, 2048, 4096])
     parser.add_argument("--presets", nargs="+", default=["balanced", "fast"])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--files", nargs=2, metavar="FILE", help="a pair of files instead")
     options = parser.parse_args()
-    for arguments in (("--version",), ("align", "--help")):
-        seconds = [timed(*arguments)[0] for _ in range(options.runs + 2)]
-        print(f"register {' '.join(arguments):40s} median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
+    for words in (["--help"], ["align", "--help"]):
+        seconds = [timed(*words)[0] for _ in range(options.runs + 2)]
+        print(f"register {' '.join(words):15s} median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
+    seconds = [best(lambda: subprocess.run([sys.executable, "-c", "import register"], check=True), 1) for _ in range(options.runs + 2)]
+    print(f"import register          median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
     with tempfile.TemporaryDirectory() as scratch:
+        if options.files:
+            report(Path(options.files[0]).stem[:13], tuple(options.files), Path(scratch) / "out", options.presets[0], options.runs)
+            return
         for side in options.sides:
             names = write_pair(Path(scratch), side)
             for preset in options.presets:
-                output = Path(scratch) / f"out_{side}_{preset}"
-                runs = [timed("align", *names, "-o", str(output), "--overwrite", "-q", "--preset", preset) for _ in range(options.runs)]
-                stages = json.loads((output / "transform.json").read_text())["provenance"]["seconds"]
-                total = stages.pop("total")
-                print(
-                    f"{side:5d} x {side:5d} {preset:9s} median {np.median([s for s, _ in runs]):6.2f} s of {', '.join(f'{s:.1f}' for s, _ in runs)}; "
-                    f"peak {max(m for _, m in runs):.2f} GB; start-up {np.median([s for s, _ in runs]) - total:.1f} s; "
-                    + ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items()),
-                    flush=True,
-                )
+                report(f"{side} x {side}", names, Path(scratch) / f"out_{side}_{preset}", preset, options.runs)
+    steps([side for side in (256, 512, 1024, 2048) if side <= max(options.sides, default=2048)])
 
 
 if __name__ == "__main__":

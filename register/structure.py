@@ -136,14 +136,15 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
 
     The black around a fundus or an ultrasound fan, the padding of a turned image: it does not move with the
     object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
-    blocks of such pixels; regions smaller than a share ``least`` of the image are not surroundings.
+    blocks of locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
     """
     found = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device)
     for extreme in (plane < tolerance, plane > 1 - tolerance / 3):
         extreme |= mask < 0.5
         if not bool(extreme[:, [0, -1]].any() | extreme[:, :, [0, -1]].any()):
             continue  # nothing reaches in from the border
-        grown = _grow_from_border(extreme)
+        spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
+        grown = _grow_from_border((extreme & (spread < tolerance)) | (mask < 0.5))
         if float(grown.float().mean()) > least:
             found |= grown
     return found
