@@ -69,6 +69,7 @@ def match(fixed: Level, moving: Level, *, model: str = "affine", tilted: bool = 
     """
     import cv2
 
+    cv2.setNumThreads(torch.get_num_threads())  # it would take every core in each of several workers
     side = TILTED_SIDE if tilted else SIDE
     fixed, moving = (pyramid.shrink(level, max(level.size) / side) for level in (fixed, moving))
     (at_fixed, described), (at_moving, others) = (_features(level, tilted) for level in (fixed, moving))
