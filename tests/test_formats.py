@@ -263,19 +263,19 @@ def test_masks_are_images_or_polygons(tmp_path):
     hole = [[20, 30], [30, 30], [30, 40], [20, 40], [20, 30]]
     tree = {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring, hole]}}]}
     (tmp_path / "m.geojson").write_text(json.dumps(tree))
-    drawn = read_mask(str(tmp_path / "m.geojson"), image)[slice(0, 1), slice(0, H), slice(0, W)][0] > 0
+    drawn = read_mask(str(tmp_path / "m.geojson"), image.size)[slice(0, 1), slice(0, H), slice(0, W)][0] > 0
     assert drawn[25, 15]
     assert not drawn[35, 25]
     assert not drawn[10, 15]
     assert abs(int(drawn.sum()) - (40 * 40 - 10 * 10)) <= 200  # up to a pixel at the edges
-    part = read_mask(str(tmp_path / "m.geojson"), image)[slice(0, 1), slice(22, 50), slice(12, 40)][0] > 0
+    part = read_mask(str(tmp_path / "m.geojson"), image.size)[slice(0, 1), slice(22, 50), slice(12, 40)][0] > 0
     assert np.array_equal(part, drawn[22:50, 12:40])
     tifffile.imwrite(tmp_path / "small.tif", pixels("u1", 9, 9))
     with pytest.raises(FileError, match="9 × 9 pixels, the image it masks 90 × 70"):
-        read_mask(str(tmp_path / "small.tif"), image)
+        read_mask(str(tmp_path / "small.tif"), image.size)
     (tmp_path / "none.geojson").write_text('{"type": "Point", "coordinates": [1, 2]}')
     with pytest.raises(FileError, match="holds no polygon"):
-        read_mask(str(tmp_path / "none.geojson"), image)
+        read_mask(str(tmp_path / "none.geojson"), image.size)
 
 
 def test_a_bounded_copy_is_the_mean_of_its_blocks_wherever_it_is_read_from(tmp_path):

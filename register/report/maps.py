@@ -106,6 +106,7 @@ def similarities(values: Values) -> str:
     axes.plot(values, linewidth=1)
     axes.set_xlabel("frame")
     axes.set_ylabel("similarity")
+    axes.yaxis.set_major_formatter("{x:.3g}")
     axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
