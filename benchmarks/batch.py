@@ -70,7 +70,7 @@ def watched(command: list[str]) -> tuple[float, list[tuple[float, int]]]:
 
 
 def rates(folder: Path, count: int) -> None:
-    few, loop = range(min(count, 20)), range(6)
+    few, loop = range(min(count, 20)), range(12)
     begin = time.time()
     for n in loop:
         subprocess.run([*PROGRAM, "align", folder / f"f/p{n:03d}.tif", folder / f"m/p{n:03d}.tif", "-o", folder / f"loop/{n}", "-q", "--overwrite"], check=True)
