@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from register.errors import FileError, RegisterError
 from register.io.atomic import whole
 from register.io.images import open_image
-from register.io.tiff import MICROMETRES, said
+from register.io.tiff import said
+from register.io.tiffwrite import physical_size, resolution_tags
 
 TIFF = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm")
 
@@ -118,14 +119,8 @@ def written(path: Path, stack: Stack, compression: str) -> Iterator[Callable[[ND
 def _head(stack: Stack) -> dict[str, Any]:
     """What the first page says about all: OME's description of the axes, the size of a pixel, the time between frames."""
     (channels, height, width), count = stack.shape, len(stack)
-    told: dict[str, Any] = {"Name": stack.name}
-    tags: dict[str, Any] = {"software": "register"}
-    if stack.pixel_size:
-        told |= {"PhysicalSizeX": stack.pixel_size[0], "PhysicalSizeY": stack.pixel_size[1]}
-        told |= {"PhysicalSizeXUnit": stack.pixel_unit, "PhysicalSizeYUnit": stack.pixel_unit}
-    if stack.pixel_size and stack.pixel_unit in MICROMETRES:
-        per_centimetre = tuple(1e4 / (side * MICROMETRES[stack.pixel_unit]) for side in stack.pixel_size)
-        tags |= {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
+    told = {"Name": stack.name} | physical_size(stack.pixel_size, stack.pixel_unit)
+    tags = {"software": "register"} | resolution_tags(stack.pixel_size, stack.pixel_unit)
     if stack.step and stack.axis == "T":
         told |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
     ome = tifffile.OmeXml()

@@ -124,22 +124,26 @@ def _first_tags(image: Image) -> dict[str, Any]:
         extra.append((42113, 2, len(text) + 1, text, True))
     if extra:
         tags["extratags"] = extra
-    if image.pixel_size and image.pixel_unit in MICROMETRES:
-        per_cm = [1e4 / (s * MICROMETRES[image.pixel_unit]) for s in image.pixel_size]
-        tags |= {"resolution": tuple(per_cm), "resolutionunit": "CENTIMETER"}
+    tags |= resolution_tags(image.pixel_size, image.pixel_unit)
     axes = {"": "YX", "contig": "YXS", "planar": "SYX", "pages": "CYX"}[_lay(image)]
     return tags | {"metadata": _ome_metadata(image, axes) if image.kind == "ome" else {"axes": axes} if axes == "CYX" else None}
 
 
+def resolution_tags(size: tuple[float, float] | None, unit: str | None) -> dict[str, Any]:
+    """What tifffile writes as the resolution of pixels of a ``size`` (x, y) in a unit of length; nothing when it is not known."""
+    if not size or unit not in MICROMETRES:
+        return {}
+    return {"resolution": tuple(1e4 / (side * MICROMETRES[unit]) for side in size), "resolutionunit": "CENTIMETER"}
+
+
+def physical_size(size: tuple[float, float] | None, unit: str | None) -> dict[str, Any]:
+    """OME's attributes of a pixel's size; nothing when it is not known."""
+    return {"PhysicalSizeX": size[0], "PhysicalSizeXUnit": unit, "PhysicalSizeY": size[1], "PhysicalSizeYUnit": unit} if size and unit else {}
+
+
 def _ome_metadata(image: Image, axes: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": axes}
-    if image.pixel_size and image.pixel_unit:
-        metadata |= {
-            "PhysicalSizeX": image.pixel_size[0],
-            "PhysicalSizeXUnit": image.pixel_unit,
-            "PhysicalSizeY": image.pixel_size[1],
-            "PhysicalSizeYUnit": image.pixel_unit,
-        }
+    metadata |= physical_size(image.pixel_size, image.pixel_unit)
     planes = image.channels if axes == "CYX" else 1
     if image.position:
         x, y, unit = image.position

@@ -88,25 +88,16 @@ def curves(history: dict[str, list[float]]) -> str:
     return _svg(figure)
 
 
-def drift(across: Values, down: Values) -> str:
-    """The shift of every frame, in pixels."""
+def over_frames(lines: dict[str, Values], label: str) -> str:
+    """What changes from frame to frame, a line each; gaps where it is not known."""
     figure, axes = _figure((1, 3), bar=0.1)
-    for name, values, style in (("x", across, "-"), ("y", down, "--")):
+    for (name, values), style in zip(lines.items(), ("-", "--"), strict=False):
         axes.plot(values, style, linewidth=1, label=name)
     axes.set_xlabel("frame")
-    axes.set_ylabel("shift, px")
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    return _svg(figure)
-
-
-def similarities(values: Values) -> str:
-    """The similarity of every frame to what it was aligned to; gaps where none is known."""
-    figure, axes = _figure((1, 3), bar=0.1)
-    axes.plot(values, linewidth=1)
-    axes.set_xlabel("frame")
-    axes.set_ylabel("similarity")
+    axes.set_ylabel(label)
     axes.yaxis.set_major_formatter("{x:.3g}")
+    if len(lines) > 1:
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 

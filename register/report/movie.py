@@ -26,9 +26,9 @@ def movie(name: str, to: str, rows: list[dict[str, Any]], before: NDArray[np.flo
         {"data": address(np.clip((mean - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)), "caption": f"Mean of all frames {when}."}
         for mean, when in ((before, "as they were"), (after, "aligned: what was blurred is sharp where motion was removed"))
     ]
-    charts = [{"data": maps.drift(across, down), "caption": "Shift of the middle of every frame."}]
+    charts = [{"data": maps.over_frames({"x": across, "y": down}, "shift, px"), "caption": "Shift of the middle of every frame."}]
     if np.isfinite(alike).any():
-        charts.append({"data": maps.similarities(alike), "caption": "Similarity of every frame to what it was aligned to, after."})
+        charts.append({"data": maps.over_frames({"similarity": alike}, "similarity"), "caption": "Similarity of every frame to what it was aligned to, after."})
     facts = [
         ("frames", str(len(rows))),
         ("aligned to", to),
