@@ -134,11 +134,18 @@ def _run(job: Job, listener: Listener) -> Result:
                 write_text(names["report"], page(replace(scene, transform=written)))
             seconds |= {"report": clock.seconds["report"], "total": round(time.perf_counter() - begin, 3)}
             written = replace(written, provenance=written.provenance | {"seconds": seconds})
-        for old in set(RESULTS) - {path.name for path in names.values()}:
-            (job.output / old).unlink(missing_ok=True)  # of an alignment that this one replaces
+        _remove_replaced(job, names)
         written.save(names["transform"])
     listener(Event("done", "", 1.0, None))
     return Result(replace(alignment, transform=written), names, time.perf_counter() - begin, fixed.image.notes + moving.image.notes)
+
+
+def _remove_replaced(job: Job, names: dict[str, Path]) -> None:
+    """Remove the results of an earlier alignment that this one does not write anew, but for what it was made from."""
+    inputs = {Path(file).resolve() for files in other_files(job.settings).values() for file in files}
+    for old in (job.output / name for name in RESULTS):
+        if old not in names.values() and old.resolve() not in inputs:
+            old.unlink(missing_ok=True)
 
 
 def read_landmarks(chosen: Settings) -> tuple[Tensor, Tensor] | None:
@@ -153,7 +160,8 @@ def read_landmarks(chosen: Settings) -> tuple[Tensor, Tensor] | None:
 
 def other_files(chosen: Settings) -> dict[str, list[str]]:
     """The files besides the images that settings name, by the setting: masks, landmarks and starts; settings without a file are left out."""
-    named = {name: (getattr(chosen, name) or "").split(",") for name in ("fixed_mask", "moving_mask", "landmarks", "init")}
+    masks = {name: [getattr(chosen, name) or ""] for name in ("fixed_mask", "moving_mask")}
+    named = masks | {name: (getattr(chosen, name) or "").split(",") for name in ("landmarks", "init")}
     return {name: files for name, files in named.items() if files[0] not in ("", "auto", "identity", "center")}
 
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import register
-from register import batch, frames, pairs, settings, workers
+from register import batch, frames, jobs, pairs, settings, workers
 from register.batch import Outcome
 from register.errors import FileError, RegisterError
 from register.io.images import Part, open_image
@@ -176,6 +176,17 @@ def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders
     Image.fromarray(changed).save(mask)
     assert batch.do(masked, str(tmp_path)).note == "done again: fixed_mask changed"
     assert not (tmp_path / masked.id / "aligned.png").exists()
+
+
+def test_a_mask_that_lies_among_the_results_is_not_removed_with_them(folders, tmp_path):
+    output, mask = tmp_path / "o", tmp_path / "o" / "valid.tif"
+    output.mkdir()
+    tifffile.imwrite(mask, np.full(tifffile.imread(folders / "he" / "s0.tif").shape, 255, np.uint8))
+    (output / "aligned.png").touch()
+    chosen = dataclasses.replace(CHOSEN, fixed_mask=str(mask))
+    jobs.run(jobs.Job(folders / "he" / "s0.tif", folders / "ihc" / "s0.tif", output, chosen, overwrite=True))
+    assert mask.exists()
+    assert not (output / "aligned.png").exists()
 
 
 def test_a_run_stops_after_so_many_failures_and_keeps_the_table(tmp_path):
