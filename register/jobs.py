@@ -129,7 +129,7 @@ def _run(job: Job, listener: Listener) -> Result:
         if "report" in names:
             listener(Event("report", "", 1.0, None))
             with clock("report"):
-                from register.report.page import page  # matplotlib takes a while to load
+                from register.report.page import page  # templates take a while to load
 
                 write_text(names["report"], page(replace(scene, transform=written)))
             seconds |= {"report": clock.seconds["report"], "total": round(time.perf_counter() - begin, 3)}

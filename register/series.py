@@ -149,7 +149,7 @@ def _fill(chosen: Settings, stack: Stack) -> float | None:
 
 def draw(series: Series, rows: list[Row], means: Means) -> None:
     """Draw ``index.html``: the drift, the frames that failed, and the means before and after."""
-    from register.report.movie import movie  # matplotlib takes a while to load
+    from register.report.movie import movie  # templates take a while to load
 
     write_text(
         series.output / PAGE, movie(Path(series.source).name, series.to, [asdict(row) for row in rows], means.before / means.frames, means.after / means.frames)

@@ -38,7 +38,6 @@ DOORS = {
     "PIL": ("io", "report"),
     "typer": "cli",
     "rich": "cli",
-    "matplotlib": "report",
     "jinja2": "report",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,15 +1,21 @@
 """The report as a reader meets it: one file, in a real browser, by mouse and by keyboard."""
 
+import base64
 import json
 import re
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from hypothesis import given
+from hypothesis import strategies as st
 
 from register import jobs, reports, settings
 from register.errors import FileError
+from register.report import colours, maps
+from register.report.axes import Axis, Tick
 
 TISSUE = SAMPLES / "tissue_fixed.png", SAMPLES / "tissue_moving.png"
 LANDMARKS = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landmarks_moving.csv'}"
@@ -205,3 +211,59 @@ def test_a_picture_of_a_difference_is_neutral_where_nothing_differs():
     one = difference(np.zeros((1, 2), np.float32), np.array([[1.0, np.nan]], np.float32))
     assert one[0, 0].tolist() == [179, 88, 6]
     assert one[0, 1].tolist() == [245, 245, 245]
+
+
+def svg(address):
+    """The SVG that a data address holds, parsed."""
+    head, data = address.split(",", 1)
+    assert head == "data:image/svg+xml;base64"
+    return ElementTree.fromstring(base64.b64decode(data))
+
+
+@given(low=st.floats(-1e6, 1e6), span=st.floats(1e-3, 1e6))
+def test_ticks_are_round_and_where_they_say(low, span):
+    axis = Axis(low, low + span)
+    ticks = axis.ticks()
+    assert 2 <= len(ticks) <= 6
+    assert [tick.share for tick in ticks] == sorted(tick.share for tick in ticks)
+    places = axis.share(np.array([float(tick.label) for tick in ticks]))
+    assert np.abs(places - [tick.share for tick in ticks]).max() <= 5e-6 * max(abs(low), span) / span + 1e-9
+    steps = np.diff([tick.share for tick in ticks])
+    assert np.ptp(steps) < 1e-6
+
+
+def test_ticks_of_a_logarithm_and_of_a_side_that_falls():
+    assert [tick.label for tick in Axis(0.03, 3, log=True).ticks()] == ["0.05", "0.1", "0.2", "0.5", "1", "2"]
+    assert Axis(0.01, 100, log=True).share(np.array([0.01, 1, 100])).tolist() == pytest.approx([0, 0.5, 1])
+    falls = Axis(10, 0).ticks()
+    assert (falls[0], falls[-1]) == (Tick(1.0, "0"), Tick(0.0, "10"))
+
+
+def test_colours_are_those_of_the_published_maps():
+    matplotlib = pytest.importorskip("matplotlib")
+    shares = np.linspace(0, 1, 256)
+    for name in colours.STOPS:
+        known = matplotlib.colormaps[name](shares)[:, :3] * 255
+        assert np.abs(colours.shade(shares, name) - known).max() <= 14
+    assert colours.shade(np.array([np.nan]), "viridis").tolist() == [[0x8A, 0x8A, 0x90]]
+
+
+def test_arrows_point_from_their_place_to_where_it_moves():
+    chart = svg(maps.arrows(np.zeros((50, 100), np.float32), (50, 100), np.array([[49.5, 24.5], [0, 0]]), np.array([[4.0, 0], [0, 2]])))
+    inner = next(part for part in chart if part.tag.endswith("svg"))
+    across, down = float(inner.get("width")), float(inner.get("height"))
+    paths = [part.get("d") for part in inner if part.tag.endswith("path")]
+    assert len(paths) == 2  # a colour each: their lengths differ
+    tail, tip = (tuple(map(float, xy.split())) for xy in re.match(r"M([\d. ]+)L([\d. ]+)M", paths[1]).groups())
+    assert tail == pytest.approx((across / 2, down / 2), abs=0.06)
+    assert tip[0] - tail[0] == pytest.approx(across / 100 * 4, abs=0.11)  # the title: arrows 1 times their length
+    assert tip[1] == tail[1]
+    assert any((part.text or "") == "arrows 1 × their length" for part in chart)
+
+
+def test_lines_break_where_nothing_is_known_and_lone_points_are_dots():
+    chart = svg(maps.over_frames({"a<b": np.array([1.0, np.nan, 2, 3]), "c": np.zeros(4)}, "shift, px"))
+    lines = [part.get("d") for inner in chart if inner.tag.endswith("svg") for part in inner]
+    assert [len(re.findall("M", line)) for line in lines] == [2, 1]
+    assert re.match(r"M(\S+ \S+)L\1M", lines[0])
+    assert "a<b" in [part.text for part in chart]

@@ -23,13 +23,22 @@ def template(name: str) -> Any:
 def text(name: str) -> Any:
     """A file that ships beside the templates; style and script go into the page as they are."""
     content = (resources.files("register.report") / "templates" / name).read_text(encoding="utf-8")
-    return content if name.endswith(".html") else Markup(content)
+    return content if name.endswith((".html", ".svg")) else Markup(content)
 
 
 def address(picture: Picture | Grey | Image.Image, quality: int = 80) -> str:
     """A picture as a data address: JPEG of bytes (h, w) or (h, w, 3), or of greys (h, w) in [0, 1]."""
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture if picture.dtype == np.uint8 else as_bytes(picture))  # type: ignore[arg-type]
+    return _address(picture, "jpeg", quality=quality)
+
+
+def exact_address(picture: Picture) -> str:
+    """The bytes (h, w, 3) of a picture as a data address that loses nothing."""
+    return _address(Image.fromarray(picture), "png")
+
+
+def _address(picture: Image.Image, kind: str, **options: Any) -> str:
     out = io.BytesIO()
-    picture.save(out, "jpeg", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    picture.save(out, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
