@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register import affine, optimise, patches, sampling
+from register import affine, optimise, patches, sampling, stencil
 from register.comparison import Comparison
 from register.optimise import Expansion
 from register.patches import PatchGrid
+from register.stencil import Couplings
 
 FARTHEST = 1.0
 """Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no more."""
@@ -95,8 +96,8 @@ class PatchObjective:
         self.strips = [self._strip(compare, anchor, basis_y, rows) for rows in strips]
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
-        self.coarse_x = grid.axis_basis(block_centres(x, self.block), 0)
-        self.coarse_y = grid.axis_basis(torch.cat([block_centres(y[rows], self.block) for rows in strips]), 1)
+        coarse_y = torch.cat([block_centres(y[rows], self.block) for rows in strips])
+        self.couplings = Couplings(grid, block_centres(x, self.block), coarse_y, self.stiffness * stencil.of_ties(self.ties))
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (1,) and its slope."""
@@ -128,40 +129,11 @@ class PatchObjective:
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step, by conjugate gradients preconditioned with each patch's own 6 x 6 block."""
-        own = self.own_blocks(at.curvature[0])
-        extra = own.diagonal(dim1=-2, dim2=-1) * damping[0][:, None] + 1e-9
-        inverse, extra = torch.linalg.inv(own + torch.diag_embed(extra)), self._as_parameters(extra)
-        step = optimise.conjugate_gradients(
-            lambda v: self.bend(at.curvature[0], v) + extra * v,
-            lambda r: self._as_parameters((inverse @ r.reshape(6, -1).T[..., None])[..., 0]),
-            at.slope[0],
-        )
-        return limit_shift(-step, FARTHEST)[None]
-
-    def bend(self, curvature: Tensor, v: Tensor) -> Tensor:
-        """The Gauss-Newton second derivative of the loss times parameters v (2, 3, rows, columns)."""
-        moved = self.coarse_y @ (patches.coefficients(v) @ self.coarse_x.T)
-        pulled = torch.addcmul(curvature[:2] * moved[0], curvature[1:], moved[1])
-        return patches.gather(pulled.permute(1, 2, 0), self.coarse_x, self.coarse_y) + self.stiffness * self.ties(v)[1]
-
-    def own_blocks(self, curvature: Tensor) -> Tensor:
-        """The 6 x 6 blocks (rows * columns, 6, 6) of ``bend`` that tie every patch to itself."""
-        columns, rows = self.grid.columns, self.grid.rows
-        x, y = ([b[:, :n] ** 2, b[:, :n] * b[:, n:], b[:, n:] ** 2] for b, n in ((self.coarse_x, columns), (self.coarse_y, rows)))
-        power = ((0, 0), (1, 0), (0, 1))  # of the offset along x and along y in a patch's three functions
-        block = curvature.new_zeros(2, 3, 2, 3, rows, columns)
-        for i, (ax, ay) in enumerate(power):
-            for j, (bx, by) in enumerate(power):
-                xx, xy, yy = y[ay + by].T @ curvature @ x[ax + bx]
-                block[0, i, 0, j], block[0, i, 1, j], block[1, i, 0, j], block[1, i, 1, j] = xx, xy, xy, yy
-        stiff = self.stiffness * self.ties.own()
-        for k in (0, 1):
-            block[k, :, k] += stiff
-        return block.reshape(6, 6, -1).permute(2, 0, 1)
-
-    def _as_parameters(self, vectors: Tensor) -> Tensor:
-        """Parameters (2, 3, rows, columns) of one vector of six per patch (rows * columns, 6)."""
-        return vectors.T.reshape(2, 3, self.grid.rows, self.grid.columns)
+        tied = self.couplings.stencil(at.curvature[0])
+        tied = tied.damped(tied.own.diagonal(dim1=-2, dim2=-1) * damping[0][:, None] + 1e-9)
+        inverse = torch.linalg.inv(tied.own)
+        step = optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], at.slope[0].reshape(6, -1).T)
+        return limit_shift(-step.T.reshape_as(at.slope[0]), FARTHEST)[None]
 
     def _strip(self, compare: Comparison, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
         """Some rows, with the patches that have a say in them."""

@@ -178,18 +178,6 @@ class Ties:
         slope = torch.stack([across[:, :, :columns] + down[:, :rows], across[:, :, columns:], down[:, rows:]], dim=1)
         return (parameters * slope).sum() / 2, slope
 
-    def own(self) -> Tensor:
-        """How the slope at a patch follows its own three numbers of one component: (3, 3, rows, columns)."""
-        columns, rows = len(self.along_x) // 2, len(self.along_y) // 2
-        own = self.along_x.new_zeros(3, 3, rows, columns)
-        for along, ties, count, shape in ((1, self.along_x, columns, (1, -1)), (2, self.along_y, rows, (-1, 1))):
-            tilt = ties[:count, count:].diagonal().reshape(shape)
-            own[0, 0] += ties.diagonal()[:count].reshape(shape)
-            own[along, along] += ties.diagonal()[count:].reshape(shape)
-            own[0, along] += tilt
-            own[along, 0] += tilt
-        return own
-
 
 def _ties(count: int, spacing: float) -> Tensor:
     """The second derivative (2 count, 2 count) of a line's ties: of the squares of d[i + 1] - d[i] - e[i] and d[i + 1] - d[i] - e[i + 1], per spacing."""

@@ -11,7 +11,7 @@ FLOORS = {
     0: ["settings"],
     1: ["pixels", "affine", "sampling", "similarity", "optimise", "memory", "device"],
     2: ["pyramid", "patches", "consensus"],
-    3: ["structure", "grey", "field"],
+    3: ["stencil", "structure", "grey", "field"],
     4: ["search", "features", "comparison", "transform"],
     5: ["objective", "combine", "evaluate", "bspline"],
     6: ["descent"],

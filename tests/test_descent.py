@@ -79,18 +79,6 @@ def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(co
     assert float(there - back) / 2 == pytest.approx(float((slope * step).sum()), rel=0.1)
 
 
-def test_curvature_of_patches_is_symmetric_and_positive_and_its_blocks_are_those_of_the_preconditioner(comparison):
-    objective, parameters = patch_objective(comparison, "ncc", parts=2)
-    curvature = objective.expand(parameters).curvature[0]
-    size = parameters.numel()
-    dense = torch.stack([objective.bend(curvature, unit.reshape(parameters.shape[1:])).flatten() for unit in torch.eye(size)])
-    assert torch.allclose(dense, dense.T, atol=1e-5 * float(dense.abs().max()))
-    assert float(torch.linalg.eigvalsh(dense.double()).min()) > -1e-6 * float(dense.abs().max())
-    patch = torch.arange(size).reshape(6, -1)
-    for number, block in enumerate(objective.own_blocks(curvature)):
-        assert torch.allclose(block, dense[patch[:, number]][:, patch[:, number]], rtol=1e-3, atol=1e-6)
-
-
 @pytest.mark.parametrize("model", ["translation", "rigid", "similarity", "affine"])
 def test_the_slope_and_curvature_of_a_global_model(comparison, model):
     objective = GlobalObjective(comparison, model)

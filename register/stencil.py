@@ -1,0 +1,103 @@
+"""The second derivative of a loss of patches: how the six numbers of every patch are tied to each other and to those of the eight patches around it.
+
+Hat weights reach to the next centre only, so nothing else is tied. A multiplication takes the numbers around every patch and one small matrix per patch,
+whatever the size of the image the curvature was measured in. Vectors are (rows * columns, 6): two components of a displacement and of its slopes each.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from register.patches import PatchGrid, Ties
+
+ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
+"""Which of the two functions of an axis basis, the weight or the weighted offset, each of a patch's three functions holds along x and along y."""
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """The matrices (rows * columns, 6, 9, 6) by which the slope at a patch follows the numbers of the patches around it, row by row, itself the fifth."""
+
+    blocks: Tensor
+    around: Tensor  # (rows * columns, 9): the patches' numbers in a vector; beyond the border one past the last
+
+    @property
+    def own(self) -> Tensor:
+        """The blocks (rows * columns, 6, 6) that tie every patch to itself."""
+        return self.blocks[:, :, 4]
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """The product with a vector (rows * columns, 6)."""
+        near = pad(vector, (0, 0, 0, 1))[self.around].flatten(1)
+        return (self.blocks.flatten(2) @ near[..., None])[..., 0]
+
+    def damped(self, extra: Tensor) -> "Stencil":
+        """The same with ``extra`` (rows * columns, 6) added to the diagonal."""
+        blocks = self.blocks.clone()
+        blocks[:, :, 4].diagonal(dim1=-2, dim2=-1).add_(extra)
+        return Stencil(blocks, self.around)
+
+
+class Couplings:
+    """What makes stencils of curvatures: the products of the functions of neighbouring patches, and the stiffness that ties them whatever is seen."""
+
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Tensor) -> None:
+        """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels, and ``ties`` as ``of_ties`` makes them."""
+        self.grid, self.ties = grid, ties
+        self.x, self.y = _products(grid.axis_basis(x, 0)), _products(grid.axis_basis(y, 1))
+        self.around = _around(grid).to(x.device)
+
+    def stencil(self, curvature: Tensor) -> Stencil:
+        """The stencil of a curvature (3, h, w), its xx, xy and yy."""
+        rows, columns = self.grid.rows, self.grid.columns
+        sums = self.y.flatten(1).T @ (curvature @ self.x.flatten(1))
+        sums = sums.reshape(3, 2, 2, 2, rows, 2, 2, 2, columns)
+        sums = _both_ways(_both_ways(sums, 1), 5)  # (3, step, function, neighbour's function, rows, step, function, neighbour's function, columns)
+        px, py = (sums.new_tensor(power, dtype=torch.long) for power in (ALONG_X, ALONG_Y))
+        each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[..., py[:, None], py, px[:, None], px]  # (3, rows, columns, step y, step x, function, neighbour's)
+        parts = each[sums.new_tensor([[0, 1], [1, 2]], dtype=torch.long)]  # (component, neighbour's component, ...)
+        blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
+        return Stencil(blocks + self.ties, self.around)
+
+
+def of_ties(ties: Ties) -> Tensor:
+    """The blocks (rows * columns, 6, 9, 6) of what ties neighbours."""
+    columns, rows = len(ties.along_x) // 2, len(ties.along_y) // 2
+    blocks = ties.along_x.new_zeros(rows, columns, 2, 3, 3, 3, 2, 3)
+    for k in (0, 1):
+        for a in range(3):
+            for b in range(3):
+                for step in (-1, 0, 1):
+                    if a != 2 and b != 2:
+                        blocks[:, :, k, a, 1, 1 + step, k, b] += _beside(ties.along_x, a, b, step)
+                    if a != 1 and b != 1:
+                        blocks[:, :, k, a, 1 + step, 1, k, b] += _beside(ties.along_y, a // 2, b // 2, step)[:, None]
+    return blocks.reshape(rows * columns, 6, 9, 6)
+
+
+def _beside(along: Tensor, one: int, other: int, step: int) -> Tensor:
+    """How function ``one`` of each patch of a line follows function ``other`` of the patch ``step`` further (count,); 0 where there is none."""
+    count = len(along) // 2
+    known = along[one * count : (one + 1) * count, other * count : (other + 1) * count].diagonal(step)
+    return pad(known, (1, 0) if step < 0 else (0, step))
+
+
+def _products(basis: Tensor) -> Tensor:
+    """Of an axis basis (n, 2 count) the products (n, 2, 2, 2, count) of each patch's functions with its own ones and with the next patch's."""
+    each = basis.reshape(len(basis), 2, 1, -1)
+    following = pad(each, (-1, 1))
+    return torch.stack([each * each.transpose(1, 2), each * following.transpose(1, 2)], 1)
+
+
+def _both_ways(sums: Tensor, at: int) -> Tensor:
+    """Sums (…, 2, 2, 2, count, …) of products with a patch's own and the next patch's functions, and those with the one before it: (…, 3, 2, 2, count, …)."""
+    own, following = sums.unbind(at)
+    before = following.roll(1, at + 2).transpose(at, at + 1)  # the last patch has none that follows: its zero comes before the first
+    return torch.stack([before, own, following], at)
+
+
+def _around(grid: PatchGrid) -> Tensor:
+    numbers = pad(torch.arange(grid.count).reshape(grid.rows, grid.columns), (1, 1, 1, 1), value=grid.count)
+    return torch.stack([numbers[dy : dy + grid.rows, dx : dx + grid.columns].flatten() for dy in range(3) for dx in range(3)], 1)
