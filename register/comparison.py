@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from register import affine, pyramid, sampling, structure
+from register import affine, filters, pyramid, sampling, structure
 from register.pyramid import Level
-from register.similarity import SIMILARITIES, Windows, window_sums
+from register.similarity import SIMILARITIES, Still, Windows
 
 STRIP = 500_000
 """Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
@@ -45,30 +44,27 @@ class Comparison:
 
     def __call__(self, points: Tensor) -> Windows:
         """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
-        warped, weight = self._read(points)
-        return SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
+        still = self._still(points.detach())
+        return SIMILARITIES[self.metric](still, sampling.sample(self.moving, points))
 
     def expand(self, points: Tensor, block: int) -> "Expanded":
         """The summed loss at ``points`` (b, h, w, 2) to second order, for moving every point a little; curvature is summed over blocks."""
-        points = points.detach().requires_grad_()
-        warped, weight = self._read(points)
-        with torch.no_grad():
-            windows = SIMILARITIES[self.metric](self.fixed.expand_as(warped), warped, weight, self.window)
-            rows, columns = (-(-n // self.window) for n in weight.shape[-2:])
-            known = windows.derivatives().reshape(len(warped), 4, rows, columns)
-            known = interpolate(known, scale_factor=float(self.window), mode="nearest")[:, :, : weight.shape[-2], : weight.shape[-1]] * weight
-            a, b, c, bend = known.chunk(4, 1)
-            pull = torch.addcmul(c, a, self.fixed).addcmul(b, warped)
-            gx, gy = structure.differences(warped)
-            squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
-            curvature = window_sums(squares * bend, block)
-        (slope,) = torch.autograd.grad((warped * pull).sum(), points)  # with grad_outputs, torch would first import sympy, for most of a second
-        return Expanded(windows.losses(), windows.weight.sum(1), slope, curvature)
+        warped, slope = sampling.sample_and_slope(self.moving, points)
+        still = self._still(points)
+        windows = SIMILARITIES[self.metric](still, warped)
+        rows, columns = (-(-n // self.window) for n in warped.shape[-2:])
+        known = windows.derivatives().reshape(len(warped), 4, rows, columns)
+        a, b, c, bend = filters.over_windows(known, self.window, self.size).chunk(4, 1)
+        pull = torch.addcmul(c, a, still.fixed).addcmul(b, warped).mul_(still.weight)
+        gx, gy = filters.differences(warped)
+        squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
+        curvature = filters.window_sums(squares.mul_(bend * still.weight), block)
+        return Expanded(windows.losses(), windows.weight.sum(1), slope(pull), curvature)
 
     def under(self, residual: Tensor | None = None) -> Tensor:
         """Points (b, h, w, 2) of ``moving`` that the fixed pixels meet under residual matrices (b, 2, 3) of the fixed level."""
         matrices = self.moving_from_fixed if residual is None else affine.compose(self.moving_from_fixed, residual)
-        return affine.apply_to_grid(matrices, *sampling.axes(*self.fixed.shape[-2:], device=self.fixed.device))
+        return affine.apply_to_grid(matrices, *sampling.axes(*self.size, device=self.fixed.device))
 
     def shifted(self, displacement: Tensor) -> Tensor:
         """Points (1, h, w, 2) of ``moving`` that the fixed pixels meet after a displacement (h, w, 2) of the fixed level."""
@@ -86,7 +82,7 @@ class Comparison:
 
     def half(self, parity: int) -> "Comparison":
         """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
-        y, x = (torch.arange(n, device=self.fixed.device) // self.window for n in self.fixed.shape[-2:])
+        y, x = (torch.arange(n, device=self.fixed.device) // self.window for n in self.size)
         chosen = self.fixed_mask * ((y[:, None] + x) % 2 == parity)
         for rows in self.strips(1)[1::2]:
             chosen[:, :, rows] = 0
@@ -94,7 +90,7 @@ class Comparison:
 
     def blank(self, block: int) -> "Expanded":
         """What ``expand`` gives where nothing counts."""
-        sizes = [[-(-n // side) for n in self.fixed.shape[-2:]] for side in (self.window, block)]
+        sizes = [[-(-n // side) for n in self.size] for side in (self.window, block)]
         zero, count = self.fixed_mask.new_zeros, len(self.moving)
         return Expanded(zero(count, sizes[0][0] * sizes[0][1]), zero(count), zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
 
@@ -104,19 +100,28 @@ class Comparison:
 
     def strips(self, parts: int) -> list[slice]:
         """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for mutual information, which is of all."""
-        height, width = self.fixed.shape[-2:]
+        height, width = self.size
         if self.fixed.device.type == "cpu":
             parts = max(parts, round(height * width / STRIP))
         lines = -(-height // self.window)
         step = -(-lines // (1 if self.metric == "mi" else parts)) * self.window
         return [slice(begin, min(begin + step, height)) for begin in range(0, height, step)]
 
-    def _read(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """The moving features (b, c, h, w) at points and the weight (b, 1, h, w) of each pixel."""
-        if sampling.all_seen(self.moving_mask, points.detach()):
-            return sampling.sample(self.moving, points), self.fixed_mask
-        seen = sampling.sample(self.moving_mask, points.detach(), padding="zeros")
-        return sampling.sample(self.moving, points), self.fixed_mask * seen
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the fixed level, in pixels."""
+        return self.fixed.shape[-2], self.fixed.shape[-1]
+
+    @cached_property
+    def _all(self) -> Still:
+        """The fixed side where the moving image is seen everywhere."""
+        return Still(self.fixed, self.fixed_mask, self.window)
+
+    def _still(self, points: Tensor) -> Still:
+        """The fixed side, weighed by what is seen of the moving image at points (b, h, w, 2)."""
+        if sampling.all_seen(self.moving_mask, points):
+            return self._all
+        return Still(self.fixed, self.fixed_mask * sampling.sample(self.moving_mask, points, padding="zeros"), self.window)
 
 
 def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = 0.7) -> Comparison:
@@ -147,7 +152,7 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
 
 def _smoothed(level: Level, sigma: float) -> Tensor:
     """The image (1, 1, h, w) of a level under a Gaussian, computed once."""
-    return pyramid.known(level, ("smooth", sigma), lambda: pyramid.smooth(level.image[None], sigma))
+    return pyramid.known(level, ("smooth", sigma), lambda: filters.smooth(level.image[None], sigma))
 
 
 def batch(comparisons: list[Comparison]) -> Comparison:

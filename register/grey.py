@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from register import pyramid
+from register import filters
 from register.errors import RegisterError
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -100,7 +100,7 @@ def texture(plane: Tensor, valid: Tensor) -> float:
     low, high = torch.quantile(values, torch.tensor([0.001, 0.999])).tolist()
     if high <= low:
         return 0.0
-    flat = plane.clamp(low, high) - pyramid.smooth_widely(plane.clamp(low, high)[None], NEIGHBOURHOOD)[0]
+    flat = plane.clamp(low, high) - filters.smooth_widely(plane.clamp(low, high)[None], NEIGHBOURHOOD)[0]
     flat = flat * (valid > 0.5)
     return float((flat[..., 1:] * flat[..., :-1]).mean()) / (high - low) ** 2
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+from torch.nn.functional import interpolate
 
 from register import affine
 
@@ -71,34 +70,3 @@ def _shrunk(level: Level, factor: float) -> Level:
 def resize(image: Tensor, factor: float) -> Tensor:
     """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter as wide as two of them."""
     return interpolate(image[None], scale_factor=1 / factor, mode="bilinear", antialias=True, align_corners=False, recompute_scale_factor=False)[0]
-
-
-def smooth(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of (b, c, h, w) or (c, h, w) by ``sigma`` pixels; the border's value goes on outside."""
-    if sigma <= 0:
-        return image
-    radius = max(round(3 * sigma), 1)
-    x = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
-    return separable(image, kernel / kernel.sum(), kernel / kernel.sum())
-
-
-def smooth_widely(image: Tensor, sigma: float) -> Tensor:
-    """Nearly the Gaussian filter of (b, c, h, w) by a ``sigma`` of several pixels, at a fraction of its cost.
-
-    Blocks of sigma / 2 pixels are averaged, filtered, and brought back by linear interpolation.
-    """
-    block = max(int(sigma / 2), 1)
-    coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
-    coarse = smooth(coarse, sigma / block)
-    fine = interpolate(coarse, scale_factor=float(block), mode="bilinear", align_corners=False)
-    return fine[..., : image.shape[-2], : image.shape[-1]]
-
-
-def separable(image: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
-    """Correlate (b, c, h, w) or (c, h, w) with one odd kernel per axis, border values going on outside."""
-    planes = image.reshape(-1, 1, *image.shape[-2:])
-    rx, ry = len(along_x) // 2, len(along_y) // 2
-    planes = conv2d(pad(planes, (rx, rx, 0, 0), mode="replicate"), along_x.reshape(1, 1, 1, -1))
-    planes = conv2d(pad(planes, (0, 0, ry, ry), mode="replicate"), along_y.reshape(1, 1, -1, 1))
-    return planes.reshape(image.shape)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import pad
 
-from register import affine, sampling
+from register import affine, filters, sampling
 from register.errors import RegisterError
 from register.pixels import EVERYTHING, Key, Pixels, spans
 from register.transform import Inverse, Transform, Units
@@ -255,7 +255,7 @@ def _sample(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
     if interpolation != "bicubic":
         return values
     x, y = ((((grid[0, ..., k] + 1) * n - 1) / 2 + TIE).floor().long().clamp(0, n - 1) for k, n in enumerate((image.shape[-1], image.shape[-2])))
-    high, low = (sign * max_pool2d(torch.nn.functional.pad(sign * image, (1, 2, 1, 2), mode="replicate"), 4, 1)[..., y, x] for sign in (1.0, -1.0))
+    high, low = (sign * filters.highest(pad(sign * image, (1, 2, 1, 2), mode="replicate"), 4)[..., y, x] for sign in (1.0, -1.0))
     return torch.minimum(torch.maximum(values, low), high)
 
 

@@ -1,6 +1,7 @@
 """Read an image at pixel coordinates: the only caller of ``grid_sample`` and the only place with normalised coordinates."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,6 +34,23 @@ def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", pa
     return sample_normalised(image, grid, interpolation=interpolation, padding=padding)
 
 
+def sample_and_slope(image: Tensor, points: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Values as ``sample`` reads them, and what takes the slope (b, c, h', w') of a loss to them to its slope (b, h', w', 2) to the points."""
+    scale, offset = (points.new_tensor(x) for x in normaliser(image.shape[-2], image.shape[-1]))
+    grid = (points.detach() * scale + offset).requires_grad_()
+    with torch.enable_grad():
+        values = sample_normalised(image, grid)
+
+    def slope(pull: Tensor) -> Tensor:
+        # grad_outputs would say the same, but torch imports sympy for it, which takes most of a second
+        with torch.enable_grad():
+            pulled = torch.dot(values.reshape(-1), pull.expand_as(values).reshape(-1))
+        (found,) = torch.autograd.grad(pulled, grid)
+        return found.flatten(2).mul_(scale.repeat(grid.shape[2])).reshape(grid.shape)
+
+    return values.detach(), slope
+
+
 def normaliser(height: int, width: int, corner: tuple[int, int] = (0, 0)) -> tuple[tuple[float, float], tuple[float, float]]:
     """Scale and offset, per axis, from pixels to ``grid_sample``'s coordinates, -1 and 1 being the edges of an image whose first pixel is at ``corner``."""
     return (2 / width, 2 / height), ((1 - 2 * corner[0]) / width - 1, (1 - 2 * corner[1]) / height - 1)
@@ -44,7 +62,9 @@ def sample_normalised(image: Tensor, grid: Tensor, *, interpolation: str = "bili
     batch, rows, columns, _ = grid.shape
     bands = _bands(batch, rows, grid.device)
     if bands > 1:
-        grid = pad(grid, (0, 0, 0, 0, 0, -rows % bands)).reshape(bands, -1, columns, 2)
+        if rows % bands:
+            grid = pad(grid.movedim(-1, 1), (0, 0, 0, -rows % bands)).movedim(1, -1)
+        grid = grid.reshape(bands, -1, columns, 2)
     image = image.expand(max(batch, bands), -1, -1, -1)
     out = grid_sample(image, grid, mode=interpolation, padding_mode=padding, align_corners=False)
     if bands > 1:
@@ -62,9 +82,7 @@ def all_seen(mask: Tensor, points: Tensor) -> bool:
     """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box around them. Never on a GPU, which would wait."""
     if mask.device.type != "cpu" or points.shape[0] != 1:
         return False
-    low, high = torch.aminmax(points.reshape(-1, 2), dim=0)
-    left, top = (math.floor(v) for v in low.tolist())
-    right, bottom = (math.floor(v) + 2 for v in high.tolist())
+    (left, right), (top, bottom) = ((math.floor(low), math.floor(high) + 2) for low, high in (plane.aminmax() for plane in points.unbind(-1)))
     if left < 0 or top < 0 or right > mask.shape[-1] or bottom > mask.shape[-2]:
         return False
     return float(mask[0, 0, top:bottom, left:right].amin()) == 1.0

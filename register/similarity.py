@@ -1,16 +1,19 @@
 """How alike two images are, window by window: one function and one entry in ``SIMILARITIES`` each.
 
-Every similarity takes fixed (b, c, h, w), warped (b, c, h, w), weight (b, 1, h, w) in [0, 1] and a window side in pixels, and
+Every similarity takes what stays (``Still``) and a warped image (b, c, h, w) and
 returns a value per window, at most 1 and higher when more alike, with the weight it deserves. Gradients flow through
 ``warped``; weights carry none, so no similarity is gained by pushing pixels out of sight.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+
+from register.filters import window_sums
 
 FLAT = 1e-5
 """Variance, in units of the robust range squared, added to both sides of a ratio so that flat windows give 0, not noise."""
@@ -69,63 +72,95 @@ class Windows(NamedTuple):
         return torch.cat([-self.along, self.bend[:, None]], 1) * steep[:, None]
 
 
-Similarity = Callable[[Tensor, Tensor, Tensor, int], Windows]
+@dataclass(frozen=True)
+class Still:
+    """What stays while a warped image changes: the fixed one (1 or b, c, h, w), the weight (b, 1, h, w) of its pixels in [0, 1], and the side of the windows.
+
+    What is summed of them is summed once.
+    """
+
+    fixed: Tensor
+    weight: Tensor
+    side: int
+
+    @cached_property
+    def count(self) -> Tensor:
+        """The weight (b, n) of each window's pixels."""
+        return window_sums(self.weight, self.side).flatten(1)
+
+    @cached_property
+    def weighted(self) -> Tensor:
+        """The fixed image times the weight of its pixels."""
+        return self.fixed * self.weight
+
+    @cached_property
+    def energy(self) -> Tensor:
+        """The sum (b, n) of the squared vectors of each window."""
+        return window_sums((self.weighted * self.fixed).sum(1, True), self.side).flatten(1)
+
+    @cached_property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The mean and the variance (b, n) of each window, of a single channel."""
+        sums, squares = window_sums(torch.cat([self.weighted, self.weighted * self.fixed], 1), self.side).flatten(2).unbind(1)
+        n = self.count.clamp(min=1e-3)
+        mean = sums / n
+        return mean, (squares / n - mean.square()).clamp(min=0)
 
 
-def window_sums(image: Tensor, side: int) -> Tensor:
-    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by the border."""
-    sides = min(side, image.shape[-2]), min(side, image.shape[-1])
-    return avg_pool2d(image, sides, ceil_mode=True, divisor_override=1)
+Similarity = Callable[[Still, Tensor], Windows]
 
 
-def cosine(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+def cosine(still: Still, warped: Tensor) -> Windows:
     """Cosine between two vector fields (orientation structure, self-similarity) over each window: sum f·w / sqrt(sum |f|² sum |w|²)."""
-    parts = torch.cat([(fixed * warped).sum(1, True), warped.square().sum(1, True)], 1)
-    product, energy_w = window_sums(parts * weight, side).flatten(2).unbind(1)
-    energy_f, count = window_sums(torch.cat([fixed.square().sum(1, True) * weight, weight], 1), side).flatten(2).unbind(1)
-    share = count / side**2
-    floor = (0.02 * share + 1e-4) * side**2
-    size = ((energy_f + floor) * (energy_w + floor)).rsqrt()
+    parts = torch.cat([(still.weighted * warped).sum(1, True), warped.square().sum(1, True) * still.weight], 1)
+    product, energy_w = window_sums(parts, still.side).flatten(2).unbind(1)
+    share = still.count / still.side**2
+    floor = (0.02 * share + 1e-4) * still.side**2
+    size = ((still.energy + floor) * (energy_w + floor)).rsqrt()
     value = product * size
     along = torch.stack([size, -value / (energy_w + floor), torch.zeros_like(size)], 1)
-    return Windows(value, share.detach(), (value.clamp(min=LEAST_BEND) / (energy_w + floor)).detach(), along.detach())
+    return Windows(value, share, (value.clamp(min=LEAST_BEND) / (energy_w + floor)).detach(), along.detach())
 
 
-def ncc(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+def ncc(still: Still, warped: Tensor) -> Windows:
     """Squared normalised cross-correlation over each window, blind to gain, offset and the sign of contrast.
 
     Source: the neighbourhood cross-correlation of Avants et al., "Symmetric diffeomorphic image registration with
     cross-correlation", Med. Image Anal. 12 (2008), eq. 5, over adjoining windows.
     """
-    count, mean_f, mean_w, var_f, var_w, cov = _moments(fixed, warped, weight, side)
+    weighted = warped * still.weight
+    sums = window_sums(torch.cat([weighted, weighted * warped, weighted * still.fixed], 1), still.side).flatten(2)
+    mean_w, square_w, product = (sums / still.count.clamp(min=1e-3)[:, None]).unbind(1)
+    mean_f, var_f = still.moments
+    var_w, cov = (square_w - mean_w.square()).clamp(min=0), product - mean_f * mean_w
     slope = cov / ((var_f + FLAT) * (var_w + FLAT))
     value = cov * slope
-    per_pixel = 2 / ((var_w + FLAT) * count.clamp(min=1))
-    a, b = 2 * slope / count.clamp(min=1), -value * per_pixel
+    per_pixel = 2 / ((var_w + FLAT) * still.count.clamp(min=1))
+    a, b = 2 * slope / still.count.clamp(min=1), -value * per_pixel
     along = torch.stack([a, b, -a * mean_f - b * mean_w], 1)
-    return Windows(value, (count / side**2).detach(), (value.clamp(min=LEAST_BEND) * per_pixel).detach(), along.detach())
+    return Windows(value, still.count / still.side**2, (value.clamp(min=LEAST_BEND) * per_pixel).detach(), along.detach())
 
 
-def mse(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> Windows:
+def mse(still: Still, warped: Tensor) -> Windows:
     """One minus the mean squared difference over each window in units of the fixed image's variance."""
-    count, _, _, var_f, _, _ = _moments(fixed, warped, weight, side)
-    squared = window_sums(weight * (fixed - warped).square().mean(1, True), side).flatten(1) / count.clamp(min=1e-3)
-    spread = (var_f * count).sum(1, True) / count.sum(1, True).clamp(min=1e-6) + FLAT
-    bend = 2 / (spread * count.clamp(min=1))
-    each = bend / fixed.shape[1]
+    count = still.count
+    squared = window_sums(still.weight * (still.fixed - warped).square().mean(1, True), still.side).flatten(1) / count.clamp(min=1e-3)
+    spread = (still.moments[1] * count).sum(1, True) / count.sum(1, True).clamp(min=1e-6) + FLAT
+    bend = (2 / (spread * count.clamp(min=1))).expand_as(squared)
+    each = bend / warped.shape[1]
     along = torch.stack([each, -each, torch.zeros_like(each)], 1)
-    return Windows(1 - squared / spread.detach(), (count / side**2).detach(), bend.detach(), along.detach())
+    return Windows(1 - squared / spread, count / still.side**2, bend, along)
 
 
-def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 32, samples: int = 65536) -> Windows:
-    """Mutual information of the whole images over the entropy of the fixed one; a single window, ``side`` is not used.
+def mi(still: Still, warped: Tensor, *, bins: int = 32, samples: int = 65536) -> Windows:
+    """Mutual information of the whole images over the entropy of the fixed one; a single window, the side of windows is not used.
 
     The joint histogram is smooth: linear B-spline Parzen windows along the fixed axis, cubic ones along the moving axis, on a
     regular subset of at most ``samples`` pixels. Source: Mattes et al., "PET-CT image registration in the chest using
     free-form deformations", IEEE TMI 22 (2003), eqs. 3-9.
     """
-    stride = max(round((fixed.shape[-1] * fixed.shape[-2] / samples) ** 0.5), 1)
-    f, w, m = (x[:, :1, ::stride, ::stride].flatten(1) for x in (fixed, warped, weight))
+    stride = max(round((warped.shape[-1] * warped.shape[-2] / samples) ** 0.5), 1)
+    f, w, m = (x[:, :1, ::stride, ::stride].flatten(1) for x in (still.fixed, warped, still.weight))
     centres = torch.arange(bins, dtype=f.dtype, device=f.device)
     inner = bins - 5  # two bins of padding on either side hold the tails of the cubic window
     f_bins = (1 - (f.clamp(0, 1) * inner + 2)[..., None].sub(centres).abs()).clamp(min=0)
@@ -141,17 +176,6 @@ def mi(fixed: Tensor, warped: Tensor, weight: Tensor, side: int, *, bins: int = 
 SIMILARITIES: dict[str, Similarity] = {"structure": cosine, "mind": cosine, "ncc": ncc, "mi": mi, "mse": mse}
 CURVED = "structure", "mind", "ncc", "mse"
 """Those of windows, whose second derivative is known; ``mi`` is of the whole image."""
-
-
-def _moments(fixed: Tensor, warped: Tensor, weight: Tensor, side: int) -> tuple[Tensor, ...]:
-    """Weight, means, variances and covariance (b, n) per window of single-channel images."""
-    weighted_f, weighted_w = weight * fixed, weight * warped
-    count, s_f, s_ff = window_sums(torch.cat([weight, weighted_f, weighted_f * fixed], 1), side).flatten(2).unbind(1)
-    s_w, s_ww, s_fw = window_sums(torch.cat([weighted_w, weighted_w * warped, weighted_f * warped], 1), side).flatten(2).unbind(1)
-    n = count.clamp(min=1e-3)
-    mean_f, mean_w = s_f / n, s_w / n
-    var_f, var_w = (s_ff / n - mean_f.square()).clamp(min=0), (s_ww / n - mean_w.square()).clamp(min=0)
-    return count, mean_f, mean_w, var_f, var_w, s_fw / n - mean_f * mean_w
 
 
 def cubic_spline(t: Tensor) -> Tensor:

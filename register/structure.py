@@ -5,24 +5,27 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, pad
 
-from register import pyramid
+from register import filters, pyramid
 from register.pyramid import Level
 
 LOOKED_AT = 500_000
 """Pixels, evenly spread, that say what the range of an image is, and its noise."""
+SECOND = 1.0, -2.0, 1.0
+"""The second difference."""
 
 
 def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[float, float]:
     """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; not many more than ``LOOKED_AT`` are looked at."""
     step = max(math.isqrt(plane.numel() // LOOKED_AT), 1)
     plane, mask = plane[..., ::step, ::step], mask[..., ::step, ::step]
-    values = plane[mask > 0.5].sort().values
+    values = plane[mask > 0.5]
     if len(values) == 0:
         return 0.0, 0.0
     last = len(values) - 1
-    return float(values[round(share * last)]), float(values[round((1 - share) * last)])
+    low, high = (float(values.kthvalue(1 + round(place * last)).values) for place in (share, 1 - share))
+    return low, high
 
 
 def normalise(plane: Tensor, mask: Tensor) -> Tensor:
@@ -36,19 +39,11 @@ def normalise(plane: Tensor, mask: Tensor) -> Tensor:
 
 def gradient(image: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     """Derivatives along x and y of (..., h, w) after a Gaussian of ``sigma`` pixels."""
-    radius = max(round(3 * sigma), 1)
-    t = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    bell = torch.exp(-0.5 * (t / sigma) ** 2)
-    bell = bell / bell.sum()
-    slope = t * bell / (t * t * bell).sum()
-    return pyramid.separable(image, slope, bell), pyramid.separable(image, bell, slope)
-
-
-def differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences along x and y of (..., h, w), one-sided at the border."""
-    wide = torch.cat([image[..., :1], image, image[..., -1:]], -1)
-    tall = torch.cat([image[..., :1, :], image, image[..., -1:, :]], -2)
-    return (wide[..., 2:] - wide[..., :-2]) / 2, (tall[..., 2:, :] - tall[..., :-2, :]) / 2
+    bell = filters.gaussian(sigma)
+    places = range(-(len(bell) // 2), len(bell) // 2 + 1)
+    spread = sum(t * t * weight for t, weight in zip(places, bell, strict=True))
+    slope = [t * weight / spread for t, weight in zip(places, bell, strict=True)]
+    return filters.separable(image, slope, bell), filters.separable(image, bell, slope)
 
 
 def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhood: float = 6.0) -> Tensor:
@@ -63,8 +58,8 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
     solid = erode(mask, round(2 * sigma) + 1)  # a gradient needs valid neighbours: the edge of a mask is no edge
     gx, gy = gx * solid, gy * solid
     energy = gx * gx + gy * gy
-    weight = pyramid.smooth_widely(solid, neighbourhood).clamp(min=1e-3)
-    local = pyramid.smooth_widely(energy, neighbourhood) / weight
+    weight = filters.smooth_widely(solid, neighbourhood).clamp(min=1e-3)
+    local = filters.smooth_widely(energy, neighbourhood) / weight
     floor = (energy.sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1)) * 0.05 + 1e-10
     scale = (energy * (local + floor)).clamp(min=1e-20).rsqrt()
     return torch.cat([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], dim=1)
@@ -80,7 +75,7 @@ def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance
     """
     solid = erode(mask, 2 * distance)
     around = [(y, x) for y in (-distance, 0, distance) for x in (-distance, 0, distance) if (y, x) != (0, 0)]
-    unlike = torch.cat([pyramid.smooth((image - image.roll(step, (-2, -1))).square(), sigma) for step in around], dim=1)
+    unlike = torch.cat([filters.smooth((image - image.roll(step, (-2, -1))).square(), sigma) for step in around], dim=1)
     variance = unlike.mean(1, keepdim=True)
     floor = (variance * solid).sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1) * 0.05 + 1e-8
     alike = torch.exp(-unlike / (variance + floor))
@@ -96,7 +91,7 @@ def noise_variance(plane: Tensor, mask: Tensor) -> float:
 
     Source: Immerkær, "Fast noise variance estimation", CVIU 64 (1996), with a median in place of the mean so that texture counts less.
     """
-    high = pyramid.separable(plane, *[plane.new_tensor([1.0, -2.0, 1.0])] * 2).abs()
+    high = filters.separable(plane, SECOND, SECOND).abs()
     step = max(math.isqrt(plane.numel() // LOOKED_AT), 1)
     values = high[..., ::step, ::step][erode(mask[None], 1)[0, ..., ::step, ::step] > 0.5]
     return float(values.median() / (6 * 0.6745)) ** 2 if len(values) else 0.0
@@ -107,9 +102,9 @@ def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: f
 
     Local variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
     """
-    share, total = pyramid.smooth_widely(torch.stack([mask, plane * mask]), radius)
+    share, total = filters.smooth_widely(torch.stack([mask, plane * mask]), radius)
     share = share.clamp(min=1e-3)
-    variance = pyramid.smooth_widely((plane - total / share).square()[None] * mask, radius)[0] / share
+    variance = filters.smooth_widely((plane - total / share).square()[None] * mask, radius)[0] / share
     noise = noise_variance(plane, mask)
     excess = (variance - 1.2 * noise).clamp(min=0)
     return mask * excess / (excess + 2 * noise + least**2)
@@ -127,8 +122,7 @@ def erode(mask: Tensor, radius: int) -> Tensor:
     holes = (mask < 0.999).to(mask.dtype)
     if not bool(holes.any()):
         return 1 - holes
-    side = 2 * radius + 1
-    return 1 - max_pool2d(max_pool2d(holes, (1, side), 1, (0, radius)), (side, 1), 1, (radius, 0))
+    return 1 - filters.widened(holes, radius)
 
 
 def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
@@ -143,7 +137,8 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
         extreme |= mask < 0.5
         if not bool(extreme[:, [0, -1]].any() | extreme[:, :, [0, -1]].any()):
             continue  # nothing reaches in from the border
-        spread = max_pool2d(plane, 3, 1, 1) + max_pool2d(-plane, 3, 1, 1)
+        wide = pad(plane, (1, 1, 1, 1), mode="replicate")
+        spread = filters.highest(wide, 3) + filters.highest(-wide, 3)
         grown = _grow_from_border((extreme & (spread < tolerance)) | (mask < 0.5))
         if float(grown.float().mean()) > least:
             found |= grown
@@ -163,9 +158,9 @@ def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
     while True:
         grown = current
         for _ in range(16):
-            grown = max_pool2d(grown, 3, 1, 1) * free
+            grown = filters.widened(grown, 1) * free
         if torch.equal(grown, current):
             break
         current = grown
-    reached = max_pool2d(current, 3, 1, 1).repeat_interleave(block, 1).repeat_interleave(block, 2)
+    reached = filters.widened(current, 1).repeat_interleave(block, 1).repeat_interleave(block, 2)
     return (reached[:, : allowed.shape[1], : allowed.shape[2]] > 0.5) & allowed

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "register"
 FLOORS = {
     -1: ["errors"],
-    0: ["settings"],
+    0: ["settings", "filters"],
     1: ["pixels", "affine", "sampling", "similarity", "optimise", "memory", "device"],
     2: ["pyramid", "patches", "consensus"],
     3: ["stencil", "structure", "grey", "field"],

@@ -1,19 +1,19 @@
 import pytest
 import torch
 
-from register import pyramid, similarity, structure
-from register.similarity import SIMILARITIES
+from register import filters, structure
+from register.similarity import SIMILARITIES, Still
 
 
 def picture(seed=0, size=96):
-    return pyramid.smooth(torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed)), 1.5).mul(4).sub(1.5).clamp(0, 1)
+    return filters.smooth(torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed)), 1.5).mul(4).sub(1.5).clamp(0, 1)
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_an_image_is_most_like_itself(name):
     weight = torch.ones(1, 1, 96, 96)
     one, other = (structure.FEATURES[name](x, weight) if name in structure.FEATURES else x for x in (picture(0), picture(1)))
-    same, different = (SIMILARITIES[name](one, x, weight, 16).mean() for x in (one, other))
+    same, different = (SIMILARITIES[name](Still(one, weight, 16), x).mean() for x in (one, other))
     assert float(same) > float(different) + 0.2
     assert float(same) <= 1 + 1e-5
 
@@ -21,7 +21,7 @@ def test_an_image_is_most_like_itself(name):
 @pytest.mark.parametrize("name", ["ncc", "mi"])
 def test_contrast_may_be_reversed(name):
     one, weight = picture(0), torch.ones(1, 1, 96, 96)
-    values = [float(SIMILARITIES[name](one, x, weight, 16).mean()) for x in (one, 1 - one)]
+    values = [float(SIMILARITIES[name](Still(one, weight, 16), x).mean()) for x in (one, 1 - one)]
     assert values[1] == pytest.approx(values[0], rel=0.02)
 
 
@@ -29,7 +29,7 @@ def test_contrast_may_be_reversed(name):
 def test_gradients_are_those_of_finite_differences(name):
     fixed, warped = torch.rand(1, 1, 12, 12).double(), torch.rand(1, 1, 12, 12, dtype=torch.float64, requires_grad=True)
     weight = torch.ones(1, 1, 12, 12, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda w: SIMILARITIES[name](fixed, w, weight, 6).loss(), (warped,), atol=1e-4)
+    assert torch.autograd.gradcheck(lambda w: SIMILARITIES[name](Still(fixed, weight, 6), w).loss(), (warped,), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
@@ -39,20 +39,20 @@ def test_what_has_no_weight_has_no_say_and_no_gradient(name):
     warped = picture(1).requires_grad_()
     garbage = warped.detach().clone()
     garbage[..., :32] = 0.7
-    value = SIMILARITIES[name](fixed, warped, weight, 16).mean()
-    assert torch.equal(SIMILARITIES[name](fixed, garbage, weight, 16).mean(), value.detach())
+    value = SIMILARITIES[name](Still(fixed, weight, 16), warped).mean()
+    assert torch.equal(SIMILARITIES[name](Still(fixed, weight, 16), garbage).mean(), value.detach())
     assert float(torch.autograd.grad(value.sum(), warped)[0][..., :32].abs().max()) == 0
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_flat_images_give_numbers(name):
     flat, weight = torch.full((1, 1, 40, 40), 0.3), torch.ones(1, 1, 40, 40)
-    windows = SIMILARITIES[name](flat, flat, weight, 16)
+    windows = SIMILARITIES[name](Still(flat, weight, 16), flat)
     assert bool(torch.isfinite(windows.loss()).all())
 
 
 def test_window_sums_cover_the_rest_at_the_border():
-    sums = similarity.window_sums(torch.ones(1, 1, 10, 7), 4)
+    sums = filters.window_sums(torch.ones(1, 1, 10, 7), 4)
     assert sums[0, 0].tolist() == [[16, 12], [16, 12], [8, 6]]
 
 

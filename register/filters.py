@@ -1,0 +1,94 @@
+"""Filters of images: shifted sums and maxima, a few passes of vector arithmetic each, and sums over windows.
+
+Libraries' convolutions and poolings are made for many channels; on the one plane of a grey image the same numbers take ten times as long.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+
+def gaussian(sigma: float) -> list[float]:
+    """The odd kernel of a Gaussian of ``sigma`` pixels, cut at three of them."""
+    radius = max(round(3 * sigma), 1)
+    bell = [math.exp(-0.5 * (x / sigma) ** 2) for x in range(-radius, radius + 1)]
+    return [weight / sum(bell) for weight in bell]
+
+
+def smooth(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian filter of (..., h, w) by ``sigma`` pixels; the border's value goes on outside."""
+    return image if sigma <= 0 else separable(image, gaussian(sigma), gaussian(sigma))
+
+
+def smooth_widely(image: Tensor, sigma: float) -> Tensor:
+    """Nearly the Gaussian filter of (b, c, h, w) by a ``sigma`` of several pixels, at a fraction of its cost.
+
+    Blocks of sigma / 2 pixels are averaged, filtered, and brought back by linear interpolation.
+    """
+    block = max(int(sigma / 2), 1)
+    coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
+    coarse = smooth(coarse, sigma / block)
+    fine = interpolate(coarse, scale_factor=float(block), mode="bilinear", align_corners=False)
+    return fine[..., : image.shape[-2], : image.shape[-1]]
+
+
+def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float]) -> Tensor:
+    """Correlate (..., h, w) with one odd kernel per axis, border values going on outside."""
+    return _along(_along(image, along_x, -1), along_y, -2)
+
+
+def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
+    radius, size = len(kernel) // 2, image.shape[axis]
+    first, last = image.narrow(axis, 0, 1), image.narrow(axis, size - 1, 1)
+    wide = torch.cat([*[first] * radius, image, *[last] * radius], axis)
+    total = wide.narrow(axis, 0, size) * kernel[0]
+    for shift, weight in enumerate(kernel[1:], 1):
+        total = total.add_(wide.narrow(axis, shift, size), alpha=weight)
+    return total
+
+
+def highest(image: Tensor, side: int) -> Tensor:
+    """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w), by doubling."""
+    for axis in (-1, -2):
+        reach = 1
+        while reach < side:
+            step = min(reach, side - reach)
+            size = image.shape[axis] - step
+            image = torch.maximum(image.narrow(axis, 0, size), image.narrow(axis, step, size))
+            reach += step
+    return image
+
+
+def widened(mask: Tensor, radius: int) -> Tensor:
+    """The largest value of (..., h, w), none below zero, within ``radius`` pixels of each (a square)."""
+    return highest(pad(mask, (radius,) * 4), 2 * radius + 1)
+
+
+def differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along x and y of (..., h, w), one-sided at the border."""
+    return _differences(image, -1), _differences(image, -2)
+
+
+def _differences(image: Tensor, axis: int) -> Tensor:
+    size = image.shape[axis]
+    before = torch.cat([image.narrow(axis, 0, 1), image.narrow(axis, 0, size - 1)], axis)
+    return torch.cat([image.narrow(axis, 1, size - 1), image.narrow(axis, size - 1, 1)], axis).sub_(before).mul_(0.5)
+
+
+def window_sums(image: Tensor, side: int) -> Tensor:
+    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by the border."""
+    height, width = image.shape[-2:]
+    if height % side or width % side:
+        image = pad(image, (0, -width % side, 0, -height % side))
+    rows, columns = image.shape[-2] // side, image.shape[-1] // side
+    along_y = image.reshape(*image.shape[:2], rows, side, columns * side).sum(-2)
+    return along_y.reshape(*image.shape[:2], rows, columns, side).sum(-1)
+
+
+def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    """Values (b, c, rows, columns), one per window as ``window_sums`` makes them, on all pixels (b, c, h, w) of an image of ``size``."""
+    each = values[:, :, :, None, :, None].expand(-1, -1, -1, side, -1, side)
+    return each.reshape(*values.shape[:2], values.shape[2] * side, values.shape[3] * side)[..., : size[0], : size[1]]
