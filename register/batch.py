@@ -14,9 +14,8 @@ import register
 from register import jobs, reports
 from register.errors import RegisterError
 from register.io import remote
-from register.io.atomic import left_unfinished
+from register.io.atomic import left_unfinished, write_text
 from register.io.hashes import sha256
-from register.io.points import write_text
 from register.pairs import Pair
 from register.settings import Settings
 from register.transform import Transform

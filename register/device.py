@@ -1,14 +1,17 @@
 """Which device computes, and with how many threads."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from register.errors import DeviceError
+
+Done = TypeVar("Done")
 
 
 def choose(name: str) -> torch.device:
@@ -48,6 +51,16 @@ def using_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
+    """Some work done by a thread of its own while the block goes on; what is yielded waits for its result. With one thread to use it is done when asked for."""
+    if threads() == 1:
+        yield work
+        return
+    with worker_threads() as pool:
+        yield pool.submit(work).result
 
 
 @contextmanager

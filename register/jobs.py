@@ -3,8 +3,10 @@
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ import register
 from register import api, device, evaluate, pipeline
 from register.aligned import Style, aligned_image, write_aligned
 from register.errors import AlignmentError, FileError, RegisterError
-from register.io.atomic import left_unfinished, several, whole
+from register.io.atomic import left_unfinished, several, write_bytes, write_text
 from register.io.hashes import sha256
 from register.io.images import Image, Part, aligned_name, open_image, write_image
 from register.io.masks import read_mask
-from register.io.points import read_points, write_text
+from register.io.points import read_points
 from register.io.working import Validity, working_level
 from register.pipeline import Alignment, Event, Listener
 from register.pyramid import Level
@@ -117,23 +119,20 @@ def _run(job: Job, listener: Listener) -> Result:
     names = _names(job, moving.image)
     if landmarks:
         alignment = replace(alignment, quality=alignment.quality | {"landmarks": landmark_figures(transform, landmarks, job.settings)})
-    with clock("overlay"):
-        scene = Scene.of(fixed_level, moving_level, transform)
-        picture = overlay(scene, _title(job, alignment))
+    written = _with_provenance(alignment, job, fixed.image, moving.image)
     image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
-    with several(job.output):
+    scene = Scene.of(fixed_level, moving_level, written)
+    with several(job.output), device.beside(lambda: overlay(scene)) as picture, device.beside(lambda: _drawn(scene, job.settings)) as drawn:
         with clock("warp and write"):
-            _write_pictures(names, image, picture, moving, transform, canvas, job.settings, listener)
-        seconds = clock.seconds | alignment.seconds
-        written = _with_provenance(alignment, job, fixed.image, moving.image, seconds | {"total": round(time.perf_counter() - begin, 3)})
-        if "report" in names:
-            listener(Event("report", "", 1.0, None))
-            with clock("report"):
-                from register.report.page import page  # templates take a while to load
-
-                write_text(names["report"], page(replace(scene, transform=written)))
-            seconds |= {"report": clock.seconds["report"], "total": round(time.perf_counter() - begin, 3)}
-            written = replace(written, provenance=written.provenance | {"seconds": seconds})
+            _write_images(names, image, moving, transform, canvas, job.settings, listener)
+        listener(Event("report", "", 1.0, None))
+        with clock("pictures"):
+            write_bytes(names["overlay"], picture())
+            page = drawn()
+        seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds | {"total": round(time.perf_counter() - begin, 3)}
+        written = replace(written, provenance=written.provenance | {"seconds": seconds})
+        if page:
+            write_text(names["report"], page(written))
         _remove_replaced(job, names)
         written.save(names["transform"])
     listener(Event("done", "", 1.0, None))
@@ -176,16 +175,23 @@ def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: 
     return evaluate.landmark_errors(transform, *pair).summary() | {"files": chosen.landmarks or chosen.init, "note": seen}
 
 
-def _write_pictures(
-    names: dict[str, Path], image: Image, picture: Any, moving: Source, transform: Transform, canvas: Canvas | None, chosen: Settings, listener: Listener
+def _drawn(scene: Scene, chosen: Settings) -> Callable[[Transform], str] | None:
+    """What makes the page of a report, all of it but its text drawn already; None where none is wanted."""
+    if not chosen.report:
+        return None
+    from register.report.page import draw, page  # templates take a while to load
+
+    return partial(page, drawn=draw(scene))
+
+
+def _write_images(
+    names: dict[str, Path], image: Image, moving: Source, transform: Transform, canvas: Canvas | None, chosen: Settings, listener: Listener
 ) -> None:
-    """Write the aligned image, which is computed on the way, where it shows something, and the overlay."""
+    """Write the aligned image, which is computed on the way, and where it shows something."""
     write_aligned(names["aligned"], image, _style(chosen), tick=lambda share: listener(Event("write", "", ESTIMATE + (1 - ESTIMATE) * share, None)))
     if "valid" in names:
         valid = None if moving.validity.everywhere else moving.validity.pixels()
         write_image(names["valid"], Image(Shown(transform, valid, canvas), pixel_size=image.pixel_size, pixel_unit=image.pixel_unit, geotags=image.geotags))
-    with whole(names["overlay"]) as beside:
-        picture.save(beside, "png", compress_level=3)
 
 
 def _align(job: Job, fixed: Source, moving: Source, fixed_level: Level, moving_level: Level, listener: Listener) -> Alignment:
@@ -271,12 +277,7 @@ def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[flo
     return (1.0, 1.0), (1.0, 1.0)
 
 
-def _title(job: Job, alignment: Alignment) -> str:
-    quality = alignment.quality
-    return f"{job.moving.name} on {job.fixed.name}: {quality['verdict']}, similarity {quality['similarity_before']:.2f} to {quality['similarity_after']:.2f}"
-
-
-def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image, seconds: dict[str, float]) -> Transform:
+def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image) -> Transform:
     """The transform with its frames' files and where it comes from."""
     provenance = {
         "register": register.__version__,
@@ -288,7 +289,6 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "seed": job.settings.seed,
         "settings": asdict(job.asked or job.settings),
         "files": hashes(job.settings),
-        "seconds": seconds,
         "history": {level: [round(loss, 5) for loss in losses] for level, losses in alignment.history.items()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

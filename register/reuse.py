@@ -13,9 +13,9 @@ from register import affine, combine, evaluate, sampling
 from register.aligned import PLAIN, Style, aligned_image, write_aligned
 from register.errors import FileError, RegisterError
 from register.io import tiff
-from register.io.atomic import refuse_existing
+from register.io.atomic import refuse_existing, write_text
 from register.io.images import WHOLE, Image, Part, aligned_name, open_image
-from register.io.points import read_point_file, read_points, write_text
+from register.io.points import read_point_file, read_points
 from register.transform import Frame, Inverse, Link, Transform
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")

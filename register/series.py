@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import register
 from register import affine, device, frames, jobs, motion
 from register.errors import FileError, RegisterError
-from register.io.points import write_text
+from register.io.atomic import write_text
 from register.io.stacks import Stack, open_stack, written
 from register.resample import warp_pixels
 from register.settings import Settings

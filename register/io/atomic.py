@@ -34,6 +34,17 @@ def whole(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True) if beside.exists() else None
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with whole(path) as beside:
+        beside.write_bytes(content)
+
+
 def _sweep(path: Path) -> None:
     """Remove what runs that were killed left beside ``path``."""
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part*"):

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from register import affine, bspline, sampling
 from register.errors import RegisterError, TransformError
-from register.io.atomic import whole, whole_folder
-from register.io.points import write_text
+from register.io.atomic import whole, whole_folder, write_text
 from register.io.transforms import CONVENTION
 from register.transform import Transform
 

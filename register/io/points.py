@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from register.errors import FileError
-from register.io.atomic import whole
+from register.io.atomic import write_text
 from register.io.rois import DIGITS, SUFFIXES, Rois, read_rois, worst
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -90,12 +90,6 @@ def read_point_file(path: str | Path) -> Table | GeoJSON | Rois:
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(path, f"cannot be read as a point file ({error})") from None
     return _geojson(path, text) if text.lstrip()[:1] in ("{", "[") else _table(path, text)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
 
 
 def _table(path: str | Path, text: str) -> Table:

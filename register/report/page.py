@@ -1,7 +1,7 @@
 """The quality report: one HTML file that a person looks at once and understands; it asks for nothing outside itself."""
 
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,20 +33,32 @@ MODES = (
 )
 
 
-def page(scene: Scene) -> str:
-    """The whole report of one alignment as HTML. What it tells is in the scene's transform."""
-    transform = scene.transform
+class Drawn(NamedTuple):
+    """The pictures of a report: those that are compared, their height and width, those around three patches, and charts."""
+
+    pictures: dict[str, dict[str, str]]
+    size: tuple[int, int]
+    zooms: list[dict[str, Any]]
+    charts: list[dict[str, str]]
+
+
+def draw(scene: Scene) -> Drawn:
+    """All that takes time in a report."""
     view = scene.coarser(SIDE).view()
+    return Drawn(_pictures(view, scene.transform.quality), (view.fixed.shape[0], view.fixed.shape[1]), _zooms(scene), charts(scene))
+
+
+def page(transform: Transform, drawn: Drawn) -> str:
+    """The whole report of one alignment as HTML."""
     names = {kind: PurePath(frame.path or kind).name for kind, frame in (("fixed", transform.fixed), ("moving", transform.moving))}
     quality = transform.quality
-    zooms = _zooms(scene)
     return template("page.html").render(
         css=text("style.css"), js=text("viewer.js"), names=names, unit=_unit(transform),
         verdict=quality["verdict"], meaning=MEANING[quality["verdict"]], reasons=quality.get("reasons", []), notes=quality.get("notes", []),
         modes=[{"name": name, "left": left, "right": right, "words": words} for name, left, right, words in MODES],
-        aspect=view.fixed.shape, pictures=_pictures(view, quality), figures=_figures(transform), landmarks=quality.get("landmarks"),
-        zooms=zooms, ranked_by="Patches are ranked by their expected error." if errors_of(transform) is not None else "Patches are ranked by their confidence.",
-        charts=charts(scene), origin=_origin(transform), settings=transform.provenance.get("settings", {}).items(),
+        aspect=drawn.size, pictures=drawn.pictures, figures=_figures(transform), landmarks=quality.get("landmarks"),
+        zooms=drawn.zooms, ranked_by="expected error" if errors_of(transform) is not None else "confidence",
+        charts=drawn.charts, origin=_origin(transform), settings=transform.provenance.get("settings", {}).items(),
     )  # fmt: skip
 
 

@@ -74,8 +74,9 @@ def checkerboard(fixed: Grey, moving: Grey, side: int) -> Picture:
 
 def difference(fixed: Grey, moving: Grey) -> Picture:
     """An RGB picture (h, w, 3) of moving minus fixed: orange where the moving grey is brighter, purple where the fixed one is."""
-    by = np.nan_to_num(moving - fixed)[..., None]
-    return np.rint(MIDDLE + np.where(by > 0, by * (HIGH - MIDDLE), -by * (LOW - MIDDLE))).astype(np.uint8)
+    by = np.linspace(-1, 1, 511)[:, None]
+    colours = np.rint(MIDDLE + np.where(by > 0, by * (HIGH - MIDDLE), -by * (LOW - MIDDLE))).astype(np.uint8)
+    return colours[np.rint(255 * np.nan_to_num(moving - fixed)).astype(np.int16) + 255]
 
 
 def as_bytes(picture: Grey) -> Picture:
