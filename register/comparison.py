@@ -68,7 +68,12 @@ class Comparison:
 
     def shifted(self, displacement: Tensor) -> Tensor:
         """Points (1, h, w, 2) of ``moving`` that the fixed pixels meet after a displacement (h, w, 2) of the fixed level."""
-        return self.under()[:1] + displacement @ self.moving_from_fixed[0, :, :2].T
+        return self.under()[:1] + self.in_moving(displacement)
+
+    def in_moving(self, displacement: Tensor) -> Tensor:
+        """A displacement (h, w, 2) of fixed pixels as one of moving pixels; x and y are each in one piece, as arithmetic likes them."""
+        planes = self.moving_from_fixed[0, :, :2] @ displacement.movedim(-1, 0).flatten(1)
+        return planes.reshape(2, *displacement.shape[:2]).movedim(0, -1)
 
     def batches(self, parts: int) -> list["Comparison"]:
         """The same comparison with its batch items in up to ``parts`` groups."""
@@ -183,9 +188,11 @@ def windows(compare: Comparison, displacement: Tensor | None = None) -> Windows:
     """Similarity per window, without gradients, under an optional displacement (h, w, 2) of the fixed level."""
     found = []
     with torch.no_grad():
-        points = compare.under() if displacement is None else compare.shifted(displacement)
+        anchor = compare.under()
         for rows in compare.strips(1):
-            strip = compare.rows(rows)
-            nothing = strip.blank(strip.window).losses
-            found.append(strip(points[:, rows]) if strip.counts else Windows(nothing, nothing))
+            strip, points = compare.rows(rows), anchor[:, rows]
+            if not strip.counts:
+                found.append(Windows(*[strip.blank(strip.window).losses] * 2))
+            else:
+                found.append(strip(points if displacement is None else points[:1] + compare.in_moving(displacement[rows])))
     return Windows(torch.cat([x.value for x in found], 1), torch.cat([x.weight for x in found], 1))
