@@ -14,10 +14,10 @@ from torch import Tensor
 from register import affine, consensus, pyramid
 from register.pyramid import Level
 
-SIDE, TILTED_SIDE = 800, 640
-"""Longest side, in pixels, of the copies on which plain features and those of simulated views are found."""
-MOST, MOST_TILTED = 4000, 10000
-"""Features per image."""
+FEW, PLAIN, TILTED = (400, 1000), (800, 4000), (640, 10000)
+"""Longest side, in pixels, of the copies on which features are found, and how many of an image: a few, many, and those of simulated views."""
+CLEAR, ENOUGH = 0.8, 60
+"""Share of the matches of a few features that one map must explain, and how many, for no more to be asked for."""
 RATIO = 0.85
 """Largest distance of a match in units of the second nearest one's (Lowe)."""
 TOLERANCE = 3.0
@@ -67,24 +67,35 @@ def match(fixed: Level, moving: Level, *, model: str = "affine", tilted: bool = 
 
     ``tilted`` looks at simulated views too, which takes seconds.
     """
+    if tilted:
+        return _match(fixed, moving, *TILTED, model, tilted=True)[0]
+    found, share = _match(fixed, moving, *FEW, model)
+    if found and share >= CLEAR and len(found.fixed) >= ENOUGH:
+        return found
+    return _match(fixed, moving, *PLAIN, model)[0]
+
+
+def _match(fixed: Level, moving: Level, side: int, most: int, model: str, *, tilted: bool = False) -> tuple[Matched | None, float]:
+    """The same from so many features of copies of one size, and the share of all matches that it explains."""
     import cv2
 
     cv2.setNumThreads(torch.get_num_threads())  # it would take every core in each of several workers
-    side = TILTED_SIDE if tilted else SIDE
     fixed, moving = (pyramid.shrink(level, max(level.size) / side) for level in (fixed, moving))
-    (at_fixed, described), (at_moving, others) = (_features(level, tilted) for level in (fixed, moving))
+    (at_fixed, described), (at_moving, others) = (_features(level, most, tilted) for level in (fixed, moving))
     if min(len(described), len(others)) < LEAST:
-        return None
+        return None, 0.0
     near, far = _pairs(described, others)
     source, target = at_fixed[near], at_moving[far]
     unique = np.unique(np.rint(np.concatenate([source, target], axis=1)), axis=0, return_index=True)[1]
     source, target = source[unique], target[unique]
     if len(source) < LEAST:
-        return None
+        return None, 0.0
     found, on = cv2.findHomography(source, target, cv2.USAC_MAGSAC, TOLERANCE, maxIters=20000, confidence=0.9999)
     if found is None or int(on.sum()) < LEAST:
-        return None
-    return _matched(fixed, moving, torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(on[:, 0] > 0), torch.from_numpy(found), model)
+        return None, 0.0
+    matches = torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(on[:, 0] > 0)
+    held = _matched(fixed, moving, *matches, torch.from_numpy(found), model)
+    return held, len(held.fixed) / len(source) if held else 0.0
 
 
 def _matched(fixed: Level, moving: Level, source: Tensor, target: Tensor, on: Tensor, found: Tensor, model: str) -> Matched | None:
@@ -120,18 +131,18 @@ def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool)
     return float(stretch[0]) <= MOST_TILT * float(stretch[1]) and 0.1 < float(stretch.prod().sqrt()) < 10
 
 
-def _features(level: Level, tilted: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _features(level: Level, most: int, tilted: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Positions (n, 2) in pixels and descriptors (n, 128) of the strongest features of a grey level."""
     import cv2
 
     picture = (level.image[0] * 255).round().byte().cpu().numpy()
     mask = (level.mask[0] > 0.5).byte().cpu().numpy() * np.uint8(255)
-    sift = cv2.SIFT.create(0 if tilted else MOST, contrastThreshold=0.02)
+    sift = cv2.SIFT.create(0 if tilted else most, contrastThreshold=0.02)
     points, descriptors = (cv2.AffineFeature.create(sift, 5) if tilted else sift).detectAndCompute(picture, mask)
     if not points:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
-    if len(points) > MOST_TILTED:
-        strongest = np.argsort([-p.response for p in points])[:MOST_TILTED]
+    if len(points) > most:
+        strongest = np.argsort([-p.response for p in points])[:most]
         points, descriptors = [points[i] for i in strongest], descriptors[strongest]
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
     return np.array([p.pt for p in points], dtype=np.float64), root
