@@ -100,7 +100,9 @@ def _match(fixed: Level, moving: Level, side: int, most: int, model: str, *, til
 
 def _matched(fixed: Level, moving: Level, source: Tensor, target: Tensor, on: Tensor, found: Tensor, model: str) -> Matched | None:
     """The answer in original pixels from matches (n, 2) in those of the levels, which of them (n,) are on a homography (3, 3), and it."""
-    back = affine.invert(moving.original_from_level)
+    size = pyramid.pixel(moving)
+    hand = affine.compose(moving.original_from_level, affine.scaling(1 / size, 1 / size))  # turns over what was mirrored, in pixels of the original's size
+    back = affine.invert(hand)
     ends = [affine.apply(level.original_from_level, x) for level, x in ((fixed, source), (moving, target))]
     points = [x[on] for x in ends]
     homography = _square(moving.original_from_level) @ found @ _square(affine.invert(fixed.original_from_level))
@@ -112,9 +114,9 @@ def _matched(fixed: Level, moving: Level, source: Tensor, target: Tensor, on: Te
         smooth = consensus.grow(source, target, on, TOLERANCE)
         if int(smooth.sum()) > BENT * int(on.sum()):
             points = [x[smooth] for x in ends]
-            matrix = affine.compose(moving.original_from_level, affine.fit(points[0], affine.apply(back, points[1]), model))
+            matrix = affine.compose(hand, affine.fit(points[0], affine.apply(back, points[1]), model))
             return Matched(None, matrix, *points)
-    matrix = affine.compose(moving.original_from_level, affine.fit(points[0], _project(_square(back) @ homography, points[0]), model))
+    matrix = affine.compose(hand, affine.fit(points[0], _project(_square(back) @ homography, points[0]), model))
     if float((affine.apply(matrix, points[0]) - points[0]).norm(dim=1).max()) < SAME:
         homography, matrix = torch.eye(3, dtype=torch.float64), affine.identity()
     return Matched(homography, matrix, *points)

@@ -154,6 +154,13 @@ def displacement(local: Local, level: Level) -> Tensor:
     return patches.displacement(local.parameters * ratio, *bases)
 
 
+def nearest_affine(local: Local, matrix: Tensor) -> Tensor:
+    """The affine map (2, 3) of the originals nearest to the patches' centres over a global map: where they all agree, it is what they say."""
+    centres = local.grid.centres().reshape(-1, 2)
+    moved = centres + local.parameters[:, 0].double().cpu().reshape(2, -1).T
+    return affine.compose(matrix, comparison.residual_in_original(affine.fit(centres, moved), local.level))
+
+
 def typical_shift(local: Local) -> float:
     """The median displacement of the patch centres from the global fit, in pixels of the fit's finest level."""
     return float(local.parameters[:, 0].norm(dim=0).median())

@@ -40,7 +40,8 @@ SMALL_SHIFT = 3.0
 LEAST_GAIN, LEAST_GAIN_OF_FEATURES = 0.04, 0.06
 """Fall of the mean log of what is left unexplained that patches must bring, of intensities and of features: on affine pairs with noise, patches
 bring 0.01 to 0.03 of the former, and up to 0.05 of the latter on pairs of different sensors whose landmarks prefer the affine map."""
-
+SURE_GAIN = 0.5
+"""The same from which on no global map is fitted for comparison: the one nearest to the patches would explain nearly as much if one could explain all."""
 CLOSE = 0.01
 """Distance from matched features, as a share of the matched region, within which a map agrees with them."""
 BENT = 0.02
@@ -227,15 +228,25 @@ def _simplest(
     levels: list[Level], moving: Level, matrix: Tensor, local: Local | None, metric: str, settings: Settings, effort: Effort, keep: globalfit.Tick
 ) -> tuple[Tensor, Local | None, list[str]]:
     """The global map and the patches over it, or an exact global map alone where patches bring no more than they would of noise, or harm."""
-    judging = quality.judging_level(levels)
-    if local is None or localfit.typical_shift(local) < SMALL_SHIFT:
+    if local is None:
         exact, notes = _fit_global(levels[-2:], moving, matrix, metric, settings, keep, exact=True)
-        if local is None:
-            return exact, None, notes
+        return exact, None, notes
+
+    judging = quality.judging_level(levels)
+    with_patches = quality.explained(judging, moving, matrix, local, metric, effort)
+
+    def gain(instead: Tensor) -> float:
+        return quality.explained(judging, moving, instead, None, metric, effort).fall(with_patches)
+
+    nearest = localfit.nearest_affine(local, matrix)
+    over_matrix, over_nearest = gain(matrix), gain(nearest)
+    if localfit.typical_shift(local) < SMALL_SHIFT and min(over_matrix, over_nearest) < SURE_GAIN:
+        begin = nearest if over_nearest < over_matrix else matrix
+        exact, notes = _fit_global(levels[-2:], moving, begin, metric, settings, keep, exact=True)
         least = LEAST_GAIN_OF_FEATURES if metric in structure.FEATURES else LEAST_GAIN
-        if quality.gain(judging, moving, matrix, local, exact, metric, effort) < least:
+        if gain(exact) < least:
             return exact, None, [*notes, "the patches explain no more than they would of noise: the global fit was kept"]
-    if quality.gain(judging, moving, matrix, local, matrix, metric, effort) < 0:
+    if over_matrix < 0:
         return matrix, None, ["the patches lowered the similarity of the global fit, which was kept"]
     notes = [f"{local.folds} folded cells were smoothed out on the way"] if local.folds else []
     if local.dropped:

@@ -16,6 +16,7 @@ from register.localfit import Local
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
+from register.similarity import Windows
 from register.transform import Frame
 
 JUDGING_SIDE = 1024
@@ -45,11 +46,9 @@ def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor
     return start.fall(after) >= 0
 
 
-def gain(level: Level, moving: Level, matrix: Tensor, local: Local, instead: Tensor, metric: str, effort: Effort) -> float:
-    """By how much patches over ``matrix`` lower the mean log of what is left unexplained, against the global map ``instead``."""
-    alone = windows(localfit.compare_at(level, moving, instead, metric, effort))
-    with_patches = windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level))
-    return alone.fall(with_patches)
+def explained(level: Level, moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort) -> Windows:
+    """How alike the windows of a level are under a global map, with patches or without."""
+    return windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level) if local else None)
 
 
 def judge(

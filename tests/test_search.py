@@ -63,6 +63,21 @@ def test_features_find_a_small_overlap_at_another_scale(texture, angle):
     assert distance(found.matrix, truth) < 1.0
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("model", ["translation", "rigid", "similarity", "affine"])
+def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, model, mirrored):
+    cut = texture[7:, 11:]
+    fixed, moving = level(texture), level(cut[:, ::-1] if mirrored else cut)
+    found, share = features._match(fixed, starts.mirror(moving) if mirrored else moving, 300, 1000, model)  # copies smaller than the images
+    truth = affine.translation(-11, -7)
+    if mirrored:
+        truth = affine.compose(torch.tensor([[-1.0, 0.0, cut.shape[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth)
+    assert share > features.CLEAR
+    assert distance(found.matrix, truth, 300) < 0.5
+    if model in ("translation", "rigid"):
+        assert float(affine.determinant(found.matrix).abs()) == pytest.approx(1, abs=1e-9)
+
+
 def test_features_of_unrelated_pictures_are_no_match(texture):
     rng = np.random.default_rng(5)
     assert features.match(level(texture), level(rng.normal(size=texture.shape))) is None
