@@ -5,7 +5,8 @@
 
 Each peer is used as its documentation starts: elastix with its default rigid, affine and B-spline maps (Mattes MI, from the geometric
 centres), ANTs SyN, greedy affine (from the centres) and deformable, SIFT with USAC (OpenCV), the same followed by DIS flow, ECC affine
-(OpenCV), and phase correlation followed by ILK (scikit-image). ``fast`` is ours with that preset. Every peer gets the same two grey images in [0, 1] at full size. A pair is found with a median rTRE of at
+(OpenCV), and phase correlation followed by ILK (scikit-image). ``fast`` is ours with that preset.
+Every peer gets the same two grey images in [0, 1] at full size. A pair is found with a median rTRE of at
 most 1 %, or 1.5 times the noise floor of its landmarks. A peer that raises has found nothing; one that is not installed is named. Every
 run is a process of its own with a limit of time; seconds are of the registration, after what it needs was loaded.
 """

@@ -232,15 +232,23 @@ def test_workers_fit_cores_and_memory(folders, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "count"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
-def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path, number, count):
+@pytest.mark.parametrize(("number", "count", "times"), [(signal.SIGINT, 1, 1), (signal.SIGINT, 2, 1), (signal.SIGTERM, 2, 1), (signal.SIGINT, 2, 2)])
+def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path, number, count, times):
     call = ["batch", "--fixed-dir", folders / "he", "--moving-dir", folders / "ihc", "-o", tmp_path / "o", "--workers", count, *QUICK]
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from register.cli.main import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, call)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    threading.Thread(target=lambda: (wait_for(tmp_path / "o" / "s0" / "transform.json"), process.send_signal(number))).start()
+
+    def interrupt():
+        wait_for(tmp_path / "o" / "s0" / "transform.json")
+        for _ in range(times):  # the second one says not to wait for what is being done
+            process.send_signal(number)
+            time.sleep(0.3)
+
+    threading.Thread(target=interrupt).start()
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    assert not list(tmp_path.rglob("*.part*"))
     first = (tmp_path / "o" / "s0" / "transform.json").read_bytes()
     done = subprocess.run([sys.executable, "-m", "register", *map(str, call), "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
