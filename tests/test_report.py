@@ -6,6 +6,7 @@ import re
 import shutil
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 from conftest import SAMPLES
@@ -240,7 +241,6 @@ def test_ticks_of_a_logarithm_and_of_a_side_that_falls():
 
 
 def test_colours_are_those_of_the_published_maps():
-    matplotlib = pytest.importorskip("matplotlib")
     shares = np.linspace(0, 1, 256)
     for name in colours.STOPS:
         known = matplotlib.colormaps[name](shares)[:, :3] * 255

@@ -15,7 +15,7 @@ from register.report.colours import shade, stops
 from register.report.html import address, exact_address, template
 from register.report.panels import Grey
 
-WIDTH, LEFT, TOP, BOTTOM, BAR, MARGIN, LEGEND = 442, 58, 24, 44, 80, 12, 16
+WIDTH, LEFT, TOP, BOTTOM, BAR, MARGIN, LEGEND = 442, 66, 24, 44, 80, 12, 16
 """Pixels of a chart: its width, the room beside its axes for their labels, for a colour bar, or without one, and for each two names of a legend."""
 LEAST, MOST = 140, 520
 """Pixels, the height of axes; a picture that asks for less or more is stretched."""
