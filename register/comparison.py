@@ -191,8 +191,9 @@ def windows(compare: Comparison, displacement: Tensor | None = None) -> Windows:
         anchor = compare.under()
         for rows in compare.strips(1):
             strip, points = compare.rows(rows), anchor[:, rows]
-            if not strip.counts:
-                found.append(Windows(*[strip.blank(strip.window).losses] * 2))
-            else:
+            if strip.counts:
                 found.append(strip(points if displacement is None else points[:1] + compare.in_moving(displacement[rows])))
+            else:
+                nothing = strip.blank(strip.window).losses
+                found.append(Windows(nothing, nothing))
     return Windows(torch.cat([x.value for x in found], 1), torch.cat([x.weight for x in found], 1))

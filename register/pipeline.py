@@ -238,10 +238,13 @@ def _simplest(
     def gain(instead: Tensor) -> float:
         return quality.explained(judging, moving, instead, None, metric, effort).fall(with_patches)
 
-    nearest = localfit.nearest_affine(local, matrix)
-    over_matrix, over_nearest = gain(matrix), gain(nearest)
-    if localfit.typical_shift(local) < SMALL_SHIFT and min(over_matrix, over_nearest) < SURE_GAIN:
-        begin = nearest if over_nearest < over_matrix else matrix
+    over_matrix = least_gain = gain(matrix)
+    begin, small = matrix, localfit.typical_shift(local) < SMALL_SHIFT
+    if small:
+        nearest = localfit.nearest_affine(local, matrix)
+        if (over_nearest := gain(nearest)) < over_matrix:
+            begin, least_gain = nearest, over_nearest
+    if small and least_gain < SURE_GAIN:
         exact, notes = _fit_global(levels[-2:], moving, begin, metric, settings, keep, exact=True)
         least = LEAST_GAIN_OF_FEATURES if metric in structure.FEATURES else LEAST_GAIN
         if gain(exact) < least:

@@ -70,7 +70,7 @@ def judge(
     level, diagonal = judging_level(levels), math.hypot(frames[0].width, frames[0].height)
     compare = localfit.compare_at(level, moving, matrix, metric, effort)
     after = windows(compare, localfit.displacement(local, level) if local else None)
-    before = windows(localfit.compare_at(level, moving, affine.identity(), metric, effort))
+    before = explained(level, moving, affine.identity(), None, metric, effort)
     found = evidence.recognised(levels[-1], moving, matrix, local)
     chance, agreeing = evidence.above_chance(levels[-1], moving, matrix), evidence.agreeing(levels[-1], matrix, local, matched)
     forward = localfit.as_transform("local", frames, matrix, local, {})

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from register import affine, bspline, sampling
 from register.errors import RegisterError, TransformError
-from register.io.atomic import whole, whole_folder, write_text
+from register.io.atomic import whole, whole_folder, write_bytes, write_text
 from register.io.transforms import CONVENTION
 from register.transform import Transform
 
@@ -205,8 +205,7 @@ def _field_nifti(transform: Transform, path: Path, units: Units, spacing: float 
     image = nibabel.Nifti1Image(data, np.diag([-field.spacing[0], -field.spacing[1], 1, 1]))
     image.header.set_intent("vector")
     image.header.set_xyzt_units("mm" if units.name else "unknown")
-    with whole(path) as beside:
-        beside.write_bytes(gzip.compress(image.to_bytes()) if path.suffix == ".gz" else image.to_bytes())
+    write_bytes(path, gzip.compress(image.to_bytes()) if path.suffix == ".gz" else image.to_bytes())
     return {"units": "mm" if units.name in METRES else units.said(), "field_error_max": field.error}
 
 
@@ -219,8 +218,7 @@ def _field_mha(transform: Transform, path: Path, units: Units, spacing: float | 
         f"Offset = 0 0\nElementSpacing = {field.spacing[0]!r} {field.spacing[1]!r}\nDimSize = {columns} {rows}\n"
         "ElementNumberOfChannels = 2\nElementType = MET_DOUBLE\nElementDataFile = LOCAL\n"
     )
-    with whole(path) as beside:
-        beside.write_bytes(head.encode("ascii") + field.vectors.astype("<f8").tobytes())
+    write_bytes(path, head.encode("ascii") + field.vectors.astype("<f8").tobytes())
     return {"field_error_max": field.error}
 
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from register.errors import FileError, TransformError
-from register.io.atomic import whole
+from register.io.atomic import write_text
 from register.patches import PatchGrid
 from register.transform import Frame, Link, Transform
 
@@ -109,8 +109,7 @@ def read_transform(path: str | Path) -> Transform:
 def write_transform(transform: Transform, path: str | Path) -> None:
     """Write the file, whole or not at all; two writes of one transform are the same bytes."""
     text = json.dumps(to_dict(transform), ensure_ascii=False, allow_nan=False, indent=1)
-    with whole(path) as beside:
-        beside.write_text(_compact(text) + "\n", encoding="utf-8")
+    write_text(path, _compact(text) + "\n")
 
 
 def to_dict(transform: Transform) -> dict[str, Any]:

@@ -41,4 +41,9 @@ def exact_address(picture: Picture) -> str:
 def _address(picture: Image.Image, kind: str, **options: Any) -> str:
     out = io.BytesIO()
     picture.save(out, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return data_address(kind, out.getvalue())
+
+
+def data_address(kind: str, content: bytes) -> str:
+    """The bytes of a picture of some kind, as media types name it, as a data address."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

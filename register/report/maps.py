@@ -3,7 +3,6 @@
 A template draws them, because loading a plotting library takes longer than a whole report.
 """
 
-import base64
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from register.report.axes import Axis, Values
 from register.report.colours import shade, stops
-from register.report.html import address, exact_address, template
+from register.report.html import address, data_address, exact_address, template
 from register.report.panels import Grey
 
 WIDTH, LEFT, TOP, BOTTOM, BAR, MARGIN, LEGEND = 442, 66, 24, 44, 80, 12, 16
@@ -138,4 +137,4 @@ def _chart(x: Axis, y: Axis, down: int, *, bar: Axis | None = None, **drawn: Any
     across, named = WIDTH - LEFT - (BAR if bar else MARGIN), [line for line in given["lines"] if line.name]
     height = TOP + down + BOTTOM + LEGEND * math.ceil(len(named) / 2)
     text = template("chart.svg").render(width=WIDTH, height=height, left=LEFT, top=TOP, across=across, down=down, x=x, y=y, bar=bar, named=named, **given)
-    return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+    return data_address("svg+xml", text.encode())
