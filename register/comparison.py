@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register import affine, filters, pyramid, sampling, structure
+from register import affine, filters, native, pyramid, sampling, structure
+from register.patches import Patches, PatchGrid
 from register.pyramid import Level
 from register.similarity import SIMILARITIES, Still, Windows
 
@@ -18,14 +19,14 @@ NEARLY = 1.2
 
 
 class Expanded(NamedTuple):
-    """Weighted losses (b, n) of n windows of a total weight (b,), for small displacements of the fixed pixels.
+    """Weighted losses (b, n) of n windows and their weights (b, n), for small displacements of the fixed pixels.
 
     ``slope`` (b, h, w, 2) is how they follow each point of the moving image; ``curvature`` (b, 3, rows, columns) holds xx, xy and yy, for displacements
     of fixed pixels, summed over blocks of them.
     """
 
     losses: Tensor
-    weight: Tensor
+    weights: Tensor
     slope: Tensor
     curvature: Tensor
 
@@ -59,12 +60,16 @@ class Comparison:
         gx, gy = filters.differences(warped)
         squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
         curvature = filters.window_sums(squares.mul_(bend * still.weight), block)
-        return Expanded(windows.losses(), windows.weight.sum(1), slope(pull), curvature)
+        return Expanded(windows.losses(), windows.weight, slope(pull), curvature)
+
+    def axes(self) -> tuple[Tensor, Tensor]:
+        """The positions x (w,) and y (h,) of the fixed pixels."""
+        return sampling.axes(*self.size, dtype=self.fixed.dtype, device=self.fixed.device)
 
     def under(self, residual: Tensor | None = None) -> Tensor:
         """Points (b, h, w, 2) of ``moving`` that the fixed pixels meet under residual matrices (b, 2, 3) of the fixed level."""
         matrices = self.moving_from_fixed if residual is None else affine.compose(self.moving_from_fixed, residual)
-        return affine.apply_to_grid(matrices, *sampling.axes(*self.size, device=self.fixed.device))
+        return affine.apply_to_grid(matrices, *self.axes())
 
     def shifted(self, displacement: Tensor) -> Tensor:
         """Points (1, h, w, 2) of ``moving`` that the fixed pixels meet after a displacement (h, w, 2) of the fixed level."""
@@ -74,6 +79,18 @@ class Comparison:
         """A displacement (h, w, 2) of fixed pixels as one of moving pixels; x and y are each in one piece, as arithmetic likes them."""
         planes = self.moving_from_fixed[0, :, :2] @ displacement.movedim(-1, 0).flatten(1)
         return planes.reshape(2, *displacement.shape[:2]).movedim(0, -1)
+
+    @cached_property
+    def compiled(self) -> native.Pair | None:
+        """What the compiled pass reads, where there is one for these images."""
+        if not native.knows(self.metric, self.fixed, self.moving):
+            return None
+        return native.pair(self.fixed, self.fixed_mask, self.moving, self.moving_mask, self.moving_from_fixed, self.metric, self.window)
+
+    def in_moving_frame(self, parameters: Tensor) -> Tensor:
+        """Parameters (2, 3, rows, columns) of patches that move fixed pixels as those that move points of the moving image. The blend is linear: parameters
+        are turned, not pixels."""
+        return torch.einsum("ij,jkrc->ikrc", self.moving_from_fixed[0, :, :2], parameters)
 
     def batches(self, parts: int) -> list["Comparison"]:
         """The same comparison with its batch items in up to ``parts`` groups."""
@@ -97,7 +114,8 @@ class Comparison:
         """What ``expand`` gives where nothing counts."""
         sizes = [[-(-n // side) for n in self.size] for side in (self.window, block)]
         zero, count = self.fixed_mask.new_zeros, len(self.moving)
-        return Expanded(zero(count, sizes[0][0] * sizes[0][1]), zero(count), zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
+        nothing = zero(count, sizes[0][0] * sizes[0][1])
+        return Expanded(nothing, nothing, zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
 
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""
@@ -184,10 +202,14 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
     return torch.where(still, residual, carried)  # the identity stays exact, without the rounding of the way up and down
 
 
-def windows(compare: Comparison, displacement: Tensor | None = None) -> Windows:
-    """Similarity per window, without gradients, under an optional displacement (h, w, 2) of the fixed level."""
+def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
+    """Similarity per window, without gradients, with patches that move the pixels of the fixed level or without."""
+    if compare.compiled is not None:
+        grid, parameters = moved or PatchGrid.cover(*compare.size, max(compare.size)).still()
+        return Windows(*(x[None] for x in native.similarities(compare.compiled, grid, compare.in_moving_frame(parameters))))
     found = []
     with torch.no_grad():
+        displacement = None if moved is None else moved.displacement(*compare.axes())
         anchor = compare.under()
         for rows in compare.strips(1):
             strip, points = compare.rows(rows), anchor[:, rows]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from register import affine, comparison, descent, field, patches, pyramid, sampling
-from register.patches import PatchGrid
+from register.patches import Patches, PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
 from register.similarity import CURVED
@@ -99,7 +99,7 @@ def fit(
         )
         if local.level is not level and metric in CURVED:
             tried = descend(compare.half(0), start=start, steps=REHEARSAL if newton else REHEARSAL * ADAM_STEPS).parameters
-            unseen = [comparison.windows(compare.half(1), displacement(replace(local, level=level, grid=grid, parameters=x), level)) for x in (start, tried)]
+            unseen = [comparison.windows(compare.half(1), Patches(grid, x)) for x in (start, tried)]
             if unseen[0].fall(unseen[1]) < LEAST_FALL:
                 local = replace(local, dropped=(*local.dropped, name))
                 continue
@@ -148,10 +148,13 @@ def compare_at(level: Level, moving: Level, matrix: Tensor, metric: str, effort:
 
 def displacement(local: Local, level: Level) -> Tensor:
     """The residual displacement (h, w, 2) on the pixels of any fixed level, in its pixels."""
+    return patches_at(local, level).displacement(*sampling.axes(*level.size, device=level.image.device))
+
+
+def patches_at(local: Local, level: Level) -> Patches:
+    """The patches in pixels of any fixed level."""
     ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
-    grid = scaled_grid(local.grid, ratio)
-    bases = [grid.axis_basis(x, axis) for axis, x in enumerate(sampling.axes(*level.size, device=level.image.device))]
-    return patches.displacement(local.parameters * ratio, *bases)
+    return Patches(scaled_grid(local.grid, ratio), local.parameters * ratio)
 
 
 def nearest_affine(local: Local, matrix: Tensor) -> Tensor:
@@ -199,7 +202,7 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
         return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
 
     def score(metric: str, local: Local | None) -> float:
-        return float(comparison.windows(judges[metric], displacement(local, few[-1]) if local else None).mean())
+        return float(comparison.windows(judges[metric], patches_at(local, few[-1]) if local else None).mean())
 
     own = tried(few, "ncc")
     if (explained := score("ncc", own)) >= SAME:

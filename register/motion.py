@@ -55,7 +55,7 @@ def follow(reference: Reference, frame: Level) -> Transform:
     found = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
     wrong = verdict.probability_wrong(found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0)
     compare = localfit.compare_at(levels[0], moving, matrix, metric, reference.effort)
-    after = comparison.windows(compare, localfit.displacement(local, levels[0]) if local else None).mean()
+    after = comparison.windows(compare, localfit.patches_at(local, levels[0]) if local else None).mean()
     transform = localfit.as_transform(settings.model, (reference.frame, Frame(width, height)), matrix, local, {})
     quality = {"verdict": verdict.called(wrong), "probability_wrong": round(wrong, 4), "similarity_after": round(float(after), 5)}
     return replace(transform, quality=quality | {"shift": shift(transform)})

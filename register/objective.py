@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register import affine, optimise, patches, sampling, stencil
+from register import affine, native, optimise, patches, stencil
 from register.comparison import Comparison
 from register.optimise import Expansion
 from register.patches import PatchGrid
@@ -33,10 +34,10 @@ class GlobalObjective:
     def __init__(self, compare: Comparison, model: str) -> None:
         height, width = compare.fixed.shape[-2:]
         self.compare, self.model = compare, model
-        self.x, self.y = sampling.axes(height, width, device=compare.fixed.device)
+        self.x, self.y = compare.axes()
         self.centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=compare.fixed.device)
         self.radius = max(math.hypot(height, width) / 4, 1.0)
-        self.block = -(-compare.window // 4)
+        self.block = block_of(compare)
 
     def matrix(self, parameters: Tensor) -> Tensor:
         """Residual matrices (b, 2, 3) of parameters (b, n)."""
@@ -51,7 +52,7 @@ class GlobalObjective:
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and its curvature (b, n, n)."""
         found = self.compare.expand(self.compare.under(self.matrix(parameters)), self.block)
-        weight = found.weight.clamp(min=1e-6)
+        weight = found.weights.sum(1).clamp(min=1e-6)
         tangents = self._tangents(parameters)  # (b, n, 2, 3), about the centre
         x, y = self.x - self.centre[0], self.y - self.centre[1]
         pull = torch.stack([found.slope.sum(1).mT @ x, found.slope.sum(2).mT @ y, found.slope.sum((1, 2))], -1)
@@ -86,18 +87,25 @@ class PatchObjective:
     """The loss of patch parameters (1, 2, 3, rows, columns), the level taken in ``parts`` strips of whole windows."""
 
     def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
-        x, y = sampling.axes(*compare.fixed.shape[-2:], device=compare.fixed.device)
-        self.grid, self.stiffness = grid, stiffness / (grid.columns * grid.rows)
-        self.ties = patches.Ties.of(grid, device=compare.fixed.device)
+        x, y = compare.axes()
+        self.compare, self.grid, self.stiffness, self.parts = compare, grid, stiffness / (grid.columns * grid.rows), parts
+        self.ties = patches.Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
         self.linear = compare.moving_from_fixed[0, :, :2]
-        self.block = -(-compare.window // 4)
-        self.basis_x, basis_y, anchor = grid.axis_basis(x, 0), grid.axis_basis(y, 1), compare.under()
-        strips = compare.strips(parts)
-        self.strips = [self._strip(compare, anchor, basis_y, rows) for rows in strips]
+        self.block = block_of(compare)
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
-        coarse_y = torch.cat([block_centres(y[rows], self.block) for rows in strips])
-        self.couplings = Couplings(grid, block_centres(x, self.block), coarse_y, self.stiffness * stencil.of_ties(self.ties))
+        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), self.stiffness * stencil.of_ties(self.ties))
+
+    @cached_property
+    def strips(self) -> list["Strip"]:
+        """The level in strips of whole windows."""
+        basis_y, anchor = self.grid.axis_basis(self.compare.axes()[1], 1), self.compare.under()
+        return [self._strip(anchor, basis_y, rows) for rows in self.compare.strips(self.parts)]
+
+    @cached_property
+    def basis_x(self) -> Tensor:
+        """The patches' basis along x, at every pixel."""
+        return self.grid.axis_basis(self.compare.axes()[0], 0)
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (1,) and its slope."""
@@ -114,18 +122,14 @@ class PatchObjective:
 
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
-        losses, curvature, weight, slope = [], [], parameters.new_zeros(1), torch.zeros_like(parameters[0])
-        for strip, points in self._points(parameters[0]):
-            found = strip.compare.blank(self.block) if points is None else strip.compare.expand(points, self.block)
-            losses.append(found.losses[0])
-            curvature.append(found.curvature)
-            if points is not None:
-                slope[:, :, strip.span] += patches.gather(found.slope[0], self.basis_x, strip.basis_y)
-                weight = weight + found.weight
-        windows = torch.cat(losses)
-        loss, slope = self._with_bending(parameters, windows.sum()[None], weight, slope)
-        near = (self.windows_y.T @ windows.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
-        return Expansion(loss, near, slope, torch.cat(curvature, 2) / weight.clamp(min=1e-6))
+        if self.compare.compiled is None:
+            found = self._in_strips(parameters[0])
+        else:
+            found = native.expand(self.compare.compiled, self.grid, self.compare.in_moving_frame(parameters[0]), self.block)
+        weight = found.weights.sum()[None]
+        loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.slope)
+        near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
+        return Expansion(loss, near, slope, found.curvature[None] / weight.clamp(min=1e-6))
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step, by conjugate gradients preconditioned with each patch's own 6 x 6 block."""
@@ -135,15 +139,25 @@ class PatchObjective:
         step = optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], at.slope[0].reshape(6, -1).T)
         return limit_shift(-step.T.reshape_as(at.slope[0]), FARTHEST)[None]
 
-    def _strip(self, compare: Comparison, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
+    def _in_strips(self, parameters: Tensor) -> native.Summed:
+        """The same as ``native.expand``, by tensors."""
+        each, slope = [], torch.zeros_like(parameters)
+        for strip, points in self._points(parameters):
+            each.append(found := strip.compare.blank(self.block) if points is None else strip.compare.expand(points, self.block))
+            if points is not None:
+                slope[:, :, strip.span] += patches.gather(found.slope[0], self.basis_x, strip.basis_y)
+        losses, weights = (torch.cat([getattr(x, name)[0] for x in each]) for name in ("losses", "weights"))
+        return native.Summed(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
+
+    def _strip(self, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
         """Some rows, with the patches that have a say in them."""
         span = self.grid.cells(rows.start, rows.stop - 1, 1)
         basis = torch.cat([basis_y[rows, begin + span.start : begin + span.stop] for begin in (0, self.grid.rows)], 1)
-        return Strip(compare.rows(rows), anchor[:, rows], span, basis)
+        return Strip(self.compare.rows(rows), anchor[:, rows], span, basis)
 
     def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor | None]]:
-        """Each strip with the points its pixels meet, None where none counts. The blend is linear: parameters are turned into the moving frame, not pixels."""
-        in_moving = torch.einsum("ij,jkrc->ikrc", self.linear, parameters)
+        """Each strip with the points its pixels meet, None where none counts."""
+        in_moving = self.compare.in_moving_frame(parameters)
         for strip in self.strips:
             where = patches.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y) if strip.compare.counts else None
             yield strip, where if where is None else strip.anchor + where
@@ -159,6 +173,11 @@ def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
     """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
     length = parameters.square().sum(-4, keepdim=True).sqrt()
     return parameters * (max_shift / length.clamp(min=1e-12)).clamp(max=1)
+
+
+def block_of(compare: Comparison) -> int:
+    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them, four along its side where it can."""
+    return next(side for side in range(-(-compare.window // 4), 0, -1) if compare.window % side == 0)
 
 
 def block_centres(positions: Tensor, block: int) -> Tensor:

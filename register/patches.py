@@ -8,6 +8,7 @@ method (Babuška & Melenk 1997) with linear local spaces, and contains every glo
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +44,10 @@ class PatchGrid:
         """Parameters (2, 3, rows, columns) of the identity."""
         return torch.zeros(2, 3, self.rows, self.columns, dtype=dtype, device=device)
 
+    def still(self) -> "Patches":
+        """Patches that move nothing."""
+        return Patches(self, self.zeros())
+
     def axis_basis(self, positions: Tensor, axis: int) -> Tensor:
         """The stacked basis (n, 2 * count) of one axis (0 is x) at n positions: hat weights, then weighted offsets."""
         count = (self.columns, self.rows)[axis]
@@ -62,6 +67,17 @@ class PatchGrid:
         """The grid of some of its patches."""
         origin = self.origin[0] + columns.start * self.spacing[0], self.origin[1] + rows.start * self.spacing[1]
         return PatchGrid(columns.stop - columns.start, rows.stop - rows.start, origin, self.spacing)
+
+
+class Patches(NamedTuple):
+    """A grid and the parameters (2, 3, rows, columns) on it, in pixels of one level."""
+
+    grid: PatchGrid
+    parameters: Tensor
+
+    def displacement(self, x: Tensor, y: Tensor) -> Tensor:
+        """The field (h, w, 2) at positions x (w,) and y (h,)."""
+        return displacement(self.parameters, self.grid.axis_basis(x, 0), self.grid.axis_basis(y, 1))
 
 
 def coefficients(parameters: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def _effort(settings: Settings, fixed: Size) -> Effort:
     max_size = settings.max_size or preset.max_size
     shrink = max(max(fixed) / max_size, 1.0)
     patch = max(round(settings.patch_size / shrink), 8) if settings.patch_size else preset.patch_size
-    return Effort(max_size, patch, min(preset.window, max(patch // 2, 8)), preset.steps, preset.candidates, settings.optimizer)
+    return Effort(max_size, patch, min(preset.window, max(patch // 8 * 4, 8)), preset.steps, preset.candidates, settings.optimizer)
 
 
 def levels_of(finest: Level) -> list[Level]:

@@ -48,7 +48,7 @@ def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor
 
 def explained(level: Level, moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort) -> Windows:
     """How alike the windows of a level are under a global map, with patches or without."""
-    return windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.displacement(local, level) if local else None)
+    return windows(localfit.compare_at(level, moving, matrix, metric, effort), localfit.patches_at(local, level) if local else None)
 
 
 def judge(
@@ -69,7 +69,7 @@ def judge(
     """
     level, diagonal = judging_level(levels), math.hypot(frames[0].width, frames[0].height)
     compare = localfit.compare_at(level, moving, matrix, metric, effort)
-    after = windows(compare, localfit.displacement(local, level) if local else None)
+    after = windows(compare, localfit.patches_at(local, level) if local else None)
     before = explained(level, moving, affine.identity(), None, metric, effort)
     found = evidence.recognised(levels[-1], moving, matrix, local)
     chance, agreeing = evidence.above_chance(levels[-1], moving, matrix), evidence.agreeing(levels[-1], matrix, local, matched)
@@ -151,7 +151,7 @@ def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: f
     def gather(values: Tensor) -> Tensor:
         return (wy.T @ values.reshape(rows, columns) @ wx).flatten()
 
-    before, after = windows(compare), windows(compare, localfit.displacement(local, level))
+    before, after = windows(compare), windows(compare, localfit.patches_at(local, level))
     weight, whole = gather(after.weight[0]), gather(torch.ones_like(after.weight[0]))
     texture = weight / whole.clamp(min=1e-6)
     similarity = gather((after.value * after.weight)[0]) / weight.clamp(min=1e-6)

@@ -5,11 +5,13 @@ whatever the size of the image the curvature was measured in. Vectors are (rows 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from register import native
 from register.patches import PatchGrid, Ties
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
@@ -45,14 +47,26 @@ class Couplings:
 
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Tensor) -> None:
         """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels, and ``ties`` as ``of_ties`` makes them."""
-        self.grid, self.ties = grid, ties
-        self.x, self.y = _products(grid.axis_basis(x, 0)), _products(grid.axis_basis(y, 1))
+        self.grid, self.at, self.ties = grid, (x, y), ties
         self.around = _around(grid).to(x.device)
+
+    @cached_property
+    def products(self) -> tuple[Tensor, Tensor]:
+        """Those of the functions of neighbouring patches along x and along y."""
+        return _products(self.grid.axis_basis(self.at[0], 0)), _products(self.grid.axis_basis(self.at[1], 1))
+
+    @cached_property
+    def compiled(self) -> native.Cells | None:
+        """Where the curvatures lie between the patches, where there is a compiled pass."""
+        return native.Cells(self.grid, *self.at, self.ties) if native.works_on(self.ties) else None
 
     def stencil(self, curvature: Tensor) -> Stencil:
         """The stencil of a curvature (3, h, w), its xx, xy and yy."""
+        if self.compiled is not None:
+            return Stencil(self.compiled.couple(curvature), self.around)
         rows, columns = self.grid.rows, self.grid.columns
-        sums = self.y.flatten(1).T @ (curvature @ self.x.flatten(1))
+        x, y = self.products
+        sums = y.flatten(1).T @ (curvature @ x.flatten(1))
         sums = sums.reshape(3, 2, 2, 2, rows, 2, 2, 2, columns)
         sums = _both_ways(_both_ways(sums, 1), 5)  # (3, step, function, neighbour's function, rows, step, function, neighbour's function, columns)
         px, py = (sums.new_tensor(power, dtype=torch.long) for power in (ALONG_X, ALONG_Y))

@@ -1,6 +1,7 @@
 """Shared pictures and devices. Everything is made here or comes from ``sample_images``."""
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from register import native
 from register.cli.main import main
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
@@ -37,6 +39,19 @@ def texture():
 def through():
     """Read an image (h, w) at points (h', w', 2), by splines of order 5."""
     return lambda image, points: map_coordinates(image, [points[..., 1], points[..., 0]], order=5, mode="reflect")
+
+
+@pytest.fixture
+def tensors_only(monkeypatch):
+    """For a while nothing compiled is used."""
+
+    @contextmanager
+    def without():
+        with monkeypatch.context() as patched:
+            patched.setattr(native, "library", lambda: None)
+            yield
+
+    return without
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ FLOORS = {
     0: ["settings", "filters"],
     1: ["pixels", "affine", "sampling", "similarity", "optimise", "memory", "device"],
     2: ["pyramid", "patches", "consensus"],
+    2.5: ["native"],
     3: ["stencil", "structure", "grey", "field"],
     4: ["search", "features", "comparison", "transform"],
     5: ["objective", "combine", "evaluate", "bspline"],

@@ -68,10 +68,11 @@ def test_conjugate_gradients_solve_a_positive_system():
 
 
 @pytest.mark.parametrize("metric", ["ncc", "structure", "mse"])
-def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(comparison, metric):
+def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(comparison, tensors_only, metric):
     objective, parameters = patch_objective(comparison, metric, parts=3)
     loss, slope = objective.evaluate(parameters)
-    found = objective.expand(parameters)
+    with tensors_only():
+        found = objective.expand(parameters)
     assert torch.allclose(found.loss, loss)
     assert torch.allclose(found.slope, slope, atol=1e-6)
     step = torch.randn_like(parameters) * 0.02
@@ -120,13 +121,14 @@ def fake_memory(monkeypatch, limit):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "gauss-newton"])
-def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(comparison, monkeypatch, optimizer):
+def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(comparison, monkeypatch, tensors_only, optimizer):
     one = comparison.batches(3)[0]
     grid = PatchGrid.cover(400, 460, 60)
     settings = {"optimizer": optimizer, "stiffness": 5.0, "max_shift": 30.0, "step": 0.5, "steps": 8, "tolerance": 0.0}
-    whole = descent.descend_patches(one, grid, grid.zeros(), **settings)
-    refused = fake_memory(monkeypatch, 400 * 460 // 3)
-    parts = descent.descend_patches(one, grid, grid.zeros(), **settings)
+    with tensors_only():
+        whole = descent.descend_patches(one, grid, grid.zeros(), **settings)
+        refused = fake_memory(monkeypatch, 400 * 460 // 3)
+        parts = descent.descend_patches(one, grid, grid.zeros(), **settings)
     assert refused
     assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.02)
 
@@ -137,7 +139,7 @@ def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison,
     refused = fake_memory(monkeypatch, 400 * 460 + 1000)
     parts, _ = descent.descend_global(comparison, "similarity", **settings)
     assert refused
-    assert torch.allclose(parts, whole, atol=1e-4)
+    assert torch.allclose(parts, whole, atol=0.01)  # the answer is a whole number of pixels, where linear samples have two slopes
 
 
 def test_out_of_memory_in_every_number_of_parts_is_passed_on():

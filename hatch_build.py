@@ -1,0 +1,70 @@
+"""Compile the C files of ``register/native`` into libraries beside them, one per kind of processor.
+
+Runs when the package is built or installed in place, and as ``python hatch_build.py``. Without a compiler the package is as it is: what is compiled says
+the same as tensors do, only faster.
+"""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+NATIVE = Path(__file__).parent / "register" / "native"
+FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
+"""Sums in any order, so that they can be vectors; numbers that are no numbers stay what they are."""
+KINDS = {
+    "default": [],
+    "avx2": ["-mavx2", "-mfma", "-mtune=haswell"],
+    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mtune=skylake-avx512", "-mprefer-vector-width=512"],
+}
+"""Names of processors as ``torch.backends.cpu.get_cpu_capability`` gives them, in small letters, and what a compiler may use there.
+It reads from many places at once only where it is told a processor that likes that."""
+
+
+def compile_all() -> list[Path]:
+    """The libraries that could be made, with several threads where the compiler can."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    kinds = KINDS if platform.machine().lower() in ("x86_64", "amd64") else {"default": []}
+    sources = [str(x) for x in sorted(NATIVE.glob("*.c"))]
+    made = []
+    for name, flags in kinds.items():
+        target = NATIVE / f"fused-{name}.so"
+        for threads in (["-fopenmp"], []):
+            command = [*compiler, *FLAGS, *flags, *threads, "-o", str(target), *sources, "-lm"]
+            try:
+                subprocess.run(command, check=True, capture_output=True, timeout=300)
+            except (OSError, subprocess.SubprocessError) as error:
+                print(f"hatch_build.py: {shlex.join(command)}: {error}", file=sys.stderr)
+                continue
+            made.append(target)
+            break
+    return made
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Puts the libraries into a wheel, which then is one for this platform."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile; what could not be made is left out."""
+        made = compile_all()
+        if not made:
+            self.app.display_warning("no C compiler was found: register will use tensors alone, which is slower")
+        elif self.target_name == "wheel":
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{_platform()}"
+            build_data["force_include"] |= {str(x): f"register/native/{x.name}" for x in made} if version != "editable" else {}
+
+
+def _platform() -> str:
+    from packaging.tags import platform_tags
+
+    return next(platform_tags())
+
+
+if __name__ == "__main__":
+    print(*compile_all(), sep="\n")

@@ -1,0 +1,160 @@
+"""A step of the descent in one compiled pass over the pixels, where a compiler was at hand when the package was built.
+
+``expand.c`` and ``stencil.c`` say the same as ``objective.py`` and ``stencil.py`` do with tensors, for one image on a CPU. Tensors stay the reference: they
+run everywhere, and the compiled pass is held against them. ``REGISTER_NATIVE=0`` in the environment leaves it out.
+"""
+
+import ctypes
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from register.patches import PatchGrid
+
+FORMAT = 1
+"""What a library must say it was made for; it counts changes of the two structures below."""
+METRICS = {"ncc": 0, "structure": 1, "mind": 1}
+"""Similarities that the pass knows, and whether they are cosines."""
+PIECES = 16
+"""Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
+
+
+class Pair(NamedTuple):
+    """What is compared: pixels in one piece, float32; ``seen`` is None where the moving mask is 1 everywhere."""
+
+    fixed: Tensor  # (c, h, w)
+    weight: Tensor  # (h, w)
+    moving: Tensor  # (c, h', w')
+    seen: Tensor | None  # (h', w')
+    moving_from_fixed: tuple[float, ...]  # six numbers, row by row
+    metric: str
+    window: int
+
+
+class Summed(NamedTuple):
+    """Weighted losses (n,) of n windows and their weights (n,), how the loss follows the numbers (2, 3, rows, columns) of patches that move points of the
+    moving image, and its curvature (3, h', w') to displacements of fixed pixels, summed over blocks of them: xx, xy and yy."""
+
+    losses: Tensor
+    weights: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("channels", "height", "width", "moving_height", "moving_width", "window", "block", "rows", "columns", "cosine")),
+        ("matrix", ctypes.c_float * 6),
+        ("origin", ctypes.c_float * 2),
+        ("spacing", ctypes.c_float * 2),
+        *((name, ctypes.c_void_p) for name in ("fixed", "weight", "moving", "seen", "parameters", "values", "weights", "losses", "curvature")),
+    )
+
+
+class _Grid(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("rows", "columns", "height", "width")),
+        *((name, ctypes.c_void_p) for name in ("cell_y", "cell_x", "share_y", "share_x", "ties")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The library for this processor; None where none was built, or where it is not wanted."""
+    if os.environ.get("REGISTER_NATIVE") == "0":
+        return None
+    for name in (torch.backends.cpu.get_cpu_capability().lower(), "default"):
+        with suppress(OSError, AttributeError):
+            found = ctypes.CDLL(str(Path(__file__).parent / f"fused-{name}.so"))
+            if found.format() == FORMAT:
+                return found
+    return None
+
+
+def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
+    """Whether there is a compiled pass for a metric between images (1, c, h, w) and (1, c, h', w')."""
+    one_each = len(fixed) == len(moving) == 1 and min(*fixed.shape[-2:], *moving.shape[-2:]) > 1
+    return metric in METRICS and one_each and works_on(fixed) and works_on(moving)
+
+
+def works_on(tensor: Tensor) -> bool:
+    """Whether there is compiled code for a tensor of its kind, where it is."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and library() is not None
+
+
+def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
+    """A pair of images (1, c, h, w) with a weight and a mask (1, 1, h, w) of their pixels and one map (1, 2, 3) between them."""
+    fixed, weight, moving = fixed[0].contiguous(), weight[0, 0].contiguous(), moving[0].contiguous()
+    partly = None if float(seen.amin()) == 1.0 else seen[0, 0].contiguous()
+    return Pair(fixed, weight, moving, partly, tuple(moving_from_fixed[0].flatten().tolist()), metric, window)
+
+
+def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
+    """The loss under patches whose ``parameters`` (2, 3, rows, columns) are displacements in the moving image, to second order.
+
+    The side of a window is a whole number of blocks of ``block`` pixels. Raises ``MemoryError``.
+    """
+    height, width = pair.weight.shape
+    curvature = pair.fixed.new_empty(3, -(-height // block), -(-width // block))
+    _, weights, losses, slope = _pass(pair, grid, parameters, block, curvature)
+    return Summed(losses, weights, slope, curvature)
+
+
+def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The similarity (n,) of n windows under patches as in ``expand``, and their weights (n,)."""
+    return _pass(pair, grid, parameters, pair.window, None)[:2]
+
+
+def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if pair.window % block:
+        raise ValueError(f"a window of {pair.window} pixels is no whole number of blocks of {block}")
+    (channels, height, width), (moving_height, moving_width) = pair.fixed.shape, pair.moving.shape[1:]
+    lines, per_line = -(-height // pair.window), -(-width // pair.window)
+    values, weights, losses = pair.fixed.new_empty(3, lines * per_line).unbind()
+    pieces, parameters = min(PIECES, lines), parameters.contiguous()
+    slopes = parameters.new_zeros(pieces, *parameters.shape)
+    step = _Step(
+        *(channels, height, width, moving_height, moving_width, pair.window, block, grid.rows, grid.columns, METRICS[pair.metric]),
+        *((ctypes.c_float * 6)(*pair.moving_from_fixed), (ctypes.c_float * 2)(*grid.origin), (ctypes.c_float * 2)(*grid.spacing)),
+        *map(_address, (pair.fixed, pair.weight, pair.moving, pair.seen, parameters)),
+        *map(_address, (values, weights, None if curvature is None else losses, curvature)),
+    )
+    _call("expand", ctypes.byref(step), pieces, torch.get_num_threads(), ctypes.c_void_p(slopes.data_ptr()))
+    return values, weights, losses, slopes.sum(0)
+
+
+class Cells:
+    """Where blocks of pixels at positions ``x`` (w,) and ``y`` (h,) lie between the patches of a grid that are tied by ``ties`` (count, 6, 9, 6)."""
+
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Tensor) -> None:
+        self.grid, self.ties = grid, ties.contiguous()
+        self.along = [_cells(grid, positions, axis) for axis, positions in enumerate((x, y))]
+
+    def couple(self, curvature: Tensor) -> Tensor:
+        """The blocks (count, 6, 9, 6) of a stencil, from a curvature (3, h, w). Raises ``MemoryError``."""
+        (cell_x, share_x), (cell_y, share_y) = self.along
+        blocks, curvature = torch.empty_like(self.ties), curvature.contiguous()
+        grid = _Grid(self.grid.rows, self.grid.columns, len(cell_y), len(cell_x), *map(_address, (cell_y, cell_x, share_y, share_x, self.ties)))
+        _call("couple", ctypes.byref(grid), ctypes.c_void_p(curvature.data_ptr()), torch.get_num_threads(), ctypes.c_void_p(blocks.data_ptr()))
+        return blocks
+
+
+def _cells(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The patch before each position, int32, and the share of the way to the next."""
+    steps = (positions - grid.origin[axis]) / grid.spacing[axis]
+    cell = steps.floor().clamp(0, (grid.columns, grid.rows)[axis] - 2)
+    return cell.int(), steps - cell
+
+
+def _call(name: str, *arguments: object) -> None:
+    if getattr(library(), name)(*arguments):
+        raise MemoryError(f"no memory for {name}")
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

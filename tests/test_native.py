@@ -1,0 +1,142 @@
+"""The compiled pass says what tensors say."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from register import affine, comparison, native, pyramid
+from register.errors import AlignmentError
+from register.native import Cells
+from register.objective import PatchObjective, block_centres
+from register.optimise import gauss_newton
+from register.patches import Patches, PatchGrid, Ties, from_matrices
+from register.stencil import Couplings, of_ties
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="no compiler was at hand when the package was installed")
+HEIGHT, WIDTH = 203, 331
+BEYOND = torch.tensor([[[1.03, 0.05, -22.0], [-0.04, 0.98, 13.0]]], dtype=torch.float64)
+"""A map that leaves the moving image on two sides."""
+INSIDE = torch.tensor([[[0.91, 0.02, 9.3], [-0.02, 0.9, 11.6]]], dtype=torch.float64)
+
+
+def compared(texture, metric, step, *, holes=False, window=20):
+    fixed, moving = (torch.from_numpy(texture[y : y + HEIGHT, x : x + WIDTH]).float()[None] for y, x in ((0, 0), (4, 7)))
+    mask = torch.ones_like(moving)
+    if holes:
+        mask[:, 60:90, 100:150] = 0
+    made = comparison.prepare(pyramid.base(fixed, torch.ones_like(fixed)), pyramid.base(moving, mask), step, metric, window=window, margin=12)
+    if holes:
+        made = replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH) > 100))
+    return made
+
+
+def precise(compare):
+    """The same for tensors of float64, which say what is true."""
+    names = "fixed", "fixed_mask", "moving", "moving_mask", "moving_from_fixed"
+    return replace(compare, **{name: getattr(compare, name).double() for name in names})
+
+
+def away_from_kinks(compare, grid, parameters):
+    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there, and rounding chooses."""
+    exact = precise(compare)
+    points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
+    apart = ((points - points.round()).abs().amin(-1) > 1e-3).float()
+    return replace(compare, fixed_mask=compare.fixed_mask * apart[None])
+
+
+def near(found, expected, share=1e-4):
+    return float((found - expected).abs().max()) <= share * float(expected.abs().max())
+
+
+def random_patches(size=60):
+    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
+    torch.manual_seed(3)
+    return grid, 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns)
+
+
+@pytest.mark.parametrize("metric", ["ncc", "structure", "mind"])
+@pytest.mark.parametrize(("step", "holes"), [(INSIDE, False), (BEYOND, False), (BEYOND, True)])
+def test_loss_slope_and_curvature_are_those_of_tensors(texture, metric, step, holes):
+    grid, parameters = random_patches()
+    compare = away_from_kinks(compared(texture, metric, step, holes=holes), grid, parameters[0])
+    found = PatchObjective(compare, grid, 5.0, 1).expand(parameters)
+    expected = PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    assert all(near(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["ncc", "structure"])
+@pytest.mark.parametrize("window", [8, 13, 24])
+def test_windows_are_those_of_tensors(texture, metric, window):
+    compare, (grid, parameters) = compared(texture, metric, BEYOND, window=window), random_patches()
+    for patches in (None, Patches(grid, parameters[0])):
+        found = comparison.windows(compare, patches)
+        expected = comparison.windows(precise(compare), None if patches is None else Patches(grid, parameters[0].double()))
+        assert near(found.value, expected.value)
+        assert near(found.weight, expected.weight)
+
+
+def test_any_number_of_threads_sums_to_the_same_bits(texture):
+    objective, (_, parameters) = PatchObjective(compared(texture, "ncc", BEYOND), random_patches()[0], 5.0, 1), random_patches()
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(objective.expand(parameters))
+    torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for others in found[1:] for one, other in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize("size", [37, 90, 400])
+def test_the_stencil_is_that_of_tensors(tensors_only, size):
+    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
+    x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
+    curvature = torch.rand(3, len(y), len(x))
+    ties = of_ties(Ties.of(grid))
+    found = Cells(grid, x, y, ties).couple(curvature)
+    with tensors_only():
+        assert near(found, Couplings(grid, x, y, ties).stencil(curvature).blocks, 1e-5)
+
+
+def test_a_tile_without_weight_gives_nothing(texture):
+    compare = compared(texture, "ncc", BEYOND)
+    grid, parameters = random_patches()
+    found = native.expand(replace(compare, fixed_mask=torch.zeros_like(compare.fixed_mask)).compiled, grid, parameters[0], 5)
+    assert not any(bool(x.any()) for x in found)
+
+
+def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
+    objective, (_, parameters) = PatchObjective(compared(texture, "ncc", BEYOND), random_patches()[0], 5.0, 1), random_patches()
+    for value in (float("nan"), float("inf"), 1e30):
+        native.expand(objective.compare.compiled, objective.grid, torch.full_like(parameters[0], value), objective.block)
+    with pytest.raises(AlignmentError, match="no longer finite"):
+        gauss_newton(objective.expand, objective.solve, torch.full_like(parameters, float("nan")), steps=2, tolerance=0.0)
+
+
+def test_a_window_of_no_whole_blocks_is_refused(texture):
+    with pytest.raises(ValueError, match="no whole number of blocks"):
+        native.expand(compared(texture, "ncc", BEYOND).compiled, *Patches(random_patches()[0], random_patches()[1][0]), 6)
+
+
+def test_without_a_library_tensors_do_the_work(texture, tensors_only):
+    with tensors_only():
+        assert compared(texture, "ncc", BEYOND).compiled is None
+    assert compared(texture, "mse", BEYOND).compiled is None
+    assert comparison.windows(compared(texture, "mse", BEYOND)).value.isfinite().all()
+
+
+def test_another_format_is_not_used(monkeypatch):
+    monkeypatch.setattr(native, "FORMAT", native.FORMAT + 1)
+    native.library.cache_clear()
+    assert native.library() is None
+    monkeypatch.undo()
+    native.library.cache_clear()
+    assert native.library() is not None
+
+
+def test_affine_maps_are_patches_that_agree(texture):
+    """Four patches hold every affine map exactly: moved by them or by the map itself, windows are equally alike."""
+    compare, grid = compared(texture, "ncc", INSIDE), PatchGrid.cover(HEIGHT, WIDTH, WIDTH)
+    small = torch.tensor([[1.004, 0.003, -0.6], [-0.002, 0.997, 0.8]])
+    patches = from_matrices(grid, small.expand(grid.rows, grid.columns, 2, 3))
+    composed = replace(compare, moving_from_fixed=affine.compose(compare.moving_from_fixed, small[None]))
+    assert near(comparison.windows(compare, Patches(grid, patches)).value, comparison.windows(composed).value, 1e-4)
