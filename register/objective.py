@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register import affine, native, optimise, patches, stencil
-from register.comparison import Comparison
+from register import affine, native, patches, stencil
+from register.comparison import Comparison, Expanded
 from register.optimise import Expansion
 from register.patches import PatchGrid
 from register.stencil import Couplings
@@ -34,8 +34,8 @@ class GlobalObjective:
     def __init__(self, compare: Comparison, model: str) -> None:
         height, width = compare.fixed.shape[-2:]
         self.compare, self.model = compare, model
-        self.x, self.y = compare.axes()
-        self.centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=compare.fixed.device)
+        self.centre = compare.fixed.new_tensor([(width - 1) / 2, (height - 1) / 2])
+        self.x, self.y = (positions - middle for positions, middle in zip(compare.axes(), self.centre, strict=True))  # about the centre
         self.radius = max(math.hypot(height, width) / 4, 1.0)
         self.block = block_of(compare)
 
@@ -51,14 +51,12 @@ class GlobalObjective:
 
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and its curvature (b, n, n)."""
-        found = self.compare.expand(self.compare.under(self.matrix(parameters)), self.block)
+        found = self._moved_by(self.matrix(parameters))
         weight = found.weights.sum(1).clamp(min=1e-6)
         tangents = self._tangents(parameters)  # (b, n, 2, 3), about the centre
-        x, y = self.x - self.centre[0], self.y - self.centre[1]
-        pull = torch.stack([found.slope.sum(1).mT @ x, found.slope.sum(2).mT @ y, found.slope.sum((1, 2))], -1)
-        pull = self.compare.moving_from_fixed[:, :, :2].mT @ pull
+        pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.slope
         slope = torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None]
-        x, y = block_centres(x, self.block), block_centres(y, self.block)
+        x, y = (block_centres(positions, self.block) for positions in (self.x, self.y))
         moved = affine.apply_to_grid(tangents.flatten(0, 1), x, y).reshape(*tangents.shape[:2], len(y), len(x), 2)
         xx, xy, yy = found.curvature.unbind(1)
         tensor = torch.stack([torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2)
@@ -71,6 +69,22 @@ class GlobalObjective:
         diagonal = at.curvature.diagonal(dim1=-2, dim2=-1)
         damped = at.curvature + torch.diag_embed(diagonal * damping + 1e-9)
         return -torch.linalg.solve(damped, at.slope)
+
+    def _moved_by(self, matrices: Tensor) -> Expanded:
+        """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the moving image, about the centre.
+
+        The compiled pass knows patches only: two by two that agree are an affine map.
+        """
+        if self.compare.compiled is None:
+            found = self.compare.expand(self.compare.under(matrices), self.block)
+            slope = torch.stack([found.slope.sum(1).mT @ self.x, found.slope.sum(2).mT @ self.y, found.slope.sum((1, 2))], -1)
+            return found._replace(slope=slope)
+        height, width = self.compare.size
+        grid = PatchGrid.cover(height, width, 2 * max(height, width))
+        agreeing = patches.from_matrices(grid, matrices[0].double().expand(grid.rows, grid.columns, 2, 3)).float()
+        summed = native.expand(self.compare.compiled, grid, self.compare.in_moving_frame(agreeing), self.block)
+        slope = patches.pull_of_affine(grid, summed.slope, self.centre)
+        return Expanded(summed.losses[None], summed.weights[None], slope[None], summed.curvature[None])
 
     def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
         """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
@@ -132,12 +146,9 @@ class PatchObjective:
         return Expansion(loss, near, slope, found.curvature[None] / weight.clamp(min=1e-6))
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
-        """The damped Gauss-Newton step, by conjugate gradients preconditioned with each patch's own 6 x 6 block."""
-        tied = self.couplings.stencil(at.curvature[0])
-        tied = tied.damped(tied.own.diagonal(dim1=-2, dim2=-1) * damping[0][:, None] + 1e-9)
-        inverse = torch.linalg.inv(tied.own)
-        step = optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], at.slope[0].reshape(6, -1).T)
-        return limit_shift(-step.T.reshape_as(at.slope[0]), FARTHEST)[None]
+        """The damped Gauss-Newton step."""
+        step = self.couplings.stencil(at.curvature[0]).step(at.slope[0].reshape(6, -1).T, damping[0])
+        return limit_shift(step.T.reshape_as(at.slope[0]), FARTHEST)[None]
 
     def _in_strips(self, parameters: Tensor) -> native.Summed:
         """The same as ``native.expand``, by tensors."""

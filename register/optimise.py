@@ -10,6 +10,8 @@ from torch import Tensor
 
 from register.errors import AlignmentError
 
+STEPS, TOLERANCE = 40, 0.02
+"""Of conjugate gradients: how many at most, and the share that is left of the residual when it is small enough for a step that is damped anyway."""
 Progress = Callable[[int, int, float], None]
 """Called with the step, the number of steps and the mean loss reached."""
 
@@ -141,7 +143,7 @@ def gauss_newton(
     return Descent(best, held.loss, tuple(history), reason)
 
 
-def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor, *, steps: int = 40, tolerance: float = 0.02) -> Tensor:
+def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> Tensor:
     """x with ``times(x)`` near ``right``, for a symmetric positive ``times``.
 
     Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. Source: Hestenes & Stiefel 1952.

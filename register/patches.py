@@ -100,6 +100,14 @@ def gather(field: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
     return torch.stack([k[:, :rows, :columns], k[:, :rows, columns:], k[:, rows:, :columns]], dim=1)
 
 
+def pull_of_affine(grid: PatchGrid, slope: Tensor, centre: Tensor) -> Tensor:
+    """What slopes (2, 3, rows, columns) of all patches, as ``gather`` makes them, pull at one affine map (2, 3) about a centre (2,) that they all share."""
+    places = grid.centres(dtype=slope.dtype, device=slope.device) - centre
+    move, *along = slope.unbind(1)
+    linear = [(move * places[..., axis] + along[axis] * grid.spacing[axis]).sum((1, 2)) for axis in (0, 1)]
+    return torch.stack([*linear, move.sum((1, 2))], -1)
+
+
 def displacement_at(grid: PatchGrid, parameters: Tensor, points: Tensor) -> Tensor:
     """The displacement (n, 2) at scattered points (n, 2)."""
     return blend_at(grid, to_matrices(grid, parameters), points)[0] - points

@@ -118,8 +118,8 @@ def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str
     up = level.original_from_level
     shift = localfit.displacement(local, level)[::step, ::step].double().cpu().reshape(-1, 2) if local else torch.zeros(1, 2, dtype=torch.float64)
     fixed = affine.apply(up, grid)
-    length = (affine.apply(matrix.double().cpu(), affine.apply(up, grid + shift)) - fixed).norm(dim=1)
-    local_length = (shift * up.diagonal()[:2]).norm(dim=1)
+    length = torch.hypot(*(affine.apply(matrix.double().cpu(), affine.apply(up, grid + shift)) - fixed).unbind(1))
+    local_length = torch.hypot(*(shift * up.diagonal()[:2]).unbind(1))
     return {
         "displacement_median": _round(length.median()),
         "displacement_max": _round(length.max()),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from register import native
+from register import native, optimise
 from register.patches import PatchGrid, Ties
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
@@ -22,6 +22,7 @@ ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
 class Stencil:
     """The matrices (rows * columns, 6, 9, 6) by which the slope at a patch follows the numbers of the patches around it, row by row, itself the fifth."""
 
+    grid: PatchGrid
     blocks: Tensor
     around: Tensor  # (rows * columns, 9): the patches' numbers in a vector; beyond the border one past the last
 
@@ -35,11 +36,20 @@ class Stencil:
         near = pad(vector, (0, 0, 0, 1))[self.around].flatten(1)
         return (self.blocks.flatten(2) @ near[..., None])[..., 0]
 
+    def step(self, slope: Tensor, damping: Tensor) -> Tensor:
+        """The damped Gauss-Newton step (rows * columns, 6) down a ``slope`` (rows * columns, 6): by conjugate gradients preconditioned with each patch's own
+        block. A patch's ``damping`` (rows * columns,) is a share of its own diagonal."""
+        if native.works_on(slope):
+            return -native.solve(self.grid, self.blocks, damping, slope, steps=optimise.STEPS, tolerance=optimise.TOLERANCE)
+        tied = self.damped(self.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
+        inverse = torch.linalg.inv(tied.own)
+        return -optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope)
+
     def damped(self, extra: Tensor) -> "Stencil":
         """The same with ``extra`` (rows * columns, 6) added to the diagonal."""
         blocks = self.blocks.clone()
         blocks[:, :, 4].diagonal(dim1=-2, dim2=-1).add_(extra)
-        return Stencil(blocks, self.around)
+        return Stencil(self.grid, blocks, self.around)
 
 
 class Couplings:
@@ -63,7 +73,7 @@ class Couplings:
     def stencil(self, curvature: Tensor) -> Stencil:
         """The stencil of a curvature (3, h, w), its xx, xy and yy."""
         if self.compiled is not None:
-            return Stencil(self.compiled.couple(curvature), self.around)
+            return Stencil(self.grid, self.compiled.couple(curvature), self.around)
         rows, columns = self.grid.rows, self.grid.columns
         x, y = self.products
         sums = y.flatten(1).T @ (curvature @ x.flatten(1))
@@ -73,7 +83,7 @@ class Couplings:
         each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[..., py[:, None], py, px[:, None], px]  # (3, rows, columns, step y, step x, function, neighbour's)
         parts = each[sums.new_tensor([[0, 1], [1, 2]], dtype=torch.long)]  # (component, neighbour's component, ...)
         blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
-        return Stencil(blocks + self.ties, self.around)
+        return Stencil(self.grid, blocks + self.ties, self.around)
 
 
 def of_ties(ties: Ties) -> Tensor:

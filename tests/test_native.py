@@ -8,7 +8,7 @@ import torch
 from register import affine, comparison, native, pyramid
 from register.errors import AlignmentError
 from register.native import Cells
-from register.objective import PatchObjective, block_centres
+from register.objective import GlobalObjective, PatchObjective, block_centres
 from register.optimise import gauss_newton
 from register.patches import Patches, PatchGrid, Ties, from_matrices
 from register.stencil import Couplings, of_ties
@@ -76,6 +76,17 @@ def test_windows_are_those_of_tensors(texture, metric, window):
         assert near(found.weight, expected.weight)
 
 
+@pytest.mark.parametrize("model", ["rigid", "affine"])
+@pytest.mark.parametrize("metric", ["ncc", "mind"])
+def test_a_global_map_is_two_by_two_patches_that_agree(texture, model, metric):
+    compare = compared(texture, metric, BEYOND)
+    parameters = torch.full((1, affine.GLOBAL_PARAMETERS[model]), 0.237)
+    found, expected = GlobalObjective(compare, model).expand(parameters), GlobalObjective(precise(compare), model).expand(parameters.double())
+    assert near(found.loss, expected.loss)
+    assert near(found.slope, expected.slope, 2e-3)  # a few points lie where linear samples have two slopes
+    assert near(found.curvature, expected.curvature)
+
+
 def test_any_number_of_threads_sums_to_the_same_bits(texture):
     objective, (_, parameters) = PatchObjective(compared(texture, "ncc", BEYOND), random_patches()[0], 5.0, 1), random_patches()
     before, found = torch.get_num_threads(), []
@@ -95,6 +106,17 @@ def test_the_stencil_is_that_of_tensors(tensors_only, size):
     found = Cells(grid, x, y, ties).couple(curvature)
     with tensors_only():
         assert near(found, Couplings(grid, x, y, ties).stencil(curvature).blocks, 1e-5)
+
+
+@pytest.mark.parametrize("size", [37, 90, 400])
+def test_the_step_is_that_of_tensors(tensors_only, size):
+    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
+    x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
+    tied = Couplings(grid, x, y, 1e-3 * of_ties(Ties.of(grid))).stencil(torch.rand(3, len(y), len(x)) * torch.tensor([1.0, 0.3, 1.0])[:, None, None] / 1e4)
+    slope, damping = torch.randn(grid.count, 6) / 1e3, torch.rand(grid.count)
+    found = tied.step(slope, damping)
+    with tensors_only():
+        assert near(found, tied.step(slope, damping), 1e-3)
 
 
 def test_a_tile_without_weight_gives_nothing(texture):

@@ -128,6 +128,15 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     return values, weights, losses, slopes.sum(0)
 
 
+def solve(grid: PatchGrid, blocks: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float) -> Tensor:
+    """What ``blocks`` (count, 6, 9, 6) of a stencil, damped per patch (count,), take to ``right`` (count, 6), nearly. Raises ``MemoryError``."""
+    blocks, damping, right = blocks.contiguous(), damping.contiguous(), right.contiguous()
+    found = torch.empty_like(right)
+    given, limits = (ctypes.c_void_p(x.data_ptr()) for x in (blocks, damping, right)), (steps, ctypes.c_double(tolerance), torch.get_num_threads())
+    _call("solve", grid.rows, grid.columns, *given, *limits, ctypes.c_void_p(found.data_ptr()))
+    return found
+
+
 class Cells:
     """Where blocks of pixels at positions ``x`` (w,) and ``y`` (h,) lie between the patches of a grid that are tied by ``ties`` (count, 6, 9, 6)."""
 

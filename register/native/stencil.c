@@ -4,6 +4,7 @@
    functions per component. Along each axis the products of two of these are six functions of the place in the cell: sums over the cell of the curvature times
    them hold everything that the four patches are to each other, as the stiffness matrix of an element does in finite elements. */
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,5 +115,102 @@ int couple(const Grid *grid, const float *curvature, int threads, float *blocks)
     }
     free(sums);
     free(top);
+    return 0;
+}
+
+/* The inverse of a symmetric positive matrix (6, 6), by its Cholesky factor. */
+static void inverse(const float *matrix, const float *extra, float *out) {
+    double l[6][6] = {{0}}, inv[6][6] = {{0}};
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j <= i; j++) {
+            double sum = matrix[i * 9 * 6 + j] + (i == j ? extra[i] : 0);
+            for (int k = 0; k < j; k++) sum -= l[i][k] * l[j][k];
+            l[i][j] = i == j ? sqrt(sum > 1e-30 ? sum : 1e-30) : sum / l[j][j];
+        }
+    for (int i = 0; i < 6; i++) { /* of the factor */
+        inv[i][i] = 1 / l[i][i];
+        for (int j = 0; j < i; j++) {
+            double sum = 0;
+            for (int k = j; k < i; k++) sum -= l[i][k] * inv[k][j];
+            inv[i][j] = sum / l[i][i];
+        }
+    }
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 6; j++) {
+            double sum = 0;
+            for (int k = i > j ? i : j; k < 6; k++) sum += inv[k][i] * inv[k][j];
+            out[6 * i + j] = (float)sum;
+        }
+}
+
+/* The product (count, 6) of the damped stencil with a vector (count, 6). */
+static void times(int rows, int columns, const float *blocks, const float *extra, const float *vector, int threads, float *out) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+            float near[9 * 6] = {0};
+            for (int dy = -1; dy < 2; dy++)
+                for (int dx = -1; dx < 2; dx++)
+                    if (i + dy >= 0 && i + dy < rows && j + dx >= 0 && j + dx < columns)
+                        memcpy(near + ((dy + 1) * 3 + dx + 1) * 6, vector + 6 * ((i + dy) * columns + j + dx), sizeof(float) * 6);
+            size_t patch = (size_t)i * columns + j;
+            for (int a = 0; a < 6; a++) {
+                const float *row = blocks + (patch * 6 + a) * 9 * 6;
+                float sum = 0;
+                for (int k = 0; k < 9 * 6; k++) sum += row[k] * near[k];
+                out[patch * 6 + a] = sum + extra[patch * 6 + a] * vector[patch * 6 + a];
+            }
+        }
+}
+
+static void precondition(int count, const float *inverses, const float *vector, float *out) {
+    for (int patch = 0; patch < count; patch++)
+        for (int a = 0; a < 6; a++) {
+            float sum = 0;
+            for (int b = 0; b < 6; b++) sum += inverses[patch * 36 + a * 6 + b] * vector[patch * 6 + b];
+            out[patch * 6 + a] = sum;
+        }
+}
+
+static double dot(const float *one, const float *other, int count) {
+    float sum = 0;
+    for (int i = 0; i < count; i++) sum += one[i] * other[i];
+    return sum;
+}
+
+/* ``out`` (count, 6) with (stencil + damping) out = right, by conjugate gradients preconditioned with each patch's own block. A patch's ``damping`` is a
+   share of its own diagonal. Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. Returns 1 where there is no
+   memory. */
+int solve(int rows, int columns, const float *blocks, const float *damping, const float *right, int steps, double tolerance, int threads, float *out) {
+    int count = rows * columns, n = 6 * count;
+    float *memory = malloc(sizeof(float) * ((size_t)n * 5 + (size_t)count * 36));
+    if (!memory) return 1;
+    float *extra = memory, *r = extra + n, *z = r + n, *p = z + n, *ap = p + n, *inverses = ap + n;
+    for (int patch = 0; patch < count; patch++) {
+        const float *own = blocks + (size_t)patch * 6 * 9 * 6 + 4 * 6;
+        for (int a = 0; a < 6; a++) extra[patch * 6 + a] = own[a * 9 * 6 + a] * damping[patch] + 1e-9f;
+        inverse(own, extra + patch * 6, inverses + (size_t)patch * 36);
+    }
+    memset(out, 0, sizeof(float) * n);
+    memcpy(r, right, sizeof(float) * n);
+    precondition(count, inverses, r, z);
+    memcpy(p, z, sizeof(float) * n);
+    double rz = dot(r, z, n), stop = tolerance * tolerance * rz;
+    for (int step = 0; step < steps; step++) {
+        times(rows, columns, blocks, extra, p, threads, ap);
+        double energy = dot(p, ap, n);
+        float alpha = (float)(rz / (energy > 1e-30 ? energy : 1e-30));
+        for (int i = 0; i < n; i++) {
+            out[i] += alpha * p[i];
+            r[i] -= alpha * ap[i];
+        }
+        precondition(count, inverses, r, z);
+        double before = rz;
+        rz = dot(r, z, n);
+        if (rz <= stop) break;
+        float beta = (float)(rz / before);
+        for (int i = 0; i < n; i++) p[i] = z[i] + beta * p[i];
+    }
+    free(memory);
     return 0;
 }
