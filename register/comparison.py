@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -81,16 +82,17 @@ class Comparison:
         return planes.reshape(2, *displacement.shape[:2]).movedim(0, -1)
 
     @cached_property
-    def compiled(self) -> native.Pair | None:
-        """What the compiled pass reads, where there is one for these images."""
+    def compiled(self) -> list[native.Pair]:
+        """What the compiled pass reads, one pair per batch item; nothing where there is none for these images."""
         if not native.knows(self.metric, self.fixed, self.moving):
-            return None
-        return native.pair(self.fixed, self.fixed_mask, self.moving, self.moving_mask, self.moving_from_fixed, self.metric, self.window)
+            return []
+        moving = zip(self.moving, self.moving_mask, self.moving_from_fixed, strict=True)
+        return [native.pair(self.fixed[0], self.fixed_mask[0], *one, self.metric, self.window) for one in moving]
 
     def in_moving_frame(self, parameters: Tensor) -> Tensor:
-        """Parameters (2, 3, rows, columns) of patches that move fixed pixels as those that move points of the moving image. The blend is linear: parameters
-        are turned, not pixels."""
-        return torch.einsum("ij,jkrc->ikrc", self.moving_from_fixed[0, :, :2], parameters)
+        """Parameters (b, 2, 3, rows, columns) of patches that move fixed pixels as those that move points of the moving image. The blend is linear:
+        parameters are turned, not pixels."""
+        return torch.einsum("bij,bjkrc->bikrc", self.moving_from_fixed[:, :, :2], parameters)
 
     def batches(self, parts: int) -> list["Comparison"]:
         """The same comparison with its batch items in up to ``parts`` groups."""
@@ -204,9 +206,11 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
 
 def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
     """Similarity per window, without gradients, with patches that move the pixels of the fixed level or without."""
-    if compare.compiled is not None:
+    if compare.compiled:
         grid, parameters = moved or PatchGrid.cover(*compare.size, max(compare.size)).still()
-        return Windows(*(x[None] for x in native.similarities(compare.compiled, grid, compare.in_moving_frame(parameters))))
+        turned = compare.in_moving_frame(parameters.expand(len(compare.moving), -1, -1, -1, -1))
+        values, weights = zip(*(native.similarities(*item) for item in zip(compare.compiled, repeat(grid), turned)), strict=True)
+        return Windows(torch.stack(values), torch.stack(weights))
     found = []
     with torch.no_grad():
         displacement = None if moved is None else moved.displacement(*compare.axes())

@@ -51,13 +51,16 @@ def smooth(points: Tensor, fixed: Tensor, moving: Tensor, reach: float) -> Tenso
     Weights fall with the fourth power of the distance beyond ``reach`` pixels, so that noise is averaged and the map far from all matches
     is nearly that of all. Source: Schaefer, McPhail & Warren, "Image deformation using moving least squares", SIGGRAPH 2006, eq. 5.
     """
-    mapped = []
-    for part in torch.split(points.double(), BATCH):
-        weight = 1 / (torch.cdist(part, fixed).square() + reach**2).square()
+    mapped, (middle, goal) = [], (fixed.mean(0), moving.mean(0))
+    fixed, both = fixed - middle, torch.cat([fixed - middle, moving - goal], 1)
+    products = (fixed[:, :, None] * both[:, None]).flatten(1)  # (n, 8), of each coordinate of a fixed point with all four of a match
+    for part in torch.split(points.double() - middle, BATCH):
+        weight = (torch.cdist(part, fixed).square() + reach**2).square().reciprocal()
         weight = weight / weight.sum(1, keepdim=True)
-        centre, target = weight @ fixed, weight @ moving
-        a, b = fixed - centre[:, None], moving - target[:, None]
-        normal = torch.einsum("mn,mni,mnj->mij", weight, a, a) + 1e-9 * reach**2 * torch.eye(2, dtype=torch.float64)
-        linear = torch.linalg.solve(normal, torch.einsum("mn,mni,mnj->mij", weight, a, b))
+        means = weight @ both
+        centre, target = means[:, :2], means[:, 2:]
+        spread = (weight @ products).reshape(-1, 2, 4) - centre[:, :, None] * means[:, None]
+        normal = spread[..., :2] + 1e-9 * reach**2 * torch.eye(2, dtype=torch.float64)
+        linear = torch.linalg.solve(normal, spread[..., 2:])
         mapped.append(target + ((part - centre)[:, None] @ linear)[:, 0])
-    return torch.cat(mapped)
+    return torch.cat(mapped) + goal

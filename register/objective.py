@@ -45,6 +45,8 @@ class GlobalObjective:
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (b,) and its slope (b, n)."""
+        if self.compare.compiled:
+            return self.expand(parameters)[::2]
         parameters = parameters.detach().requires_grad_()
         loss = self.compare(self.compare.under(self.matrix(parameters))).loss()
         return loss.detach(), torch.autograd.grad(loss.sum(), parameters)[0]
@@ -75,16 +77,17 @@ class GlobalObjective:
 
         The compiled pass knows patches only: two by two that agree are an affine map.
         """
-        if self.compare.compiled is None:
+        if not self.compare.compiled:
             found = self.compare.expand(self.compare.under(matrices), self.block)
             slope = torch.stack([found.slope.sum(1).mT @ self.x, found.slope.sum(2).mT @ self.y, found.slope.sum((1, 2))], -1)
             return found._replace(slope=slope)
         height, width = self.compare.size
         grid = PatchGrid.cover(height, width, 2 * max(height, width))
-        agreeing = patches.from_matrices(grid, matrices[0].double().expand(grid.rows, grid.columns, 2, 3)).float()
-        summed = native.expand(self.compare.compiled, grid, self.compare.in_moving_frame(agreeing), self.block)
-        slope = patches.pull_of_affine(grid, summed.slope, self.centre)
-        return Expanded(summed.losses[None], summed.weights[None], slope[None], summed.curvature[None])
+        agreeing = [patches.from_matrices(grid, one.expand(grid.rows, grid.columns, 2, 3)) for one in matrices.double()]
+        turned = self.compare.in_moving_frame(torch.stack(agreeing).float())
+        each = [native.expand(pair, grid, parameters, self.block) for pair, parameters in zip(self.compare.compiled, turned, strict=True)]
+        losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
+        return Expanded(losses, weights, torch.stack([patches.pull_of_affine(grid, slope, self.centre) for slope in slopes]), curvature)
 
     def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
         """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
@@ -123,8 +126,10 @@ class PatchObjective:
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (1,) and its slope."""
+        if self.compare.compiled:
+            return self.expand(parameters)[::2]
         total, weight, slope = parameters.new_zeros(1), parameters.new_zeros(1), torch.zeros_like(parameters[0])
-        for strip, points in self._points(parameters[0]):
+        for strip, points in self._points(parameters):
             if points is None:
                 continue
             points.requires_grad_()
@@ -136,10 +141,8 @@ class PatchObjective:
 
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
-        if self.compare.compiled is None:
-            found = self._in_strips(parameters[0])
-        else:
-            found = native.expand(self.compare.compiled, self.grid, self.compare.in_moving_frame(parameters[0]), self.block)
+        pairs = self.compare.compiled
+        found = native.expand(pairs[0], self.grid, self.compare.in_moving_frame(parameters)[0], self.block) if pairs else self._in_strips(parameters)
         weight = found.weights.sum()[None]
         loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.slope)
         near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
@@ -152,7 +155,7 @@ class PatchObjective:
 
     def _in_strips(self, parameters: Tensor) -> native.Summed:
         """The same as ``native.expand``, by tensors."""
-        each, slope = [], torch.zeros_like(parameters)
+        each, slope = [], torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters):
             each.append(found := strip.compare.blank(self.block) if points is None else strip.compare.expand(points, self.block))
             if points is not None:
@@ -168,7 +171,7 @@ class PatchObjective:
 
     def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor | None]]:
         """Each strip with the points its pixels meet, None where none counts."""
-        in_moving = self.compare.in_moving_frame(parameters)
+        in_moving = self.compare.in_moving_frame(parameters)[0]
         for strip in self.strips:
             where = patches.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y) if strip.compare.counts else None
             yield strip, where if where is None else strip.anchor + where
@@ -187,8 +190,8 @@ def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
 
 
 def block_of(compare: Comparison) -> int:
-    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them, four along its side where it can."""
-    return next(side for side in range(-(-compare.window // 4), 0, -1) if compare.window % side == 0)
+    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them, two along its side where it can."""
+    return next(side for side in range(-(-compare.window // 2), 0, -1) if compare.window % side == 0)
 
 
 def block_centres(positions: Tensor, block: int) -> Tensor:

@@ -44,8 +44,9 @@ SURE_GAIN = 0.5
 """The same from which on no global map is fitted for comparison: the one nearest to the patches would explain nearly as much if one could explain all."""
 CLOSE = 0.01
 """Distance from matched features, as a share of the matched region, within which a map agrees with them."""
-BENT = 0.02
-"""Largest distance between the map of the matches and its affine map, as a share of the matched region, up to which patches need no start of their own."""
+BENT, LOOKED_AT = 0.02, 500
+"""Largest distance between the map of the matches and its affine map, as a share of the matched region, up to which patches need no start of their own,
+and at how many matches, at least, it is looked for."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ def _bent(start: Start, level: Level, effort: Effort) -> Local | None:
     matched = start.matched
     if matched is None or not start.sure:
         return None
-    apart = (matched.map(matched.fixed) - affine.apply(matched.matrix, matched.fixed)).norm(dim=1).max()
+    some = matched.fixed[:: max(len(matched.fixed) // LOOKED_AT, 1)]
+    apart = (matched.map(some) - affine.apply(matched.matrix, some)).norm(dim=1).max()
     if float(apart) < BENT * matched.extent:
         return None
     return localfit.of_map(matched.map, (matched.fixed.amin(0), matched.fixed.amax(0)), level, start.matrix, effort)

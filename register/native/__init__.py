@@ -77,9 +77,8 @@ def library() -> ctypes.CDLL | None:
 
 
 def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
-    """Whether there is a compiled pass for a metric between images (1, c, h, w) and (1, c, h', w')."""
-    one_each = len(fixed) == len(moving) == 1 and min(*fixed.shape[-2:], *moving.shape[-2:]) > 1
-    return metric in METRICS and one_each and works_on(fixed) and works_on(moving)
+    """Whether there is a compiled pass for a metric between images (1, c, h, w) and (b, c, h', w')."""
+    return metric in METRICS and len(fixed) == 1 and min(*fixed.shape[-2:], *moving.shape[-2:]) > 1 and works_on(fixed) and works_on(moving)
 
 
 def works_on(tensor: Tensor) -> bool:
@@ -88,10 +87,9 @@ def works_on(tensor: Tensor) -> bool:
 
 
 def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
-    """A pair of images (1, c, h, w) with a weight and a mask (1, 1, h, w) of their pixels and one map (1, 2, 3) between them."""
-    fixed, weight, moving = fixed[0].contiguous(), weight[0, 0].contiguous(), moving[0].contiguous()
-    partly = None if float(seen.amin()) == 1.0 else seen[0, 0].contiguous()
-    return Pair(fixed, weight, moving, partly, tuple(moving_from_fixed[0].flatten().tolist()), metric, window)
+    """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
+    partly = None if float(seen.amin()) == 1.0 else seen[0].contiguous()
+    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), partly, tuple(moving_from_fixed.flatten().tolist()), metric, window)
 
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:

@@ -14,9 +14,12 @@
 #define FLAT 1e-5f       /* similarity.FLAT */
 #define UNEXPLAINED 0.005f /* similarity.UNEXPLAINED */
 #define LEAST_BEND 0.1f  /* similarity.LEAST_BEND */
-#define TILE 192         /* pixels along x that are worked on together, about */
+#define TILE 128         /* pixels along x that are worked on together, at least */
 #define INDEPENDENT _Pragma("GCC ivdep") /* what a loop writes is nothing that it reads elsewhere */
-#define ALIGNED 16       /* floats a row of scratch memory is a multiple of */
+#define LANES 16         /* floats that are worked on at once, at most: rows of scratch memory are multiples of them, and begin so many floats early */
+
+typedef long long pair __attribute__((aligned(4), may_alias)); /* two numbers side by side; the first is in the lower half, as on all processors of today */
+typedef int bits __attribute__((may_alias));                   /* of one of them */
 
 typedef struct {
     int channels, height, width;         /* of the fixed image */
@@ -34,13 +37,15 @@ typedef struct {
     float *curvature;                    /* out, (3, blocks along y, blocks along x) */
 } Step;
 
-typedef struct {                         /* scratch memory of one call; planes have a pixel more on every side than a tile */
+typedef struct {                         /* scratch memory of one call; planes have a pixel more on every side than a tile,
+                                            which begins LANES floats from the begin of a row */
     int wide, stride;                    /* pixels of a tile along x, floats of a row */
     float *value, *along_x, *along_y;    /* (channels, window + 2, stride): the moving image and its slopes at the points */
     float *weight;                       /* (window + 2, stride) */
     float *x, *y, *share_x, *share_y, *free_x, *free_y; /* rows */
     int *corner;                         /* row: the first of four pixels */
     float from[2];                       /* a value of the fixed and one of the moving image that differ little from all in the tile */
+    float *corners;                      /* (4, stride): the pixels around each point of a row */
     float *blend;                        /* (6, stride): the displacement of each column between two rows of patches */
     float *sums;                         /* (6, stride) */
     float *known;                        /* (4, stride): a, b, c and the curvature of each column's window */
@@ -53,6 +58,7 @@ typedef struct {                         /* scratch memory of one call; planes h
 
 static int least(int a, int b) { return a < b ? a : b; }
 static int most(int a, int b) { return a > b ? a : b; }
+static int filled_up(int n) { return (n + LANES - 1) / LANES * LANES; }
 
 /* The patch before a position, and the share of the way to the next one. */
 static int cell_of(float position, float origin, float spacing, int count, float *share) {
@@ -93,6 +99,7 @@ static void points_of_row(const Step *step, Scratch *s, int y, int begin, int n,
     const float *restrict ax = s->blend, *restrict bx = ax + stride, *restrict cx = bx + stride;
     const float *restrict ay = cx + stride, *restrict by = ay + stride, *restrict cy = by + stride;
     float *restrict px = s->x, *restrict py = s->y;
+    n = filled_up(n);
     INDEPENDENT
     for (int i = 0; i < n; i++) {
         float x = (float)(begin + i);
@@ -108,16 +115,30 @@ static inline float seen_of_ones(float position, float last) {
     return seen < 1 ? seen : 1;
 }
 
-/* Samples of a row of n points into row ``line`` of the tile, with their slopes where they are asked for, and the pixels' weights. */
-static void sample_row(const Step *step, Scratch *s, const float *restrict weight, int n, int line, int slopes) {
+/* The four pixels around each point of a row. Two neighbours are read as one number of twice the size: reading from many places is what costs. */
+static void read_corners(const float *restrict image, const int *restrict corner, int n, int width, float *corners, int stride) {
+    bits *restrict left_above = (bits *)corners, *restrict right_above = left_above + stride;
+    bits *restrict left_below = right_above + stride, *restrict right_below = left_below + stride;
+    INDEPENDENT
+    for (int i = 0; i < n; i++) {
+        long long above = *(const pair *)(image + corner[i]), below = *(const pair *)(image + corner[i] + width);
+        left_above[i] = (int)above;
+        right_above[i] = (int)(above >> 32);
+        left_below[i] = (int)below;
+        right_below[i] = (int)(below >> 32);
+    }
+}
+
+/* Samples of a row of n points into row ``line`` of the tile, with their slopes, and the pixels' weights. */
+static void sample_row(const Step *step, Scratch *s, const float *restrict weight, int n, int line) {
     int width = step->moving_width, height = step->moving_height, size = width * height;
     float last_x = (float)(width - 1), last_y = (float)(height - 1);
     const float *restrict px = s->x, *restrict py = s->y;
     float *restrict fx = s->share_x, *restrict fy = s->share_y, *restrict free_x = s->free_x, *restrict free_y = s->free_y;
-    float *restrict out = s->weight + line * s->stride + 1;
-    int *restrict corner = s->corner;
+    float *restrict out = s->weight + line * s->stride + LANES;
+    int *restrict corner = s->corner, all = filled_up(n);
     INDEPENDENT
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < all; i++) {
         float from_x = px[i], from_y = py[i], x = from_x > 0 ? from_x : 0, y = from_y > 0 ? from_y : 0; /* 0 also where it is no number */
         x = x < last_x ? x : last_x;
         y = y < last_y ? y : last_y;
@@ -127,37 +148,29 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
         fy[i] = y - (float)row;
         free_x[i] = (float)((x > 0) & (x < last_x));
         free_y[i] = (float)((y > 0) & (y < last_y));
-        out[i] = weight[i] * seen_of_ones(from_x, last_x) * seen_of_ones(from_y, last_y);
+        out[i] = seen_of_ones(from_x, last_x) * seen_of_ones(from_y, last_y);
     }
+    INDEPENDENT
+    for (int i = 0; i < n; i++) out[i] *= weight[i];
+    const float *restrict one = s->corners, *restrict two = one + s->stride, *restrict three = two + s->stride, *restrict four = three + s->stride;
     if (step->seen) { /* beyond the border nothing is seen: what was said of ones holds there too */
-        const float *restrict image = step->seen;
+        read_corners(step->seen, corner, all, width, s->corners, s->stride);
         INDEPENDENT
-        for (int i = 0; i < n; i++) {
-            float one = image[corner[i]], two = image[corner[i] + 1], three = image[corner[i] + width], four = image[corner[i] + width + 1];
-            float upper = one + fx[i] * (two - one), lower = three + fx[i] * (four - three);
+        for (int i = 0; i < all; i++) {
+            float upper = one[i] + fx[i] * (two[i] - one[i]), lower = three[i] + fx[i] * (four[i] - three[i]);
             out[i] *= upper + fy[i] * (lower - upper);
         }
     }
     for (int c = 0; c < step->channels; c++) {
-        const float *restrict image = step->moving + (size_t)c * size;
-        size_t place = ((size_t)c * (step->window + 2) + line) * s->stride + 1;
+        size_t place = ((size_t)c * (step->window + 2) + line) * s->stride + LANES;
         float *restrict value = s->value + place, *restrict along_x = s->along_x + place, *restrict along_y = s->along_y + place;
-        if (slopes) {
-            INDEPENDENT
-            for (int i = 0; i < n; i++) {
-                float one = image[corner[i]], two = image[corner[i] + 1], three = image[corner[i] + width], four = image[corner[i] + width + 1];
-                float upper = one + fx[i] * (two - one), lower = three + fx[i] * (four - three);
-                value[i] = upper + fy[i] * (lower - upper);
-                along_x[i] = ((two - one) + fy[i] * ((four - three) - (two - one))) * free_x[i];
-                along_y[i] = (lower - upper) * free_y[i];
-            }
-        } else {
-            INDEPENDENT
-            for (int i = 0; i < n; i++) {
-                float one = image[corner[i]], two = image[corner[i] + 1], three = image[corner[i] + width], four = image[corner[i] + width + 1];
-                float upper = one + fx[i] * (two - one), lower = three + fx[i] * (four - three);
-                value[i] = upper + fy[i] * (lower - upper);
-            }
+        read_corners(step->moving + (size_t)c * size, corner, all, width, s->corners, s->stride);
+        INDEPENDENT
+        for (int i = 0; i < all; i++) {
+            float above = two[i] - one[i], below = four[i] - three[i], upper = one[i] + fx[i] * above, lower = three[i] + fx[i] * below;
+            value[i] = upper + fy[i] * (lower - upper);
+            along_x[i] = (above + fy[i] * (below - above)) * free_x[i];
+            along_y[i] = (lower - upper) * free_y[i];
         }
     }
 }
@@ -165,13 +178,13 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
 /* Adds one row of a tile to the sums along its columns, of both images less what ``s->from`` holds: the variance of small numbers is more exact. */
 static void add_row(const Step *step, Scratch *s, int y, int begin, int n, int line) {
     int stride = s->stride;
-    const float *restrict m = s->weight + line * stride + 1;
+    const float *restrict m = s->weight + line * stride + LANES;
     float *restrict sums = s->sums, from_f = s->from[0], from_w = s->from[1];
     INDEPENDENT
     for (int i = 0; i < n; i++) sums[i] += m[i];
     for (int c = 0; c < step->channels; c++) {
         const float *restrict f = step->fixed + ((size_t)c * step->height + y) * step->width + begin;
-        const float *restrict w = s->value + ((size_t)c * (step->window + 2) + line) * stride + 1;
+        const float *restrict w = s->value + ((size_t)c * (step->window + 2) + line) * stride + LANES;
         float *restrict fw = sums + stride, *restrict ww = fw + stride, *restrict ff = ww + stride, *restrict wm = ff + stride, *restrict fm = wm + stride;
         INDEPENDENT
         for (int i = 0; i < n; i++) {
@@ -233,7 +246,7 @@ static void close_windows(const Step *step, Scratch *s, int line, int begin, int
 /* How the loss follows the points of one row, and its curvature, added along columns. */
 static void pull_row(const Step *step, Scratch *s, int y, int begin, int n, int line, float t) {
     int stride = s->stride;
-    const float *restrict m = s->weight + line * stride + 1;
+    const float *restrict m = s->weight + line * stride + LANES;
     const float *restrict a = s->known, *restrict b = a + stride, *restrict c = b + stride, *restrict bend = c + stride;
     float *restrict pull_x = s->x, *restrict pull_y = s->y;
     float *restrict xx = s->bent, *restrict xy = xx + stride, *restrict yy = xy + stride;
@@ -241,7 +254,7 @@ static void pull_row(const Step *step, Scratch *s, int y, int begin, int n, int 
     memset(pull_y, 0, sizeof(float) * n);
     for (int k = 0; k < step->channels; k++) {
         const float *restrict f = step->fixed + ((size_t)k * step->height + y) * step->width + begin;
-        size_t place = ((size_t)k * (step->window + 2) + line) * stride + 1;
+        size_t place = ((size_t)k * (step->window + 2) + line) * stride + LANES;
         const float *restrict w = s->value + place, *restrict dx = s->along_x + place, *restrict dy = s->along_y + place;
         INDEPENDENT
         for (int i = 0; i < n; i++) {
@@ -363,10 +376,10 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
         /* the sampled row begins one pixel before the tile where there is one */
         Scratch shifted = *s;
         shifted.value -= left, shifted.along_x -= left, shifted.along_y -= left, shifted.weight -= left;
-        sample_row(step, &shifted, step->weight + (size_t)y * step->width + begin - left, n + left + right, row, more);
+        sample_row(step, &shifted, step->weight + (size_t)y * step->width + begin - left, n + left + right, row);
         if (y == top && !step->cosine) { /* cosines are those of vectors from zero */
             s->from[0] = step->fixed[(size_t)y * step->width + begin + n / 2];
-            s->from[1] = s->value[s->stride + 1 + n / 2];
+            s->from[1] = s->value[s->stride + LANES + n / 2];
         }
         if (y >= top && y < bottom) add_row(step, s, y, begin, n, row);
     }
@@ -375,8 +388,9 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
     for (int c = 0; c < step->channels; c++) { /* beyond the image its last pixels go on */
         float *plane = s->value + (size_t)c * (step->window + 2) * stride;
         for (int row = 1; row <= bottom - top; row++) {
-            if (!left) plane[row * stride] = plane[row * stride + 1];
-            if (!right) plane[row * stride + n + 1] = plane[row * stride + n];
+            float *begins = plane + row * stride + LANES;
+            if (!left) begins[-1] = begins[0];
+            if (!right) begins[n] = begins[n - 1];
         }
         if (top == 0) memcpy(plane, plane + stride, sizeof(float) * stride);
         if (bottom == step->height) memcpy(plane + (bottom - top + 1) * stride, plane + (bottom - top) * stride, sizeof(float) * stride);
@@ -397,18 +411,27 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
 /* What __init__.py must have been written for. */
 int format(void) { return 1; }
 
+static float *zeros(size_t count) {
+    size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
+    float *memory = aligned_alloc(64, bytes);
+    if (memory) memset(memory, 0, bytes);
+    return memory;
+}
+
 /* Scratch memory of one thread, NULL where there is none; it is freed as one piece. */
 static float *prepare(const Step *step, Scratch *s) {
-    int wide = most(TILE / step->window, 1) * step->window, stride = (wide + 2 + ALIGNED - 1) / ALIGNED * ALIGNED;
-    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 6 + 3 + 1;
-    float *memory = calloc((3 * (size_t)step->channels + 1) * plane + rows * stride + 2 * (size_t)step->width + step->columns, sizeof(float));
+    int wide = step->window, most_wide = TILE + LANES * step->window;
+    while (wide < TILE || (wide % LANES && wide < most_wide)) wide += step->window; /* whole windows, and whole lanes */
+    int stride = filled_up(wide + 2) + 2 * LANES;
+    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 4 + 6 + 6 + 4 + 6 + 3 + 1;
+    float *memory = zeros((3 * (size_t)step->channels + 1) * plane + rows * stride + 2 * (size_t)step->width + step->columns);
     if (!memory) return NULL;
     float *next = memory;
     *s = (Scratch){.stride = stride, .wide = wide};
     struct { float **at; size_t count; } parts[] = {
         {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane}, {&s->weight, plane},
         {&s->x, stride}, {&s->y, stride}, {&s->share_x, stride}, {&s->share_y, stride}, {&s->free_x, stride}, {&s->free_y, stride},
-        {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->pulled, 6 * stride}, {&s->bent, 3 * stride},
+        {&s->corners, 4 * stride}, {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->pulled, 6 * stride}, {&s->bent, 3 * stride},
         {&s->hat, step->width}};
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
     s->corner = (int *)next, next += stride;
