@@ -106,8 +106,8 @@ class Comparison:
 
     def half(self, parity: int) -> "Comparison":
         """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
-        y, x = (torch.arange(n, device=self.fixed.device) // self.window for n in self.size)
-        chosen = self.fixed_mask * ((y[:, None] + x) % 2 == parity)
+        y, x = (torch.arange(n, device=self.fixed.device) // self.window % 2 == 0 for n in self.size)
+        chosen = self.fixed_mask * (y[:, None] ^ x if parity else y[:, None] == x)
         for rows in self.strips(1)[1::2]:
             chosen[:, :, rows] = 0
         return replace(self, fixed_mask=chosen)

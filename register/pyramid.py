@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -61,10 +62,13 @@ def shrink(level: Level, factor: float) -> Level:
 
 
 def _shrunk(level: Level, factor: float) -> Level:
+    up = affine.compose(level.original_from_level, affine.scaling(factor, factor))
+    if float(level.mask.amin()) == 1.0:
+        image = resize(level.image, factor)
+        return Level(image, torch.ones_like(image[:1]), up)
     mask = resize(level.mask, factor)
     image = resize(level.image * level.mask, factor) / mask.clamp(min=1e-6)
-    step = affine.scaling(factor, factor)
-    return Level(image * (mask > 0), mask, affine.compose(level.original_from_level, step))
+    return Level(image * (mask > 0), mask, up)
 
 
 def resize(image: Tensor, factor: float) -> Tensor:
