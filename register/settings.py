@@ -91,7 +91,7 @@ class Effort:
 
 
 PRESETS: dict[Preset, Effort] = {
-    "fast": Effort(max_size=1024, patch_size=64, window=24, steps=4, candidates=4),
+    "fast": Effort(max_size=1024, patch_size=40, window=20, steps=8, candidates=4),
     "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=8, candidates=5),
     "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=16, candidates=10),
 }
