@@ -16,7 +16,7 @@ from torch import Tensor
 
 from register.patches import PatchGrid
 
-FORMAT = 1
+FORMAT = 2
 """What a library must say it was made for; it counts changes of the two structures below."""
 METRICS = {"ncc": 0, "structure": 1, "mind": 1}
 """Similarities that the pass knows, and whether they are cosines."""
@@ -25,12 +25,14 @@ PIECES = 16
 
 
 class Pair(NamedTuple):
-    """What is compared: pixels in one piece, float32; ``seen`` is None where the moving mask is 1 everywhere."""
+    """What is compared: pixels in one piece, float32. Between the centres of the pixels ``whole`` (left, top, right, bottom) the moving mask is 1; ``seen`` is
+    None where it is 1 everywhere."""
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
     moving: Tensor  # (c, h', w')
     seen: Tensor | None  # (h', w')
+    whole: tuple[int, int, int, int]
     moving_from_fixed: tuple[float, ...]  # six numbers, row by row
     metric: str
     window: int
@@ -52,6 +54,7 @@ class _Step(ctypes.Structure):
         ("matrix", ctypes.c_float * 6),
         ("origin", ctypes.c_float * 2),
         ("spacing", ctypes.c_float * 2),
+        ("whole", ctypes.c_float * 4),
         *((name, ctypes.c_void_p) for name in ("fixed", "weight", "moving", "seen", "parameters", "values", "weights", "losses", "curvature")),
     )
 
@@ -88,8 +91,32 @@ def works_on(tensor: Tensor) -> bool:
 
 def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
-    partly = None if float(seen.amin()) == 1.0 else seen[0].contiguous()
-    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), partly, tuple(moving_from_fixed.flatten().tolist()), metric, window)
+    whole = _ones(seen[0])
+    partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else seen[0].contiguous()
+    numbers = tuple(moving_from_fixed.flatten().tolist())
+    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), partly, whole, numbers, metric, window)
+
+
+def _ones(mask: Tensor) -> tuple[int, int, int, int]:
+    """The first and last column and row (left, top, right, bottom) of a large part of a mask (h, w) that is 1: all of it, or what is left within the ones of
+    its middle row and column, or less and less of that; nothing is left where not even its middle is 1."""
+    if float(mask.amin()) == 1.0:
+        return 0, 0, mask.shape[1] - 1, mask.shape[0] - 1
+    height, width = mask.shape
+    (top, bottom), (left, right) = (_ones_around_middle(line) for line in (mask[:, width // 2], mask[height // 2]))
+    while bottom > top and right > left:
+        if float(mask[top : bottom + 1, left : right + 1].amin()) == 1.0:
+            return left, top, right, bottom
+        across, down = (right - left) // 16 + 1, (bottom - top) // 16 + 1
+        left, top, right, bottom = left + across, top + down, right - across, bottom - down
+    return 0, 0, 0, 0
+
+
+def _ones_around_middle(line: Tensor) -> tuple[int, int]:
+    """The first and the last of the ones (n,) that the middle one is among; equal where it is none."""
+    holes, middle = (line != 1).nonzero()[:, 0], len(line) // 2
+    before, after = holes[holes <= middle], holes[holes >= middle]
+    return int(before[-1]) + 1 if len(before) else 0, int(after[0]) - 1 if len(after) else len(line) - 1
 
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
@@ -118,7 +145,12 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     slopes = parameters.new_zeros(pieces, *parameters.shape)
     step = _Step(
         *(channels, height, width, moving_height, moving_width, pair.window, block, grid.rows, grid.columns, METRICS[pair.metric]),
-        *((ctypes.c_float * 6)(*pair.moving_from_fixed), (ctypes.c_float * 2)(*grid.origin), (ctypes.c_float * 2)(*grid.spacing)),
+        *(
+            (ctypes.c_float * 6)(*pair.moving_from_fixed),
+            (ctypes.c_float * 2)(*grid.origin),
+            (ctypes.c_float * 2)(*grid.spacing),
+            (ctypes.c_float * 4)(*pair.whole),
+        ),
         *map(_address, (pair.fixed, pair.weight, pair.moving, pair.seen, parameters)),
         *map(_address, (values, weights, None if curvature is None else losses, curvature)),
     )

@@ -29,6 +29,7 @@ typedef struct {
     int cosine;                          /* cosine of vectors, or else the squared correlation of one channel */
     float matrix[6];                     /* moving pixels from fixed ones, without patches */
     float origin[2], spacing[2];         /* of the patch grid, along x and y */
+    float whole[4];                      /* left, top, right, bottom: between the centres of these pixels the mask is 1 */
     const float *fixed, *weight;         /* (channels, height, width), (height, width) */
     const float *moving, *seen;          /* (channels, moving height, moving width); its mask, or NULL where it is 1 everywhere */
     const float *parameters;             /* (2, 3, rows, columns), displacements in moving pixels */
@@ -91,8 +92,8 @@ static void blend(const Step *step, Scratch *s, int row, int begin, int end) {
     }
 }
 
-/* The points of the moving image that n pixels of a row from ``begin`` on meet. */
-static void points_of_row(const Step *step, Scratch *s, int y, int begin, int n, float t) {
+/* The points of the moving image that n pixels of a row from ``begin`` on meet, and whether all of them lie where it is seen for certain. */
+static int points_of_row(const Step *step, Scratch *s, int y, int begin, int n, float t) {
     const float *m = step->matrix;
     int stride = s->stride;
     float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
@@ -106,6 +107,10 @@ static void points_of_row(const Step *step, Scratch *s, int y, int begin, int n,
         px[i] = m[0] * x + from_x + (ax[i] + t * bx[i] + q * cx[i]);
         py[i] = m[3] * x + from_y + (ay[i] + t * by[i] + q * cy[i]);
     }
+    float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
+    int inside = 0;
+    for (int i = 0; i < n; i++) inside += (px[i] > left) & (px[i] < right) & (py[i] > top) & (py[i] < bottom);
+    return inside == n;
 }
 
 /* How much of a pixel of a line of ``count`` ones is seen at a position: 1 inside, falling to 0 one pixel beyond. */
@@ -129,16 +134,29 @@ static void read_corners(const float *restrict image, const int *restrict corner
     }
 }
 
-/* Samples of a row of n points into row ``line`` of the tile, with their slopes, and the pixels' weights. */
-static void sample_row(const Step *step, Scratch *s, const float *restrict weight, int n, int line) {
-    int width = step->moving_width, height = step->moving_height, size = width * height;
+/* The pixels before the points of a row, and how far beyond them these lie; the points are between the centres of the image's outer pixels. */
+static void corners_inside(const Step *step, Scratch *s, int n) {
+    const float *restrict px = s->x, *restrict py = s->y;
+    float *restrict fx = s->share_x, *restrict fy = s->share_y;
+    int *restrict corner = s->corner, width = step->moving_width;
+    INDEPENDENT
+    for (int i = 0; i < n; i++) {
+        int column = (int)px[i], row = (int)py[i];
+        corner[i] = row * width + column;
+        fx[i] = px[i] - (float)column;
+        fy[i] = py[i] - (float)row;
+    }
+}
+
+/* The same for points anywhere: beyond the border its value goes on, which has no slope, and less and less is seen. */
+static void corners_anywhere(const Step *step, Scratch *s, int n, float *restrict seen) {
+    int width = step->moving_width, height = step->moving_height;
     float last_x = (float)(width - 1), last_y = (float)(height - 1);
     const float *restrict px = s->x, *restrict py = s->y;
     float *restrict fx = s->share_x, *restrict fy = s->share_y, *restrict free_x = s->free_x, *restrict free_y = s->free_y;
-    float *restrict out = s->weight + line * s->stride + LANES;
-    int *restrict corner = s->corner, all = filled_up(n);
+    int *restrict corner = s->corner;
     INDEPENDENT
-    for (int i = 0; i < all; i++) {
+    for (int i = 0; i < n; i++) {
         float from_x = px[i], from_y = py[i], x = from_x > 0 ? from_x : 0, y = from_y > 0 ? from_y : 0; /* 0 also where it is no number */
         x = x < last_x ? x : last_x;
         y = y < last_y ? y : last_y;
@@ -148,12 +166,26 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
         fy[i] = y - (float)row;
         free_x[i] = (float)((x > 0) & (x < last_x));
         free_y[i] = (float)((y > 0) & (y < last_y));
-        out[i] = seen_of_ones(from_x, last_x) * seen_of_ones(from_y, last_y);
+        seen[i] = seen_of_ones(from_x, last_x) * seen_of_ones(from_y, last_y);
     }
-    INDEPENDENT
-    for (int i = 0; i < n; i++) out[i] *= weight[i];
+}
+
+/* Samples of a row of n points into row ``line`` of the tile, with their slopes, and the pixels' weights. */
+static void sample_row(const Step *step, Scratch *s, const float *restrict weight, int n, int line, int inside) {
+    int width = step->moving_width, size = width * step->moving_height, all = filled_up(n);
+    const float *restrict fx = s->share_x, *restrict fy = s->share_y, *restrict free_x = s->free_x, *restrict free_y = s->free_y;
+    float *restrict out = s->weight + line * s->stride + LANES;
+    const int *restrict corner = s->corner;
+    if (inside) {
+        corners_inside(step, s, all);
+        memcpy(out, weight, sizeof(float) * n);
+    } else {
+        corners_anywhere(step, s, all, out);
+        INDEPENDENT
+        for (int i = 0; i < n; i++) out[i] *= weight[i];
+    }
     const float *restrict one = s->corners, *restrict two = one + s->stride, *restrict three = two + s->stride, *restrict four = three + s->stride;
-    if (step->seen) { /* beyond the border nothing is seen: what was said of ones holds there too */
+    if (step->seen && !inside) { /* beyond the border nothing is seen: what was said of ones holds there too */
         read_corners(step->seen, corner, all, width, s->corners, s->stride);
         INDEPENDENT
         for (int i = 0; i < all; i++) {
@@ -169,8 +201,13 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
         for (int i = 0; i < all; i++) {
             float above = two[i] - one[i], below = four[i] - three[i], upper = one[i] + fx[i] * above, lower = three[i] + fx[i] * below;
             value[i] = upper + fy[i] * (lower - upper);
-            along_x[i] = (above + fy[i] * (below - above)) * free_x[i];
-            along_y[i] = (lower - upper) * free_y[i];
+            along_x[i] = above + fy[i] * (below - above);
+            along_y[i] = lower - upper;
+        }
+        INDEPENDENT
+        for (int i = 0; i < (inside ? 0 : n); i++) {
+            along_x[i] *= free_x[i];
+            along_y[i] *= free_y[i];
         }
     }
 }
@@ -215,6 +252,20 @@ static Known cosine(const float *sum, float area) {
     float share = sum[0] / area, floor_ = (0.02f * share + 1e-4f) * area;
     float size = 1 / sqrtf((sum[3] + floor_) * (sum[2] + floor_)), value = sum[1] * size;
     return (Known){value, share, size, -value / (sum[2] + floor_), 0, (value > LEAST_BEND ? value : LEAST_BEND) / (sum[2] + floor_)};
+}
+
+/* The sums of groups of ``side`` of n numbers; the last one may be cut. */
+static void sum_groups(const float *restrict each, int n, int side, float *restrict out) {
+    int whole = n / side;
+    for (int group = 0; group < whole; group++) out[group] = 0;
+    for (int i = 0; i < side; i++) {
+        INDEPENDENT
+        for (int group = 0; group < whole; group++) out[group] += each[group * side + i];
+    }
+    if (n % side) {
+        out[whole] = 0;
+        for (int i = whole * side; i < n; i++) out[whole] += each[i];
+    }
 }
 
 /* The similarity of the windows of a tile, and their derivatives over their columns. */
@@ -325,11 +376,7 @@ static void give_to_blocks(const Step *step, Scratch *s, int y, int begin, int n
     for (int k = 0; k < 3; k++) {
         const float *restrict each = s->bent + k * s->stride;
         float *out = step->curvature + ((size_t)k * lines + y / block) * per_line + begin / block;
-        for (int from = 0; from < n; from += block) {
-            float total = 0;
-            for (int i = from; i < least(from + block, n); i++) total += each[i];
-            *out++ = total;
-        }
+        sum_groups(each, n, block, out);
     }
     memset(s->bent, 0, sizeof(float) * 3 * s->stride);
 }
@@ -372,11 +419,11 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
         int row = y - top + 1, here = cell_of((float)y, step->origin[1], step->spacing[1], step->rows, &t);
         if (here != cell) blend(step, s, here, begin - left, end + right);
         cell = here;
-        points_of_row(step, s, y, begin - left, n + left + right, t);
+        int inside = points_of_row(step, s, y, begin - left, n + left + right, t);
         /* the sampled row begins one pixel before the tile where there is one */
         Scratch shifted = *s;
         shifted.value -= left, shifted.along_x -= left, shifted.along_y -= left, shifted.weight -= left;
-        sample_row(step, &shifted, step->weight + (size_t)y * step->width + begin - left, n + left + right, row);
+        sample_row(step, &shifted, step->weight + (size_t)y * step->width + begin - left, n + left + right, row, inside);
         if (y == top && !step->cosine) { /* cosines are those of vectors from zero */
             s->from[0] = step->fixed[(size_t)y * step->width + begin + n / 2];
             s->from[1] = s->value[s->stride + LANES + n / 2];
@@ -409,7 +456,7 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
 }
 
 /* What __init__.py must have been written for. */
-int format(void) { return 1; }
+int format(void) { return 2; }
 
 static float *zeros(size_t count) {
     size_t bytes = (count * sizeof(float) + 63) / 64 * 64;

@@ -186,6 +186,7 @@ int solve(int rows, int columns, const float *blocks, const float *damping, cons
     float *memory = malloc(sizeof(float) * ((size_t)n * 5 + (size_t)count * 36));
     if (!memory) return 1;
     float *extra = memory, *r = extra + n, *z = r + n, *p = z + n, *ap = p + n, *inverses = ap + n;
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int patch = 0; patch < count; patch++) {
         const float *own = blocks + (size_t)patch * 6 * 9 * 6 + 4 * 6;
         for (int a = 0; a < 6; a++) extra[patch * 6 + a] = own[a * 9 * 6 + a] * damping[patch] + 1e-9f;
