@@ -117,7 +117,7 @@ def steps(sides: list[int]) -> None:
             floor = max(moved, worked)
             print(
                 f"  {side:5d} {metric:9s} {1e3 * seconds:7.1f} ms a step, floor {1e3 * moved:.1f} ms of bytes, {1e3 * worked:.1f} ms of arithmetic: "
-                f"{seconds / floor:.0f} times the floor"
+                f"{seconds / floor:.1f} times the floor"
             )
 
 

@@ -16,6 +16,7 @@
 #define LEAST_BEND 0.1f  /* similarity.LEAST_BEND */
 #define TILE 128         /* pixels along x that are worked on together, at least */
 #define INDEPENDENT _Pragma("GCC ivdep") /* what a loop writes is nothing that it reads elsewhere */
+#define AHEAD(address) __builtin_prefetch(address) /* what the next row will read; rows of a tile lie too far apart to be foreseen by the processor */
 #define LANES 16         /* floats that are worked on at once, at most: rows of scratch memory are multiples of them, and begin so many floats early */
 
 typedef long long pair __attribute__((aligned(4), may_alias)); /* two numbers side by side; the first is in the lower half, as on all processors of today */
@@ -196,7 +197,9 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
     for (int c = 0; c < step->channels; c++) {
         size_t place = ((size_t)c * (step->window + 2) + line) * s->stride + LANES;
         float *restrict value = s->value + place, *restrict along_x = s->along_x + place, *restrict along_y = s->along_y + place;
-        read_corners(step->moving + (size_t)c * size, corner, all, width, s->corners, s->stride);
+        const float *image = step->moving + (size_t)c * size;
+        for (int i = 0; i < all; i += LANES) AHEAD(image + corner[i] + 2 * width);
+        read_corners(image, corner, all, width, s->corners, s->stride);
         INDEPENDENT
         for (int i = 0; i < all; i++) {
             float above = two[i] - one[i], below = four[i] - three[i], upper = one[i] + fx[i] * above, lower = three[i] + fx[i] * below;
@@ -216,6 +219,9 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
 static void add_row(const Step *step, Scratch *s, int y, int begin, int n, int line) {
     int stride = s->stride;
     const float *restrict m = s->weight + line * stride + LANES;
+    for (int c = 0; c < step->channels; c++)
+        for (int i = 0; i < n; i += LANES) AHEAD(step->fixed + ((size_t)c * step->height + y + 1) * step->width + begin + i);
+    for (int i = 0; i < n; i += LANES) AHEAD(step->weight + ((size_t)y + 1) * step->width + begin + i);
     float *restrict sums = s->sums, from_f = s->from[0], from_w = s->from[1];
     INDEPENDENT
     for (int i = 0; i < n; i++) sums[i] += m[i];
