@@ -35,7 +35,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {
     "cv2": "features",
     "tifffile": "io",
-    "imagecodecs": "io",
+    "imagecodecs": ("io", "report"),
     "PIL": ("io", "report"),
     "typer": "cli",
     "rich": "cli",

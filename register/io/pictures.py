@@ -83,7 +83,7 @@ def write_png(path: Path, image: Image) -> None:
     import imagecodecs
 
     array = np.ascontiguousarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, 2))
-    path.write_bytes(_with_profile(bytes(imagecodecs.png_encode(array, level=LEVEL)), image.icc))
+    path.write_bytes(_with_profile(bytes(imagecodecs.png_encode(array, level=LEVEL, filter=imagecodecs.PNG.FILTER.PAETH)), image.icc))
 
 
 def _check_size(path: Path, width: int, height: int, per_pixel: int) -> None:

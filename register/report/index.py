@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from register import device
 from register.report.html import address, template, text
 from register.transform import Transform
 
@@ -28,8 +29,11 @@ def index(folders: list[tuple[Path, Transform]], beside: Path, errors: dict[str,
         for name, why in (errors or {}).items()
     ]
     rows.sort(key=lambda row: (row["rank"], row.get("worth", 0.0)))
-    for number, row in enumerate(rows):
-        row["thumbnail"] = row["picture"] and (_thumbnail(row["picture"]) if number < EMBEDDED else _link(row["picture"], beside))
+    with device.worker_threads() as pool:
+        thumbnails = list(pool.map(lambda row: row["picture"] and _thumbnail(row["picture"]), rows[:EMBEDDED]))
+    thumbnails += [row["picture"] and _link(row["picture"], beside) for row in rows[EMBEDDED:]]
+    for row, picture in zip(rows, thumbnails, strict=True):
+        row["thumbnail"] = picture
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in RANK}
     if not errors:
         counts.pop("error")

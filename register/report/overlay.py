@@ -1,8 +1,9 @@
 """The picture to look at first: before and after, in false colour and as a checkerboard."""
 
-import io
 from pathlib import PurePath
 
+import imagecodecs
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from register.report.panels import Scene, checkerboard, false_colour
@@ -32,9 +33,7 @@ def overlay(scene: Scene) -> bytes:
             y = LABEL + row * (height + LABEL + GAP)
             draw.text((x, y + 4), label, INK, font=font)
             sheet.paste(Image.fromarray(panel), (x, y + LABEL))
-    out = io.BytesIO()
-    sheet.save(out, "png", compress_level=1)
-    return out.getvalue()
+    return bytes(imagecodecs.png_encode(np.asarray(sheet), level=1, filter=imagecodecs.PNG.FILTER.PAETH))  # twice as fast as trying every filter
 
 
 def _title(transform: Transform) -> str:

@@ -63,25 +63,27 @@ class Scene:
 
 def false_colour(fixed: Grey, moving: Grey) -> Picture:
     """An RGB picture (h, w, 3) of two greys (h, w) in [0, 1]: fixed in green, moving in magenta, which colour-blind eyes tell apart."""
-    return as_bytes(np.stack([moving, fixed, moving], axis=2))
+    magenta = as_bytes(moving)
+    return np.stack([magenta, as_bytes(fixed), magenta], axis=2)
 
 
 def checkerboard(fixed: Grey, moving: Grey, side: int) -> Picture:
     """An RGB picture (h, w, 3) of squares of ``side`` pixels, fixed and moving in turn."""
-    y, x = np.indices(fixed.shape) // side
-    return as_bytes(np.repeat(np.where((x + y) % 2 == 0, fixed, moving)[..., None], 3, axis=2))
+    y, x = (np.arange(n) // side % 2 == 0 for n in fixed.shape)
+    return np.repeat(np.where(y[:, None] == x, as_bytes(fixed), as_bytes(moving))[..., None], 3, axis=2)
 
 
 def difference(fixed: Grey, moving: Grey) -> Picture:
     """An RGB picture (h, w, 3) of moving minus fixed: orange where the moving grey is brighter, purple where the fixed one is."""
     by = np.linspace(-1, 1, 511)[:, None]
     colours = np.rint(MIDDLE + np.where(by > 0, by * (HIGH - MIDDLE), -by * (LOW - MIDDLE))).astype(np.uint8)
-    return colours[np.rint(255 * np.nan_to_num(moving - fixed)).astype(np.int16) + 255]
+    apart = moving - fixed
+    return colours[np.rint(255 * np.where(np.isnan(apart), 0, apart)).astype(np.int16) + 255]
 
 
 def as_bytes(picture: Grey) -> Picture:
     """Greys in [0, 1] as bytes; what is not known is black."""
-    return np.rint(np.nan_to_num(picture) * 255).astype(np.uint8)
+    return np.rint(np.where(np.isnan(picture), 0, picture) * 255).astype(np.uint8)
 
 
 def _normal(level: Level) -> Level:
