@@ -120,7 +120,7 @@ class Warped:
         size = torch.tensor([width, height])
         whole = border.equal(border.round())
         if self.interpolation == "nearest" or whole or isinstance(self.transform, Inverse) or bool((low < -0.5).any() or (high > size - 0.5).any()):
-            return self._careful_tile(channels, rows, columns, canvas.map(self.transform, rows, columns))
+            return self._careful_tile(channels, rows, columns, canvas.map(self.transform, rows, columns), whole=whole)
         window, corner = self._window(channels, low, high)
         if window is None:
             return self._in_quarters(channels, rows, columns)
@@ -128,8 +128,8 @@ class Warped:
         sample = _sample_around_nan if self.dtype.kind == "f" else _sample
         return _cast(sample(self._floats(window), grid, self.interpolation)[0], self.dtype)
 
-    def _careful_tile(self, channels: slice, rows: range, columns: range, points: Tensor) -> NDArray[Any]:
-        """A tile at moving points (h', w', 2) of which some may lie outside, or all on pixels."""
+    def _careful_tile(self, channels: slice, rows: range, columns: range, points: Tensor, *, whole: bool) -> NDArray[Any]:
+        """A tile at moving points (h', w', 2) of which some may lie outside, or all on pixels, as those of its border do when it is ``whole``."""
         height, width = self.pixels.shape[1:]
         fill = torch.full((channels.stop - channels.start, 1, 1), default_fill(self.dtype) if self.fill is None else self.fill, dtype=torch.float64)
         if self.alpha and channels.stop == self.pixels.shape[0]:
@@ -140,10 +140,10 @@ class Warped:
         interpolation = self.interpolation
         if interpolation == "nearest":
             points = (points + (0.5 + TIE)).floor()  # rounded before tiles shift the origin, so that ties fall the same way in all of them
-        elif torch.equal(points, points.round()):
+        elif whole and torch.equal(points, points.round()):
             interpolation = "nearest"  # pixels on pixels: their values as they are, to the last bit
-        seen = points[shown]
-        window, corner = self._window(channels, seen.amin(0), seen.amax(0))
+        low, high = (torch.stack(ends) for ends in zip(*(_ends(plane, shown) for plane in points.unbind(-1)), strict=True))
+        window, corner = self._window(channels, low, high)
         if window is None:
             return self._in_quarters(channels, rows, columns)
         scale, offset = sampling.normaliser(window.shape[1], window.shape[2], corner)
@@ -233,6 +233,11 @@ def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
+
+
+def _ends(plane: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest of the numbers (h, w) that are shown, of which there is one at least."""
+    return torch.where(shown, plane, torch.inf).amin(), torch.where(shown, plane, -torch.inf).amax()
 
 
 def _positions(span: range, first: int) -> Tensor:

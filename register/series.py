@@ -57,13 +57,15 @@ def run(series: Series, *, count: int | None = None, redo: bool = False, tick: C
     """
     stack = open_stack(series.source)
     others = [open_stack(name) for name in series.also]
+    count = count or min(device.cores(), len(stack))
     with ExitStack() as opened:
         for one in (stack, *others):
             opened.callback(one.close)
+        opened.enter_context(device.using_threads(1 if count > 1 else series.settings.threads))  # the workers have the others
         return _run(series, stack, others, count, redo, tick)
 
 
-def _run(series: Series, stack: Stack, others: list[Stack], count: int | None, redo: bool, tick: Callable[[Row], None]) -> list[Row]:
+def _run(series: Series, stack: Stack, others: list[Stack], count: int, redo: bool, tick: Callable[[Row], None]) -> list[Row]:
     """The same with the files open."""
     for name, other in zip(series.also, others, strict=True):
         if len(other) != len(stack) or other.shape[1:] != stack.shape[1:]:
@@ -84,7 +86,7 @@ def _run(series: Series, stack: Stack, others: list[Stack], count: int | None, r
     (series.output / TABLE).unlink(missing_ok=True)  # it says that the rest is there
     write_text(folder / STAMP, json.dumps(stamp, indent=1))
     rows, means = list[Row](), Means()
-    found = _chained(frames.transforms(asked, count or min(device.cores(), len(stack))))
+    found = _chained(frames.transforms(asked, count))
     _write(names, [stack, *others], _noted(found, rows, tick), series.settings, means)
     write_text(series.output / TABLE, _table(rows))
     draw(series, rows, means)
