@@ -110,7 +110,7 @@ def fit(fixed: Tensor, moving: Tensor, model: str = "affine") -> Tensor:
     if model == "translation":
         linear = torch.eye(2, dtype=torch.float64)
     elif model == "affine":
-        linear = torch.linalg.lstsq(_products(a, a), _products(a, b)).solution.T
+        linear = (_inverse(_products(a, a)) @ _products(a, b)).T
     else:
         u, stretch, vh = torch.linalg.svd(_products(b, a))
         sign = torch.tensor([1.0, float(torch.sign(torch.linalg.det(u @ vh)))], dtype=torch.float64)
@@ -118,6 +118,15 @@ def fit(fixed: Tensor, moving: Tensor, model: str = "affine") -> Tensor:
         if model == "similarity":
             linear = linear * (stretch * sign).sum() / a.square().sum()
     return torch.cat([linear, (centre_moving - linear @ centre_fixed)[:, None]], dim=1)
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """The inverse of a symmetric matrix (2, 2), that of its range where it has no other; unlike the library's, the same in every run."""
+    (p, q), (_, r) = matrix.tolist()
+    determinant = p * r - q * q
+    if determinant <= 1e-14 * (p + r) ** 2:  # all points on a line
+        return torch.linalg.pinv(matrix, hermitian=True)
+    return torch.tensor([[r, -q], [-q, p]], dtype=torch.float64) / determinant
 
 
 def _products(one: Tensor, other: Tensor) -> Tensor:

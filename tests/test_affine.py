@@ -59,3 +59,20 @@ def test_fit_refuses_too_few_points():
 def test_rigid_parameters_stay_rigid():
     matrix = affine.global_matrix(torch.tensor([[1.0, 2.0, 30.0]]), "rigid", torch.tensor([50.0, 40.0]), 100.0)[0]
     assert torch.allclose(matrix[:, :2] @ matrix[:, :2].T, torch.eye(2), atol=1e-6)
+
+
+def test_a_fit_is_the_same_to_the_last_bit_wherever_its_numbers_lie_in_memory():
+    torch.manual_seed(0)
+    fixed = 400 * torch.rand(437, 2, dtype=torch.float64)
+    moving = fixed @ torch.tensor([[0.99, 0.02], [-0.03, 1.01]], dtype=torch.float64) + torch.rand(437, 2, dtype=torch.float64)
+    kept, found = [], set()
+    for size in range(1, 400, 4):
+        kept.append(torch.rand(13 * size))
+        found.add(tuple(affine.fit(fixed.clone(), moving.clone()).flatten().tolist()))
+    assert len(found) == 1
+
+
+def test_points_on_a_line_fit_the_map_along_it():
+    fixed = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]], dtype=torch.float64)
+    moving = 2 * fixed + 1
+    assert torch.allclose(affine.apply(affine.fit(fixed, moving), fixed), moving, atol=1e-9)
