@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import register
-from register import api, device, evaluate, pipeline
+from register import api, device, evaluate, native, pipeline
 from register.aligned import Style, aligned_image, write_aligned
 from register.errors import AlignmentError, FileError, RegisterError
 from register.io.atomic import left_unfinished, several, write_bytes, write_text
@@ -286,6 +286,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "python": platform.python_version(),
         "device": str(device.choose(job.settings.device)),
         "threads": torch.get_num_threads(),
+        "compiled": native.library() is not None,
         "seed": job.settings.seed,
         "settings": asdict(job.asked or job.settings),
         "files": hashes(job.settings),

@@ -22,7 +22,7 @@ FLOORS = {
     10: ["pipeline"],
     10.5: ["motion"],
     11: ["api", "aligned"],
-    12: ["jobs", "reuse"],
+    12: ["jobs", "reuse", "doctor"],
     13: ["reports", "pairs"],
     14: ["batch"],
     15: ["workers", "cluster"],
@@ -35,7 +35,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {
     "cv2": "features",
     "tifffile": "io",
-    "imagecodecs": ("io", "report"),
+    "imagecodecs": ("io", "report", "doctor"),
     "PIL": ("io", "report"),
     "typer": "cli",
     "rich": "cli",

@@ -13,6 +13,7 @@ from conftest import SAMPLES
 from PIL import Image as Pillow
 
 import register
+from register import doctor
 from register.io.points import read_points
 
 TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
@@ -228,3 +229,17 @@ def test_mutual_information_has_no_gauss_newton_steps(tmp_path):
     done = run("align", *TISSUE, "-o", tmp_path, "--metric", "mi", "--optimizer", "gauss-newton")
     assert done.returncode == 2
     assert "no curvature" in done.stderr
+
+
+def test_the_doctor_says_what_there_is_and_how_to_get_what_is_missing(program, monkeypatch):
+    monkeypatch.setitem(doctor.EXTRAS, "export", ("h5py", "no_such_module"))
+    monkeypatch.setenv("REGISTER_NATIVE", "0")
+    said = program("doctor")
+    assert said.returncode == 0
+    assert f"torch {torch.__version__}" in said.stdout
+    assert "DEFLATE, LZW" in said.stdout
+    assert "without no_such_module\n                → pip install 'register-cli[export]'" in said.stdout
+    assert "REGISTER_NATIVE=0 is set" in said.stdout
+    findings = json.loads(program("doctor", "--json").stdout)["findings"]
+    assert {"register", "packages", "cpu", "compiled step", "codecs", "extra export", "extra dask"} <= {each["subject"] for each in findings}
+    assert all(each["found"] for each in findings)

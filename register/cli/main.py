@@ -11,6 +11,7 @@ from register import __version__
 from register.cli import reuse
 from register.cli.align import align
 from register.cli.batch import batch
+from register.cli.doctor import doctor
 from register.cli.plainhelp import GroupedCommand
 from register.cli.quick import quickly
 from register.cli.report import report
@@ -18,7 +19,7 @@ from register.errors import RegisterError
 
 FAILED, INTERRUPTED = 1, 130
 
-BUILT = align, batch, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, report, reuse.info
+BUILT = align, batch, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, report, reuse.info, doctor
 COMMANDS = {command.__name__: command for command in BUILT}
 
 
