@@ -76,7 +76,8 @@ def _align_levels(fixed: Level, moving: Level, sizes: tuple[Size, Size], chosen:
     start = starting_matrix(chosen, *sizes, pixels)
     place = device.choose(chosen.device)
     for where in (place, torch.device("cpu")):
-        one, other = (Level(x.image.to(where), x.mask.to(where), x.original_from_level) for x in (fixed, moving))
+        still, still_mask, image, mask = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), where)
+        one, other = Level(still, still_mask, fixed.original_from_level), Level(image, mask, moving.original_from_level)
         try:
             return pipeline.align(
                 one,

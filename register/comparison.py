@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register import affine, filters, native, pyramid, sampling, structure
+from register import affine, filters, native, pyramid, replay, sampling, structure
 from register.patches import Patches, PatchGrid
 from register.pyramid import Level
 from register.similarity import SIMILARITIES, Still, Windows
@@ -43,6 +43,8 @@ class Comparison:
     moving_from_fixed: Tensor  # (b, 2, 3) float32
     metric: str
     window: int
+    tensors_only: bool = False
+    """Whether the compiled pass is to be left out."""
 
     def __call__(self, points: Tensor) -> Windows:
         """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
@@ -82,9 +84,9 @@ class Comparison:
         return planes.reshape(2, *displacement.shape[:2]).movedim(0, -1)
 
     @cached_property
-    def compiled(self) -> list[native.Pair]:
+    def compiled(self) -> list[native.Pair | native.gpu.Pair]:
         """What the compiled pass reads, one pair per batch item; nothing where there is none for these images."""
-        if not native.knows(self.metric, self.fixed, self.moving):
+        if self.tensors_only or not native.knows(self.metric, self.fixed, self.moving):
             return []
         moving = zip(self.moving, self.moving_mask, self.moving_from_fixed, strict=True)
         return [native.pair(self.fixed[0], self.fixed_mask[0], *one, self.metric, self.window) for one in moving]
@@ -99,10 +101,20 @@ class Comparison:
         groups = torch.arange(len(self.moving)).chunk(parts)
         return [replace(self, moving=self.moving[i], moving_mask=self.moving_mask[i], moving_from_fixed=self.moving_from_fixed[i]) for i in groups]
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What is compared."""
+        return self.fixed, self.fixed_mask, self.moving, self.moving_mask, self.moving_from_fixed
+
+    def of(self, *tensors: Tensor) -> "Comparison":
+        """The same comparison of other ``tensors``."""
+        fixed, fixed_mask, moving, moving_mask, moving_from_fixed = tensors
+        return Comparison(fixed, fixed_mask, moving, moving_mask, moving_from_fixed, self.metric, self.window, self.tensors_only)
+
     @cached_property
     def counts(self) -> bool:
-        """Whether any pixel has weight; on a GPU, which would have to wait for the answer, it is taken for granted."""
-        return self.fixed_mask.device.type != "cpu" or bool((self.fixed_mask > 0).any())
+        """Whether any pixel has weight; on a GPU, which would have to be waited for, it is taken for granted."""
+        return not replay.at_hand(self.fixed_mask) or bool((self.fixed_mask > 0).any())
 
     def half(self, parity: int) -> "Comparison":
         """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
@@ -126,7 +138,7 @@ class Comparison:
     def strips(self, parts: int) -> list[slice]:
         """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for mutual information, which is of all."""
         height, width = self.size
-        if self.fixed.device.type == "cpu":
+        if replay.at_hand(self.fixed):
             parts = max(parts, round(height * width / STRIP))
         lines = -(-height // self.window)
         step = -(-lines // (1 if self.metric == "mi" else parts)) * self.window
@@ -206,10 +218,11 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
 
 def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
     """Similarity per window, without gradients, with patches that move the pixels of the fixed level or without."""
-    if compare.compiled:
+    pairs = [pair for pair in compare.compiled if isinstance(pair, native.Pair)]
+    if pairs:
         grid, parameters = moved or PatchGrid.cover(*compare.size, max(compare.size)).still()
         turned = compare.in_moving_frame(parameters.expand(len(compare.moving), -1, -1, -1, -1))
-        values, weights = zip(*(native.similarities(*item) for item in zip(compare.compiled, repeat(grid), turned)), strict=True)
+        values, weights = zip(*(native.similarities(*item) for item in zip(pairs, repeat(grid), turned)), strict=True)
         return Windows(torch.stack(values), torch.stack(weights))
     found = []
     with torch.no_grad():

@@ -1,15 +1,20 @@
 """One level: global or patch parameters that make two images alike, by Adam or Gauss-Newton, through one ``grid_sample`` per step."""
 
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from register import affine, memory, optimise
+from register import affine, memory, optimise, replay
 from register.comparison import Comparison
 from register.objective import GlobalObjective, PatchObjective, limit_shift
 from register.optimise import Descent, Progress
 from register.patches import PatchGrid
+from register.replay import Begun
 
 ADAM, GAUSS_NEWTON = "adam", "gauss-newton"
 
@@ -45,24 +50,61 @@ def descend_patches(
     disagreement against the loss; no patch moves by more than ``max_shift`` pixels from the global fit.
     """
 
-    def solve(parts: int) -> Descent:
+    project = partial(limit_shift, max_shift=max_shift)
+
+    def begin(parts: int, compare: Comparison, start: Tensor) -> Begun[Any]:
         objective = PatchObjective(compare, grid, stiffness, parts)
-        minimise = (
-            partial(optimise.adam, objective.evaluate, step=step)
-            if optimizer == ADAM
-            else partial(optimise.gauss_newton, objective.expand, objective.solve, gain=gain)
-        )
-        return minimise(start[None], steps=steps, tolerance=tolerance, progress=progress, project=lambda parameters: limit_shift(parameters, max_shift))
+        if optimizer == ADAM:
+            return optimise.adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance, project=project)
+        return optimise.gauss_newton(objective.expand, objective.solve, start, gain=gain, tolerance=tolerance, project=project)
+
+    def solve(parts: int) -> Descent:
+        key = grid, stiffness, max_shift, optimizer, step, tolerance, gain, parts
+        return _follow(partial(begin, parts), key, compare, start[None], optimizer, steps, progress)
 
     outcome = memory.in_parts(solve)
-    return Descent(outcome.parameters[0], outcome.loss, outcome.history, outcome.reason)
+    return replace(outcome, parameters=outcome.parameters[0])
 
 
 def _solve_global(compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float) -> tuple[Tensor, Descent]:
-    objective = GlobalObjective(compare, model)
+    def begin(compare: Comparison, start: Tensor) -> Begun[Any]:
+        objective = GlobalObjective(compare, model)
+        if optimizer == ADAM:
+            return optimise.adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
+        return optimise.gauss_newton(objective.expand, objective.solve, start, tolerance=tolerance)
+
     start = torch.zeros(len(compare.moving), affine.GLOBAL_PARAMETERS[model], device=compare.fixed.device)
-    if optimizer == ADAM:
-        outcome = optimise.adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
+    outcome = _follow(begin, (model, optimizer, step, tolerance), compare, start, optimizer, steps)
+    return GlobalObjective(compare, model).matrix(outcome.parameters), outcome
+
+
+def _follow(
+    begin: Callable[[Comparison, Tensor], Begun[Any]],
+    key: Hashable,
+    compare: Comparison,
+    start: Tensor,
+    optimizer: str,
+    steps: int,
+    progress: Progress = lambda index, steps, loss: None,
+) -> Descent:
+    """A descent: step by step, or recorded where that can be done, by tensor operations or a compiled pass, whichever is quicker.
+
+    The ``key`` says what ``begin`` knows by itself, so that no other descent is taken for it.
+    """
+
+    def heard(index: int, loss: float) -> None:
+        progress(index, steps, loss)
+
+    def with_tensors(*tensors: Tensor, tensors_only: bool) -> Begun[Any]:
+        return begin(replace(compare.of(*tensors[:-1]), tensors_only=tensors_only), tensors[-1])
+
+    if not replay.records(start.device):
+        followed = replay.step_by_step(begin(compare, start), steps, heard)
     else:
-        outcome = optimise.gauss_newton(objective.expand, objective.solve, start, steps=steps, tolerance=tolerance)
-    return objective.matrix(outcome.parameters), outcome
+        kind = optimizer, compare.metric, math.log2(compare.fixed_mask.numel()) // 2
+        ways = [partial(with_tensors, tensors_only=only) for only in ((True, False) if compare.compiled else (True,))]
+        said = key, steps if optimizer == ADAM else None, compare.metric, compare.window  # Adam's steps become shorter towards the last
+        followed = replay.follow(said, kind, ways, (*compare.tensors, start), steps, heard)
+    outcome = optimise.ended(followed)
+    progress(steps, steps, outcome.history[-1])
+    return outcome

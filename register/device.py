@@ -1,13 +1,14 @@
 """Which device computes, and with how many threads."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from register.errors import DeviceError
 
@@ -26,6 +27,19 @@ def choose(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine or this PyTorch has no Metal device; use --device cpu")
     return torch.device(name)
+
+
+def upload(tensors: Sequence[Tensor], place: torch.device) -> list[Tensor]:
+    """Tensors brought to a device. To a CUDA device from memory that stays where it is, so that one is on its way while the next is prepared."""
+    if place.type != "cuda":
+        return [x.to(place) for x in tensors]
+    aside, here = torch.cuda.Stream(place), torch.cuda.current_stream(place)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(aside):
+        there = [x.pin_memory().to(place, non_blocking=True) if x.device.type == "cpu" else x.to(place) for x in tensors]
+    here.wait_stream(aside)
+    for x in there:
+        x.record_stream(here)
+    return there
 
 
 def threads() -> int:

@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import torch
 
+from register import replay
+
 Result = TypeVar("Result")
 PARTS = (1, 2, 4, 8, 16)
 
@@ -19,6 +21,7 @@ def in_parts(work: Callable[[int], Result]) -> Result:
             return work(parts)
         except torch.OutOfMemoryError:
             pass
+        replay.forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     raise torch.OutOfMemoryError(f"out of memory even in {PARTS[-1]} parts")

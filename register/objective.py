@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register import affine, native, patches, stencil
+from register import affine, native, optimise, patches, replay, stencil
 from register.comparison import Comparison, Expanded
+from register.native.summed import Summed
 from register.optimise import Expansion
 from register.patches import PatchGrid
 from register.stencil import Couplings
@@ -32,9 +33,9 @@ class GlobalObjective:
     """The loss of parameters (b, n) of a global model about the centre of the fixed level."""
 
     def __init__(self, compare: Comparison, model: str) -> None:
-        height, width = compare.fixed.shape[-2:]
+        height, width = compare.size
         self.compare, self.model = compare, model
-        self.centre = compare.fixed.new_tensor([(width - 1) / 2, (height - 1) / 2])
+        self.centre = replay.constant(((width - 1) / 2, (height - 1) / 2), compare.fixed.dtype, compare.fixed.device)
         self.x, self.y = (positions - middle for positions, middle in zip(compare.axes(), self.centre, strict=True))  # about the centre
         self.radius = max(math.hypot(height, width) / 4, 1.0)
         self.block = block_of(compare)
@@ -70,7 +71,7 @@ class GlobalObjective:
         """The damped Gauss-Newton step (b, n)."""
         diagonal = at.curvature.diagonal(dim1=-2, dim2=-1)
         damped = at.curvature + torch.diag_embed(diagonal * damping + 1e-9)
-        return -torch.linalg.solve(damped, at.slope)
+        return -(optimise.inverse(damped) @ at.slope[..., None])[..., 0]
 
     def _moved_by(self, matrices: Tensor) -> Expanded:
         """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the moving image, about the centre.
@@ -153,7 +154,7 @@ class PatchObjective:
         step = self.couplings.stencil(at.curvature[0]).step(at.slope[0].reshape(6, -1).T, damping[0])
         return limit_shift(step.T.reshape_as(at.slope[0]), FARTHEST)[None]
 
-    def _in_strips(self, parameters: Tensor) -> native.Summed:
+    def _in_strips(self, parameters: Tensor) -> Summed:
         """The same as ``native.expand``, by tensors."""
         each, slope = [], torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters):
@@ -161,7 +162,7 @@ class PatchObjective:
             if points is not None:
                 slope[:, :, strip.span] += patches.gather(found.slope[0], self.basis_x, strip.basis_y)
         losses, weights = (torch.cat([getattr(x, name)[0] for x in each]) for name in ("losses", "weights"))
-        return native.Summed(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
+        return Summed(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
 
     def _strip(self, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
         """Some rows, with the patches that have a say in them."""

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from register import replay
 from register.errors import AlignmentError
+from register.replay import GOING, Begun, Followed
 
 STEPS, TOLERANCE = 40, 0.02
 """Of conjugate gradients: how many at most, and the share that is left of the residual when it is small enough for a step that is damped anyway."""
+SETTLED, LEVEL, LOST = 1, 2, 3
+REASONS = {GOING: "all steps taken", SETTLED: "no parameter would move by more than the tolerance", LEVEL: "two steps lowered the loss by too little"}
 Progress = Callable[[int, int, float], None]
 """Called with the step, the number of steps and the mean loss reached."""
 
@@ -45,55 +49,78 @@ Solve = Callable[[Expansion, Tensor], Tensor]
 """Takes an expansion and the damping (b, n) of its parts to a step (b, ...) downhill."""
 
 Linear = Callable[[Tensor], Tensor]
+Standing = TypeVar("Standing", "Moved", "Held")
 
 
 def _as_it_is(parameters: Tensor) -> Tensor:
     return parameters
 
 
-def _silent(index: int, steps: int, loss: float) -> None:
-    pass
+class Moved(NamedTuple):
+    """Where Adam stands: the best parameters yet and their loss (b,), the present ones with their mean loss and slope, those of some steps ago, both moments of
+    the slope, the number of steps, and why it ended."""
+
+    best: Tensor
+    loss: Tensor
+    current: Tensor
+    mean: Tensor
+    slope: Tensor
+    anchor: Tensor
+    first: Tensor
+    second: Tensor
+    taken: Tensor
+    why: Tensor
 
 
-def adam(
-    evaluate: Evaluate,
-    start: Tensor,
-    *,
-    step: float,
-    steps: int,
-    tolerance: float,
-    project: Callable[[Tensor], Tensor] = _as_it_is,
-    progress: Progress = _silent,
-) -> Descent:
+def adam(evaluate: Evaluate, start: Tensor, *, step: float, steps: int, tolerance: float, project: Callable[[Tensor], Tensor] = _as_it_is) -> Begun[Moved]:
     """Minimise from ``start`` (b, ...), every batch item on its own; the best state is kept.
 
-    ``step`` (in parameter units, pixels here) falls to a hundredth by a cosine. Stops early when no parameter has moved by more than
+    ``step`` (in parameter units, pixels here) falls to a hundredth by a cosine over ``steps``. Ends when no parameter has moved by more than
     ``tolerance`` over ten steps. ``project`` keeps parameters where they may be. Source: Kingma & Ba 2015, written out
-    because importing ``torch.optim`` takes longer than a level. Raises ``AlignmentError`` when a number is no longer finite.
+    because importing ``torch.optim`` takes longer than a level.
     """
+
+    def move(at: Moved) -> Moved:
+        going, tenth = at.why == GOING, at.taken % 10 == 9
+        settled = tenth & ((at.current - at.anchor).abs().max() < tolerance)
+        first, second, count = 0.9 * at.first + 0.1 * at.slope, 0.95 * at.second + 0.05 * at.slope.square(), at.taken + 1
+        mean, spread = first / (1 - 0.9**count), second / (1 - 0.95**count)
+        rate = step * (0.01 + 0.99 * (1 + torch.cos(math.pi / max(steps, 1) * at.taken)) / 2)
+        moved = at._replace(
+            current=project(at.current - rate * mean / (spread.sqrt() + 1e-7)),
+            anchor=torch.where(tenth, at.current, at.anchor),
+            first=first,
+            second=second,
+            taken=count,
+            why=settled.to(at.why) * SETTLED,
+        )
+        return _if(going, moved, at)
+
+    def look(at: Moved) -> Moved:
+        (loss, slope), going = evaluate(at.current), at.why == GOING
+        better = loss < at.loss
+        best, least = _where(better, at.current, at.best), torch.where(better, loss, at.loss)
+        return _if(going, at._replace(best=best, loss=least, mean=loss.mean(), slope=slope, why=_lost(loss, at.current)), at)
+
     start = project(start)
-    current, anchor, best = start, start, start
-    first, second = torch.zeros_like(start), torch.zeros_like(start)
-    best_loss = torch.full((len(start),), float("inf"), device=start.device)
-    history: list[float] = []
-    reason = f"all {steps} steps taken"
-    for index in range(steps + 1):
-        loss, slope = evaluate(current)
-        _check(loss, current)
-        better = loss < best_loss
-        best_loss, best = torch.where(better, loss, best_loss), _where(better, current, best)
-        history.append(float(loss.mean()))
-        progress(index, steps, history[-1])
-        if index % 10 == 9:
-            if float((current - anchor).abs().max()) < tolerance:
-                reason = f"no parameter moved by {tolerance:g} px in ten steps"
-                break
-            anchor = current
-        first, second = 0.9 * first + 0.1 * slope, 0.95 * second + 0.05 * slope.square()
-        mean, spread = first / (1 - 0.9 ** (index + 1)), second / (1 - 0.95 ** (index + 1))
-        rate = step * (0.01 + 0.99 * (1 + math.cos(math.pi * index / max(steps, 1))) / 2)
-        current = project(current - rate * mean / (spread.sqrt() + 1e-7))
-    return Descent(best, best_loss, tuple(history), reason)
+    loss, slope = evaluate(start)
+    zeros, none, why = torch.zeros_like(start), torch.zeros_like(loss[0]), _lost(loss, start)
+    return Begun(Moved(start, loss, start, loss.mean(), slope, start, zeros, zeros, none, why), (move, look), lambda at: torch.stack([at.why, at.mean]))
+
+
+class Held(NamedTuple):
+    """Where Gauss-Newton stands: the best parameters, the loss about them to second order as in ``Expansion``, the damping of its parts, the parameters to be
+    tried next, the three lowest mean losses, lowest first, and why it ended."""
+
+    best: Tensor
+    loss: Tensor
+    parts: Tensor
+    slope: Tensor
+    curvature: Tensor
+    damping: Tensor
+    trial: Tensor
+    lowest: Tensor
+    why: Tensor
 
 
 def gauss_newton(
@@ -101,67 +128,88 @@ def gauss_newton(
     solve: Solve,
     start: Tensor,
     *,
-    steps: int,
     tolerance: float,
     gain: float = 1e-3,
     damping: float = 0.3,
     project: Callable[[Tensor], Tensor] = _as_it_is,
-    progress: Progress = _silent,
-) -> Descent:
+) -> Begun[Held]:
     """Minimise from ``start`` (b, ...) by damped Gauss-Newton steps, every batch item on its own; no step that raises the loss is kept.
 
     A part's damping falls by 3 after a step that lowers its loss and grows by 6 after one that does not, so that one part's trouble
-    does not slow the others. Stops when a step would be shorter than ``tolerance``, or the last two steps that lowered the mean loss did so
+    does not slow the others. Ends when a step would be shorter than ``tolerance``, or the last two steps that lowered the mean loss did so
     by less than ``gain`` together. Source: Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", SIAM J. 11 (1963).
-    Raises ``AlignmentError`` when a number is no longer finite.
     """
+
+    def propose(at: Held) -> Held:
+        trial = project(at.best + solve(Expansion(at.loss, at.parts, at.slope, at.curvature), at.damping))
+        settled = (trial - at.best).abs().max() < tolerance
+        return _if(at.why == GOING, at._replace(trial=trial, why=settled.to(at.why) * SETTLED), at)
+
+    def judge(at: Held) -> Held:
+        found = expand(at.trial)
+        better = found.loss < at.loss
+        loss, parts, slope, curvature = (_where(better, new, old) for new, old in zip(found, at[1:5], strict=True))
+        damp = torch.where(found.parts < at.parts, at.damping / 3, at.damping * 6).clamp(1e-4, 1e6)
+        mean = loss.mean()
+        lowest = torch.where(mean < at.lowest[0], torch.cat([mean[None], at.lowest[:2]]), at.lowest)
+        level = torch.isfinite(lowest[2]) & (lowest[2] - lowest[0] < gain)
+        why = torch.maximum(level.to(at.why) * LEVEL, _lost(found.loss, at.trial))
+        return _if(at.why == GOING, Held(_where(better, at.trial, at.best), loss, parts, slope, curvature, damp, at.trial, lowest, why), at)
+
     trial = project(start)
-    held, best = expand(trial), trial
-    _check(held.loss, trial)
-    damp = torch.full_like(held.parts, damping)
-    history = [float(held.loss.mean())]
-    reason = f"all {steps} steps taken"
-    for index in range(steps):
-        progress(index, steps, history[-1])
-        trial = project(best + solve(held, damp))
-        moved = float((trial - best).abs().max())
-        if moved < tolerance:
-            reason = f"no parameter would move by {tolerance:g} px"
-            break
-        found = expand(trial)
-        _check(found.loss, trial)
-        better = found.loss < held.loss
-        best = _where(better, trial, best)
-        damp = torch.where(found.parts < held.parts, damp / 3, damp * 6).clamp(1e-4, 1e6)
-        held = Expansion(*(_where(better, new, old) for new, old in zip(found, held, strict=True)))
-        history.append(float(held.loss.mean()))
-        falls = sorted(set(history))
-        if len(falls) > 2 and falls[2] - falls[0] < gain:
-            reason = f"two steps lowered the loss by less than {gain:g} together"
-            break
-    progress(steps, steps, history[-1])
-    return Descent(best, held.loss, tuple(history), reason)
+    held = expand(trial)
+    mean = held.loss.mean()
+    lowest = torch.stack([mean, torch.full_like(mean, math.inf), torch.full_like(mean, math.inf)])
+    begin = Held(trial, *held, torch.full_like(held.parts, damping), trial, lowest, _lost(held.loss, trial))
+    return Begun(begin, (propose, judge), lambda at: torch.stack([at.why, at.lowest[0]]))
+
+
+def ended(followed: Followed[Moved] | Followed[Held]) -> Descent:
+    """Where a descent led. Raises ``AlignmentError`` when a number was no longer finite."""
+    if followed.why == LOST:
+        raise AlignmentError("a parameter of the descent is no longer finite; try --init center or a smaller --max-shift")
+    losses = followed.losses[:-1] if followed.why == SETTLED else followed.losses  # that step was not taken
+    return Descent(followed.state.best, followed.state.loss, tuple(losses), REASONS[followed.why])
 
 
 def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> Tensor:
     """x with ``times(x)`` near ``right``, for a symmetric positive ``times``.
 
-    Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. Source: Hestenes & Stiefel 1952.
+    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``; on a GPU, which would have to be waited for, the steps after
+    that change nothing. Source: Hestenes & Stiefel 1952.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)
     p, rz = z, (r * z).sum()
-    stop = tolerance**2 * rz
+    stop, going = tolerance**2 * rz, rz > 0
     for _ in range(steps):
         ap = times(p)
-        alpha = rz / (p * ap).sum().clamp(min=1e-30)
+        alpha = torch.where(going, rz / (p * ap).sum().clamp(min=1e-30), 0.0)
         x, r = x + alpha * p, r - alpha * ap
         z = precondition(r)
         before, rz = rz, (r * z).sum()
-        if float(rz) <= float(stop):
+        going = going & (rz > stop)
+        if replay.at_hand(rz) and not bool(going):
             break
-        p = z + (rz / before) * p
+        p = z + (rz / before.clamp(min=1e-30)) * p
     return x
+
+
+def inverse(matrix: Tensor) -> Tensor:
+    """The inverses (..., n, n) of symmetric positive matrices.
+
+    On a GPU by elimination without pivots, which such matrices do not need: the library's waits for the device to tell whether there is an inverse.
+    Source: Golub & Van Loan, "Matrix computations", 4th ed., section 4.2.
+    """
+    if replay.at_hand(matrix):
+        return torch.linalg.inv(matrix)
+    n = matrix.shape[-1]
+    for k in range(n):
+        row, column = matrix[..., k, :] / matrix[..., k, k, None], matrix[..., :, k]
+        matrix = matrix - column[..., :, None] * row[..., None, :]
+        matrix[..., k, :], matrix[..., :, k] = row, -column / column[..., k, None]
+        matrix[..., k, k] = 1 / column[..., k]
+    return matrix
 
 
 def _where(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -169,6 +217,13 @@ def _where(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(choice.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
-def _check(loss: Tensor, parameters: Tensor) -> None:
-    if not bool(torch.isfinite(loss).all() & torch.isfinite(parameters).all()):
-        raise AlignmentError("a parameter of the descent is no longer finite; try --init center or a smaller --max-shift")
+def _if(choice: Tensor, yes: Standing, no: Standing) -> Standing:
+    """One of two, without asking which; on a CPU, where asking costs nothing, nothing is copied."""
+    if replay.at_hand(choice):
+        return yes if bool(choice) else no
+    return type(no)(*(new if new is old else torch.where(choice, new, old) for new, old in zip(yes, no, strict=True)))
+
+
+def _lost(loss: Tensor, parameters: Tensor) -> Tensor:
+    """``LOST`` where a number is no longer finite, or else ``GOING``, as a number of the loss's type."""
+    return torch.where(torch.isfinite(loss).all() & torch.isfinite(parameters).all(), GOING, LOST).to(loss)

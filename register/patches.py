@@ -8,10 +8,13 @@ method (Babuška & Melenk 1997) with linear local spaces, and contains every glo
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from register import replay
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _cell(positions: Tensor, grid: PatchGrid, axis: int) -> tuple[Tensor, Tensor
 
 def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:
     """The affine maps (rows, columns, 2, 3) of parameters (2, 3, rows, columns), in the pixels of the grid."""
-    spacing = parameters.new_tensor(grid.spacing)
+    spacing = replay.constant(grid.spacing, parameters.dtype, parameters.device)
     linear = parameters[:, 1:].permute(2, 3, 0, 1) / spacing + torch.eye(2, dtype=parameters.dtype, device=parameters.device)
     centres = grid.centres(dtype=parameters.dtype, device=parameters.device)
     offset = parameters[:, 0].permute(1, 2, 0) + centres - (linear @ centres[..., None])[..., 0]
@@ -157,7 +160,7 @@ def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:
 
 def from_matrices(grid: PatchGrid, matrices: Tensor) -> Tensor:
     """The parameters (2, 3, rows, columns) of affine maps (rows, columns, 2, 3)."""
-    spacing = matrices.new_tensor(grid.spacing)
+    spacing = replay.constant(grid.spacing, matrices.dtype, matrices.device)
     centres = grid.centres(dtype=matrices.dtype, device=matrices.device)
     eye = torch.eye(2, dtype=matrices.dtype, device=matrices.device)
     along = ((matrices[..., :2] - eye) * spacing).permute(2, 3, 0, 1)
@@ -192,7 +195,7 @@ class Ties:
     @classmethod
     def of(cls, grid: PatchGrid, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> "Ties":
         """The ties of a grid."""
-        return cls(*(_ties(count, spacing).to(device, dtype) for count, spacing in ((grid.columns, grid.spacing[0]), (grid.rows, grid.spacing[1]))))
+        return cls(_ties(grid.columns, grid.spacing[0], dtype, device), _ties(grid.rows, grid.spacing[1], dtype, device))
 
     def __call__(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The sum, and its slope (2, 3, rows, columns), which is linear in the parameters: the sum is half their product."""
@@ -203,12 +206,13 @@ class Ties:
         return (parameters * slope).sum() / 2, slope
 
 
-def _ties(count: int, spacing: float) -> Tensor:
+@lru_cache(64)
+def _ties(count: int, spacing: float, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """The second derivative (2 count, 2 count) of a line's ties: of the squares of d[i + 1] - d[i] - e[i] and d[i + 1] - d[i] - e[i + 1], per spacing."""
     unit = torch.eye(count, dtype=torch.float64)
     step = unit[1:] - unit[:-1]
     apart = torch.cat([torch.cat([step, -unit[:-1]], 1), torch.cat([step, -unit[1:]], 1)])
-    return 2 / spacing**2 * apart.T @ apart
+    return (2 / spacing**2 * apart.T @ apart).to(device, dtype)
 
 
 def discord(parameters: Tensor) -> Tensor:

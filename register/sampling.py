@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
+from register import replay
+
 
 def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
     """The pixel centres (height, width, 2) as ``(x, y)``."""
@@ -29,14 +31,14 @@ def sample(image: Tensor, points: Tensor, *, interpolation: str = "bilinear", pa
     (the nearest pixel's value goes on outside) or ``zeros``. Differentiable in both arguments (``nearest``: in the
     image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
     """
-    scale, offset = normaliser(image.shape[-2], image.shape[-1])
-    grid = points * points.new_tensor(scale) + points.new_tensor(offset)
+    scale, offset = _normaliser_of(image, points)
+    grid = points * scale + offset
     return sample_normalised(image, grid, interpolation=interpolation, padding=padding)
 
 
 def sample_and_slope(image: Tensor, points: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Values as ``sample`` reads them, and what takes the slope (b, c, h', w') of a loss to them to its slope (b, h', w', 2) to the points."""
-    scale, offset = (points.new_tensor(x) for x in normaliser(image.shape[-2], image.shape[-1]))
+    scale, offset = _normaliser_of(image, points)
     grid = (points.detach() * scale + offset).requires_grad_()
     with torch.enable_grad():
         values = sample_normalised(image, grid)
@@ -54,6 +56,12 @@ def sample_and_slope(image: Tensor, points: Tensor) -> tuple[Tensor, Callable[[T
 def normaliser(height: int, width: int, corner: tuple[int, int] = (0, 0)) -> tuple[tuple[float, float], tuple[float, float]]:
     """Scale and offset, per axis, from pixels to ``grid_sample``'s coordinates, -1 and 1 being the edges of an image whose first pixel is at ``corner``."""
     return (2 / width, 2 / height), ((1 - 2 * corner[0]) / width - 1, (1 - 2 * corner[1]) / height - 1)
+
+
+def _normaliser_of(image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as tensors (2,), for images (..., h, w) and points of some type."""
+    scale, offset = (replay.constant(x, points.dtype, points.device) for x in normaliser(image.shape[-2], image.shape[-1]))
+    return scale, offset
 
 
 def sample_normalised(image: Tensor, grid: Tensor, *, interpolation: str = "bilinear", padding: str = "border") -> Tensor:
@@ -80,7 +88,7 @@ def inside(points: Tensor, height: int, width: int) -> Tensor:
 
 def all_seen(mask: Tensor, points: Tensor) -> bool:
     """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box around them. Never on a GPU, which would wait."""
-    if mask.device.type != "cpu" or points.shape[0] != 1:
+    if not replay.at_hand(mask) or points.shape[0] != 1:
         return False
     (left, right), (top, bottom) = ((math.floor(low), math.floor(high) + 2) for low, high in (plane.aminmax() for plane in points.unbind(-1)))
     if left < 0 or top < 0 or right > mask.shape[-1] or bottom > mask.shape[-2]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from register import native, optimise
+from register import native, optimise, replay
 from register.patches import PatchGrid, Ties
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
@@ -42,7 +42,7 @@ class Stencil:
         if native.works_on(slope):
             return -native.solve(self.grid, self.blocks, damping, slope, steps=optimise.STEPS, tolerance=optimise.TOLERANCE)
         tied = self.damped(self.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
-        inverse = torch.linalg.inv(tied.own)
+        inverse = optimise.inverse(tied.own)
         return -optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope)
 
     def damped(self, extra: Tensor) -> "Stencil":
@@ -58,7 +58,7 @@ class Couplings:
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Tensor) -> None:
         """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels, and ``ties`` as ``of_ties`` makes them."""
         self.grid, self.at, self.ties = grid, (x, y), ties
-        self.around = _around(grid).to(x.device)
+        self.around = _around(grid, x.device)
 
     @cached_property
     def products(self) -> tuple[Tensor, Tensor]:
@@ -79,9 +79,9 @@ class Couplings:
         sums = y.flatten(1).T @ (curvature @ x.flatten(1))
         sums = sums.reshape(3, 2, 2, 2, rows, 2, 2, 2, columns)
         sums = _both_ways(_both_ways(sums, 1), 5)  # (3, step, function, neighbour's function, rows, step, function, neighbour's function, columns)
-        px, py = (sums.new_tensor(power, dtype=torch.long) for power in (ALONG_X, ALONG_Y))
+        px, py, which = (replay.constant(numbers, torch.long, sums.device) for numbers in (ALONG_X, ALONG_Y, (0, 1, 1, 2)))
         each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[..., py[:, None], py, px[:, None], px]  # (3, rows, columns, step y, step x, function, neighbour's)
-        parts = each[sums.new_tensor([[0, 1], [1, 2]], dtype=torch.long)]  # (component, neighbour's component, ...)
+        parts = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
         blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
         return Stencil(self.grid, blocks + self.ties, self.around)
 
@@ -122,6 +122,6 @@ def _both_ways(sums: Tensor, at: int) -> Tensor:
     return torch.stack([before, own, following], at)
 
 
-def _around(grid: PatchGrid) -> Tensor:
-    numbers = pad(torch.arange(grid.count).reshape(grid.rows, grid.columns), (1, 1, 1, 1), value=grid.count)
+def _around(grid: PatchGrid, device: torch.device) -> Tensor:
+    numbers = pad(torch.arange(grid.count, device=device).reshape(grid.rows, grid.columns), (1, 1, 1, 1), value=grid.count)
     return torch.stack([numbers[dy : dy + grid.rows, dx : dx + grid.columns].flatten() for dy in range(3) for dx in range(3)], 1)

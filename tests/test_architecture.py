@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "register"
 FLOORS = {
     -1: ["errors"],
-    0: ["settings", "filters"],
+    0: ["settings", "filters", "replay"],
     1: ["pixels", "affine", "sampling", "similarity", "optimise", "memory", "device"],
     2: ["pyramid", "patches", "consensus"],
     2.5: ["native"],
@@ -40,6 +40,7 @@ DOORS = {
     "typer": "cli",
     "rich": "cli",
     "jinja2": "report",
+    "triton": "native",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,8 +9,9 @@ from register import affine, comparison, native, pyramid
 from register.errors import AlignmentError
 from register.native import Cells
 from register.objective import GlobalObjective, PatchObjective, block_centres
-from register.optimise import gauss_newton
+from register.optimise import ended, gauss_newton
 from register.patches import Patches, PatchGrid, Ties, from_matrices
+from register.replay import step_by_step
 from register.stencil import Couplings, of_ties
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no compiler was at hand when the package was installed")
@@ -131,7 +132,7 @@ def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
     for value in (float("nan"), float("inf"), 1e30):
         native.expand(objective.compare.compiled[0], objective.grid, torch.full_like(parameters[0], value), objective.block)
     with pytest.raises(AlignmentError, match="no longer finite"):
-        gauss_newton(objective.expand, objective.solve, torch.full_like(parameters, float("nan")), steps=2, tolerance=0.0)
+        ended(step_by_step(gauss_newton(objective.expand, objective.solve, torch.full_like(parameters, float("nan")), tolerance=0.0), 2, lambda *_: None))
 
 
 def test_a_window_of_no_whole_blocks_is_refused(texture):

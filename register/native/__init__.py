@@ -1,7 +1,8 @@
 """A step of the descent in one compiled pass over the pixels, where a compiler was at hand when the package was built.
 
-``expand.c`` and ``stencil.c`` say the same as ``objective.py`` and ``stencil.py`` do with tensors, for one image on a CPU. Tensors stay the reference: they
-run everywhere, and the compiled pass is held against them. ``REGISTER_NATIVE=0`` in the environment leaves it out.
+``expand.c`` and ``stencil.c`` say the same as ``objective.py`` and ``stencil.py`` do with tensors, for one image on a CPU; ``gpu.py`` and ``kernel.py`` for one
+on a CUDA device. Tensors stay the reference: they run everywhere, and the compiled passes are held against them. ``REGISTER_NATIVE=0`` in the environment
+leaves them out.
 """
 
 import ctypes
@@ -14,12 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from register.native import gpu
+from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
 FORMAT = 2
 """What a library must say it was made for; it counts changes of the two structures below."""
-METRICS = {"ncc": 0, "structure": 1, "mind": 1}
-"""Similarities that the pass knows, and whether they are cosines."""
 PIECES = 16
 """Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
 
@@ -36,16 +37,6 @@ class Pair(NamedTuple):
     moving_from_fixed: tuple[float, ...]  # six numbers, row by row
     metric: str
     window: int
-
-
-class Summed(NamedTuple):
-    """Weighted losses (n,) of n windows and their weights (n,), how the loss follows the numbers (2, 3, rows, columns) of patches that move points of the
-    moving image, and its curvature (3, h', w') to displacements of fixed pixels, summed over blocks of them: xx, xy and yy."""
-
-    losses: Tensor
-    weights: Tensor
-    slope: Tensor
-    curvature: Tensor
 
 
 class _Step(ctypes.Structure):
@@ -81,16 +72,20 @@ def library() -> ctypes.CDLL | None:
 
 def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
     """Whether there is a compiled pass for a metric between images (1, c, h, w) and (b, c, h', w')."""
-    return metric in METRICS and len(fixed) == 1 and min(*fixed.shape[-2:], *moving.shape[-2:]) > 1 and works_on(fixed) and works_on(moving)
+    if metric not in METRICS or len(fixed) > 1 or min(*fixed.shape[-2:], *moving.shape[-2:]) < 2:
+        return False
+    return any(works(fixed) and works(moving) for works in (works_on, gpu.works_on))
 
 
 def works_on(tensor: Tensor) -> bool:
-    """Whether there is compiled code for a tensor of its kind, where it is."""
+    """Whether there is code in C for a tensor of its kind, where it is."""
     return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and library() is not None
 
 
-def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
+def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair | gpu.Pair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
+    if gpu.works_on(fixed):
+        return gpu.pair(fixed, weight, moving, seen, moving_from_fixed, metric, window)
     whole = _ones(seen[0])
     partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else seen[0].contiguous()
     numbers = tuple(moving_from_fixed.flatten().tolist())
@@ -119,11 +114,13 @@ def _ones_around_middle(line: Tensor) -> tuple[int, int]:
     return int(before[-1]) + 1 if len(before) else 0, int(after[0]) - 1 if len(after) else len(line) - 1
 
 
-def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
+def expand(pair: Pair | gpu.Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
     """The loss under patches whose ``parameters`` (2, 3, rows, columns) are displacements in the moving image, to second order.
 
     The side of a window is a whole number of blocks of ``block`` pixels. Raises ``MemoryError``.
     """
+    if isinstance(pair, gpu.Pair):
+        return gpu.expand(pair, grid, parameters, block)
     height, width = pair.weight.shape
     curvature = pair.fixed.new_empty(3, -(-height // block), -(-width // block))
     _, weights, losses, slope = _pass(pair, grid, parameters, block, curvature)

@@ -1,0 +1,126 @@
+"""The kernel for GPUs, held against tensors: interpreted on machines that have none, compiled for those it is made for."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from register import affine, comparison, descent, native, pyramid
+from register.comparison import Comparison
+from register.native import gpu
+from register.objective import GlobalObjective, PatchObjective
+from register.patches import Patches, PatchGrid
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not find_spec("triton"), reason="there is no Triton here; pip install -e '.[dev]'")]
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is loaded
+HEIGHT, WIDTH = 53, 131
+BEYOND = torch.tensor([[[1.03, 0.05, -12.0], [-0.04, 0.98, 9.0]]], dtype=torch.float64)
+"""A map that leaves the moving image on two sides."""
+INSIDE = torch.tensor([[[0.91, 0.02, 4.3], [-0.02, 0.9, 3.6]]], dtype=torch.float64)
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The kernel works on tensors of the host, whose compiled code is left out."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU to run the kernel on")
+    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(gpu, "works_on", lambda tensor: tensor.dtype == torch.float32)
+
+
+def compared(texture, metric, step, *, holes=False, window=20):
+    fixed, moving = (torch.from_numpy(texture[y : y + HEIGHT, x : x + WIDTH]).float()[None] for y, x in ((0, 0), (4, 7)))
+    mask = torch.ones_like(moving)
+    if holes:
+        mask[:, 20:35, 40:70] = 0
+    made = comparison.prepare(pyramid.base(fixed, torch.ones_like(fixed)), pyramid.base(moving, mask), step, metric, window=window, margin=12)
+    return replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH) > 50)) if holes else made
+
+
+def precise(compare):
+    """The same for tensors of float64, which say what is true."""
+    return compare.of(*(x.double() for x in compare.tensors))
+
+
+def away_from_kinks(compare, grid, parameters):
+    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there, and rounding chooses."""
+    exact = precise(compare)
+    points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
+    return replace(compare, fixed_mask=compare.fixed_mask * ((points - points.round()).abs().amin(-1) > 1e-3)[None])
+
+
+def near(found, expected, share=1e-4):
+    return float((found - expected).abs().max()) <= share * float(expected.abs().max())
+
+
+def random_patches(size):
+    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
+    torch.manual_seed(3)
+    return grid, 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns)
+
+
+@pytest.mark.parametrize(
+    ("metric", "step", "holes", "window", "patch"),
+    [
+        ("ncc", INSIDE, False, 20, 30),
+        ("ncc", BEYOND, True, 20, 9),
+        ("ncc", BEYOND, False, 13, 40),
+        ("structure", INSIDE, False, 24, 30),
+        ("structure", BEYOND, True, 8, 40),
+        ("mind", BEYOND, True, 20, 200),
+    ],
+)
+def test_loss_slope_and_curvature_are_those_of_tensors(interpreted, texture, metric, step, holes, window, patch):
+    grid, parameters = random_patches(patch)
+    compare = away_from_kinks(compared(texture, metric, step, holes=holes, window=window), grid, parameters[0])
+    assert isinstance(compare.compiled[0], gpu.Pair)
+    found = PatchObjective(compare, grid, 5.0, 1).expand(parameters)
+    expected = PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    assert all(near(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_global_map_is_two_by_two_patches_that_agree(interpreted, texture):
+    compare, parameters = compared(texture, "ncc", BEYOND), torch.full((1, affine.GLOBAL_PARAMETERS["affine"]), 0.237)
+    found, expected = GlobalObjective(compare, "affine").expand(parameters), GlobalObjective(precise(compare), "affine").expand(parameters.double())
+    assert near(found.loss, expected.loss)
+    assert near(found.slope, expected.slope, 2e-3)  # a few points lie where linear samples have two slopes
+    assert near(found.curvature, expected.curvature)
+
+
+def test_a_descent_leads_where_that_of_tensors_leads(interpreted, texture):
+    grid, compare = PatchGrid.cover(HEIGHT, WIDTH, 40), compared(texture, "ncc", affine.translation(-7.4, -3.7)[None])
+    settings = {"optimizer": descent.GAUSS_NEWTON, "stiffness": 5.0, "max_shift": 5.0, "step": 0.0, "steps": 3, "tolerance": 0.0, "gain": 0.0}
+    found, expected = (descent.descend_patches(replace(compare, tensors_only=only), grid, grid.zeros(), **settings) for only in (False, True))
+    assert float(expected.parameters[0, 0].median()) == pytest.approx(0.4, abs=0.1)
+    assert torch.allclose(found.parameters, expected.parameters, atol=2e-3)
+
+
+def test_parameters_that_are_no_numbers_do_not_lead_out_of_the_image(interpreted, texture):
+    compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
+    for value in (float("nan"), float("inf"), -1e30):
+        native.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
+
+
+def test_the_kernel_compiles_for_gpus_that_are_not_here():
+    """By Triton's own compiler, which asks for more than its interpreter does."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, Path(__file__).with_name("compile_kernel.py")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no cuda device")
+@pytest.mark.parametrize("metric", ["ncc", "structure", "mind"])
+def test_on_a_gpu_too(texture, metric):
+    grid, parameters = random_patches(30)
+    compare = away_from_kinks(compared(texture, metric, BEYOND, holes=True), grid, parameters[0])
+    expected = PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    there = Comparison(*(x.cuda() for x in compare.tensors), metric, 20)
+    found = PatchObjective(there, grid, 5.0, 1).expand(parameters.cuda())
+    assert all(near(one.cpu(), other) for one, other in zip(found, expected, strict=True))
