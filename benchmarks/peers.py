@@ -5,7 +5,8 @@
 
 Each peer is used as its documentation starts: elastix with its default rigid, affine and B-spline maps (Mattes MI, from the geometric
 centres), ANTs SyN, greedy affine (from the centres) and deformable, SIFT with USAC (OpenCV), the same followed by DIS flow, ECC affine
-(OpenCV), and phase correlation followed by ILK (scikit-image). ``fast`` is ours with that preset.
+(OpenCV), phase correlation followed by ILK (scikit-image), a homography by kornia's registrator, and FireANTs' affine and greedy maps; the
+last two, as ours, on a GPU where there is one. ``fast`` is ours with that preset. FireANTs asks for an old SimpleITK: ``pip install --no-deps fireants``.
 Every peer gets the same two grey images in [0, 1] at full size. A pair is found with a median rTRE of at
 most 1 %, or 1.5 times the noise floor of its landmarks. A peer that raises has found nothing; one that is not installed is named. Every
 run is a process of its own with a limit of time; seconds are of the registration, after what it needs was loaded.
@@ -31,7 +32,7 @@ LIMIT = 300
 """Seconds after which a peer has found nothing."""
 PACKAGES = {
     "register": "register", "fast": "register", "elastix": "itk", "ants": "ants", "greedy": "picsl_greedy", "sift": "cv2", "dis": "cv2", "ecc": "cv2",
-    "ilk": "skimage",
+    "ilk": "skimage", "kornia": "kornia", "fireants": "fireants",
 }  # fmt: skip
 LATE = {"register": ("register.api", ()), "elastix": ("itk", ("elastix_registration_method", "transformix_deformation_field", "image_from_array"))}
 LATE["fast"] = LATE["register"]
@@ -135,6 +136,37 @@ def by_ilk(fixed: np.ndarray, moving: np.ndarray) -> Field:
     return np.stack([flow[1] - move[1], flow[0] - move[0]], axis=2) + _still(fixed)
 
 
+def by_kornia(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    from kornia.geometry.conversions import denormalize_homography
+    from kornia.geometry.transform import ImageRegistrator
+
+    size = tuple(map(max, fixed.shape, moving.shape))  # it wants equal sizes
+    padded = [_on_device(np.pad(x, [(0, n - m) for n, m in zip(size, x.shape, strict=True)]))[None, None] for x in (fixed, moving)]
+    registrator = ImageRegistrator("homography", num_iterations=200).to(padded[0].device)
+    found = denormalize_homography(registrator.register(padded[1], padded[0]).detach(), size, size, align_corners=False)
+    return _project(found[0].double().cpu().numpy(), fixed)
+
+
+def by_fireants(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import SimpleITK as sitk
+    import torch
+    from fireants.io.image import BatchedImages, Image
+    from fireants.registration.affine import AffineRegistration
+    from fireants.registration.greedy import GreedyRegistration
+
+    device = _on_device(fixed[:1, :1]).device
+    images = [BatchedImages([Image(sitk.GetImageFromArray(np.ascontiguousarray(x, np.float32)), device=str(device))]) for x in (fixed, moving)]
+    shared = {"optimizer": "Adam", "cc_kernel_size": 5, "progress_bar": False}
+    linear = AffineRegistration([8, 4, 2, 1], [200, 100, 50, 20], *images, optimizer_lr=3e-3, **shared)
+    linear.optimize()
+    start = linear.get_affine_matrix().detach()
+    bent = GreedyRegistration([4, 2, 1], [200, 100, 50], *images, deformation_type="compositive", optimizer_lr=0.5, init_affine=start, **shared)
+    bent.optimize()
+    found = bent.get_warp_parameters(*images)
+    at = torch.nn.functional.affine_grid(found["affine"], (1, 1, *fixed.shape), align_corners=True) + found["grid"]
+    return (at[0].detach().double().cpu().numpy() + 1) / 2 * (np.array(moving.shape[::-1]) - 1)
+
+
 PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Field]] = {
     "register": by_register,
     "fast": by_fast,
@@ -145,11 +177,20 @@ PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Field]] = {
     "dis": by_dis,
     "ecc": by_ecc,
     "ilk": by_ilk,
+    "kornia": by_kornia,
+    "fireants": by_fireants,
 }
 
 
 def _still(fixed: np.ndarray) -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(fixed.shape[1]), np.arange(fixed.shape[0])), axis=2).astype(float)
+
+
+def _on_device(image: np.ndarray):
+    """An image as a tensor on the GPU, where there is one."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image, np.float32)).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _project(homography: np.ndarray, fixed: np.ndarray) -> Field:

@@ -3,6 +3,7 @@
     python -m benchmarks.speed                                    # sides 512 to 4096, balanced and fast, steps and their floor
     python -m benchmarks.speed --sides 16384 --presets balanced
     python -m benchmarks.speed --files FIXED MOVING               # a pair of your own
+    python -m benchmarks.speed --device cuda --sides 4096         # on a GPU beside two cores; its steps recorded, by tensors and by the kernel
 
 Pairs are the retina texture under a smooth warp of 2 % of the diagonal, resized to each side; above 4096 pixels the pair of 4096 is enlarged. Start-up is
 the process's time beyond its own clock: interpreter, modules, end. Peak memory is that of the process.
@@ -18,6 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,7 +32,8 @@ from skimage import color, data
 from skimage.transform import resize
 
 from benchmarks.synthetic import warped_pair
-from register import affine, localfit, objective, pipeline, settings
+from register import affine, localfit, objective, optimise, pipeline, replay, settings
+from register.comparison import Comparison
 from register.patches import PatchGrid
 from register.pyramid import base
 
@@ -90,35 +95,64 @@ def best(work, times: int = TIMES) -> float:
     return min(seconds)
 
 
-def machine() -> tuple[float, float]:
+def done(work: Callable[[], object], device: str) -> Callable[[], None]:
+    """The work and the wait for its device."""
+
+    def both() -> None:
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return both
+
+
+def machine(device: str) -> tuple[float, float]:
     """Bytes per second that a copy reads and writes, and floating point operations per second of a matrix product."""
-    source, square = torch.rand(32 * 2**20), torch.rand(1536, 1536)
+    source, square = torch.rand(32 * 2**20, device=device), torch.rand(1536, 1536, device=device)
     target = torch.empty_like(source)
-    return 2 * 4 * source.numel() / best(lambda: target.copy_(source)), 2 * 1536**3 / best(lambda: square @ square)
+    return 2 * 4 * source.numel() / best(done(lambda: target.copy_(source), device)), 2 * 1536**3 / best(done(lambda: square @ square, device))
 
 
-def steps(sides: list[int]) -> None:
+def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A Gauss-Newton step of the patches in each of the ways that there are on a device."""
+
+    def begin(*tensors: torch.Tensor, tensors_only: bool) -> replay.Begun[optimise.Held]:
+        made = objective.PatchObjective(replace(compare.of(*tensors), tensors_only=tensors_only), grid, localfit.STIFFNESS, 1)
+        return optimise.gauss_newton(made.expand, made.solve, grid.zeros(device=device)[None] + 0.3, tolerance=0.0, gain=-1.0)
+
+    for name, only in (("compiled", False), ("tensors", True)):
+        if only or compare.compiled:
+            begun = begin(*compare.tensors, tensors_only=only)
+            yield name, lambda: begun.stages[1](begun.stages[0](begun.state))  # noqa: B023
+    if device != "cpu":
+        for name, only in (("recorded", True), ("recorded, compiled", False)):
+            recording = replay.Recording(partial(begin, tensors_only=only), compare.tensors, replay.cuda_graph)
+            recording.first()
+            yield name, recording.next
+
+
+def steps(sides: list[int], device: str) -> None:
     """One Gauss-Newton step of the patches at some sizes, beside its floor."""
-    bandwidth, rate = machine()
-    print(f"a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
+    bandwidth, rate = machine(device)
+    print(f"{device}: a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
     effort = settings.PRESETS["balanced"]
     texture = color.rgb2gray(data.retina())[180:1230, 180:1230].astype(np.float32)
     for side in sides:
-        image = torch.from_numpy(cv2.resize(texture, (side, side)))[None]
+        image = torch.from_numpy(cv2.resize(texture, (side, side))).to(device)[None]
         level = pipeline.working_copy(base(image, torch.ones_like(image)), side, "fixed")
         grid = PatchGrid.cover(side, side, effort.patch_size)
         for metric, channels in (("ncc", 1), ("structure", 2)):
-            made = objective.PatchObjective(localfit.compare_at(level, level, affine.identity(), metric, effort), grid, localfit.STIFFNESS, 1)
-            start = grid.zeros()[None] + 0.3
-            at = made.expand(start)
-            damping = torch.full_like(at.parts, 0.3)
-            seconds = best(lambda: made.expand(start)) + best(lambda: made.solve(at, damping))  # noqa: B023
+            compare = localfit.compare_at(level, level, affine.identity(), metric, effort)
             moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
             floor = max(moved, worked)
-            print(
-                f"  {side:5d} {metric:9s} {1e3 * seconds:7.1f} ms a step, floor {1e3 * moved:.1f} ms of bytes, {1e3 * worked:.1f} ms of arithmetic: "
-                f"{seconds / floor:.1f} times the floor"
-            )
+            for name, step in ways(compare, grid, device):
+                step()
+                seconds = best(done(step, device))
+                print(
+                    f"  {side:5d} {metric:9s} {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, {1e3 * worked:.2f} ms of arithmetic: "
+                    f"{seconds / floor:.1f} times the floor",
+                    flush=True,
+                )
 
 
 def main() -> None:
@@ -126,6 +160,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="*", default=[512, 1024, 2048, 4096])
     parser.add_argument("--presets", nargs="+", default=["balanced", "fast"])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where; cuda is shown beside two threads of the processor")
     parser.add_argument("--files", nargs=2, metavar="FILE", help="a pair of files instead")
     options = parser.parse_args()
     for words in (["--help"], ["align", "--help"]):
@@ -140,8 +175,13 @@ def main() -> None:
         for side in options.sides:
             names = write_pair(Path(scratch), side)
             for preset in options.presets:
-                report(f"{side} x {side}", names, Path(scratch) / f"out_{side}_{preset}", preset, options.runs)
-    steps([side for side in (256, 512, 1024, 2048) if side <= max(options.sides, default=2048)])
+                title, output, size = f"{side} x {side}", Path(scratch) / f"out_{side}_{preset}", ("--max-size", str(min(side, LARGEST)))
+                if options.device != "cpu":  # the work of the whole image, on both
+                    report(f"{title}, GPU", names, output, preset, options.runs, "--device", options.device, *size)
+                    report(f"{title}, CPU", names, output, preset, options.runs, "--device", "cpu", "--threads", "2", *size)
+                else:
+                    report(title, names, output, preset, options.runs)
+    steps([side for side in (256, 512, 1024, 2048, 4096) if side <= max(options.sides, default=2048)], options.device)
 
 
 if __name__ == "__main__":

@@ -214,6 +214,8 @@ def inverse(matrix: Tensor) -> Tensor:
 
 def _where(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Per batch item, one of two tensors (b, ...)."""
+    if len(choice) == 1 and replay.at_hand(choice):
+        return yes if bool(choice) else no
     return torch.where(choice.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 

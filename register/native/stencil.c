@@ -9,7 +9,11 @@
 #include <string.h>
 
 #define PRODUCTS 6 /* of the functions 1 - s, s and s (1 - s) at a share s of the way through a cell: see product() */
-#define LANES 8    /* PRODUCTS, filled up */
+#define LANES 8    /* numbers worked on at once: PRODUCTS, filled up, or patches */
+#define BLOCK (6 * 9 * 6) /* how the six numbers of a patch are tied to those of the nine patches around it */
+
+typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef double Doubles __attribute__((vector_size(8 * LANES)));
 
 typedef struct {
     int rows, columns;      /* of the patch grid, at least 2 each */
@@ -33,42 +37,58 @@ static int product(int end_a, int offset_a, int end_b, int offset_b, float *sign
     return end_a + end_b;
 }
 
-/* The sums (3, PRODUCTS along y, LANES along x) of one cell. */
-static void sums_of_cell(const Grid *grid, const float *curvature, const float *along_x, int top, int bottom, int left, int right, float *out) {
-    memset(out, 0, sizeof(float) * 3 * PRODUCTS * LANES);
+/* The sums (3, PRODUCTS along y, PRODUCTS along x) of one cell, ``apart`` numbers from each other. */
+static void sums_of_cell(const Grid *grid, const float *curvature, const float *along_x, int top, int bottom, int left, int right, float *out, int apart) {
+    Lanes both[3][PRODUCTS] = {{{0}}};
     for (int y = top; y < bottom; y++) {
         float along_y[LANES];
         products(grid->share_y[y], along_y);
         for (int k = 0; k < 3; k++) {
             const float *row = curvature + ((size_t)k * grid->height + y) * grid->width;
-            float sums[LANES] = {0};
-            for (int x = left; x < right; x++)
-                for (int p = 0; p < LANES; p++) sums[p] += row[x] * along_x[(size_t)x * LANES + p];
-            for (int q = 0; q < PRODUCTS; q++)
-                for (int p = 0; p < LANES; p++) out[(k * PRODUCTS + q) * LANES + p] += along_y[q] * sums[p];
+            Lanes sums = {0};
+            for (int x = left; x < right; x++) sums += row[x] * *(const Lanes *)(along_x + (size_t)x * LANES);
+            for (int q = 0; q < PRODUCTS; q++) both[k][q] += along_y[q] * sums;
         }
     }
+    for (int k = 0; k < 3; k++)
+        for (int q = 0; q < PRODUCTS; q++)
+            for (int p = 0; p < PRODUCTS; p++) out[((k * PRODUCTS + q) * PRODUCTS + p) * apart] = both[k][q][p];
 }
 
-/* What one cell adds to the blocks (6, 9, 6) of the patch at its corner (end_y, end_x). */
-static void add_cell(const float *sums, int end_y, int end_x, float *blocks) {
+typedef struct { int from[4][4][36], to[36]; float sign[4][4][36]; } Table; /* by the patch's corner of a cell, the neighbour's, and the numbers of both */
+
+/* Which of a cell's sums tie the six numbers of the patches at two of its corners. */
+static void fill(Table *table) {
     static const int OFFSET_X[3] = {0, 1, 0}, OFFSET_Y[3] = {0, 0, 1}; /* of a patch's three functions: displacement, slope along x, slope along y */
-    for (int other_y = 0; other_y < 2; other_y++)
-        for (int other_x = 0; other_x < 2; other_x++) {
-            int neighbour = (1 + other_y - end_y) * 3 + 1 + other_x - end_x;
-            for (int a = 0; a < 3; a++)
-                for (int b = 0; b < 3; b++) {
+    for (int own = 0; own < 4; own++)
+        for (int other = 0; other < 4; other++)
+            for (int a = 0; a < 6; a++)
+                for (int b = 0; b < 6; b++) {
                     float sign = 1;
-                    int q = product(end_y, OFFSET_Y[a], other_y, OFFSET_Y[b], &sign), p = product(end_x, OFFSET_X[a], other_x, OFFSET_X[b], &sign);
-                    const float *from = sums + q * LANES + p;
-                    float xx = sign * from[0], xy = sign * from[PRODUCTS * LANES], yy = sign * from[2 * PRODUCTS * LANES];
-                    float *x_to = blocks + (a * 9 + neighbour) * 6 + b, *y_to = x_to + 3 * 9 * 6;
-                    x_to[0] += xx;
-                    x_to[3] += xy;
-                    y_to[0] += xy;
-                    y_to[3] += yy;
+                    int q = product(own / 2, OFFSET_Y[a % 3], other / 2, OFFSET_Y[b % 3], &sign);
+                    int p = product(own % 2, OFFSET_X[a % 3], other % 2, OFFSET_X[b % 3], &sign);
+                    table->from[own][other][a * 6 + b] = ((a / 3 + b / 3) * PRODUCTS + q) * PRODUCTS + p; /* xx, xy and yy */
+                    table->sign[own][other][a * 6 + b] = sign;
+                    table->to[a * 6 + b] = a * 9 * 6 + b;
                 }
+}
+
+/* The blocks of LANES neighbouring patches from ``column`` on: sums of the cells in the rows above and below them (NULL beyond the grid), ``apart`` numbers from
+   each other, the first cell's being the one left of the first patch. */
+static void blocks_of(const Table *table, const float *above, const float *below, int apart, int column, float (*blocks)[LANES]) {
+    memset(blocks, 0, sizeof(float) * BLOCK * LANES);
+    for (int own = 0; own < 4; own++) {
+        const float *sums = own / 2 ? above : below;
+        if (!sums) continue;
+        sums += column + 1 - own % 2;
+        for (int other = 0; other < 4; other++) {
+            int neighbour = (1 + other / 2 - own / 2) * 3 + 1 + other % 2 - own % 2;
+            for (int k = 0; k < 36; k++) {
+                const Lanes *from = (const Lanes *)(sums + (size_t)table->from[own][other][k] * apart);
+                *(Lanes *)blocks[table->to[k] + neighbour * 6] += table->sign[own][other][k] * *from;
+            }
         }
+    }
 }
 
 /* Where the blocks of each of ``cells`` cells begin; one more entry for where the last ones end. */
@@ -82,16 +102,18 @@ static void begins(const int *cell_of, int count, int cells, int *begin) {
 
 /* The stencil (rows * columns, 6, 9, 6) of a curvature (3, height, width), which is xx, xy and yy. Returns 1 where there is no memory. */
 int couple(const Grid *grid, const float *curvature, int threads, float *blocks) {
-    int down = grid->rows - 1, across = grid->columns - 1;
-    const size_t each = 3 * PRODUCTS * LANES, block = 6 * 9 * 6;
-    float *sums = malloc(sizeof(float) * (each * down * across + (size_t)LANES * grid->width));
+    int down = grid->rows - 1, across = grid->columns - 1, apart = across + 2 * LANES; /* nothing lies beyond the first cell and the last */
+    const size_t each = (size_t)3 * PRODUCTS * PRODUCTS * apart;
+    float *sums = calloc(each * down + (size_t)LANES * grid->width, sizeof(float));
     int *top = malloc(sizeof(int) * (down + across + 2)), *left = top + down + 1;
     if (!sums || !top) {
         free(sums);
         free(top);
         return 1;
     }
-    float *along_x = sums + each * down * across;
+    float *along_x = sums + each * down;
+    Table table;
+    fill(&table);
     begins(grid->cell_y, grid->height, down, top);
     begins(grid->cell_x, grid->width, across, left);
     for (int x = 0; x < grid->width; x++) products(grid->share_x[x], along_x + (size_t)x * LANES);
@@ -100,17 +122,16 @@ int couple(const Grid *grid, const float *curvature, int threads, float *blocks)
 #pragma omp for schedule(static)
         for (int i = 0; i < down; i++)
             for (int j = 0; j < across; j++)
-                sums_of_cell(grid, curvature, along_x, top[i], top[i + 1], left[j], left[j + 1], sums + each * (i * across + j));
+                sums_of_cell(grid, curvature, along_x, top[i], top[i + 1], left[j], left[j + 1], sums + each * i + 1 + j, apart);
 #pragma omp for schedule(static)
         for (int i = 0; i < grid->rows; i++)
-            for (int j = 0; j < grid->columns; j++) {
-                float *own = blocks + block * (i * grid->columns + j);
-                memcpy(own, grid->ties + block * (i * grid->columns + j), sizeof(float) * block);
-                for (int end_y = 0; end_y < 2; end_y++)
-                    for (int end_x = 0; end_x < 2; end_x++) {
-                        int y = i - end_y, x = j - end_x;
-                        if (y >= 0 && y < down && x >= 0 && x < across) add_cell(sums + each * (y * across + x), end_y, end_x, own);
-                    }
+            for (int j = 0; j < grid->columns; j += LANES) {
+                float tied[BLOCK][LANES];
+                blocks_of(&table, i > 0 ? sums + each * (i - 1) : NULL, i < down ? sums + each * i : NULL, apart, j, tied);
+                for (int patch = j; patch < j + LANES && patch < grid->columns; patch++) {
+                    size_t place = (size_t)BLOCK * (i * grid->columns + patch);
+                    for (int k = 0; k < BLOCK; k++) blocks[place + k] = grid->ties[place + k] + tied[k][patch - j];
+                }
             }
     }
     free(sums);
@@ -118,29 +139,30 @@ int couple(const Grid *grid, const float *curvature, int threads, float *blocks)
     return 0;
 }
 
-/* The inverse of a symmetric positive matrix (6, 6), by its Cholesky factor. */
-static void inverse(const float *matrix, const float *extra, float *out) {
-    double l[6][6] = {{0}}, inv[6][6] = {{0}};
-    for (int i = 0; i < 6; i++)
-        for (int j = 0; j <= i; j++) {
-            double sum = matrix[i * 9 * 6 + j] + (i == j ? extra[i] : 0);
-            for (int k = 0; k < j; k++) sum -= l[i][k] * l[j][k];
-            l[i][j] = i == j ? sqrt(sum > 1e-30 ? sum : 1e-30) : sum / l[j][j];
+/* The inverses of up to LANES symmetric positive matrices (6, 6), the own blocks of neighbouring patches with ``extra`` on the diagonal, by elimination without
+   pivots, which such matrices do not need: all at once, and column by column, each filled up to LANES numbers. */
+static void inverses_of(const float *blocks, const float *extra, int count, float *out) {
+    Doubles m[6][6];
+    for (int a = 0; a < 6; a++)
+        for (int b = 0; b < 6; b++)
+            for (int i = 0; i < LANES; i++) {
+                int patch = i < count ? i : 0;
+                m[a][b][i] = blocks[((size_t)patch * 6 + a) * 9 * 6 + 4 * 6 + b] + (a == b ? extra[patch * 6 + a] : 0);
+            }
+    for (int k = 0; k < 6; k++) {
+        for (int i = 0; i < LANES; i++) m[k][k][i] = 1 / (m[k][k][i] > 1e-30 ? m[k][k][i] : 1e-30);
+        for (int a = 0; a < 6; a++) {
+            if (a == k) continue;
+            m[a][k] *= -m[k][k];
+            for (int b = 0; b < 6; b++)
+                if (b != k) m[a][b] += m[a][k] * m[k][b];
         }
-    for (int i = 0; i < 6; i++) { /* of the factor */
-        inv[i][i] = 1 / l[i][i];
-        for (int j = 0; j < i; j++) {
-            double sum = 0;
-            for (int k = j; k < i; k++) sum -= l[i][k] * inv[k][j];
-            inv[i][j] = sum / l[i][i];
-        }
+        for (int b = 0; b < 6; b++)
+            if (b != k) m[k][b] *= m[k][k];
     }
-    for (int i = 0; i < 6; i++)
-        for (int j = 0; j < 6; j++) {
-            double sum = 0;
-            for (int k = i > j ? i : j; k < 6; k++) sum += inv[k][i] * inv[k][j];
-            out[6 * i + j] = (float)sum;
-        }
+    for (int i = 0; i < count; i++)
+        for (int b = 0; b < 6; b++)
+            for (int a = 0; a < LANES; a++) out[(i * 6 + b) * LANES + a] = a < 6 ? (float)m[a][b][i] : 0;
 }
 
 /* The product (count, 6) of the damped stencil with a vector (count, 6). */
@@ -163,13 +185,13 @@ static void times(int rows, int columns, const float *blocks, const float *extra
         }
 }
 
-static void precondition(int count, const float *inverses, const float *vector, float *out) {
-    for (int patch = 0; patch < count; patch++)
-        for (int a = 0; a < 6; a++) {
-            float sum = 0;
-            for (int b = 0; b < 6; b++) sum += inverses[patch * 36 + a * 6 + b] * vector[patch * 6 + b];
-            out[patch * 6 + a] = sum;
-        }
+static void precondition(int count, const float *inverses, const float *vector, int threads, float *out) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int patch = 0; patch < count; patch++) {
+        Lanes sums = {0};
+        for (int b = 0; b < 6; b++) sums += vector[patch * 6 + b] * *(const Lanes *)(inverses + ((size_t)patch * 6 + b) * LANES);
+        memcpy(out + patch * 6, &sums, sizeof(float) * 6);
+    }
 }
 
 static double dot(const float *one, const float *other, int count) {
@@ -183,18 +205,19 @@ static double dot(const float *one, const float *other, int count) {
    memory. */
 int solve(int rows, int columns, const float *blocks, const float *damping, const float *right, int steps, double tolerance, int threads, float *out) {
     int count = rows * columns, n = 6 * count;
-    float *memory = malloc(sizeof(float) * ((size_t)n * 5 + (size_t)count * 36));
+    float *memory = malloc(sizeof(float) * ((size_t)n * 5 + (size_t)n * LANES));
     if (!memory) return 1;
     float *extra = memory, *r = extra + n, *z = r + n, *p = z + n, *ap = p + n, *inverses = ap + n;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int patch = 0; patch < count; patch++) {
-        const float *own = blocks + (size_t)patch * 6 * 9 * 6 + 4 * 6;
-        for (int a = 0; a < 6; a++) extra[patch * 6 + a] = own[a * 9 * 6 + a] * damping[patch] + 1e-9f;
-        inverse(own, extra + patch * 6, inverses + (size_t)patch * 36);
+    for (int patch = 0; patch < count; patch += LANES) {
+        int some = count - patch < LANES ? count - patch : LANES;
+        for (int i = patch; i < patch + some; i++)
+            for (int a = 0; a < 6; a++) extra[i * 6 + a] = blocks[((size_t)i * 6 + a) * 9 * 6 + 4 * 6 + a] * damping[i] + 1e-9f;
+        inverses_of(blocks + (size_t)patch * 6 * 9 * 6, extra + patch * 6, some, inverses + (size_t)patch * 6 * LANES);
     }
     memset(out, 0, sizeof(float) * n);
     memcpy(r, right, sizeof(float) * n);
-    precondition(count, inverses, r, z);
+    precondition(count, inverses, r, threads, z);
     memcpy(p, z, sizeof(float) * n);
     double rz = dot(r, z, n), stop = tolerance * tolerance * rz;
     for (int step = 0; step < steps; step++) {
@@ -205,7 +228,7 @@ int solve(int rows, int columns, const float *blocks, const float *damping, cons
             out[i] += alpha * p[i];
             r[i] -= alpha * ap[i];
         }
-        precondition(count, inverses, r, z);
+        precondition(count, inverses, r, threads, z);
         double before = rz;
         rz = dot(r, z, n);
         if (rz <= stop) break;
