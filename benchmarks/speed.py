@@ -149,8 +149,8 @@ def steps(sides: list[int], device: str) -> None:
                 step()
                 seconds = best(done(step, device))
                 print(
-                    f"  {side:5d} {metric:9s} {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, {1e3 * worked:.2f} ms of arithmetic: "
-                    f"{seconds / floor:.1f} times the floor",
+                    f"  {side:5d} {metric:9s} {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
+                    f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor",
                     flush=True,
                 )
 

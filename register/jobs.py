@@ -286,7 +286,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "python": platform.python_version(),
         "device": str(device.choose(job.settings.device)),
         "threads": torch.get_num_threads(),
-        "compiled": native.library() is not None,
+        "compiled": native.there(device.choose(job.settings.device)),
         "seed": job.settings.seed,
         "settings": asdict(job.asked or job.settings),
         "files": hashes(job.settings),

@@ -5,8 +5,10 @@ a whole, and pairs of equal sizes share it. Nothing waits for the device inside 
 change nothing, and the host reads what it reported a few steps ago. Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019, section 5.
 """
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -81,6 +83,7 @@ class Recording(Generic[State]):
     def __init__(self, begin: Begin[State], inputs: Sequence[Tensor], record: Record) -> None:
         self.begin, self.inputs = begin, tuple(x.clone() for x in inputs)
         self.first = record(self._first)
+        self.first()
         self.next = record(self._next)
 
     def _first(self) -> None:
@@ -162,11 +165,12 @@ def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
 
 _KNOWN: OrderedDict[Hashable, Recording[Any]] = OrderedDict()
 _QUICKEST: dict[Hashable, int] = {}
+_REFUSED: set[torch.device] = set()
 
 
 def records(device: torch.device) -> bool:
-    """Whether work on a device can be recorded."""
-    return device.type == "cuda"
+    """Whether work on a device can be recorded, as far as is known."""
+    return device.type == "cuda" and device not in _REFUSED
 
 
 def at_hand(tensor: Tensor) -> bool:
@@ -183,7 +187,11 @@ def follow(key: Hashable, kind: Hashable, begins: Sequence[Begin[State]], inputs
     key = (key, device, *((x.shape, x.dtype) for x in inputs))
     with torch.cuda.device(device):
         if key not in _KNOWN:
-            _KNOWN[key] = quickest((kind, device), begins, inputs, cuda_graph, _seconds)
+            recording = quickest((kind, device), begins, inputs, cuda_graph, _seconds)
+            if recording is None:
+                _REFUSED.add(device)
+                return step_by_step(begins[0](*inputs), steps, heard)
+            _KNOWN[key] = recording
             while len(_KNOWN) > KEPT:
                 _KNOWN.popitem(last=False)
         _KNOWN.move_to_end(key)
@@ -197,16 +205,29 @@ def forget() -> None:
 
 def quickest(
     kind: Hashable, begins: Sequence[Begin[State]], inputs: Sequence[Tensor], record: Record, seconds: Callable[[Callable[[], None]], float]
-) -> Recording[State]:
-    """A recording of the way whose steps take the fewest ``seconds``; ways are compared once for each ``kind``."""
-    if kind in _QUICKEST or len(begins) == 1:
-        return Recording(begins[_QUICKEST.get(kind, 0)], inputs, record)
-    recordings = [Recording(begin, inputs, record) for begin in begins]
-    for recording in recordings:
-        recording.first()
+) -> Recording[State] | None:
+    """A recording of the way whose steps take the fewest ``seconds``; ways are compared once for each ``kind``. None where no way can be recorded."""
+    ways, recordings = begins if kind not in _QUICKEST else [begins[_QUICKEST[kind]]], list[Recording[State]]()
+    for begin in ways:
+        with _told():
+            recordings.append(Recording(begin, inputs, record))
+    if kind in _QUICKEST or len(recordings) < 2:
+        return recordings[0] if recordings else None
     times = [seconds(recording.next) for recording in recordings]
-    _QUICKEST[kind] = times.index(min(times))
-    return recordings[_QUICKEST[kind]]
+    best = recordings[times.index(min(times))]
+    _QUICKEST[kind] = list(begins).index(best.begin)
+    return best
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Goes on, with a warning, where something cannot be recorded: a driver that is too old, a compiler that a kernel needs and is not there."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        warnings.warn(f"steps cannot be recorded on the GPU, and run more slowly: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=4)
 
 
 def _seconds(work: Callable[[], None]) -> float:

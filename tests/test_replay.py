@@ -186,6 +186,27 @@ def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
     assert set(tried) == {2.0}
 
 
+def test_what_cannot_be_recorded_is_told_and_left_out(monkeypatch):
+    monkeypatch.setattr(replay, "_QUICKEST", {})
+
+    def fails(start):
+        raise RuntimeError("no compiler")
+
+    def works(start):
+        return optimise.adam(lambda p: (p.square().sum(1), p), start, step=0.5, steps=5, tolerance=0.0)
+
+    with pytest.warns(RuntimeWarning, match="no compiler"):
+        assert replay.quickest("kind", [works, fails], [torch.ones(1, 2)], again, lambda work: 1.0).begin is works
+    with pytest.warns(RuntimeWarning, match="no compiler"):
+        assert replay.quickest("kind", [fails], [torch.ones(1, 2)], again, lambda work: 1.0) is None
+
+    def too_large(start):
+        raise torch.OutOfMemoryError("too large")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        replay.quickest("kind", [too_large], [torch.ones(1, 2)], again, lambda work: 1.0)
+
+
 def test_elimination_inverts_positive_matrices(as_on_a_gpu):
     torch.manual_seed(4)
     root = torch.randn(50, 6, 6, dtype=torch.float64)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from register import replay
 from register.native import gpu
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
@@ -68,6 +69,11 @@ def library() -> ctypes.CDLL | None:
             if found.format() == FORMAT:
                 return found
     return None
+
+
+def there(device: torch.device) -> bool:
+    """Whether there is a compiled pass for a device; whether it is the quickest is another question."""
+    return library() is not None if device.type == "cpu" else replay.records(device) and gpu.there()
 
 
 def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:

@@ -1,18 +1,21 @@
 """A step of the descent in one compiled pass over the pixels on a CUDA device."""
 
 import os
+from contextlib import suppress
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from register import patches
+from register import patches, replay
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
+TRITON = 3, 3
+"""The oldest version that can exchange the numbers of a row."""
 SIDE, WARPS = 4, 4
 """Windows side by side that one program works on, and the warps it has for them."""
 
@@ -31,13 +34,15 @@ class Pair(NamedTuple):
 
 @cache
 def there() -> bool:
-    """Whether there is a compiler for the kernel, and it is wanted."""
-    return os.environ.get("REGISTER_NATIVE") != "0" and find_spec("triton") is not None
+    """Whether there is a compiler that knows all that the kernel needs, and it is wanted."""
+    with suppress(PackageNotFoundError):
+        return os.environ.get("REGISTER_NATIVE") != "0" and tuple(int(x) for x in version("triton").split(".")[:2]) >= TRITON
+    return False
 
 
 def works_on(tensor: Tensor) -> bool:
     """Whether the kernel can read a tensor of its kind, where it is."""
-    return tensor.device.type == "cuda" and tensor.dtype == torch.float32 and there()
+    return replay.records(tensor.device) and tensor.dtype == torch.float32 and there()
 
 
 def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
