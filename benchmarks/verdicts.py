@@ -82,7 +82,9 @@ def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], see
     diagonal, rtre = math.hypot(*fixed.shape[:2]), math.inf
     if kind == "real" or kind.startswith("start"):
         points = [read_points((folder / one["fixed"]).parent / f"landmarks_{which}.csv") for which in ("fixed", "moving")]
-        rtre = float((alignment.transform.map(points[0]) - points[1]).norm(dim=1).median()) / diagonal
+        rejected = alignment.quality.get("rejected_matrix")  # what was found, where the identity was written instead
+        found = alignment.transform.map(points[0]) if rejected is None else affine.apply(torch.tensor(rejected, dtype=torch.float64), points[0])
+        rtre = float((found - points[1]).norm(dim=1).median()) / diagonal
     return row(kind, one["id"] if one is other else f"{one['id']}+{other['id']}", rtre, alignment.quality, diagonal)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 WRONG = 0.02
 """Median error, as a share of the fixed image's diagonal, from which on an alignment is wrong."""
-LOG_ODDS = {"one": 11.93, "recognised": -2.26, "sigma": -3.65}
+LOG_ODDS = {"one": 10.11, "recognised": -1.62, "sigma": -3.48}
 """The log-odds of a wrong alignment are this sum over what is known of it. Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
 UNTOLD, SURELY, PERHAPS, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
 """Where windows cannot tell: probabilities, the standard deviations above chance that the first two ask for, and the matched features that are as good."""
