@@ -126,7 +126,7 @@ def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[st
             yield name, lambda: begun.stages[1](begun.stages[0](begun.state))  # noqa: B023
     if device != "cpu":
         for name, only in (("recorded", True), ("recorded, compiled", False)):
-            recording = replay.Recording(partial(begin, tensors_only=only), compare.tensors, replay.cuda_graph)
+            recording = replay.Recording(partial(begin, tensors_only=only), compare.tensors, replay.cuda_graphs())
             recording.first()
             yield name, recording.next
 

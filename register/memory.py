@@ -16,12 +16,14 @@ def in_parts(work: Callable[[int], Result]) -> Result:
 
     A caught exception keeps its frames alive and with them the tensors, so the retry happens after the ``except`` block.
     """
-    for parts in PARTS:
+    parts = list(PARTS)
+    while parts:
         try:
-            return work(parts)
+            return work(parts[0])
         except torch.OutOfMemoryError:
             pass
-        replay.forget()
+        if not replay.forget():  # else they may have been all that stood in the way
+            del parts[0]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     raise torch.OutOfMemoryError(f"out of memory even in {PARTS[-1]} parts")

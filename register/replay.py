@@ -150,17 +150,22 @@ class Listener:
         return int(reports[end][0]), [loss for _, loss in reports[: end + 1]]
 
 
-def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """``Record`` on the current CUDA device."""
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # libraries set themselves up, kernels are compiled
-        work()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+def cuda_graphs() -> Record:
+    """``Record`` on the current CUDA device; what is recorded with it is replayed in the order of recording and shares the memory of what comes and goes."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(work: Callable[[], None]) -> Callable[[], None]:
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries set themselves up, kernels are compiled
+            work()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            work()
+        return graph.replay
+
+    return record
 
 
 _KNOWN: OrderedDict[Hashable, Recording[Any]] = OrderedDict()
@@ -187,7 +192,7 @@ def follow(key: Hashable, kind: Hashable, begins: Sequence[Begin[State]], inputs
     key = (key, device, *((x.shape, x.dtype) for x in inputs))
     with torch.cuda.device(device):
         if key not in _KNOWN:
-            recording = quickest((kind, device), begins, inputs, cuda_graph, _seconds)
+            recording = quickest((kind, device), begins, inputs, cuda_graphs, _seconds)
             if recording is None:
                 _REFUSED.add(device)
                 return step_by_step(begins[0](*inputs), steps, heard)
@@ -198,19 +203,21 @@ def follow(key: Hashable, kind: Hashable, begins: Sequence[Begin[State]], inputs
         return _KNOWN[key](inputs, steps, heard)
 
 
-def forget() -> None:
-    """Give back the memory of all recordings."""
+def forget() -> bool:
+    """Give back the memory of all recordings; whether there were any."""
+    some = bool(_KNOWN)
     _KNOWN.clear()
+    return some
 
 
 def quickest(
-    kind: Hashable, begins: Sequence[Begin[State]], inputs: Sequence[Tensor], record: Record, seconds: Callable[[Callable[[], None]], float]
+    kind: Hashable, begins: Sequence[Begin[State]], inputs: Sequence[Tensor], recorder: Callable[[], Record], seconds: Callable[[Callable[[], None]], float]
 ) -> Recording[State] | None:
     """A recording of the way whose steps take the fewest ``seconds``; ways are compared once for each ``kind``. None where no way can be recorded."""
     ways, recordings = begins if kind not in _QUICKEST else [begins[_QUICKEST[kind]]], list[Recording[State]]()
     for begin in ways:
         with _told():
-            recordings.append(Recording(begin, inputs, record))
+            recordings.append(Recording(begin, inputs, recorder()))
     if kind in _QUICKEST or len(recordings) < 2:
         return recordings[0] if recordings else None
     times = [seconds(recording.next) for recording in recordings]

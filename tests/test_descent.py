@@ -152,6 +152,20 @@ def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison,
     assert torch.allclose(parts, whole, atol=1e-4)
 
 
+def test_recordings_go_before_the_work_is_cut(monkeypatch):
+    monkeypatch.setattr(replay, "_KNOWN", {"of another pair": None})
+    tried = []
+
+    def work(parts):
+        tried.append((parts, len(replay._KNOWN)))
+        if replay._KNOWN:
+            raise torch.OutOfMemoryError("fake")
+        return "done"
+
+    assert memory.in_parts(work) == "done"
+    assert tried == [(1, 1), (1, 0)]
+
+
 def test_out_of_memory_in_every_number_of_parts_is_passed_on():
     tried = []
 

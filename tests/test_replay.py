@@ -139,7 +139,7 @@ class Tape(TorchDispatchMode):
 
 
 def again(work):
-    """In place of ``cuda_graph``."""
+    """In place of a CUDA graph."""
     work()
     with Tape() as tape:
         work()
@@ -207,10 +207,10 @@ def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
 
     ways = [way(1.0), way(2.0)]
     times = iter([3.0, 2.0])
-    one = replay.quickest("kind", ways, [torch.ones(1, 2)], again, lambda work: next(times))
+    one = replay.quickest("kind", ways, [torch.ones(1, 2)], lambda: again, lambda work: next(times))
     assert one.begin is ways[1]
     tried.clear()
-    assert replay.quickest("kind", ways, [torch.ones(1, 3)], again, lambda work: pytest.fail("not again")).begin is ways[1]
+    assert replay.quickest("kind", ways, [torch.ones(1, 3)], lambda: again, lambda work: pytest.fail("not again")).begin is ways[1]
     assert set(tried) == {2.0}
 
 
@@ -224,15 +224,15 @@ def test_what_cannot_be_recorded_is_told_and_left_out(monkeypatch):
         return optimise.adam(lambda p: (p.square().sum(1), p), start, step=0.5, steps=5, tolerance=0.0)
 
     with pytest.warns(RuntimeWarning, match="no compiler"):
-        assert replay.quickest("kind", [works, fails], [torch.ones(1, 2)], again, lambda work: 1.0).begin is works
+        assert replay.quickest("kind", [works, fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0).begin is works
     with pytest.warns(RuntimeWarning, match="no compiler"):
-        assert replay.quickest("kind", [fails], [torch.ones(1, 2)], again, lambda work: 1.0) is None
+        assert replay.quickest("kind", [fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0) is None
 
     def too_large(start):
         raise torch.OutOfMemoryError("too large")
 
     with pytest.raises(torch.OutOfMemoryError):
-        replay.quickest("kind", [too_large], [torch.ones(1, 2)], again, lambda work: 1.0)
+        replay.quickest("kind", [too_large], [torch.ones(1, 2)], lambda: again, lambda work: 1.0)
 
 
 def test_elimination_inverts_positive_matrices(as_on_a_gpu):
