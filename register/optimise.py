@@ -14,6 +14,8 @@ from register.replay import GOING, Begun, Followed
 
 STEPS, TOLERANCE = 40, 0.02
 """Of conjugate gradients: how many at most, and the share that is left of the residual when it is small enough for a step that is damped anyway."""
+UNSEEN = 16
+"""The same on a GPU, which takes all of them: fine levels need 5 to 10, the coarsest up to 21."""
 SETTLED, LEVEL, LOST = 1, 2, 3
 REASONS = {GOING: "all steps taken", SETTLED: "no parameter would move by more than the tolerance", LEVEL: "two steps lowered the loss by too little"}
 Progress = Callable[[int, int, float], None]
@@ -175,14 +177,14 @@ def ended(followed: Followed[Moved] | Followed[Held]) -> Descent:
 def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> Tensor:
     """x with ``times(x)`` near ``right``, for a symmetric positive ``times``.
 
-    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``; on a GPU, which would have to be waited for, the steps after
-    that change nothing. Source: Hestenes & Stiefel 1952.
+    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``; on a GPU, which would have to be waited for, there are at most
+    ``UNSEEN`` steps, and those after that change nothing. Source: Hestenes & Stiefel 1952.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)
     p, rz = z, (r * z).sum()
     stop, going = tolerance**2 * rz, rz > 0
-    for _ in range(steps):
+    for _ in range(steps if replay.at_hand(right) else min(steps, UNSEEN)):
         ap = times(p)
         alpha = torch.where(going, rz / (p * ap).sum().clamp(min=1e-30), 0.0)
         x, r = x + alpha * p, r - alpha * ap
