@@ -161,6 +161,7 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(texture
     with tensors_only():
         expected = [optimise.ended(replay.step_by_step(patches(pair, optimizer, start), 12, lambda *_: None)) for pair in pairs]
         monkeypatch.setattr(replay, "at_hand", lambda tensor: False)
+        monkeypatch.setattr(optimise, "UNSEEN", optimise.STEPS)  # the same solutions, to compare
         recording = replay.Recording(lambda *tensors: patches(pairs[0].of(*tensors[:-1]), optimizer, tensors[-1]), (*pairs[2].tensors, start), again)
         for pair, known in zip(pairs, expected, strict=True):
             found = optimise.ended(recording((*pair.tensors, start), 12, lambda *said: heard.append(said)))
