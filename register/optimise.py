@@ -177,8 +177,8 @@ def ended(followed: Followed[Moved] | Followed[Held]) -> Descent:
 def conjugate_gradients(times: Linear, precondition: Linear, right: Tensor, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> Tensor:
     """x with ``times(x)`` near ``right``, for a symmetric positive ``times``.
 
-    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``; on a GPU, which would have to be waited for, there are at most
-    ``UNSEEN`` steps, and those after that change nothing. Source: Hestenes & Stiefel 1952.
+    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``; on a GPU, which would have to be waited for, there are at
+    most ``UNSEEN`` steps, and those after that change nothing. Source: Hestenes & Stiefel 1952.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)
