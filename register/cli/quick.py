@@ -1,21 +1,82 @@
-"""A quicker start and end: what of PyTorch only its compiler needs is not loaded, and nothing is searched for garbage at the end."""
+"""A quicker start and end: what of PyTorch nothing here uses is not loaded, and garbage is searched for rarely, at the end not at all."""
 
 import gc
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-UNUSED = "torch._meta_registrations"
-"""Shapes of results without values, for the compiler: a third of the time that ``import torch`` takes, and of no use to a program that compiles nothing."""
+UNUSED = (
+    "torch._meta_registrations",  # shapes of results without values, for the compiler
+    *("torch.export", "torch._export", "torch._higher_order_ops"),  # programs made of models
+    *("torch.ao", "torch.quantization", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable", "torch.nn.quantized"),  # numbers of eight bits
+    *("torch.distributions", "torch.masked", "torch.hub"),
+)
+"""Half of the time that ``import torch`` takes, and of no use to a program that samples images."""
+KNOWN = (2, 6), (2, 14)
+"""The first and the last version of PyTorch that was seen to load without them."""
+OBJECTS = 50_000
+"""New objects after which garbage is searched for; a program's start makes hundreds of thousands that stay."""
 
 
 @contextmanager
 def quickly() -> Iterator[None]:
-    """Run the program. For the program, not for the library: ``torch.compile`` and tensors on the ``meta`` device would not work."""
-    if "torch" not in sys.modules:
-        sys.modules.setdefault(UNUSED, ModuleType(UNUSED))
+    """Run the program. For the program, not for the library: what is not loaded would be missing there."""
+    gc.set_threshold(OBJECTS)
+    if "torch" not in sys.modules and KNOWN[0] <= _version() <= KNOWN[1]:
+        sys.meta_path.insert(0, Empty())
     try:
         yield
     finally:
         gc.freeze()  # the interpreter looks through every object once more before it ends, for nearly half a second
+
+
+class Empty(MetaPathFinder, Loader):
+    """Finds modules without contents in the place of those that are not used."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Where an unused module, or one below it, comes from."""
+        return ModuleSpec(name, self, is_package=True) if name.startswith("torch.") and f"{name}.".startswith(tuple(f"{x}." for x in UNUSED)) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """A module in which there is nothing under every name."""
+        return _Hollow(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is done to fill it."""
+
+
+class _Anything(type):
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+
+class _Nothing(metaclass=_Anything):
+    """Stands for a class, a function or a decorator that is named while PyTorch is loaded, and never used."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        """What was decorated, as it is, or again nothing."""
+        return arguments[0] if len(arguments) == 1 and callable(arguments[0]) else cls
+
+
+class _Hollow(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Nothing
+
+
+def _version() -> tuple[int, int]:
+    """The version of PyTorch, which is not loaded for it; (0, 0) where it cannot be told."""
+    found = find_spec("torch")
+    file = Path(found.origin).with_name("version.py") if found and found.origin else None
+    text = re.search(r"__version__ = '(\d+)\.(\d+)", file.read_text()) if file and file.is_file() else None
+    return (int(text[1]), int(text[2])) if text else (0, 0)
