@@ -14,13 +14,15 @@
 #define FLAT 1e-5f       /* similarity.FLAT */
 #define UNEXPLAINED 0.005f /* similarity.UNEXPLAINED */
 #define LEAST_BEND 0.1f  /* similarity.LEAST_BEND */
-#define TILE 128         /* pixels along x that are worked on together, at least */
+#define TILE 256         /* pixels along x that are worked on together, at least */
 #define INDEPENDENT _Pragma("GCC ivdep") /* what a loop writes is nothing that it reads elsewhere */
 #define AHEAD(address) __builtin_prefetch(address) /* what the next row will read; rows of a tile lie too far apart to be foreseen by the processor */
-#define LANES 16         /* floats that are worked on at once, at most: rows of scratch memory are multiples of them, and begin so many floats early */
+#define LANES 8          /* floats that are worked on at once where that is said */
+#define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late */
+#define LOAD(address) (*(Lanes *)(address))
 
+typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef long long pair __attribute__((aligned(4), may_alias)); /* two numbers side by side; the first is in the lower half, as on all processors of today */
-typedef int bits __attribute__((may_alias));                   /* of one of them */
 
 typedef struct {
     int channels, height, width;         /* of the fixed image */
@@ -40,14 +42,13 @@ typedef struct {
 } Step;
 
 typedef struct {                         /* scratch memory of one call; planes have a pixel more on every side than a tile,
-                                            which begins LANES floats from the begin of a row */
+                                            which begins MARGIN floats from the begin of a row */
     int wide, stride;                    /* pixels of a tile along x, floats of a row */
     float *value, *along_x, *along_y;    /* (channels, window + 2, stride): the moving image and its slopes at the points */
     float *weight;                       /* (window + 2, stride) */
     float *x, *y, *share_x, *share_y, *free_x, *free_y; /* rows */
     int *corner;                         /* row: the first of four pixels */
     float from[2];                       /* a value of the fixed and one of the moving image that differ little from all in the tile */
-    float *corners;                      /* (4, stride): the pixels around each point of a row */
     float *blend;                        /* (6, stride): the displacement of each column between two rows of patches */
     float *sums;                         /* (6, stride) */
     float *known;                        /* (4, stride): a, b, c and the curvature of each column's window */
@@ -93,25 +94,31 @@ static void blend(const Step *step, Scratch *s, int row, int begin, int end) {
     }
 }
 
-/* The points of the moving image that n pixels of a row from ``begin`` on meet, and whether all of them lie where it is seen for certain. */
+/* The points of the moving image that n pixels of a row from ``begin`` on meet, and whether all of them lie where it is seen for certain. The pixels before
+   them, and how far beyond them they lie, are right where they do. */
 static int points_of_row(const Step *step, Scratch *s, int y, int begin, int n, float t) {
     const float *m = step->matrix;
     int stride = s->stride;
+    unsigned width = step->moving_width;
     float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
     const float *restrict ax = s->blend, *restrict bx = ax + stride, *restrict cx = bx + stride;
     const float *restrict ay = cx + stride, *restrict by = ay + stride, *restrict cy = by + stride;
-    float *restrict px = s->x, *restrict py = s->y;
-    n = filled_up(n);
+    float *restrict px = s->x, *restrict py = s->y, *restrict fx = s->share_x, *restrict fy = s->share_y;
+    int *restrict corner = s->corner;
+    float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
+    int outside = 0;
     INDEPENDENT
     for (int i = 0; i < n; i++) {
-        float x = (float)(begin + i);
-        px[i] = m[0] * x + from_x + (ax[i] + t * bx[i] + q * cx[i]);
-        py[i] = m[3] * x + from_y + (ay[i] + t * by[i] + q * cy[i]);
+        float along = (float)(begin + i), x = m[0] * along + from_x + (ax[i] + t * bx[i] + q * cx[i]), y = m[3] * along + from_y + (ay[i] + t * by[i] + q * cy[i]);
+        int column = (int)x, row = (int)y;
+        px[i] = x;
+        py[i] = y;
+        outside |= !((x > left) & (x < right) & (y > top) & (y < bottom));
+        corner[i] = (int)((unsigned)row * width + column); /* points outside may lie anywhere */
+        fx[i] = x - (float)column;
+        fy[i] = y - (float)row;
     }
-    float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
-    int inside = 0;
-    for (int i = 0; i < n; i++) inside += (px[i] > left) & (px[i] < right) & (py[i] > top) & (py[i] < bottom);
-    return inside == n;
+    return !outside;
 }
 
 /* How much of a pixel of a line of ``count`` ones is seen at a position: 1 inside, falling to 0 one pixel beyond. */
@@ -121,35 +128,35 @@ static inline float seen_of_ones(float position, float last) {
     return seen < 1 ? seen : 1;
 }
 
-/* The four pixels around each point of a row. Two neighbours are read as one number of twice the size: reading from many places is what costs. */
-static void read_corners(const float *restrict image, const int *restrict corner, int n, int width, float *corners, int stride) {
-    bits *restrict left_above = (bits *)corners, *restrict right_above = left_above + stride;
-    bits *restrict left_below = right_above + stride, *restrict right_below = left_below + stride;
+/* Whether LANES points of a row have neighbouring pixels before them, as most have where the map hardly stretches or turns. */
+static inline int side_by_side(const int *corner) {
+    int apart = 0;
+    for (int k = 0; k < LANES; k++) apart |= corner[k] - corner[0] - k;
+    return !apart;
+}
+
+typedef struct { Lanes left_above, right_above, left_below, right_below; } Corners;
+
+/* The four pixels around each of LANES points. Reading from many places is what costs: where points are neighbours all their pixels are read at once, and
+   elsewhere two neighbouring pixels as one number of twice the size. */
+static inline Corners read_corners(const float *image, const int *corner, int width) {
+    if (side_by_side(corner)) {
+        const float *above = image + corner[0], *below = above + width;
+        return (Corners){LOAD(above), LOAD(above + 1), LOAD(below), LOAD(below + 1)};
+    }
+    int each[4][LANES];
     INDEPENDENT
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < LANES; i++) {
         long long above = *(const pair *)(image + corner[i]), below = *(const pair *)(image + corner[i] + width);
-        left_above[i] = (int)above;
-        right_above[i] = (int)(above >> 32);
-        left_below[i] = (int)below;
-        right_below[i] = (int)(below >> 32);
+        each[0][i] = (int)above;
+        each[1][i] = (int)(above >> 32);
+        each[2][i] = (int)below;
+        each[3][i] = (int)(below >> 32);
     }
+    return (Corners){LOAD(each[0]), LOAD(each[1]), LOAD(each[2]), LOAD(each[3])};
 }
 
-/* The pixels before the points of a row, and how far beyond them these lie; the points are between the centres of the image's outer pixels. */
-static void corners_inside(const Step *step, Scratch *s, int n) {
-    const float *restrict px = s->x, *restrict py = s->y;
-    float *restrict fx = s->share_x, *restrict fy = s->share_y;
-    int *restrict corner = s->corner, width = step->moving_width;
-    INDEPENDENT
-    for (int i = 0; i < n; i++) {
-        int column = (int)px[i], row = (int)py[i];
-        corner[i] = row * width + column;
-        fx[i] = px[i] - (float)column;
-        fy[i] = py[i] - (float)row;
-    }
-}
-
-/* The same for points anywhere: beyond the border its value goes on, which has no slope, and less and less is seen. */
+/* The pixels before points anywhere: beyond the border its value goes on, which has no slope, and less and less is seen. */
 static void corners_anywhere(const Step *step, Scratch *s, int n, float *restrict seen) {
     int width = step->moving_width, height = step->moving_height;
     float last_x = (float)(width - 1), last_y = (float)(height - 1);
@@ -171,41 +178,38 @@ static void corners_anywhere(const Step *step, Scratch *s, int n, float *restric
     }
 }
 
-/* Samples of a row of n points into row ``line`` of the tile, with their slopes, and the pixels' weights. */
-static void sample_row(const Step *step, Scratch *s, const float *restrict weight, int n, int line, int inside) {
+/* Samples of a row of n points into row ``line`` of the tile, from number ``first`` on, with their slopes, and the pixels' weights. */
+static void sample_row(const Step *step, Scratch *s, int y, int begin, int n, int line, int first, int inside) {
     int width = step->moving_width, size = width * step->moving_height, all = filled_up(n);
     const float *restrict fx = s->share_x, *restrict fy = s->share_y, *restrict free_x = s->free_x, *restrict free_y = s->free_y;
-    float *restrict out = s->weight + line * s->stride + LANES;
+    float *restrict out = s->weight + line * s->stride + first;
     const int *restrict corner = s->corner;
+    const float *restrict weight = step->weight + (size_t)y * step->width + begin;
     if (inside) {
-        corners_inside(step, s, all);
         memcpy(out, weight, sizeof(float) * n);
     } else {
         corners_anywhere(step, s, all, out);
         INDEPENDENT
         for (int i = 0; i < n; i++) out[i] *= weight[i];
     }
-    const float *restrict one = s->corners, *restrict two = one + s->stride, *restrict three = two + s->stride, *restrict four = three + s->stride;
-    if (step->seen && !inside) { /* beyond the border nothing is seen: what was said of ones holds there too */
-        read_corners(step->seen, corner, all, width, s->corners, s->stride);
-        INDEPENDENT
-        for (int i = 0; i < all; i++) {
-            float upper = one[i] + fx[i] * (two[i] - one[i]), lower = three[i] + fx[i] * (four[i] - three[i]);
-            out[i] *= upper + fy[i] * (lower - upper);
+    if (step->seen && !inside) /* beyond the border nothing is seen: what was said of ones holds there too */
+        for (int i = 0; i < all; i += LANES) {
+            Corners at = read_corners(step->seen, corner + i, width);
+            Lanes upper = at.left_above + LOAD(fx + i) * (at.right_above - at.left_above), lower = at.left_below + LOAD(fx + i) * (at.right_below - at.left_below);
+            LOAD(out + i) *= upper + LOAD(fy + i) * (lower - upper);
         }
-    }
     for (int c = 0; c < step->channels; c++) {
-        size_t place = ((size_t)c * (step->window + 2) + line) * s->stride + LANES;
+        size_t place = ((size_t)c * (step->window + 2) + line) * s->stride + first;
         float *restrict value = s->value + place, *restrict along_x = s->along_x + place, *restrict along_y = s->along_y + place;
         const float *image = step->moving + (size_t)c * size;
-        for (int i = 0; i < all; i += LANES) AHEAD(image + corner[i] + 2 * width);
-        read_corners(image, corner, all, width, s->corners, s->stride);
-        INDEPENDENT
-        for (int i = 0; i < all; i++) {
-            float above = two[i] - one[i], below = four[i] - three[i], upper = one[i] + fx[i] * above, lower = three[i] + fx[i] * below;
-            value[i] = upper + fy[i] * (lower - upper);
-            along_x[i] = above + fy[i] * (below - above);
-            along_y[i] = lower - upper;
+        for (int i = 0; i < all; i += LANES) {
+            AHEAD(image + corner[i] + 2 * width);
+            Corners at = read_corners(image, corner + i, width);
+            Lanes above = at.right_above - at.left_above, below = at.right_below - at.left_below, x = LOAD(fx + i), y = LOAD(fy + i);
+            Lanes upper = at.left_above + x * above, lower = at.left_below + x * below;
+            LOAD(value + i) = upper + y * (lower - upper);
+            LOAD(along_x + i) = above + y * (below - above);
+            LOAD(along_y + i) = lower - upper;
         }
         INDEPENDENT
         for (int i = 0; i < (inside ? 0 : n); i++) {
@@ -218,16 +222,16 @@ static void sample_row(const Step *step, Scratch *s, const float *restrict weigh
 /* Adds one row of a tile to the sums along its columns, of both images less what ``s->from`` holds: the variance of small numbers is more exact. */
 static void add_row(const Step *step, Scratch *s, int y, int begin, int n, int line) {
     int stride = s->stride;
-    const float *restrict m = s->weight + line * stride + LANES;
+    const float *restrict m = s->weight + line * stride + MARGIN;
     for (int c = 0; c < step->channels; c++)
-        for (int i = 0; i < n; i += LANES) AHEAD(step->fixed + ((size_t)c * step->height + y + 1) * step->width + begin + i);
-    for (int i = 0; i < n; i += LANES) AHEAD(step->weight + ((size_t)y + 1) * step->width + begin + i);
+        for (int i = 0; i < n; i += MARGIN) AHEAD(step->fixed + ((size_t)c * step->height + y + 1) * step->width + begin + i);
+    for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + ((size_t)y + 1) * step->width + begin + i);
     float *restrict sums = s->sums, from_f = s->from[0], from_w = s->from[1];
     INDEPENDENT
     for (int i = 0; i < n; i++) sums[i] += m[i];
     for (int c = 0; c < step->channels; c++) {
         const float *restrict f = step->fixed + ((size_t)c * step->height + y) * step->width + begin;
-        const float *restrict w = s->value + ((size_t)c * (step->window + 2) + line) * stride + LANES;
+        const float *restrict w = s->value + ((size_t)c * (step->window + 2) + line) * stride + MARGIN;
         float *restrict fw = sums + stride, *restrict ww = fw + stride, *restrict ff = ww + stride, *restrict wm = ff + stride, *restrict fm = wm + stride;
         INDEPENDENT
         for (int i = 0; i < n; i++) {
@@ -303,38 +307,28 @@ static void close_windows(const Step *step, Scratch *s, int line, int begin, int
 /* How the loss follows the points of one row, and its curvature, added along columns. */
 static void pull_row(const Step *step, Scratch *s, int y, int begin, int n, int line, float t) {
     int stride = s->stride;
-    const float *restrict m = s->weight + line * stride + LANES;
+    const float *restrict m = s->weight + line * stride + MARGIN;
     const float *restrict a = s->known, *restrict b = a + stride, *restrict c = b + stride, *restrict bend = c + stride;
-    float *restrict pull_x = s->x, *restrict pull_y = s->y;
-    float *restrict xx = s->bent, *restrict xy = xx + stride, *restrict yy = xy + stride;
-    memset(pull_x, 0, sizeof(float) * n);
-    memset(pull_y, 0, sizeof(float) * n);
+    float *restrict xx = s->bent, *restrict xy = xx + stride, *restrict yy = xy + stride, *restrict pulled = s->pulled;
+    float bow = t * (1 - t);
     for (int k = 0; k < step->channels; k++) {
         const float *restrict f = step->fixed + ((size_t)k * step->height + y) * step->width + begin;
-        size_t place = ((size_t)k * (step->window + 2) + line) * stride + LANES;
+        size_t place = ((size_t)k * (step->window + 2) + line) * stride + MARGIN;
         const float *restrict w = s->value + place, *restrict dx = s->along_x + place, *restrict dy = s->along_y + place;
         INDEPENDENT
         for (int i = 0; i < n; i++) {
-            float pull = (a[i] * f[i] + b[i] * w[i] + c[i]) * m[i];
-            pull_x[i] += pull * dx[i];
-            pull_y[i] += pull * dy[i];
-            float gx = 0.5f * (w[i + 1] - w[i - 1]), gy = 0.5f * (w[i + stride] - w[i - stride]), bent = bend[i] * m[i];
-            xx[i] += bent * gx * gx;
-            xy[i] += bent * gx * gy;
+            float pull = (a[i] * f[i] + b[i] * w[i] + c[i]) * m[i], pull_x = pull * dx[i], pull_y = pull * dy[i];
+            float gx = 0.5f * (w[i + 1] - w[i - 1]), gy = 0.5f * (w[i + stride] - w[i - stride]), bent = bend[i] * m[i], bent_x = bent * gx;
+            xx[i] += bent_x * gx;
+            xy[i] += bent_x * gy;
             yy[i] += bent * gy * gy;
+            pulled[i] += pull_x;
+            pulled[i + stride] += t * pull_x;
+            pulled[i + 2 * stride] += bow * pull_x;
+            pulled[i + 3 * stride] += pull_y;
+            pulled[i + 4 * stride] += t * pull_y;
+            pulled[i + 5 * stride] += bow * pull_y;
         }
-    }
-    float *restrict pulled = s->pulled;
-    INDEPENDENT
-    for (int i = 0; i < n; i++) {
-        float one = t * pull_x[i], bow = (1 - t) * one;
-        pulled[i] += pull_x[i];
-        pulled[i + stride] += one;
-        pulled[i + 2 * stride] += bow;
-        one = t * pull_y[i], bow = (1 - t) * one;
-        pulled[i + 3 * stride] += pull_y[i];
-        pulled[i + 4 * stride] += one;
-        pulled[i + 5 * stride] += bow;
     }
 }
 
@@ -425,14 +419,12 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
         int row = y - top + 1, here = cell_of((float)y, step->origin[1], step->spacing[1], step->rows, &t);
         if (here != cell) blend(step, s, here, begin - left, end + right);
         cell = here;
-        int inside = points_of_row(step, s, y, begin - left, n + left + right, t);
+        int inside = points_of_row(step, s, y, begin - left, filled_up(n + left + right), t);
         /* the sampled row begins one pixel before the tile where there is one */
-        Scratch shifted = *s;
-        shifted.value -= left, shifted.along_x -= left, shifted.along_y -= left, shifted.weight -= left;
-        sample_row(step, &shifted, step->weight + (size_t)y * step->width + begin - left, n + left + right, row, inside);
+        sample_row(step, s, y, begin - left, n + left + right, row, MARGIN - left, inside);
         if (y == top && !step->cosine) { /* cosines are those of vectors from zero */
             s->from[0] = step->fixed[(size_t)y * step->width + begin + n / 2];
-            s->from[1] = s->value[s->stride + LANES + n / 2];
+            s->from[1] = s->value[s->stride + MARGIN + n / 2];
         }
         if (y >= top && y < bottom) add_row(step, s, y, begin, n, row);
     }
@@ -441,7 +433,7 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end, flo
     for (int c = 0; c < step->channels; c++) { /* beyond the image its last pixels go on */
         float *plane = s->value + (size_t)c * (step->window + 2) * stride;
         for (int row = 1; row <= bottom - top; row++) {
-            float *begins = plane + row * stride + LANES;
+            float *begins = plane + row * stride + MARGIN;
             if (!left) begins[-1] = begins[0];
             if (!right) begins[n] = begins[n - 1];
         }
@@ -473,10 +465,10 @@ static float *zeros(size_t count) {
 
 /* Scratch memory of one thread, NULL where there is none; it is freed as one piece. */
 static float *prepare(const Step *step, Scratch *s) {
-    int wide = step->window, most_wide = TILE + LANES * step->window;
-    while (wide < TILE || (wide % LANES && wide < most_wide)) wide += step->window; /* whole windows, and whole lanes */
-    int stride = filled_up(wide + 2) + 2 * LANES;
-    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 4 + 6 + 6 + 4 + 6 + 3 + 1;
+    int wide = step->window, most_wide = TILE + MARGIN * step->window;
+    while (wide < TILE || (wide % MARGIN && wide < most_wide)) wide += step->window; /* whole windows, and whole vectors */
+    int stride = filled_up(wide + 2) + 2 * MARGIN;
+    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 6 + 3 + 1;
     float *memory = zeros((3 * (size_t)step->channels + 1) * plane + rows * stride + 2 * (size_t)step->width + step->columns);
     if (!memory) return NULL;
     float *next = memory;
@@ -484,7 +476,7 @@ static float *prepare(const Step *step, Scratch *s) {
     struct { float **at; size_t count; } parts[] = {
         {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane}, {&s->weight, plane},
         {&s->x, stride}, {&s->y, stride}, {&s->share_x, stride}, {&s->share_y, stride}, {&s->free_x, stride}, {&s->free_y, stride},
-        {&s->corners, 4 * stride}, {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->pulled, 6 * stride}, {&s->bent, 3 * stride},
+        {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->pulled, 6 * stride}, {&s->bent, 3 * stride},
         {&s->hat, step->width}};
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
     s->corner = (int *)next, next += stride;
