@@ -94,7 +94,7 @@ class Comparison:
     def in_moving_frame(self, parameters: Tensor) -> Tensor:
         """Parameters (b, 2, 3, rows, columns) of patches that move fixed pixels as those that move points of the moving image. The blend is linear:
         parameters are turned, not pixels."""
-        return torch.einsum("bij,bjkrc->bikrc", self.moving_from_fixed[:, :, :2], parameters)
+        return (self.moving_from_fixed[:, :, :2] @ parameters.flatten(2)).reshape(-1, *parameters.shape[1:])
 
     def batches(self, parts: int) -> list["Comparison"]:
         """The same comparison with its batch items in up to ``parts`` groups."""

@@ -179,7 +179,7 @@ class PatchObjective:
 
     def _with_bending(self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
-        slope = torch.einsum("ij,ikrc->jkrc", self.linear, slope)
+        slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
         bending, bent = self.ties(parameters[0])
         return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
 
