@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, consensus, pyramid
+from register import affine, consensus, device, pyramid
 from register.pyramid import Level
 
 FEW, PLAIN, TILTED = (400, 1000), (800, 4000), (640, 10000)
@@ -81,7 +81,8 @@ def _match(fixed: Level, moving: Level, side: int, most: int, model: str, *, til
 
     cv2.setNumThreads(torch.get_num_threads())  # it would take every core in each of several workers
     fixed, moving = (pyramid.shrink(level, max(level.size) / side) for level in (fixed, moving))
-    (at_fixed, described), (at_moving, others) = (_features(level, most, tilted) for level in (fixed, moving))
+    with device.beside(lambda: _features(moving, most, tilted)) as those_of_moving:
+        (at_fixed, described), (at_moving, others) = _features(fixed, most, tilted), those_of_moving()
     if min(len(described), len(others)) < LEAST:
         return None, 0.0
     near, far = _pairs(described, others)

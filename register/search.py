@@ -95,7 +95,7 @@ def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iter
     to_level, from_level = moving.original_from_level, affine.invert(fixed.original_from_level)
     for chunk, both in _half_turns(angles):
         for turns, planes in _turned(image, chunk, both, ratio, side, moving.size, shape):
-            scores, shifts = _peaks(_correlation(spectra, planes, shape, least), fixed.size)
+            scores, shifts = _peaks(*_correlation(spectra, planes, shape, least), fixed.size)
             steps = affine.compose(torch.stack(turns)[:, None], affine.translations(shifts))
             yield scores.flatten(), affine.compose(to_level, affine.compose(steps, from_level)).flatten(0, 1)
 
@@ -148,27 +148,27 @@ def _reverse(spectrum: Tensor, side: int) -> Tensor:
     return spectrum.conj() * torch.polar(torch.ones_like(y), y)[:, None] * torch.polar(torch.ones_like(x), x)
 
 
-def _correlation(fixed: Planes, moving: Planes, shape: tuple[int, ...], least: float) -> Tensor:
-    """Standard deviations (b, H, W) above the mean of all shifts, for every cyclic shift of the fixed image; 0 where too little overlaps."""
+def _correlation(fixed: Planes, moving: Planes, shape: tuple[int, ...], least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """For every cyclic shift of the fixed image the correlation (b, H, W), 0 where too little overlaps, and its mean and standard deviation (b,) elsewhere."""
     f, w = fixed.energy.conj(), moving.energy
     coarse = torch.stack([f[:, 0] * w[:, 1], f[:, 1] * w[:, 0], f[:, 1] * w[:, 1]], dim=1)
-    coarse = torch.fft.irfft2(coarse, s=[n // BLOCK for n in shape]).clamp(min=0) / BLOCK**2
-    wide = interpolate(pad(coarse, (0, 1, 0, 1), mode="circular"), size=[n + 1 for n in shape], mode="bilinear", align_corners=True)
-    energy_f, energy_w, overlap = wide[..., :-1, :-1].unbind(1)
-    inner = torch.fft.irfft2((fixed.structure.conj() * moving.structure).sum(1), s=shape)
-    enough = ((overlap > least) & (overlap > 64)).to(inner.dtype)
-    score = enough * inner * (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt()
-    count = enough.sum((1, 2), True).clamp(min=1)
-    mean = score.sum((1, 2), True) / count
-    spread = (score.square().sum((1, 2), True) / count - mean.square()).clamp(min=1e-6).sqrt()
-    return enough * (score - mean) / spread
+    energy_f, energy_w, overlap = (torch.fft.irfft2(coarse, s=[n // BLOCK for n in shape]).clamp(min=0) / BLOCK**2).unbind(1)
+    norm = torch.where(overlap > max(least, 64.0), (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(), 0.0)
+    wide = interpolate(pad(norm[:, None], (0, 1, 0, 1), mode="circular"), size=[n + 1 for n in shape], mode="bilinear", align_corners=True)
+    norm = wide[:, 0, :-1, :-1]
+    score = torch.fft.irfft2((fixed.structure.conj() * moving.structure).sum(1), s=shape).mul_(norm)
+    count = (norm > 0).sum((1, 2)).clamp(min=1)
+    mean = score.sum((1, 2)) / count
+    return score, mean, (score.square().sum((1, 2)) / count - mean.square()).clamp(min=1e-6).sqrt()
 
 
-def _peaks(score: Tensor, size: tuple[int, int], count: int = 3) -> tuple[Tensor, Tensor]:
-    """The best scores (b, count) of (b, H, W) in different blocks of eight pixels, and their shifts (x, y): canvas = fixed + shift."""
+def _peaks(score: Tensor, mean: Tensor, spread: Tensor, size: tuple[int, int], count: int = 3) -> tuple[Tensor, Tensor]:
+    """By how many standard deviations (b, count) the best scores of (b, H, W) in different blocks of eight pixels lie above the mean of their turn, and their
+    shifts (x, y): canvas = fixed + shift."""
     rows, columns = score.shape[1:]
     best, index = max_pool2d(score[:, None], 8, ceil_mode=True, return_indices=True)
     top, where = best.flatten(1).topk(count, dim=1)
+    top = torch.where(top > 0, (top - mean[:, None]) / spread[:, None], 0.0)
     index = index.flatten(1).gather(1, where)
     y, x = index // columns, index % columns
     y, x = torch.where(y > rows - size[0], y - rows, y), torch.where(x > columns - size[1], x - columns, x)
