@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from register import affine, native, optimise, patches, replay, stencil
 from register.comparison import Comparison, Expanded
 from register.native.summed import Summed
 from register.optimise import Expansion
-from register.patches import PatchGrid
+from register.patches import PatchGrid, Ties
 from register.stencil import Couplings
 
 FARTHEST = 1.0
@@ -107,12 +107,12 @@ class PatchObjective:
     def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
         x, y = compare.axes()
         self.compare, self.grid, self.stiffness, self.parts = compare, grid, stiffness / (grid.columns * grid.rows), parts
-        self.ties = patches.Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
+        self.ties, tied = _tied(grid, compare.fixed.dtype, compare.fixed.device)
         self.linear = compare.moving_from_fixed[0, :, :2]
         self.block = block_of(compare)
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
-        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), self.stiffness * stencil.of_ties(self.ties))
+        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), self.stiffness * tied)
 
     @cached_property
     def strips(self) -> list["Strip"]:
@@ -182,6 +182,13 @@ class PatchObjective:
         slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
         bending, bent = self.ties(parameters[0])
         return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
+
+
+@lru_cache(16)
+def _tied(grid: PatchGrid, dtype: torch.dtype, device: torch.device) -> tuple[Ties, Tensor]:
+    """The ties of a grid, and the stencil they make: several descents of a level share them."""
+    ties = Ties.of(grid, dtype=dtype, device=device)
+    return ties, stencil.of_ties(ties)
 
 
 def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:

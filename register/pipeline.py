@@ -100,7 +100,8 @@ def align(
     with clock("global"):
         matrix, notes = begin.matrix, list[str]()
         if bent is None:
-            matrix, notes = _fit_global(globalfit.coarse_levels(levels), mover, begin.matrix, "mind", settings, keep, exact=begin.sure)
+            coarse = globalfit.coarse_levels(levels)[-1 if begin.sure else 0 :]  # matched features are near the answer: the finest of them will do
+            matrix, notes = _fit_global(coarse, mover, begin.matrix, "mind", settings, keep, exact=begin.sure)
             if begin.matched and starts.agrees(begin.matrix, begin.matched, CLOSE) and not starts.agrees(matrix, begin.matched, CLOSE):
                 matrix, notes = begin.matrix, ["the global fit left the matched features, whose map was kept"]
         elif settings.max_shift is None:

@@ -9,7 +9,7 @@ from register.errors import FileError, RegisterError
 from register.io.atomic import write_text
 from register.jobs import Job
 from register.report.index import index
-from register.report.page import draw, page
+from register.report.page import compared, details, page
 from register.report.panels import Scene
 from register.settings import Settings
 from register.transform import Transform
@@ -38,7 +38,8 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
         levels.append(source.level(jobs.max_size(chosen))[0])
     if pair:
         transform = replace(transform, quality=transform.quality | {"landmarks": jobs.landmark_figures(transform, pair, chosen)})
-    write_text(folder / REPORT, page(transform, draw(Scene.of(levels[0], levels[1], transform))))
+    scene = Scene.of(levels[0], levels[1], transform)
+    write_text(folder / REPORT, page(transform, compared(scene), details(scene)))
     return folder / REPORT
 
 

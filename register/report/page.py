@@ -33,22 +33,32 @@ MODES = (
 )
 
 
-class Drawn(NamedTuple):
-    """The pictures of a report: those that are compared, their height and width, those around three patches, and charts."""
+class Compared(NamedTuple):
+    """The pictures that are compared, and their height and width."""
 
     pictures: dict[str, dict[str, str]]
     size: tuple[int, int]
+
+
+class Details(NamedTuple):
+    """Pictures around three patches, and charts."""
+
     zooms: list[dict[str, Any]]
     charts: list[dict[str, str]]
 
 
-def draw(scene: Scene) -> Drawn:
-    """All that takes time in a report."""
+def compared(scene: Scene) -> Compared:
+    """One half of what takes time in a report."""
     view = scene.coarser(SIDE).view()
-    return Drawn(_pictures(view, scene.transform.quality), (view.fixed.shape[0], view.fixed.shape[1]), _zooms(scene), charts(scene))
+    return Compared(_pictures(view, scene.transform.quality), (view.fixed.shape[0], view.fixed.shape[1]))
 
 
-def page(transform: Transform, drawn: Drawn) -> str:
+def details(scene: Scene) -> Details:
+    """The other half."""
+    return Details(_zooms(scene), charts(scene))
+
+
+def page(transform: Transform, compared: Compared, details: Details) -> str:
     """The whole report of one alignment as HTML."""
     names = {kind: PurePath(frame.path or kind).name for kind, frame in (("fixed", transform.fixed), ("moving", transform.moving))}
     quality = transform.quality
@@ -56,9 +66,9 @@ def page(transform: Transform, drawn: Drawn) -> str:
         css=text("style.css"), js=text("viewer.js"), names=names, unit=_unit(transform),
         verdict=quality["verdict"], meaning=MEANING[quality["verdict"]], reasons=quality.get("reasons", []), notes=quality.get("notes", []),
         modes=[{"name": name, "left": left, "right": right, "words": words} for name, left, right, words in MODES],
-        aspect=drawn.size, pictures=drawn.pictures, figures=_figures(transform), landmarks=quality.get("landmarks"),
-        zooms=drawn.zooms, ranked_by="expected error" if errors_of(transform) is not None else "confidence",
-        charts=drawn.charts, origin=_origin(transform), settings=transform.provenance.get("settings", {}).items(),
+        aspect=compared.size, pictures=compared.pictures, figures=_figures(transform), landmarks=quality.get("landmarks"),
+        zooms=details.zooms, ranked_by="expected error" if errors_of(transform) is not None else "confidence",
+        charts=details.charts, origin=_origin(transform), settings=transform.provenance.get("settings", {}).items(),
     )  # fmt: skip
 
 
