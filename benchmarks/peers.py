@@ -1,15 +1,17 @@
 """Other programs on the same pairs, in the same process limits (two threads), beside ours.
 
     python -m benchmarks.peers --real FOLDER [--only NAME …] [--peers register sift …] [--json FILE]
-    python -m benchmarks.peers --synthetic [--amplitude 0.04]
+    python -m benchmarks.peers --synthetic [--amplitude 0.04] [--side 1024]
 
 Each peer is used as its documentation starts: elastix with its default rigid, affine and B-spline maps (Mattes MI, from the geometric
 centres), ANTs SyN, greedy affine (from the centres) and deformable, SIFT with USAC (OpenCV), the same followed by DIS flow, ECC affine
 (OpenCV), phase correlation followed by ILK (scikit-image), a homography by kornia's registrator, and FireANTs' affine and greedy maps; the
-last two, as ours, on a GPU where there is one. ``fast`` is ours with that preset. FireANTs asks for an old SimpleITK: ``pip install --no-deps fireants``.
+last two, as ours, on a GPU where there is one. ``fast`` is ours with that preset, ``program`` is ``register align`` from files to files, report
+and all. FireANTs asks for an old SimpleITK: ``pip install --no-deps fireants``.
 Every peer gets the same two grey images in [0, 1] at full size. A pair is found with a median rTRE of at
 most 1 %, or 1.5 times the noise floor of its landmarks. A peer that raises has found nothing; one that is not installed is named. Every
-run is a process of its own with a limit of time; seconds are of the registration, after what it needs was loaded.
+run is a process of its own with a limit of time; seconds are of the registration, after what it needs was loaded, and of the whole process, which ends with a
+field of displacements written. Of every pair the ratios of ours to each other program are told, of the seconds and of the errors.
 """
 
 import argparse
@@ -24,18 +26,21 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 THREADS = "2"
 LIMIT = 300
 """Seconds after which a peer has found nothing."""
+OURS = "program", "register", "fast"
 PACKAGES = {
-    "register": "register", "fast": "register", "elastix": "itk", "ants": "ants", "greedy": "picsl_greedy", "sift": "cv2", "dis": "cv2", "ecc": "cv2",
+    **dict.fromkeys(OURS, "register"), "elastix": "itk", "ants": "ants", "greedy": "picsl_greedy", "sift": "cv2", "dis": "cv2", "ecc": "cv2",
     "ilk": "skimage", "kornia": "kornia", "fireants": "fireants",
 }  # fmt: skip
 LATE = {"register": ("register.api", ()), "elastix": ("itk", ("elastix_registration_method", "transformix_deformation_field", "image_from_array"))}
 LATE["fast"] = LATE["register"]
+LATE["program"] = ("register.transform", ())
 """Modules, and what of them, that packages load when they are first used: loaded before the clock starts, for all alike."""
 NOT_COUNTED = ("birl_artificial", "iguazu")
 
@@ -53,6 +58,12 @@ def by_fast(fixed: np.ndarray, moving: np.ndarray) -> Field:
     import register
 
     return register.align(fixed, moving, preset="fast").transform.field().numpy() + _still(fixed)
+
+
+def by_program(fixed: np.ndarray, moving: np.ndarray) -> Field:
+    import register
+
+    return register.Transform.load("out/transform.json").field().numpy() + _still(fixed)
 
 
 def by_elastix(fixed: np.ndarray, moving: np.ndarray) -> Field:
@@ -168,6 +179,7 @@ def by_fireants(fixed: np.ndarray, moving: np.ndarray) -> Field:
 
 
 PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Field]] = {
+    "program": by_program,
     "register": by_register,
     "fast": by_fast,
     "elastix": by_elastix,
@@ -214,19 +226,52 @@ def run_one(name: str, folder: Path) -> None:
     np.save(folder / "field.npy", np.asarray(field, np.float64))
 
 
-def run_apart(name: str, fixed: np.ndarray, moving: np.ndarray) -> tuple[Field | None, float]:
-    """The field (None when nothing came) and the seconds of one peer, in a process of its own."""
+class Run(NamedTuple):
+    """What came of a peer: its field (None when nothing came), the seconds of the registration, and those of the whole process."""
+
+    field: Field | None
+    seconds: float
+    whole: float
+
+
+def run_apart(name: str, fixed: np.ndarray, moving: np.ndarray) -> Run:
+    """One peer in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         np.savez(Path(scratch) / "pair.npz", fixed=fixed, moving=moving)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OPENBLAS_NUM_THREADS"), THREADS)
+        options = {"env": os.environ | threads, "capture_output": True, "text": True, "timeout": LIMIT, "check": True}
+        spent = 0.0
         begin = time.perf_counter()
         try:
-            command = [sys.executable, "-m", "benchmarks.peers", "--run", name, scratch]
-            done = subprocess.run(command, env=os.environ | threads, capture_output=True, text=True, timeout=LIMIT, check=True)
+            if name == "program":
+                spent = _align_files(Path(scratch), fixed, moving, options)
+            done = subprocess.run([sys.executable, "-m", "benchmarks.peers", "--run", name, scratch], **options)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-            return None, time.perf_counter() - begin
+            return Run(None, time.perf_counter() - begin, time.perf_counter() - begin)
+        whole = time.perf_counter() - begin
         seconds = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("seconds ")]
-        return np.load(Path(scratch) / "field.npy"), seconds[-1]
+        return Run(np.load(Path(scratch) / "field.npy"), spent or seconds[-1], spent or whole)
+
+
+def _align_files(folder: Path, fixed: np.ndarray, moving: np.ndarray, options: dict) -> float:
+    """Seconds of ``register align`` on two files, TIFF of 32 bits."""
+    import tifffile
+
+    names = [str(folder / f"{name}.tif") for name in ("fixed", "moving")]
+    for name, image in zip(names, (fixed, moving), strict=True):
+        tifffile.imwrite(name, image.astype(np.float32))
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "register", "align", *names, "-o", str(folder / "out"), "-q"], **options)
+    return time.perf_counter() - begin
+
+
+def ratios(errors: dict[str, float], runs: dict[str, Run]) -> None:
+    """Tells how long ours took beside every other peer, and how far it was off beside it."""
+    others = [name for name in runs if name not in OURS]
+    for ours in (name for name in OURS if name in runs and others):
+        seconds = {name: run.whole if ours == "program" else run.seconds for name, run in runs.items()}
+        told = [f"{name} {seconds[ours] / seconds[name]:.2f} of the time, {errors[ours] / errors[name]:.2f} of the error" for name in others]
+        print(f"  {ours}: {'; '.join(told)}", flush=True)
 
 
 def at_points(field: Field, points: np.ndarray) -> np.ndarray:
@@ -274,13 +319,16 @@ def _grey(planes: np.ndarray) -> np.ndarray:
 def real(folder: Path, only: list[str], peers: list[str]) -> list[dict]:
     rows = []
     for name, category, images, points, limit in real_pairs(folder, only):
+        errors, runs = dict[str, float](), dict[str, Run]()
         for peer in peers:
-            field, seconds = run_apart(peer, *images)
-            error = np.inf if field is None else float(np.median(np.linalg.norm(at_points(field, points[0]) - points[1], axis=1)))
-            rtre = 100 * error / np.hypot(*images[0].shape)
+            run = runs[peer] = run_apart(peer, *images)
+            error = np.inf if run.field is None else float(np.median(np.linalg.norm(at_points(run.field, points[0]) - points[1], axis=1)))
+            rtre = errors[peer] = 100 * error / np.hypot(*images[0].shape)
             row = {"pair": name, "category": category, "peer": peer, "rtre": rtre, "found": bool(error <= limit)}
-            rows.append(row | {"seconds": seconds, "folds": 0 if field is None else folded(field)})
-            print(f"{name:28s} {peer:9s} rTRE {rtre:8.3f} % {'found' if error <= limit else '-':6s} {seconds:6.1f} s, {rows[-1]['folds']} folds", flush=True)
+            rows.append(row | {"seconds": run.seconds, "whole": run.whole, "folds": 0 if run.field is None else folded(run.field)})
+            words = f"{'found' if error <= limit else '-':6s} {run.seconds:6.1f} s, whole process {run.whole:.1f} s, {rows[-1]['folds']} folds"
+            print(f"{name:28s} {peer:9s} rTRE {rtre:8.3f} % {words}", flush=True)
+        ratios(errors, runs)
     return rows
 
 
@@ -296,20 +344,29 @@ def summary(rows: list[dict], peers: list[str]) -> None:
             )
 
 
-def synthetic(amplitude: float, peers: list[str]) -> None:
+def synthetic(amplitude: float, peers: list[str], side: int | None, only: list[str]) -> None:
     """Median and 90th percentile of the TRE in textured pixels, one warp per texture, plain contrast with 2 % noise."""
+    from skimage.transform import resize
+
     from benchmarks.accuracy import textures
     from benchmarks.synthetic import textured, warped_pair
 
     for name, texture in textures().items():
+        if only and name not in only:
+            continue
+        if side:
+            texture = resize(texture, (side, side), anti_aliasing=True)
         pair = warped_pair(texture, amplitude, 1, noise=0.02)
         truth = pair.moving_from_fixed
         shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(warped_pair(texture, amplitude, 1).fixed)
+        medians, runs = dict[str, float](), dict[str, Run]()
         for peer in peers:
-            field, seconds = run_apart(peer, pair.fixed, pair.moving)
-            errors = np.full(1, np.inf) if field is None else np.linalg.norm(field - truth, axis=2)[shown]
-            figures = f"median {np.median(errors):7.3f} px, p90 {np.percentile(errors, 90):7.3f} px, {seconds:6.1f} s"
+            run = runs[peer] = run_apart(peer, pair.fixed, pair.moving)
+            errors = np.full(1, np.inf) if run.field is None else np.linalg.norm(run.field - truth, axis=2)[shown]
+            medians[peer] = float(np.median(errors))
+            figures = f"median {medians[peer]:7.3f} px, p90 {np.percentile(errors, 90):7.3f} px, {run.seconds:6.1f} s, whole process {run.whole:.1f} s"
             print(f"{name:9s} {amplitude:.0%} {peer:9s} {figures}", flush=True)
+        ratios(medians, runs)
 
 
 def main() -> None:
@@ -317,7 +374,8 @@ def main() -> None:
     parser.add_argument("--real", type=Path, metavar="FOLDER")
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--amplitude", type=float, default=0.04)
-    parser.add_argument("--only", nargs="*", default=[], help="words in the names of the pairs to run")
+    parser.add_argument("--side", type=int, help="resize the textures to so many pixels each way")
+    parser.add_argument("--only", nargs="*", default=[], help="words in the names of the pairs to run, or textures")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
@@ -335,7 +393,7 @@ def main() -> None:
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1))
     if options.synthetic:
-        synthetic(options.amplitude, peers)
+        synthetic(options.amplitude, peers, options.side, options.only)
 
 
 if __name__ == "__main__":
