@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 import register
 from register import doctor
+from register.cli import quick
 from register.io.points import read_points
 
 TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
@@ -173,6 +174,39 @@ def test_help_is_grouped_and_does_not_wait_for_torch():
     assert done.stdout.strip().endswith("False False")
     for word in ("Images", "Method", "Start", "Computing", "Output image", "--rotation-range", "--max-shift"):
         assert word in done.stdout
+
+
+QUICK = """
+import sys
+from register.cli.quick import UNUSED, quickly
+with quickly():
+    import torch
+    import register.jobs
+    import register.series
+torch.manual_seed(0)
+image, grid = torch.rand(1, 2, 9, 9), (2 * torch.rand(1, 5, 5, 2) - 1).requires_grad_()
+torch.nn.functional.grid_sample(image, grid, align_corners=False).square().sum().backward()
+print(grid.grad.sum().item(), torch.fft.rfft2(image).abs().sum().item(), torch.linalg.inv(torch.eye(6) + 0.1).sum().item(), repr(image[0, 0, 0, :2]))
+print(all(getattr(sys.modules[name], "__file__", None) is None for name in UNUSED if name in sys.modules))
+"""
+
+
+def test_what_the_quick_start_leaves_out_of_pytorch_is_not_needed():
+    done = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for code in (QUICK, QUICK.replace("with quickly():", "if True:"))
+    ]
+    (quick, left_out), (plain, nothing) = (x.stdout.splitlines() for x in done)
+    assert quick == plain
+    assert (left_out, nothing) == ("True", "False")
+
+
+def test_a_pytorch_of_an_unknown_version_is_loaded_whole(monkeypatch):
+    monkeypatch.setattr(quick, "_version", lambda: (99, 0))
+    monkeypatch.delitem(sys.modules, "torch")
+    finders = list(sys.meta_path)
+    with quick.quickly():
+        assert sys.meta_path == finders
 
 
 def test_version():

@@ -19,6 +19,8 @@ HEIGHT, WIDTH = 203, 331
 BEYOND = torch.tensor([[[1.03, 0.05, -22.0], [-0.04, 0.98, 13.0]]], dtype=torch.float64)
 """A map that leaves the moving image on two sides."""
 INSIDE = torch.tensor([[[0.91, 0.02, 9.3], [-0.02, 0.9, 11.6]]], dtype=torch.float64)
+NEAR = torch.tensor([[[0.98, 0.003, 3.3], [-0.002, 0.98, 2.1]]], dtype=torch.float64)
+"""A map that mostly takes neighbouring pixels to between neighbouring pixels."""
 
 
 def compared(texture, metric, step, *, holes=False, window=20):
@@ -57,7 +59,7 @@ def random_patches(size=60):
 
 
 @pytest.mark.parametrize("metric", ["ncc", "structure", "mind"])
-@pytest.mark.parametrize(("step", "holes"), [(INSIDE, False), (BEYOND, False), (BEYOND, True)])
+@pytest.mark.parametrize(("step", "holes"), [(INSIDE, False), (NEAR, False), (NEAR, True), (BEYOND, False), (BEYOND, True)])
 def test_loss_slope_and_curvature_are_those_of_tensors(texture, metric, step, holes):
     grid, parameters = random_patches()
     compare = away_from_kinks(compared(texture, metric, step, holes=holes), grid, parameters[0])
