@@ -9,7 +9,7 @@ LOG_ODDS = {"one": 10.11, "recognised": -1.62, "sigma": -3.48}
 """The log-odds of a wrong alignment are this sum over what is known of it. Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
 UNTOLD, SURELY, PERHAPS, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
 """Where windows cannot tell: probabilities, the standard deviations above chance that the first two ask for, and the matched features that are as good."""
-SUSPECT_FROM, FAILED_FROM = 0.3, 0.7
+SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
 """Probability of being wrong from which on an alignment is suspect, or failed."""
 LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 10.0
 """Share of the fixed image, share of patches with too little to see, and change of area beyond which an alignment is suspect whatever else is known."""

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 UNUSED = (
-    "torch._meta_registrations",  # shapes of results without values, for the compiler
+    *("torch._meta_registrations", "torch._subclasses"),  # shapes of results without values, for the compiler
     *("torch.export", "torch._export", "torch._higher_order_ops"),  # programs made of models
     *("torch.ao", "torch.quantization", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable", "torch.nn.quantized"),  # numbers of eight bits
-    *("torch.distributions", "torch.masked", "torch.hub"),
+    *("torch.distributions", "torch.masked", "torch.hub", "torch.package", "torchgen"),
 )
 """Half of the time that ``import torch`` takes, and of no use to a program that samples images."""
 KNOWN = (2, 6), (2, 14)
@@ -42,7 +42,7 @@ class Empty(MetaPathFinder, Loader):
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Where an unused module, or one below it, comes from."""
-        return ModuleSpec(name, self, is_package=True) if name.startswith("torch.") and f"{name}.".startswith(tuple(f"{x}." for x in UNUSED)) else None
+        return ModuleSpec(name, self, is_package=True) if f"{name}.".startswith(tuple(f"{x}." for x in UNUSED)) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module in which there is nothing under every name."""
