@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from register import affine, comparison, descent, field, patches, pyramid, sampling
+from register.optimise import Descent
 from register.patches import Patches, PatchGrid
 from register.pyramid import Level
 from register.settings import Effort
@@ -29,6 +30,8 @@ TOLERANCE, GAIN = 0.005, 0.001
 to go on."""
 REHEARSAL, LEAST_FALL = 2, 0.002
 """Steps on half of a level's windows, and the fall of the loss in the other half from which on the level is worth its patches."""
+STIFFER = 4.0
+"""Factor of the stiffness of a level whose patches would follow noise, before it is left out."""
 PROBE_SIDE = 260
 """Longest side of the finest level on which the metrics are tried."""
 KEPT, SLACK = 0.99, 0.002
@@ -91,22 +94,22 @@ def fit(
             descent.descend_patches,
             grid=grid,
             optimizer=descent.GAUSS_NEWTON if newton else descent.ADAM,
-            stiffness=max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS),
             max_shift=max_shift / pyramid.pixel(level),
             step=ADAM_STEP,
             tolerance=TOLERANCE,
             gain=GAIN * 2**coarseness,
         )
+        stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
         if local.level is not level and metric in CURVED:
-            tried = descend(compare.half(0), start=start, steps=REHEARSAL if newton else REHEARSAL * ADAM_STEPS).parameters
-            unseen = [comparison.windows(compare.half(1), Patches(grid, x)) for x in (start, tried)]
-            if unseen[0].fall(unseen[1]) < LEAST_FALL:
+            found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL if newton else REHEARSAL * ADAM_STEPS), stiffness)
+            if found is None:
                 local = replace(local, dropped=(*local.dropped, name))
                 continue
-            start = tried
+            start, stiffness = found
         outcome = descend(
             compare,
             start=start,
+            stiffness=stiffness,
             steps=steps if newton else steps * ADAM_STEPS,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
@@ -114,6 +117,19 @@ def fit(
         local = Local(level, grid, parameters, local.folds + folds, local.history | {f"{name} {metric}": outcome.history}, local.dropped)
     assert local is not None
     return local
+
+
+def _rehearsed(
+    compare: comparison.Comparison, grid: PatchGrid, start: Tensor, descend: Callable[..., Descent], stiffness: float
+) -> tuple[Tensor, float] | None:
+    """Where the first steps on half of a level's windows lead, and the stiffness with which the other half is better for it: that which was asked for, or a
+    greater one, under which patches follow less of the noise, so that any improvement will do. None where neither is."""
+    unmoved = comparison.windows(compare.half(1), Patches(grid, start))
+    for stiff, least in ((stiffness, LEAST_FALL), (STIFFER * stiffness, 0.0)):
+        tried = descend(compare.half(0), start=start, stiffness=stiff).parameters
+        if unmoved.fall(comparison.windows(compare.half(1), Patches(grid, tried))) > least:
+            return tried, stiff
+    return None
 
 
 def of_map(mapped: Callable[[Tensor], Tensor], seen: tuple[Tensor, Tensor], level: Level, matrix: Tensor, effort: Effort) -> Local:
