@@ -4,12 +4,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from register import affine, descent, memory, pyramid, replay, sampling
+from register import affine, descent, localfit, memory, optimise, pyramid, replay, sampling
 from register.comparison import prepare
 from register.errors import AlignmentError
 from register.objective import GlobalObjective, PatchObjective
 from register.optimise import Expansion, adam, conjugate_gradients, ended, gauss_newton
 from register.patches import PatchGrid
+from register.settings import PRESETS
 from register.structure import orientation
 
 
@@ -176,3 +177,21 @@ def test_out_of_memory_in_every_number_of_parts_is_passed_on():
     with pytest.raises(torch.OutOfMemoryError, match="even in 16 parts"):
         memory.in_parts(work)
     assert tried == [1, 2, 4, 8, 16]
+
+
+@pytest.mark.parametrize(("soft", "stiff", "kept"), [(4.0, 0.0, 1.0), (0.0, 4.0, localfit.STIFFER), (0.0, 0.0, None)])
+def test_a_level_is_tried_with_stiffer_patches_before_it_is_left_out(texture, soft, stiff, kept):
+    """Patches that go the true way improve windows they have not seen, those that go astray do not."""
+    fixed, moving = (torch.from_numpy(texture[:200, x : x + 260]).float()[None] for x in (4, 0))
+    levels = [pyramid.base(image, torch.ones_like(image)) for image in (fixed, moving)]
+    compare = localfit.compare_at(*levels, affine.identity(), "ncc", PRESETS["balanced"])
+    grid = PatchGrid.cover(200, 260, 40)
+
+    def descend(half, start, stiffness):
+        step = torch.zeros_like(start)
+        step[0, 0] = soft if stiffness == 1.0 else stiff
+        step[1, 0] = 0.0 if step.any() else 3.0  # astray
+        return optimise.Descent(start + step, torch.zeros(1), (), "")
+
+    found = localfit._rehearsed(compare, grid, grid.zeros(), descend, 1.0)
+    assert (found and found[1]) == kept
