@@ -40,7 +40,7 @@ from register.pyramid import base
 LARGEST = 4096
 FLOPS = 100
 """Operations of one pixel of one channel in a step: blend 20, sampling 15, sums 15, slope 20, curvature 15, back to the patches 15."""
-TIMES = 5
+TIMES = 15
 
 
 def timed(*arguments: str) -> tuple[float, float]:

@@ -47,7 +47,7 @@ class GlobalObjective:
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (b,) and its slope (b, n)."""
         if self.compare.compiled:
-            return self.expand(parameters)[::2]
+            return self._with_slope(parameters, self._moved_by(self.matrix(parameters)))[:2]
         parameters = parameters.detach().requires_grad_()
         loss = self.compare(self.compare.under(self.matrix(parameters))).loss()
         return loss.detach(), torch.autograd.grad(loss.sum(), parameters)[0]
@@ -55,16 +55,12 @@ class GlobalObjective:
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and its curvature (b, n, n)."""
         found = self._moved_by(self.matrix(parameters))
-        weight = found.weights.sum(1).clamp(min=1e-6)
-        tangents = self._tangents(parameters)  # (b, n, 2, 3), about the centre
-        pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.slope
-        slope = torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None]
+        loss, slope, tangents = self._with_slope(parameters, found)
         x, y = (block_centres(positions, self.block) for positions in (self.x, self.y))
         moved = affine.apply_to_grid(tangents.flatten(0, 1), x, y).reshape(*tangents.shape[:2], len(y), len(x), 2)
         xx, xy, yy = found.curvature.unbind(1)
         tensor = torch.stack([torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2)
-        curvature = torch.einsum("bnhwi,bhwij,bmhwj->bnm", moved, tensor, moved) / weight[:, None, None]
-        loss = found.losses.sum(1) / weight
+        curvature = torch.einsum("bnhwi,bhwij,bmhwj->bnm", moved, tensor, moved) / found.weights.sum(1).clamp(min=1e-6)[:, None, None]
         return Expansion(loss, loss[:, None], slope, curvature)
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
@@ -89,6 +85,13 @@ class GlobalObjective:
         each = [native.expand(pair, grid, parameters, self.block) for pair, parameters in zip(self.compare.compiled, turned, strict=True)]
         losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
         return Expanded(losses, weights, torch.stack([patches.pull_of_affine(grid, slope, self.centre) for slope in slopes]), curvature)
+
+    def _with_slope(self, parameters: Tensor, found: Expanded) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
+        weight = found.weights.sum(1).clamp(min=1e-6)
+        tangents = self._tangents(parameters)
+        pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.slope
+        return found.losses.sum(1) / weight, torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None], tangents
 
     def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
         """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""

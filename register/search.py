@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
-from register import affine, pyramid, sampling, structure
+from register import affine, device, pyramid, sampling, structure
 from register.pyramid import Level
 
 SIDE = 112
@@ -56,7 +56,8 @@ def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -
     direction that dominates both images makes every translation alike. Source: Padfield, "Masked object registration in the
     Fourier domain", IEEE TIP 21 (2012).
     """
-    found = [hits for scale in scales.tolist() for hits in _at_scale(fixed, moving, angles, scale)]
+    with device.worker_threads() as pool:
+        found = [hits for each in pool.map(lambda scale: list(_at_scale(fixed, moving, angles, scale)), scales.tolist()) for hits in each]
     scores, matrices = (torch.cat(x) for x in zip(*found, strict=True))
     order = scores.argsort(descending=True)
     return [Candidate(matrices[i], float(scores[i])) for i in order[: int((scores > LEAST_SCORE).sum())].tolist()]

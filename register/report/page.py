@@ -54,7 +54,8 @@ def compared(scene: Scene) -> Compared:
 
 
 def details(scene: Scene) -> Details:
-    """The other half."""
+    """The other half, and the page's template made ready."""
+    template("page.html")
     return Details(_zooms(scene), charts(scene))
 
 
