@@ -187,7 +187,7 @@ class PatchObjective:
         return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
 
 
-@lru_cache(16)
+@lru_cache(4)
 def _tied(grid: PatchGrid, dtype: torch.dtype, device: torch.device) -> tuple[Ties, Tensor]:
     """The ties of a grid, and the stencil they make: several descents of a level share them."""
     ties = Ties.of(grid, dtype=dtype, device=device)
