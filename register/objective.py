@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register import affine, native, optimise, patches, replay, stencil
+from register import affine, native, optimise, patches, replay
 from register.comparison import Comparison, Expanded
 from register.native.summed import Summed
 from register.optimise import Expansion
@@ -110,12 +110,12 @@ class PatchObjective:
     def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
         x, y = compare.axes()
         self.compare, self.grid, self.stiffness, self.parts = compare, grid, stiffness / (grid.columns * grid.rows), parts
-        self.ties, tied = _tied(grid, compare.fixed.dtype, compare.fixed.device)
+        self.ties = Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
         self.linear = compare.moving_from_fixed[0, :, :2]
         self.block = block_of(compare)
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
-        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), self.stiffness * tied)
+        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), self.ties, self.stiffness)
 
     @cached_property
     def strips(self) -> list["Strip"]:
@@ -154,8 +154,7 @@ class PatchObjective:
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step."""
-        step = self.couplings.stencil(at.curvature[0]).step(at.slope[0].reshape(6, -1).T, damping[0])
-        return limit_shift(step.T.reshape_as(at.slope[0]), FARTHEST)[None]
+        return limit_shift(self.couplings.step(at.curvature[0], at.slope[0], damping[0]), FARTHEST)[None]
 
     def _in_strips(self, parameters: Tensor) -> Summed:
         """The same as ``native.expand``, by tensors."""
@@ -187,16 +186,9 @@ class PatchObjective:
         return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
 
 
-@lru_cache(4)
-def _tied(grid: PatchGrid, dtype: torch.dtype, device: torch.device) -> tuple[Ties, Tensor]:
-    """The ties of a grid, and the stencil they make: several descents of a level share them."""
-    ties = Ties.of(grid, dtype=dtype, device=device)
-    return ties, stencil.of_ties(ties)
-
-
 def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
     """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
-    length = parameters.square().sum(-4, keepdim=True).sqrt()
+    length = torch.hypot(*parameters.unbind(-4)).unsqueeze(-4)
     return parameters * (max_shift / length.clamp(min=1e-12)).clamp(max=1)
 
 

@@ -5,7 +5,7 @@ whatever the size of the image the curvature was measured in. Vectors are (rows 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -36,15 +36,6 @@ class Stencil:
         near = pad(vector, (0, 0, 0, 1))[self.around].flatten(1)
         return (self.blocks.flatten(2) @ near[..., None])[..., 0]
 
-    def step(self, slope: Tensor, damping: Tensor) -> Tensor:
-        """The damped Gauss-Newton step (rows * columns, 6) down a ``slope`` (rows * columns, 6): by conjugate gradients preconditioned with each patch's own
-        block. A patch's ``damping`` (rows * columns,) is a share of its own diagonal."""
-        if native.works_on(slope):
-            return -native.solve(self.grid, self.blocks, damping, slope, steps=optimise.STEPS, tolerance=optimise.TOLERANCE)
-        tied = self.damped(self.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
-        inverse = optimise.inverse(tied.own)
-        return -optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope)
-
     def damped(self, extra: Tensor) -> "Stencil":
         """The same with ``extra`` (rows * columns, 6) added to the diagonal."""
         blocks = self.blocks.clone()
@@ -55,10 +46,9 @@ class Stencil:
 class Couplings:
     """What makes stencils of curvatures: the products of the functions of neighbouring patches, and the stiffness that ties them whatever is seen."""
 
-    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Tensor) -> None:
-        """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels, and ``ties`` as ``of_ties`` makes them."""
-        self.grid, self.at, self.ties = grid, (x, y), ties
-        self.around = _around(grid, x.device)
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Ties, stiffness: float) -> None:
+        """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels."""
+        self.grid, self.at, self.ties, self.stiffness = grid, (x, y), ties, stiffness
 
     @cached_property
     def products(self) -> tuple[Tensor, Tensor]:
@@ -66,14 +56,33 @@ class Couplings:
         return _products(self.grid.axis_basis(self.at[0], 0)), _products(self.grid.axis_basis(self.at[1], 1))
 
     @cached_property
+    def tied(self) -> Tensor:
+        """The blocks (rows * columns, 6, 9, 6) of what ties neighbours."""
+        return self.stiffness * _blocks(self.ties)
+
+    @cached_property
     def compiled(self) -> native.Cells | None:
         """Where the curvatures lie between the patches, where there is a compiled pass."""
-        return native.Cells(self.grid, *self.at, self.ties) if native.works_on(self.ties) else None
+        if not native.works_on(self.at[0]):
+            return None
+        ties = (self.stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (self.ties.along_x, self.ties.along_y))
+        return native.Cells(self.grid, *self.at, ties)
+
+    def step(self, curvature: Tensor, slope: Tensor, damping: Tensor) -> Tensor:
+        """The damped Gauss-Newton step (2, 3, rows, columns) down a ``slope`` (2, 3, rows, columns) of a loss with a ``curvature`` (3, h, w).
+
+        By conjugate gradients preconditioned with each patch's own block. A patch's ``damping`` (rows * columns,) is a share of its own diagonal.
+        """
+        if self.compiled is not None:
+            return self.compiled.solve(curvature, damping, slope, steps=optimise.STEPS, tolerance=optimise.TOLERANCE).neg_()
+        stencil = self.stencil(curvature)
+        tied = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
+        inverse = optimise.inverse(tied.own)
+        found = optimise.conjugate_gradients(tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope.reshape(6, -1).T)
+        return -found.T.reshape_as(slope)
 
     def stencil(self, curvature: Tensor) -> Stencil:
         """The stencil of a curvature (3, h, w), its xx, xy and yy."""
-        if self.compiled is not None:
-            return Stencil(self.grid, self.compiled.couple(curvature), self.around)
         rows, columns = self.grid.rows, self.grid.columns
         x, y = self.products
         sums = y.flatten(1).T @ (curvature @ x.flatten(1))
@@ -83,29 +92,29 @@ class Couplings:
         each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[..., py[:, None], py, px[:, None], px]  # (3, rows, columns, step y, step x, function, neighbour's)
         parts = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
         blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
-        return Stencil(self.grid, blocks + self.ties, self.around)
+        return Stencil(self.grid, blocks + self.tied, _around(self.grid, blocks.device))
 
 
-def of_ties(ties: Ties) -> Tensor:
-    """The blocks (rows * columns, 6, 9, 6) of what ties neighbours."""
+@lru_cache(4)
+def _blocks(ties: Ties) -> Tensor:
+    """The blocks (rows * columns, 6, 9, 6) of ties: several descents of a level share them."""
     columns, rows = len(ties.along_x) // 2, len(ties.along_y) // 2
     blocks = ties.along_x.new_zeros(rows, columns, 2, 3, 3, 3, 2, 3)
+    across, down = _lines(ties.along_x), _lines(ties.along_y)
     for k in (0, 1):
-        for a in range(3):
-            for b in range(3):
-                for step in (-1, 0, 1):
-                    if a != 2 and b != 2:
-                        blocks[:, :, k, a, 1, 1 + step, k, b] += _beside(ties.along_x, a, b, step)
-                    if a != 1 and b != 1:
-                        blocks[:, :, k, a, 1 + step, 1, k, b] += _beside(ties.along_y, a // 2, b // 2, step)[:, None]
+        for a in (0, 1):
+            for b in (0, 1):
+                for step in range(3):
+                    blocks[:, :, k, a, 1, step, k, b] += across[a, b, step]
+                    blocks[:, :, k, 2 * a, step, 1, k, 2 * b] += down[a, b, step][:, None]
     return blocks.reshape(rows * columns, 6, 9, 6)
 
 
-def _beside(along: Tensor, one: int, other: int, step: int) -> Tensor:
-    """How function ``one`` of each patch of a line follows function ``other`` of the patch ``step`` further (count,); 0 where there is none."""
-    count = len(along) // 2
-    known = along[one * count : (one + 1) * count, other * count : (other + 1) * count].diagonal(step)
-    return pad(known, (1, 0) if step < 0 else (0, step))
+def _lines(along: Tensor) -> Tensor:
+    """Of the ties (2 count, 2 count) of a line, how the displacement and the slope of each patch follow those of the patch before it, of itself, and of the
+    next one (2, 2, 3, count); 0 where there is none."""
+    each = along.reshape(2, len(along) // 2, 2, -1).transpose(1, 2)
+    return torch.stack([pad(each.diagonal(step, 2, 3), (1, 0) if step < 0 else (0, step)) for step in (-1, 0, 1)], 2)
 
 
 def _products(basis: Tensor) -> Tensor:
@@ -122,6 +131,7 @@ def _both_ways(sums: Tensor, at: int) -> Tensor:
     return torch.stack([before, own, following], at)
 
 
+@lru_cache(4)
 def _around(grid: PatchGrid, device: torch.device) -> Tensor:
     numbers = pad(torch.arange(grid.count, device=device).reshape(grid.rows, grid.columns), (1, 1, 1, 1), value=grid.count)
     return torch.stack([numbers[dy : dy + grid.rows, dx : dx + grid.columns].flatten() for dy in range(3) for dx in range(3)], 1)

@@ -7,12 +7,11 @@ import torch
 
 from register import affine, comparison, native, pyramid
 from register.errors import AlignmentError
-from register.native import Cells
 from register.objective import GlobalObjective, PatchObjective, block_centres
 from register.optimise import ended, gauss_newton
 from register.patches import Patches, PatchGrid, Ties, from_matrices
 from register.replay import step_by_step
-from register.stencil import Couplings, of_ties
+from register.stencil import Couplings
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no compiler was at hand when the package was installed")
 HEIGHT, WIDTH = 203, 331
@@ -100,26 +99,34 @@ def test_any_number_of_threads_sums_to_the_same_bits(texture):
     assert all(torch.equal(one, other) for others in found[1:] for one, other in zip(found[0], others, strict=True))
 
 
-@pytest.mark.parametrize("size", [37, 90, 400])
-def test_the_stencil_is_that_of_tensors(tensors_only, size):
-    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
+@pytest.fixture(params=[11, 37, 90, 400])
+def coupled(request):
+    """Couplings of a grid, a curvature, a slope and a damping of its patches."""
+    grid = PatchGrid.cover(HEIGHT, WIDTH, request.param)
     x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
-    curvature = torch.rand(3, len(y), len(x))
-    ties = of_ties(Ties.of(grid))
-    found = Cells(grid, x, y, ties).couple(curvature)
-    with tensors_only():
-        assert near(found, Couplings(grid, x, y, ties).stencil(curvature).blocks, 1e-5)
+    curvature = torch.rand(3, len(y), len(x)) * torch.tensor([1.0, 0.3, 1.0])[:, None, None] / 1e4
+    return Couplings(grid, x, y, Ties.of(grid), 1e-3), curvature, torch.randn(2, 3, grid.rows, grid.columns) / 1e3, torch.rand(grid.count)
 
 
-@pytest.mark.parametrize("size", [37, 90, 400])
-def test_the_step_is_that_of_tensors(tensors_only, size):
-    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
-    x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
-    tied = Couplings(grid, x, y, 1e-3 * of_ties(Ties.of(grid))).stencil(torch.rand(3, len(y), len(x)) * torch.tensor([1.0, 0.3, 1.0])[:, None, None] / 1e4)
-    slope, damping = torch.randn(grid.count, 6) / 1e3, torch.rand(grid.count)
-    found = tied.step(slope, damping)
+def test_the_step_solves_what_tensors_say_of_the_stencil(tensors_only, coupled):
+    couplings, curvature, slope, damping = coupled
+    found = couplings.compiled.solve(curvature, damping, slope, steps=2000, tolerance=1e-6)
     with tensors_only():
-        assert near(found, tied.step(slope, damping), 1e-3)
+        stencil = couplings.stencil(curvature)
+    product = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9) @ found.reshape(6, -1).T
+    assert near(product.T.reshape_as(slope), slope, 1e-4)
+
+
+def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, coupled):
+    couplings, *given = coupled
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(couplings.step(*given))
+    torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    with tensors_only():
+        assert near(found[0], Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).step(*given), 1e-3)
 
 
 def test_a_tile_without_weight_gives_nothing(texture):

@@ -25,7 +25,7 @@ def problem(request):
         tensor = torch.stack([torch.stack([curvature[0], curvature[1]], -1), torch.stack([curvature[1], curvature[2]], -1)], -2)
         return patches.gather((tensor @ moved[..., None])[..., 0], basis_x, basis_y) + STIFFNESS * ties(v)[1]
 
-    return stencil.Couplings(grid, x, y, STIFFNESS * stencil.of_ties(ties)), curvature, bend
+    return stencil.Couplings(grid, x, y, ties, STIFFNESS), curvature, bend
 
 
 def test_a_stencil_multiplies_as_the_field_it_stands_for(problem):

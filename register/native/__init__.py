@@ -20,7 +20,7 @@ from register.native import gpu
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
-FORMAT = 2
+FORMAT = 3
 """What a library must say it was made for; it counts changes of the two structures below."""
 PIECES = 16
 """Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
@@ -54,7 +54,7 @@ class _Step(ctypes.Structure):
 class _Grid(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int) for name in ("rows", "columns", "height", "width")),
-        *((name, ctypes.c_void_p) for name in ("cell_y", "cell_x", "share_y", "share_x", "ties")),
+        *((name, ctypes.c_void_p) for name in ("cell_y", "cell_x", "share_y", "share_x", "ties_y", "ties_x")),
     )
 
 
@@ -161,29 +161,25 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     return values, weights, losses, slopes.sum(0)
 
 
-def solve(grid: PatchGrid, blocks: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float) -> Tensor:
-    """What ``blocks`` (count, 6, 9, 6) of a stencil, damped per patch (count,), take to ``right`` (count, 6), nearly. Raises ``MemoryError``."""
-    blocks, damping, right = blocks.contiguous(), damping.contiguous(), right.contiguous()
-    found = torch.empty_like(right)
-    given, limits = (ctypes.c_void_p(x.data_ptr()) for x in (blocks, damping, right)), (steps, ctypes.c_double(tolerance), torch.get_num_threads())
-    _call("solve", grid.rows, grid.columns, *given, *limits, ctypes.c_void_p(found.data_ptr()))
-    return found
-
-
 class Cells:
-    """Where blocks of pixels at positions ``x`` (w,) and ``y`` (h,) lie between the patches of a grid that are tied by ``ties`` (count, 6, 9, 6)."""
+    """Where blocks of pixels at positions ``x`` (w,) and ``y`` (h,) lie between the patches of a grid, and what ties these along x (2, 2, 2, columns) and along
+    y (2, 2, 2, rows): displacement and slope of each patch of a line to its own ones and to those of the next."""
 
-    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Tensor) -> None:
-        self.grid, self.ties = grid, ties.contiguous()
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
+        self.grid, self.ties = grid, [along.contiguous() for along in ties]
         self.along = [_cells(grid, positions, axis) for axis, positions in enumerate((x, y))]
 
-    def couple(self, curvature: Tensor) -> Tensor:
-        """The blocks (count, 6, 9, 6) of a stencil, from a curvature (3, h, w). Raises ``MemoryError``."""
+    def solve(self, curvature: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float) -> Tensor:
+        """What the stencil of a curvature (3, h, w), damped per patch (rows * columns,), takes to ``right`` (2, 3, rows, columns), nearly.
+
+        Raises ``MemoryError``.
+        """
         (cell_x, share_x), (cell_y, share_y) = self.along
-        blocks, curvature = torch.empty_like(self.ties), curvature.contiguous()
-        grid = _Grid(self.grid.rows, self.grid.columns, len(cell_y), len(cell_x), *map(_address, (cell_y, cell_x, share_y, share_x, self.ties)))
-        _call("couple", ctypes.byref(grid), ctypes.c_void_p(curvature.data_ptr()), torch.get_num_threads(), ctypes.c_void_p(blocks.data_ptr()))
-        return blocks
+        grid = _Grid(self.grid.rows, self.grid.columns, len(cell_y), len(cell_x), *map(_address, (cell_y, cell_x, share_y, share_x, *self.ties[::-1])))
+        given, found = [x.contiguous() for x in (curvature, damping, right)], torch.empty(right.shape)
+        limits = steps, ctypes.c_double(tolerance), torch.get_num_threads()
+        _call("solve", ctypes.byref(grid), *(ctypes.c_void_p(x.data_ptr()) for x in given), *limits, ctypes.c_void_p(found.data_ptr()))
+        return found
 
 
 def _cells(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:

@@ -1,27 +1,63 @@
-/* The second derivative of a loss of patches, and the damped step it leads to: what register/stencil.py and optimise.conjugate_gradients say with tensors.
+/* The damped Gauss-Newton step of patches, from the curvature of their loss: what register/stencil.py and optimise.conjugate_gradients say with tensors.
 
    A patch's weight along an axis falls from 1 to 0 towards the next centre, so between two centres, in a cell, four patches have a say, each with three
    functions per component. Along each axis the products of two of these are six functions of the place in the cell: sums over the cell of the curvature times
-   them hold everything that the four patches are to each other, as the stiffness matrix of an element does in finite elements. */
+   them hold everything that the four patches are to each other, as the stiffness matrix of an element does in finite elements. The matrix is symmetric: a patch
+   keeps how it is tied to itself and to four of its eight neighbours, those that come after it row by row.
+
+   LANES patches of a row are worked on at once. Rows of patches are taken in pieces, whose number is the same for any number of threads, and so are all sums. */
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define LANES 8    /* patches worked on at once */
 #define PRODUCTS 6 /* of the functions 1 - s, s and s (1 - s) at a share s of the way through a cell: see product() */
-#define LANES 8    /* numbers worked on at once: PRODUCTS, filled up, or patches */
-#define BLOCK (6 * 9 * 6) /* how the six numbers of a patch are tied to those of the nine patches around it */
+#define SUMS (3 * PRODUCTS * PRODUCTS) /* of a cell: of xx, xy and yy, times the products along y and along x */
+#define OWN 21     /* numbers of a symmetric matrix (6, 6), row by row up to its diagonal */
+#define OTHER 36
+#define FOLLOWING 4
+#define BLOCK (OWN + FOLLOWING * OTHER) /* how the six numbers of a patch are tied to each other and to those of the neighbours that follow */
+#define PIECES 8
 
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef double Doubles __attribute__((vector_size(8 * LANES)));
+#define AT(address) (*(Lanes *)(address))
 
 typedef struct {
     int rows, columns;      /* of the patch grid, at least 2 each */
     int height, width;      /* blocks of pixels, along y and x */
     const int *cell_y, *cell_x;     /* (height), (width): the patch before each block */
     const float *share_y, *share_x; /* the share of the way to the next */
-    const float *ties;      /* (rows * columns, 6, 9, 6): what ties neighbours whatever is seen */
+    const float *ties_y, *ties_x;   /* (2, 2, 2, rows), (2, 2, 2, columns): what ties the displacement and the slope along an axis of each patch of a line
+                                       to its own ones and to those of the next patch, whatever is seen */
 } Grid;
+
+typedef struct { int right, down, cells, corners[2][2]; } Neighbour; /* where it is, and which corners of the cells that both have the two patches are */
+
+static const Neighbour AFTER[FOLLOWING] = {
+    {1, 0, 2, {{0, 1}, {2, 3}}}, {0, 1, 2, {{0, 2}, {1, 3}}}, {-1, 1, 1, {{1, 2}}}, {1, 1, 1, {{0, 3}}}};
+
+typedef struct { int cells, corner[4], from[4]; float sign[4]; } Entry; /* of a block: the sums that it is made of, of the cells whose ``corner`` the patch is */
+
+typedef struct {
+    const Grid *grid;
+    int pieces, groups, stride;     /* a vector is (rows, 6, stride): LANES empty patches, those of the row, empty ones; the sums of cells have such rows too */
+    size_t row, block_row, own_row; /* floats of a row of a vector, of blocks, and of factors */
+    Entry entries[BLOCK];
+    float *along_x;                 /* (width, LANES): products of each block of pixels */
+    float *ties_x;                  /* (2, 2, 2, stride): those of the grid, filled up */
+    int *top, *left;                /* (rows), (columns): where the blocks of pixels of each cell begin */
+    float *blocks, *factors;        /* (rows, groups, BLOCK, LANES), (rows, groups, OWN, LANES) */
+    float *x, *r, *z, *p, *ap;      /* vectors */
+    float *edge, *spill;            /* (pieces, 6, stride): p of the row after a piece, and what the piece has to add to ap there */
+    float *cells;                   /* (pieces, 2, SUMS, stride): of the rows of cells above and below a row of patches */
+    double share[2][PIECES];        /* of the pieces in a product of two vectors */
+} Work;
+
+static int least(int a, int b) { return a < b ? a : b; }
+static int most(int a, int b) { return a > b ? a : b; }
+static int triangle(int a, int b) { return a * (a + 1) / 2 + b; }
 
 static void products(float s, float *out) {
     float l = 1 - s, q = s * l;
@@ -37,61 +73,210 @@ static int product(int end_a, int offset_a, int end_b, int offset_b, float *sign
     return end_a + end_b;
 }
 
-/* The sums (3, PRODUCTS along y, PRODUCTS along x) of one cell, ``apart`` numbers from each other. */
-static void sums_of_cell(const Grid *grid, const float *curvature, const float *along_x, int top, int bottom, int left, int right, float *out, int apart) {
-    Lanes both[3][PRODUCTS] = {{{0}}};
-    for (int y = top; y < bottom; y++) {
-        float along_y[LANES];
-        products(grid->share_y[y], along_y);
-        for (int k = 0; k < 3; k++) {
-            const float *row = curvature + ((size_t)k * grid->height + y) * grid->width;
-            Lanes sums = {0};
-            for (int x = left; x < right; x++) sums += row[x] * *(const Lanes *)(along_x + (size_t)x * LANES);
-            for (int q = 0; q < PRODUCTS; q++) both[k][q] += along_y[q] * sums;
-        }
-    }
-    for (int k = 0; k < 3; k++)
-        for (int q = 0; q < PRODUCTS; q++)
-            for (int p = 0; p < PRODUCTS; p++) out[((k * PRODUCTS + q) * PRODUCTS + p) * apart] = both[k][q][p];
-}
-
-typedef struct { int from[4][4][36], to[36]; float sign[4][4][36]; } Table; /* by the patch's corner of a cell, the neighbour's, and the numbers of both */
-
-/* Which of a cell's sums tie the six numbers of the patches at two of its corners. */
-static void fill(Table *table) {
+/* Adds to an entry which sum of the cell, whose corners are a patch and another one, ties a number of each. */
+static void add_sum(Entry *entry, int own, int other, int a, int b) {
     static const int OFFSET_X[3] = {0, 1, 0}, OFFSET_Y[3] = {0, 0, 1}; /* of a patch's three functions: displacement, slope along x, slope along y */
-    for (int own = 0; own < 4; own++)
-        for (int other = 0; other < 4; other++)
-            for (int a = 0; a < 6; a++)
-                for (int b = 0; b < 6; b++) {
-                    float sign = 1;
-                    int q = product(own / 2, OFFSET_Y[a % 3], other / 2, OFFSET_Y[b % 3], &sign);
-                    int p = product(own % 2, OFFSET_X[a % 3], other % 2, OFFSET_X[b % 3], &sign);
-                    table->from[own][other][a * 6 + b] = ((a / 3 + b / 3) * PRODUCTS + q) * PRODUCTS + p; /* xx, xy and yy */
-                    table->sign[own][other][a * 6 + b] = sign;
-                    table->to[a * 6 + b] = a * 9 * 6 + b;
-                }
+    float sign = 1;
+    int q = product(own / 2, OFFSET_Y[a % 3], other / 2, OFFSET_Y[b % 3], &sign);
+    int p = product(own % 2, OFFSET_X[a % 3], other % 2, OFFSET_X[b % 3], &sign);
+    int number = entry->cells++;
+    entry->corner[number] = own;
+    entry->from[number] = ((a / 3 + b / 3) * PRODUCTS + q) * PRODUCTS + p; /* xx, xy and yy */
+    entry->sign[number] = sign;
 }
 
-/* The blocks of LANES neighbouring patches from ``column`` on: sums of the cells in the rows above and below them (NULL beyond the grid), ``apart`` numbers from
-   each other, the first cell's being the one left of the first patch. */
-static void blocks_of(const Table *table, const float *above, const float *below, int apart, int column, float (*blocks)[LANES]) {
-    memset(blocks, 0, sizeof(float) * BLOCK * LANES);
-    for (int own = 0; own < 4; own++) {
-        const float *sums = own / 2 ? above : below;
-        if (!sums) continue;
-        sums += column + 1 - own % 2;
-        for (int other = 0; other < 4; other++) {
-            int neighbour = (1 + other / 2 - own / 2) * 3 + 1 + other % 2 - own % 2;
-            for (int k = 0; k < 36; k++) {
-                const Lanes *from = (const Lanes *)(sums + (size_t)table->from[own][other][k] * apart);
-                *(Lanes *)blocks[table->to[k] + neighbour * 6] += table->sign[own][other][k] * *from;
+static void list_entries(Entry *entries) {
+    memset(entries, 0, sizeof(Entry) * BLOCK);
+    for (int a = 0; a < 6; a++) {
+        for (int b = 0; b <= a; b++)
+            for (int own = 0; own < 4; own++) add_sum(entries + triangle(a, b), own, own, a, b);
+        for (int n = 0; n < FOLLOWING; n++)
+            for (int b = 0; b < 6; b++)
+                for (int k = 0; k < AFTER[n].cells; k++)
+                    add_sum(entries + OWN + n * OTHER + a * 6 + b, AFTER[n].corners[k][0], AFTER[n].corners[k][1], a, b);
+    }
+}
+
+/* The sums (SUMS, stride) of a row of cells over their blocks of pixels. */
+static void sums_of_cells(const Work *w, const float *curvature, int i, float *out) {
+    const Grid *grid = w->grid;
+    for (int j = 0; j < grid->columns - 1; j++) {
+        Lanes both[3][PRODUCTS] = {{{0}}};
+        for (int y = w->top[i]; y < w->top[i + 1]; y++) {
+            float along_y[LANES];
+            products(grid->share_y[y], along_y);
+            for (int k = 0; k < 3; k++) {
+                const float *row = curvature + ((size_t)k * grid->height + y) * grid->width;
+                Lanes sums = {0};
+                for (int x = w->left[j]; x < w->left[j + 1]; x++) sums += row[x] * AT(w->along_x + (size_t)x * LANES);
+                for (int q = 0; q < PRODUCTS; q++) both[k][q] += along_y[q] * sums;
             }
         }
+        for (int k = 0; k < 3; k++)
+            for (int q = 0; q < PRODUCTS; q++)
+                for (int p = 0; p < PRODUCTS; p++) out[((k * PRODUCTS + q) * PRODUCTS + p) * w->stride + LANES + j] = both[k][q][p];
     }
 }
 
-/* Where the blocks of each of ``cells`` cells begin; one more entry for where the last ones end. */
+/* The blocks of the patches of row i from column j on, of the sums of the cells above and below them. */
+static void blocks_of(const Work *w, const float *above, const float *below, int i, int j, float *blocks) {
+    for (int k = 0; k < BLOCK; k++) {
+        const Entry *entry = w->entries + k;
+        Lanes sum = {0};
+        for (int n = 0; n < entry->cells; n++) {
+            int corner = entry->corner[n];
+            sum += entry->sign[n] * AT((corner / 2 ? above : below) + (size_t)entry->from[n] * w->stride + LANES + j - corner % 2);
+        }
+        AT(blocks + k * LANES) = sum;
+    }
+    for (int component = 0; component < 6; component += 3)
+        for (int a = 0; a < 2; a++)
+            for (int b = 0; b < 2; b++) {
+                const float *along_x = w->ties_x + (2 * a + b) * w->stride + j, *along_y = w->grid->ties_y + (2 * a + b) * w->grid->rows + i;
+                int ax = component + a, bx = component + b, ay = component + 2 * a, by = component + 2 * b; /* slopes along x are second, along y third */
+                if (b <= a) {
+                    AT(blocks + triangle(ax, bx) * LANES) += AT(along_x);
+                    AT(blocks + triangle(ay, by) * LANES) += along_y[0];
+                }
+                AT(blocks + (OWN + ax * 6 + bx) * LANES) += AT(along_x + 4 * w->stride);
+                AT(blocks + (OWN + OTHER + ay * 6 + by) * LANES) += along_y[4 * w->grid->rows];
+            }
+}
+
+/* Splits matrices L D L' into L, its diagonal left out, and the inverse of D in its place: they are positive, so no pivots are needed. */
+static void factors_of(const float *blocks, float *out) {
+    Doubles m[OWN];
+    for (int k = 0; k < OWN; k++)
+        for (int i = 0; i < LANES; i++) m[k][i] = blocks[k * LANES + i];
+    for (int k = 0; k < 6; k++) {
+        Doubles *pivot = m + triangle(k, k);
+        for (int i = 0; i < LANES; i++) (*pivot)[i] = 1 / ((*pivot)[i] > 1e-30 ? (*pivot)[i] : 1e-30);
+        for (int a = 5; a > k; a--) { /* from the last row on: those before it are still what they were */
+            Doubles share = m[triangle(a, k)] * *pivot;
+            for (int b = k + 1; b <= a; b++) m[triangle(a, b)] -= share * m[triangle(b, k)];
+        }
+        for (int a = k + 1; a < 6; a++) m[triangle(a, k)] *= *pivot;
+    }
+    for (int k = 0; k < OWN; k++)
+        for (int i = 0; i < LANES; i++) out[k * LANES + i] = (float)m[k][i];
+}
+
+/* What the own blocks of patches take to six numbers of each: ``out`` from ``vector``, numbers lie ``stride`` apart. */
+static void undo_own(const float *factors, const float *vector, int stride, float *out) {
+    Lanes v[6];
+    for (int a = 0; a < 6; a++) {
+        v[a] = AT(vector + a * stride);
+        for (int b = 0; b < a; b++) v[a] -= AT(factors + triangle(a, b) * LANES) * v[b];
+    }
+    for (int a = 5; a >= 0; a--) {
+        v[a] *= AT(factors + triangle(a, a) * LANES);
+        for (int b = a + 1; b < 6; b++) v[a] -= AT(factors + triangle(b, a) * LANES) * v[b];
+        AT(out + a * stride) = v[a];
+    }
+}
+
+static int begin_of(const Work *w, int piece) { return (int)((long)w->grid->rows * piece / w->pieces); }
+
+static double dot(const float *one, const float *other, size_t count) {
+    float sum = 0;
+    for (size_t i = 0; i < count; i++) sum += one[i] * other[i];
+    return sum;
+}
+
+static double sum_of(const double *numbers, int count) {
+    double sum = 0;
+    for (int k = 0; k < count; k++) sum += numbers[k];
+    return sum;
+}
+
+/* z from r in the rows of a piece, and its share of their product. */
+static void precondition(Work *w, int piece) {
+    int begin = begin_of(w, piece), end = begin_of(w, piece + 1);
+    for (int i = begin; i < end; i++)
+        for (int g = 0; g < w->groups; g++) {
+            size_t place = i * w->row + LANES + (size_t)g * LANES;
+            undo_own(w->factors + i * w->own_row + (size_t)g * OWN * LANES, w->r + place, w->stride, w->z + place);
+        }
+    w->share[1][piece] = dot(w->r + begin * w->row, w->z + begin * w->row, (end - begin) * w->row);
+}
+
+/* The blocks of a piece, damped, their factors, and z for r, which is ``right``. */
+static void prepare(Work *w, const float *curvature, const float *damping, const float *right, int piece) {
+    const Grid *grid = w->grid;
+    int begin = begin_of(w, piece), end = begin_of(w, piece + 1), columns = grid->columns;
+    size_t cells = (size_t)SUMS * w->stride, all = (size_t)grid->rows * columns;
+    float *above = w->cells + 2 * piece * cells, *below = above + cells;
+    memset(above, 0, sizeof(float) * 2 * cells); /* nothing lies beyond the first cell and the last */
+    if (begin > 0) sums_of_cells(w, curvature, begin - 1, above);
+    for (int i = begin; i < end; i++) {
+        if (i + 1 < grid->rows) sums_of_cells(w, curvature, i, below);
+        else memset(below, 0, sizeof(float) * cells);
+        for (int g = 0; g < w->groups; g++) {
+            float *blocks = w->blocks + i * w->block_row + (size_t)g * BLOCK * LANES, damp[LANES] = {0};
+            memcpy(damp, damping + (size_t)i * columns + g * LANES, sizeof(float) * least(LANES, columns - g * LANES));
+            blocks_of(w, above, below, i, g * LANES, blocks);
+            for (int a = 0; a < 6; a++) {
+                float *diagonal = blocks + triangle(a, a) * LANES;
+                AT(diagonal) += AT(diagonal) * AT(damp) + 1e-9f;
+            }
+            factors_of(blocks, w->factors + i * w->own_row + (size_t)g * OWN * LANES);
+        }
+        for (int a = 0; a < 6; a++) memcpy(w->r + i * w->row + a * w->stride + LANES, right + a * all + (size_t)i * columns, sizeof(float) * columns);
+        float *last = above;
+        above = below, below = last;
+    }
+    precondition(w, piece);
+}
+
+/* p = z + beta p in a piece and its edge, and ap, the product of the stencil with p, but for what the piece before it has to add. */
+static void advance(Work *w, int piece, float beta) {
+    int begin = begin_of(w, piece), end = begin_of(w, piece + 1), stride = w->stride, more = end < w->grid->rows;
+    float *edge = w->edge + piece * w->row, *spill = w->spill + piece * w->row;
+    for (size_t k = begin * w->row; k < end * w->row; k++) w->p[k] = w->z[k] + beta * w->p[k];
+    for (size_t k = 0; more && k < w->row; k++) edge[k] = w->z[end * w->row + k] + beta * edge[k];
+    memset(w->ap + begin * w->row, 0, sizeof(float) * (end - begin) * w->row);
+    memset(spill, 0, sizeof(float) * w->row);
+    for (int i = begin; i < end; i++) {
+        const float *here = w->p + i * w->row, *next = i + 1 < end ? here + w->row : edge;
+        float *out = w->ap + i * w->row, *out_next = i + 1 < end ? out + w->row : spill;
+        for (int g = 0; g < w->groups; g++) {
+            const float *blocks = w->blocks + i * w->block_row + (size_t)g * BLOCK * LANES;
+            size_t place = LANES + (size_t)g * LANES;
+            Lanes own[6], sum[6], given[FOLLOWING][6] = {{{0}}};
+            for (int a = 0; a < 6; a++) own[a] = AT(here + a * stride + place), sum[a] = AT(out + a * stride + place);
+            for (int a = 0; a < 6; a++)
+                for (int b = 0; b < 6; b++) sum[a] += AT(blocks + (b < a ? triangle(a, b) : triangle(b, a)) * LANES) * own[b];
+            for (int n = 0; n < FOLLOWING; n++) {
+                const float *other = (AFTER[n].down ? next : here) + place + AFTER[n].right, *tie = blocks + (OWN + n * OTHER) * LANES;
+                for (int b = 0; b < 6; b++) {
+                    Lanes theirs = AT(other + b * stride);
+                    for (int a = 0; a < 6; a++) {
+                        Lanes both = AT(tie + (a * 6 + b) * LANES);
+                        sum[a] += both * theirs;
+                        given[n][b] += both * own[a];
+                    }
+                }
+            }
+            for (int a = 0; a < 6; a++) AT(out + a * stride + place) = sum[a];
+            for (int n = 0; n < FOLLOWING; n++)
+                for (int b = 0; b < 6; b++) AT((AFTER[n].down ? out_next : out) + b * stride + place + AFTER[n].right) += given[n][b];
+        }
+    }
+    w->share[0][piece] = dot(w->p + begin * w->row, w->ap + begin * w->row, (end - begin) * w->row) + dot(edge, spill, w->row);
+}
+
+/* The step along p in a piece, and what is left of the residual. */
+static void follow(Work *w, int piece, float alpha) {
+    size_t begin = begin_of(w, piece) * w->row, end = begin_of(w, piece + 1) * w->row;
+    for (size_t k = 0; piece > 0 && k < w->row; k++) w->ap[begin + k] += w->spill[(piece - 1) * w->row + k];
+    for (size_t k = begin; k < end; k++) {
+        w->x[k] += alpha * w->p[k];
+        w->r[k] -= alpha * w->ap[k];
+    }
+    precondition(w, piece);
+}
+
+/* Where the blocks of pixels of each of ``cells`` cells begin; one more entry for where the last ones end. */
 static void begins(const int *cell_of, int count, int cells, int *begin) {
     int place = 0;
     for (int cell = 0; cell <= cells; cell++) {
@@ -100,140 +285,58 @@ static void begins(const int *cell_of, int count, int cells, int *begin) {
     }
 }
 
-/* The stencil (rows * columns, 6, 9, 6) of a curvature (3, height, width), which is xx, xy and yy. Returns 1 where there is no memory. */
-int couple(const Grid *grid, const float *curvature, int threads, float *blocks) {
-    int down = grid->rows - 1, across = grid->columns - 1, apart = across + 2 * LANES; /* nothing lies beyond the first cell and the last */
-    const size_t each = (size_t)3 * PRODUCTS * PRODUCTS * apart;
-    float *sums = calloc(each * down + (size_t)LANES * grid->width, sizeof(float));
-    int *top = malloc(sizeof(int) * (down + across + 2)), *left = top + down + 1;
-    if (!sums || !top) {
-        free(sums);
-        free(top);
-        return 1;
-    }
-    float *along_x = sums + each * down;
-    Table table;
-    fill(&table);
-    begins(grid->cell_y, grid->height, down, top);
-    begins(grid->cell_x, grid->width, across, left);
-    for (int x = 0; x < grid->width; x++) products(grid->share_x[x], along_x + (size_t)x * LANES);
-#pragma omp parallel num_threads(threads)
+/* Memory for a step, freed as one piece; NULL where there is none. */
+static float *allocate(const Grid *grid, Work *w) {
+    int groups = (grid->columns + LANES - 1) / LANES, stride = (groups + 2) * LANES, pieces = most(1, least(PIECES, grid->rows / 4));
+    *w = (Work){.grid = grid, .pieces = pieces, .groups = groups, .stride = stride, .row = 6 * (size_t)stride,
+                .block_row = (size_t)groups * BLOCK * LANES, .own_row = (size_t)groups * OWN * LANES};
+    size_t rows = grid->rows, vector = rows * w->row;
+    struct { float **at; size_t count; } parts[] = {
+        {&w->x, vector}, {&w->r, vector}, {&w->z, vector}, {&w->p, vector}, {&w->ap, vector}, {&w->edge, pieces * w->row}, {&w->spill, pieces * w->row},
+        {&w->ties_x, 8 * (size_t)stride}, {&w->along_x, (size_t)LANES * grid->width}, {&w->blocks, rows * w->block_row}, {&w->factors, rows * w->own_row},
+        {&w->cells, (size_t)pieces * 2 * SUMS * stride}};
+    size_t all = rows + grid->columns;
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) all += parts[k].count;
+    float *memory = malloc(all * sizeof(float)), *next = memory;
+    if (!memory) return NULL;
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
+    w->top = (int *)next, w->left = w->top + rows;
+    memset(memory, 0, (char *)w->along_x - (char *)memory); /* patches beyond the grid stay empty */
+    return memory;
+}
+
+/* ``out`` (6, rows, columns) with (stencil + damping) out = right, by conjugate gradients preconditioned with each patch's own block. The stencil is that of a
+   ``curvature`` (3, height, width), which is xx, xy and yy; a patch's ``damping`` is a share of its own diagonal. Stops after ``steps``, or when the
+   preconditioned residual has fallen to a share ``tolerance``. Returns 1 where there is no memory. */
+int solve(const Grid *grid, const float *curvature, const float *damping, const float *right, int steps, double tolerance, int threads, float *out) {
+    Work work, *w = &work;
+    float *memory = allocate(grid, w);
+    if (!memory) return 1;
+    list_entries(w->entries);
+    begins(grid->cell_y, grid->height, grid->rows - 1, w->top);
+    begins(grid->cell_x, grid->width, grid->columns - 1, w->left);
+    for (int x = 0; x < grid->width; x++) products(grid->share_x[x], w->along_x + (size_t)x * LANES);
+    for (int k = 0; k < 8; k++) memcpy(w->ties_x + k * w->stride, grid->ties_x + k * grid->columns, sizeof(float) * grid->columns);
+#pragma omp parallel num_threads(threads) if (w->pieces > 1)
     {
 #pragma omp for schedule(static)
-        for (int i = 0; i < down; i++)
-            for (int j = 0; j < across; j++)
-                sums_of_cell(grid, curvature, along_x, top[i], top[i + 1], left[j], left[j + 1], sums + each * i + 1 + j, apart);
+        for (int piece = 0; piece < w->pieces; piece++) prepare(w, curvature, damping, right, piece);
+        double left = sum_of(w->share[1], w->pieces), stop = tolerance * tolerance * left, beta = 0;
+        for (int step = 0; step < steps; step++) { /* every thread takes the same steps */
+#pragma omp for schedule(static)
+            for (int piece = 0; piece < w->pieces; piece++) advance(w, piece, (float)beta);
+            double energy = sum_of(w->share[0], w->pieces), alpha = left / (energy > 1e-30 ? energy : 1e-30);
+#pragma omp for schedule(static)
+            for (int piece = 0; piece < w->pieces; piece++) follow(w, piece, (float)alpha);
+            double before = left;
+            left = sum_of(w->share[1], w->pieces);
+            if (left <= stop) break;
+            beta = left / before;
+        }
 #pragma omp for schedule(static)
         for (int i = 0; i < grid->rows; i++)
-            for (int j = 0; j < grid->columns; j += LANES) {
-                float tied[BLOCK][LANES];
-                blocks_of(&table, i > 0 ? sums + each * (i - 1) : NULL, i < down ? sums + each * i : NULL, apart, j, tied);
-                for (int patch = j; patch < j + LANES && patch < grid->columns; patch++) {
-                    size_t place = (size_t)BLOCK * (i * grid->columns + patch);
-                    for (int k = 0; k < BLOCK; k++) blocks[place + k] = grid->ties[place + k] + tied[k][patch - j];
-                }
-            }
-    }
-    free(sums);
-    free(top);
-    return 0;
-}
-
-/* The inverses of up to LANES symmetric positive matrices (6, 6), the own blocks of neighbouring patches with ``extra`` on the diagonal, by elimination without
-   pivots, which such matrices do not need: all at once, and column by column, each filled up to LANES numbers. */
-static void inverses_of(const float *blocks, const float *extra, int count, float *out) {
-    Doubles m[6][6];
-    for (int a = 0; a < 6; a++)
-        for (int b = 0; b < 6; b++)
-            for (int i = 0; i < LANES; i++) {
-                int patch = i < count ? i : 0;
-                m[a][b][i] = blocks[((size_t)patch * 6 + a) * 9 * 6 + 4 * 6 + b] + (a == b ? extra[patch * 6 + a] : 0);
-            }
-    for (int k = 0; k < 6; k++) {
-        for (int i = 0; i < LANES; i++) m[k][k][i] = 1 / (m[k][k][i] > 1e-30 ? m[k][k][i] : 1e-30);
-        for (int a = 0; a < 6; a++) {
-            if (a == k) continue;
-            m[a][k] *= -m[k][k];
-            for (int b = 0; b < 6; b++)
-                if (b != k) m[a][b] += m[a][k] * m[k][b];
-        }
-        for (int b = 0; b < 6; b++)
-            if (b != k) m[k][b] *= m[k][k];
-    }
-    for (int i = 0; i < count; i++)
-        for (int b = 0; b < 6; b++)
-            for (int a = 0; a < LANES; a++) out[(i * 6 + b) * LANES + a] = a < 6 ? (float)m[a][b][i] : 0;
-}
-
-/* The product (count, 6) of the damped stencil with a vector (count, 6). */
-static void times(int rows, int columns, const float *blocks, const float *extra, const float *vector, int threads, float *out) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) {
-            float near[9 * 6] = {0};
-            for (int dy = -1; dy < 2; dy++)
-                for (int dx = -1; dx < 2; dx++)
-                    if (i + dy >= 0 && i + dy < rows && j + dx >= 0 && j + dx < columns)
-                        memcpy(near + ((dy + 1) * 3 + dx + 1) * 6, vector + 6 * ((i + dy) * columns + j + dx), sizeof(float) * 6);
-            size_t patch = (size_t)i * columns + j;
-            for (int a = 0; a < 6; a++) {
-                const float *row = blocks + (patch * 6 + a) * 9 * 6;
-                float sum = 0;
-                for (int k = 0; k < 9 * 6; k++) sum += row[k] * near[k];
-                out[patch * 6 + a] = sum + extra[patch * 6 + a] * vector[patch * 6 + a];
-            }
-        }
-}
-
-static void precondition(int count, const float *inverses, const float *vector, int threads, float *out) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int patch = 0; patch < count; patch++) {
-        Lanes sums = {0};
-        for (int b = 0; b < 6; b++) sums += vector[patch * 6 + b] * *(const Lanes *)(inverses + ((size_t)patch * 6 + b) * LANES);
-        memcpy(out + patch * 6, &sums, sizeof(float) * 6);
-    }
-}
-
-static double dot(const float *one, const float *other, int count) {
-    float sum = 0;
-    for (int i = 0; i < count; i++) sum += one[i] * other[i];
-    return sum;
-}
-
-/* ``out`` (count, 6) with (stencil + damping) out = right, by conjugate gradients preconditioned with each patch's own block. A patch's ``damping`` is a
-   share of its own diagonal. Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. Returns 1 where there is no
-   memory. */
-int solve(int rows, int columns, const float *blocks, const float *damping, const float *right, int steps, double tolerance, int threads, float *out) {
-    int count = rows * columns, n = 6 * count;
-    float *memory = malloc(sizeof(float) * ((size_t)n * 5 + (size_t)n * LANES));
-    if (!memory) return 1;
-    float *extra = memory, *r = extra + n, *z = r + n, *p = z + n, *ap = p + n, *inverses = ap + n;
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int patch = 0; patch < count; patch += LANES) {
-        int some = count - patch < LANES ? count - patch : LANES;
-        for (int i = patch; i < patch + some; i++)
-            for (int a = 0; a < 6; a++) extra[i * 6 + a] = blocks[((size_t)i * 6 + a) * 9 * 6 + 4 * 6 + a] * damping[i] + 1e-9f;
-        inverses_of(blocks + (size_t)patch * 6 * 9 * 6, extra + patch * 6, some, inverses + (size_t)patch * 6 * LANES);
-    }
-    memset(out, 0, sizeof(float) * n);
-    memcpy(r, right, sizeof(float) * n);
-    precondition(count, inverses, r, threads, z);
-    memcpy(p, z, sizeof(float) * n);
-    double rz = dot(r, z, n), stop = tolerance * tolerance * rz;
-    for (int step = 0; step < steps; step++) {
-        times(rows, columns, blocks, extra, p, threads, ap);
-        double energy = dot(p, ap, n);
-        float alpha = (float)(rz / (energy > 1e-30 ? energy : 1e-30));
-        for (int i = 0; i < n; i++) {
-            out[i] += alpha * p[i];
-            r[i] -= alpha * ap[i];
-        }
-        precondition(count, inverses, r, threads, z);
-        double before = rz;
-        rz = dot(r, z, n);
-        if (rz <= stop) break;
-        float beta = (float)(rz / before);
-        for (int i = 0; i < n; i++) p[i] = z[i] + beta * p[i];
+            for (int a = 0; a < 6; a++)
+                memcpy(out + ((size_t)a * grid->rows + i) * grid->columns, w->x + i * w->row + a * w->stride + LANES, sizeof(float) * grid->columns);
     }
     free(memory);
     return 0;
