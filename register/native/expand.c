@@ -20,8 +20,11 @@
 #define LANES 8          /* floats that are worked on at once where that is said */
 #define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late */
 #define LOAD(address) (*(Lanes *)(address))
+#define COUNT ((Ints){0, 1, 2, 3, 4, 5, 6, 7})
 
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int Ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef unsigned Unsigned __attribute__((vector_size(4 * LANES)));
 typedef long long pair __attribute__((aligned(4), may_alias)); /* two numbers side by side; the first is in the lower half, as on all processors of today */
 
 typedef struct {
@@ -41,19 +44,21 @@ typedef struct {
     float *curvature;                    /* out, (3, blocks along y, blocks along x) */
 } Step;
 
-typedef struct {                         /* scratch memory of one call; planes have a pixel more on every side than a tile,
-                                            which begins MARGIN floats from the begin of a row */
+typedef struct {                         /* scratch memory of one call: planes (window + 2, stride) have a row more above and below a tile, which begins MARGIN
+                                            floats from the begin of a row, and rows (stride) */
     int wide, stride;                    /* pixels of a tile along x, floats of a row */
-    float *value, *along_x, *along_y;    /* (channels, window + 2, stride): the moving image and its slopes at the points */
-    float *weight;                       /* (window + 2, stride) */
+    float *value, *along_x, *along_y;    /* (channels) planes: the moving image and its slopes at the points */
+    float *fixed, *weight;               /* (channels) planes and a plane */
     float *x, *y, *share_x, *share_y, *free_x, *free_y; /* rows */
     int *corner;                         /* row: the first of four pixels */
     float from[2];                       /* a value of the fixed and one of the moving image that differ little from all in the tile */
-    float *blend;                        /* (6, stride): the displacement of each column between two rows of patches */
-    float *sums;                         /* (6, stride) */
-    float *known;                        /* (4, stride): a, b, c and the curvature of each column's window */
-    float *pulled;                       /* (6, stride) */
-    float *bent;                         /* (3, stride) */
+    float *blend;                        /* 6 rows: the displacement of each column between two rows of patches */
+    float *sums;                         /* 6 rows */
+    float *known;                        /* 4 rows: a, b, c and the curvature of each column's window */
+    float *bent;                         /* 3 rows */
+    float *pulled;                       /* (kept, 6, filled up width): by all columns, between as many rows of patches as a line of windows may meet */
+    int kept, kept_size;
+    float *down;                         /* (window + 2): the share of the way of a row from a row of patches to the next */
     float *hat;                          /* (width): the share of the way from a patch centre to the next */
     int *cell;                           /* (width): the patch column before a pixel */
     int *ends;                           /* (columns): where the pixels of each cell end */
@@ -71,13 +76,13 @@ static int cell_of(float position, float origin, float spacing, int count, float
     return cell;
 }
 
-/* The displacement of the columns of a tile between two patch rows, a + t b + t (1 - t) c at a share t of the way down: a, b, c of x, then of y. */
-static void blend(const Step *step, Scratch *s, int row, int begin, int end) {
+/* The displacement of the columns of a tile from ``begin`` between two patch rows, a + t b + t (1 - t) c at a share t of the way down: a, b, c of x, then of y. */
+static void blend(const Step *step, Scratch *s, int row, int begin, int first, int end) {
     int n = step->columns, patches = step->rows * n;
     for (int k = 0; k < 2; k++) {
         const float *move = step->parameters + 3 * k * patches + row * n, *across = move + patches, *down = across + patches;
-        float *restrict a = s->blend + 3 * k * s->stride, *restrict b = a + s->stride, *restrict c = b + s->stride;
-        for (int x = begin, stop; x < end; x = stop) {
+        float *restrict a = s->blend + 3 * k * s->stride + MARGIN, *restrict b = a + s->stride, *restrict c = b + s->stride;
+        for (int x = first, stop; x < end; x = stop) {
             int j = s->cell[x], below = j + n;
             stop = least(s->ends[j], end);
             float upper = move[j], upper_step = move[j + 1] - upper, upper_bow = across[j] - across[j + 1];
@@ -94,31 +99,19 @@ static void blend(const Step *step, Scratch *s, int row, int begin, int end) {
     }
 }
 
-/* The points of the moving image that n pixels of a row from ``begin`` on meet, and whether all of them lie where it is seen for certain. The pixels before
-   them, and how far beyond them they lie, are right where they do. */
-static int points_of_row(const Step *step, Scratch *s, int y, int begin, int n, float t) {
+/* Where n pixels of a row from number ``first`` of the tile on are met in the moving image. */
+static void points_of_row(const Step *step, Scratch *s, int y, int begin, int first, int n, float t) {
     const float *m = step->matrix;
-    int stride = s->stride;
-    unsigned width = step->moving_width;
     float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
-    const float *restrict ax = s->blend, *restrict bx = ax + stride, *restrict cx = bx + stride;
-    const float *restrict ay = cx + stride, *restrict by = ay + stride, *restrict cy = by + stride;
-    float *restrict px = s->x, *restrict py = s->y, *restrict fx = s->share_x, *restrict fy = s->share_y;
-    int *restrict corner = s->corner;
-    float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
-    int outside = 0;
+    const float *restrict ax = s->blend + first, *restrict bx = ax + s->stride, *restrict cx = bx + s->stride;
+    const float *restrict ay = cx + s->stride, *restrict by = ay + s->stride, *restrict cy = by + s->stride;
+    float *restrict px = s->x, *restrict py = s->y;
     INDEPENDENT
     for (int i = 0; i < n; i++) {
-        float along = (float)(begin + i), x = m[0] * along + from_x + (ax[i] + t * bx[i] + q * cx[i]), y = m[3] * along + from_y + (ay[i] + t * by[i] + q * cy[i]);
-        int column = (int)x, row = (int)y;
-        px[i] = x;
-        py[i] = y;
-        outside |= !((x > left) & (x < right) & (y > top) & (y < bottom));
-        corner[i] = (int)((unsigned)row * width + column); /* points outside may lie anywhere */
-        fx[i] = x - (float)column;
-        fy[i] = y - (float)row;
+        float along = (float)(begin + first - MARGIN + i);
+        px[i] = m[0] * along + from_x + (ax[i] + t * bx[i] + q * cx[i]);
+        py[i] = m[3] * along + from_y + (ay[i] + t * by[i] + q * cy[i]);
     }
-    return !outside;
 }
 
 /* How much of a pixel of a line of ``count`` ones is seen at a position: 1 inside, falling to 0 one pixel beyond. */
@@ -128,19 +121,18 @@ static inline float seen_of_ones(float position, float last) {
     return seen < 1 ? seen : 1;
 }
 
-/* Whether LANES points of a row have neighbouring pixels before them, as most have where the map hardly stretches or turns. */
-static inline int side_by_side(const int *corner) {
-    int apart = 0;
-    for (int k = 0; k < LANES; k++) apart |= corner[k] - corner[0] - k;
-    return !apart;
+static inline int any(Ints numbers) {
+    int found = 0;
+    for (int k = 0; k < LANES; k++) found |= numbers[k];
+    return found;
 }
 
 typedef struct { Lanes left_above, right_above, left_below, right_below; } Corners;
 
-/* The four pixels around each of LANES points. Reading from many places is what costs: where points are neighbours all their pixels are read at once, and
-   elsewhere two neighbouring pixels as one number of twice the size. */
-static inline Corners read_corners(const float *image, const int *corner, int width) {
-    if (side_by_side(corner)) {
+/* The four pixels around each of LANES points. Reading from many places is what costs: where points have neighbouring pixels before them, as most have where
+   the map hardly stretches or turns, all are read at once, and elsewhere two neighbouring pixels as one number of twice the size. */
+static inline Corners read_corners(const float *image, const int *corner, int side_by_side, int width) {
+    if (side_by_side) {
         const float *above = image + corner[0], *below = above + width;
         return (Corners){LOAD(above), LOAD(above + 1), LOAD(below), LOAD(below + 1)};
     }
@@ -154,6 +146,41 @@ static inline Corners read_corners(const float *image, const int *corner, int wi
         each[3][i] = (int)(below >> 32);
     }
     return (Corners){LOAD(each[0]), LOAD(each[1]), LOAD(each[2]), LOAD(each[3])};
+}
+
+/* Samples of all channels at LANES points into a place of the tile, with their slopes: the pixels before the points, and how far beyond them these lie. */
+static inline void sample(const Step *step, Scratch *s, Ints corner, Lanes x, Lanes y, size_t place) {
+    int width = step->moving_width, size = width * step->moving_height, side_by_side = !any(corner - (corner[0] + COUNT));
+    for (int c = 0; c < step->channels; c++) {
+        const float *image = step->moving + (size_t)c * size;
+        size_t at = (size_t)c * (step->window + 2) * s->stride + place;
+        AHEAD(image + corner[0] + 2 * width);
+        Corners near = read_corners(image, (const int *)&corner, side_by_side, width);
+        Lanes above = near.right_above - near.left_above, below = near.right_below - near.left_below;
+        Lanes upper = near.left_above + x * above, lower = near.left_below + x * below;
+        LOAD(s->value + at) = upper + y * (lower - upper);
+        LOAD(s->along_x + at) = above + y * (below - above);
+        LOAD(s->along_y + at) = lower - upper;
+    }
+}
+
+/* Samples of a row of n points from number ``first`` of the tile on, if all of them lie where the moving image is seen for certain; or else returns 0. */
+static int sample_inside(const Step *step, Scratch *s, int y, int begin, int first, int n, int line, float t) {
+    const float *m = step->matrix, *ax = s->blend, *bx = ax + s->stride, *cx = bx + s->stride, *ay = cx + s->stride, *by = ay + s->stride, *cy = by + s->stride;
+    float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t), begins = (float)(begin + first - MARGIN), ends = begins + (float)n;
+    int width = step->moving_width;
+    unsigned last = width * (step->moving_height - 1) - 2; /* points outside may lie anywhere */
+    Ints outside = {0};
+    for (int i = 0; i < n; i += LANES) {
+        Lanes along = begins + (float)i + __builtin_convertvector(COUNT, Lanes);
+        Lanes x = m[0] * along + from_x + (LOAD(ax + first + i) + t * LOAD(bx + first + i) + q * LOAD(cx + first + i));
+        Lanes y = m[3] * along + from_y + (LOAD(ay + first + i) + t * LOAD(by + first + i) + q * LOAD(cy + first + i));
+        Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints), corner = row * width + column;
+        outside |= ~((x > step->whole[0]) & (x < step->whole[2]) & (y > step->whole[1]) & (y < step->whole[3])) & (along < ends);
+        corner &= (Unsigned)corner <= last;
+        sample(step, s, corner, x - __builtin_convertvector(column, Lanes), y - __builtin_convertvector(row, Lanes), (size_t)line * s->stride + first + i);
+    }
+    return !any(outside);
 }
 
 /* The pixels before points anywhere: beyond the border its value goes on, which has no slope, and less and less is seen. */
@@ -178,70 +205,70 @@ static void corners_anywhere(const Step *step, Scratch *s, int n, float *restric
     }
 }
 
-/* Samples of a row of n points into row ``line`` of the tile, from number ``first`` on, with their slopes, and the pixels' weights. */
-static void sample_row(const Step *step, Scratch *s, int y, int begin, int n, int line, int first, int inside) {
-    int width = step->moving_width, size = width * step->moving_height, all = filled_up(n);
-    const float *restrict fx = s->share_x, *restrict fy = s->share_y, *restrict free_x = s->free_x, *restrict free_y = s->free_y;
-    float *restrict out = s->weight + line * s->stride + first;
-    const int *restrict corner = s->corner;
-    const float *restrict weight = step->weight + (size_t)y * step->width + begin;
-    if (inside) {
-        memcpy(out, weight, sizeof(float) * n);
-    } else {
-        corners_anywhere(step, s, all, out);
-        INDEPENDENT
-        for (int i = 0; i < n; i++) out[i] *= weight[i];
-    }
-    if (step->seen && !inside) /* beyond the border nothing is seen: what was said of ones holds there too */
-        for (int i = 0; i < all; i += LANES) {
-            Corners at = read_corners(step->seen, corner + i, width);
-            Lanes upper = at.left_above + LOAD(fx + i) * (at.right_above - at.left_above), lower = at.left_below + LOAD(fx + i) * (at.right_below - at.left_below);
-            LOAD(out + i) *= upper + LOAD(fy + i) * (lower - upper);
+/* The same of points anywhere, with how much is seen of them in place of their weight. */
+static void sample_anywhere(const Step *step, Scratch *s, int y, int begin, int first, int n, int line, float t) {
+    int width = step->moving_width, all = filled_up(n);
+    size_t place = (size_t)line * s->stride + first;
+    float *seen = s->weight + place;
+    points_of_row(step, s, y, begin, first, all, t);
+    corners_anywhere(step, s, all, seen);
+    for (int i = 0; i < all; i += LANES) {
+        Ints corner = *(const Ints *)(s->corner + i);
+        Lanes x = LOAD(s->share_x + i), y = LOAD(s->share_y + i);
+        sample(step, s, corner, x, y, place + i);
+        for (int c = 0; c < step->channels; c++) {
+            size_t at = (size_t)c * (step->window + 2) * s->stride + place + i;
+            LOAD(s->along_x + at) *= LOAD(s->free_x + i);
+            LOAD(s->along_y + at) *= LOAD(s->free_y + i);
         }
-    for (int c = 0; c < step->channels; c++) {
-        size_t place = ((size_t)c * (step->window + 2) + line) * s->stride + first;
-        float *restrict value = s->value + place, *restrict along_x = s->along_x + place, *restrict along_y = s->along_y + place;
-        const float *image = step->moving + (size_t)c * size;
-        for (int i = 0; i < all; i += LANES) {
-            AHEAD(image + corner[i] + 2 * width);
-            Corners at = read_corners(image, corner + i, width);
-            Lanes above = at.right_above - at.left_above, below = at.right_below - at.left_below, x = LOAD(fx + i), y = LOAD(fy + i);
-            Lanes upper = at.left_above + x * above, lower = at.left_below + x * below;
-            LOAD(value + i) = upper + y * (lower - upper);
-            LOAD(along_x + i) = above + y * (below - above);
-            LOAD(along_y + i) = lower - upper;
-        }
-        INDEPENDENT
-        for (int i = 0; i < (inside ? 0 : n); i++) {
-            along_x[i] *= free_x[i];
-            along_y[i] *= free_y[i];
+        if (step->seen) { /* beyond the border nothing is seen: what was said of ones holds there too */
+            Corners near = read_corners(step->seen, s->corner + i, 0, width);
+            Lanes upper = near.left_above + x * (near.right_above - near.left_above), lower = near.left_below + x * (near.right_below - near.left_below);
+            LOAD(seen + i) *= upper + y * (lower - upper);
         }
     }
 }
 
-/* Adds one row of a tile to the sums along its columns, of both images less what ``s->from`` holds: the variance of small numbers is more exact. */
-static void add_row(const Step *step, Scratch *s, int y, int begin, int n, int line) {
-    int stride = s->stride;
-    const float *restrict m = s->weight + line * stride + MARGIN;
-    for (int c = 0; c < step->channels; c++)
-        for (int i = 0; i < n; i += MARGIN) AHEAD(step->fixed + ((size_t)c * step->height + y + 1) * step->width + begin + i);
-    for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + ((size_t)y + 1) * step->width + begin + i);
-    float *restrict sums = s->sums, from_f = s->from[0], from_w = s->from[1];
-    INDEPENDENT
-    for (int i = 0; i < n; i++) sums[i] += m[i];
+/* A row of a tile, with a pixel more on the sides where there is one (and some more, that nothing is made of). */
+static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int left, int right, int line, float t) {
+    int first = MARGIN - (left ? LANES : 0), count = n + right + MARGIN - first;
+    size_t place = (size_t)line * s->stride + MARGIN, from = (size_t)y * step->width + begin;
+    float *restrict weight = s->weight + place;
+    for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + from + step->width + i);
+    if (sample_inside(step, s, y, begin, first, count, line, t)) {
+        memcpy(weight, step->weight + from, sizeof(float) * n);
+    } else {
+        sample_anywhere(step, s, y, begin, first, count, line, t);
+        for (int i = 0; i < n; i++) weight[i] *= step->weight[from + i];
+    }
     for (int c = 0; c < step->channels; c++) {
-        const float *restrict f = step->fixed + ((size_t)c * step->height + y) * step->width + begin;
-        const float *restrict w = s->value + ((size_t)c * (step->window + 2) + line) * stride + MARGIN;
-        float *restrict fw = sums + stride, *restrict ww = fw + stride, *restrict ff = ww + stride, *restrict wm = ff + stride, *restrict fm = wm + stride;
-        INDEPENDENT
-        for (int i = 0; i < n; i++) {
-            float moved = w[i] - from_w, still = f[i] - from_f, weighted = m[i] * moved, weighed = m[i] * still;
-            fw[i] += weighted * still;
-            ww[i] += weighted * moved;
-            ff[i] += weighed * still;
-            wm[i] += weighted;
-            fm[i] += weighed;
+        const float *fixed = step->fixed + (size_t)c * step->height * step->width + from;
+        for (int i = 0; i < n; i += MARGIN) AHEAD(fixed + step->width + i);
+        memcpy(s->fixed + (size_t)c * (step->window + 2) * s->stride + place, fixed, sizeof(float) * n);
+    }
+}
+
+/* The sums along the columns of a tile of so many rows, of both images less what ``s->from`` holds: the variance of small numbers is more exact. */
+static void add_rows(const Step *step, Scratch *s, int rows, int n) {
+    int stride = s->stride, plane = (step->window + 2) * stride;
+    float from_f = s->from[0], from_w = s->from[1];
+    for (int i = MARGIN; i < MARGIN + n; i += LANES) {
+        Lanes count = {0}, fw = {0}, ww = {0}, ff = {0}, wm = {0}, fm = {0};
+        for (int line = 1; line <= rows; line++) {
+            int place = line * stride + i;
+            Lanes m = LOAD(s->weight + place);
+            count += m;
+            for (int c = 0; c < step->channels; c++, place += plane) {
+                Lanes moved = LOAD(s->value + place) - from_w, still = LOAD(s->fixed + place) - from_f, weighted = m * moved, weighed = m * still;
+                fw += weighted * still;
+                ww += weighted * moved;
+                ff += weighed * still;
+                wm += weighted;
+                fm += weighed;
+            }
         }
+        Lanes each[6] = {count, fw, ww, ff, wm, fm};
+        for (int k = 0; k < 6; k++) LOAD(s->sums + k * stride + i) = each[k];
     }
 }
 
@@ -285,7 +312,7 @@ static void close_windows(const Step *step, Scratch *s, int line, int begin, int
         int to = least(from + window, n), place = line * per_line + (begin + from) / window;
         float sum[6];
         for (int k = 0; k < 6; k++) {
-            const float *restrict each = s->sums + k * s->stride;
+            const float *restrict each = s->sums + k * s->stride + MARGIN;
             float total = 0;
             INDEPENDENT
             for (int i = from; i < to; i++) total += each[i];
@@ -300,48 +327,61 @@ static void close_windows(const Step *step, Scratch *s, int line, int begin, int
         float each[4] = {-known.a * steep, -known.b * steep, -known.c * steep, known.bend * steep};
         for (int k = 0; k < 4; k++)
             INDEPENDENT
-            for (int i = from; i < to; i++) s->known[k * s->stride + i] = each[k];
+            for (int i = from; i < to; i++) s->known[k * s->stride + MARGIN + i] = each[k];
     }
 }
 
-/* How the loss follows the points of one row, and its curvature, added along columns. */
-static void pull_row(const Step *step, Scratch *s, int y, int begin, int n, int line, float t) {
-    int stride = s->stride;
-    const float *restrict m = s->weight + line * stride + MARGIN;
-    const float *restrict a = s->known, *restrict b = a + stride, *restrict c = b + stride, *restrict bend = c + stride;
-    float *restrict xx = s->bent, *restrict xy = xx + stride, *restrict yy = xy + stride, *restrict pulled = s->pulled;
-    float bow = t * (1 - t);
-    for (int k = 0; k < step->channels; k++) {
-        const float *restrict f = step->fixed + ((size_t)k * step->height + y) * step->width + begin;
-        size_t place = ((size_t)k * (step->window + 2) + line) * stride + MARGIN;
-        const float *restrict w = s->value + place, *restrict dx = s->along_x + place, *restrict dy = s->along_y + place;
-        INDEPENDENT
-        for (int i = 0; i < n; i++) {
-            float pull = (a[i] * f[i] + b[i] * w[i] + c[i]) * m[i], pull_x = pull * dx[i], pull_y = pull * dy[i];
-            float gx = 0.5f * (w[i + 1] - w[i - 1]), gy = 0.5f * (w[i + stride] - w[i - stride]), bent = bend[i] * m[i], bent_x = bent * gx;
-            xx[i] += bent_x * gx;
-            xy[i] += bent_x * gy;
-            yy[i] += bent * gy * gy;
-            pulled[i] += pull_x;
-            pulled[i + stride] += t * pull_x;
-            pulled[i + 2 * stride] += bow * pull_x;
-            pulled[i + 3 * stride] += pull_y;
-            pulled[i + 4 * stride] += t * pull_y;
-            pulled[i + 5 * stride] += bow * pull_y;
+static int row_of(const Step *step, int y) {
+    float share;
+    return cell_of((float)y, step->origin[1], step->spacing[1], step->rows, &share);
+}
+
+/* Where is summed (6, filled up width) what is pulled between a row of patches and the next one. */
+static float *pulled_at(const Scratch *s, int cell) { return s->pulled + cell % s->kept * s->kept_size; }
+
+/* How the loss follows the points of some rows of a tile, added along columns to what is ``pulled`` at the patches around them, and its curvature. */
+static void pull_rows(const Step *step, Scratch *s, int first, int end, int begin, int n, float *pulled) {
+    int stride = s->stride, plane = (step->window + 2) * stride, whole = filled_up(step->width);
+    for (int i = MARGIN; i < MARGIN + n; i += LANES) {
+        const float *known = s->known + i;
+        Lanes a = LOAD(known), b = LOAD(known + stride), c = LOAD(known + 2 * stride), bend = 0.25f * LOAD(known + 3 * stride);
+        Lanes xx = {0}, xy = {0}, yy = {0}, x_sum = {0}, x_down = {0}, x_bow = {0}, y_sum = {0}, y_down = {0}, y_bow = {0};
+        for (int line = first; line < end; line++) {
+            float t = s->down[line], bow = t * (1 - t);
+            int place = line * stride + i;
+            Lanes m = LOAD(s->weight + place), bent = bend * m;
+            for (int k = 0; k < step->channels; k++, place += plane) {
+                const float *w = s->value + place;
+                Lanes pull = (a * LOAD(s->fixed + place) + b * LOAD(w) + c) * m, pull_x = pull * LOAD(s->along_x + place), pull_y = pull * LOAD(s->along_y + place);
+                Lanes gx = LOAD(w + 1) - LOAD(w - 1), gy = LOAD(w + stride) - LOAD(w - stride), bent_x = bent * gx;
+                xx += bent_x * gx;
+                xy += bent_x * gy;
+                yy += bent * gy * gy;
+                x_sum += pull_x;
+                x_down += t * pull_x;
+                x_bow += bow * pull_x;
+                y_sum += pull_y;
+                y_down += t * pull_y;
+                y_bow += bow * pull_y;
+            }
         }
+        Lanes squares[3] = {xx, xy, yy}, pulls[6] = {x_sum, x_down, x_bow, y_sum, y_down, y_bow};
+        for (int k = 0; k < 3; k++) LOAD(s->bent + k * stride + i) += squares[k];
+        for (int k = 0; k < 6; k++) LOAD(pulled + (size_t)k * whole + begin + i - MARGIN) += pulls[k];
     }
 }
 
-/* What the columns of a tile pull, given to the patches around it: the adjoint of the blend. */
-static void give_to_patches(const Step *step, Scratch *s, int begin, int n, int row, float *slope) {
-    int columns = step->columns, patches = step->rows * columns, stride = s->stride;
-    for (int x = 0, stop; x < n; x = stop) {
-        int cell = s->cell[begin + x];
-        stop = least(s->ends[cell] - begin, n);
+/* What all columns between a row of patches and the next one pull, given to the patches: the adjoint of the blend. */
+static void give_to_patches(const Step *step, Scratch *s, int row, float *slope) {
+    int columns = step->columns, patches = step->rows * columns, whole = filled_up(step->width);
+    float *pulled = pulled_at(s, row);
+    for (int x = 0, stop; x < step->width; x = stop) {
+        int cell = s->cell[x];
+        stop = s->ends[cell];
         for (int k = 0; k < 2; k++) {
             float sums[3][3]; /* 1, t and t (1 - t) along y; 1, s and s (1 - s) along x */
             for (int j = 0; j < 3; j++) {
-                const float *restrict each = s->pulled + (3 * k + j) * stride, *restrict hat = s->hat + begin;
+                const float *restrict each = pulled + (size_t)(3 * k + j) * whole, *restrict hat = s->hat;
                 float zero = 0, one = 0, two = 0;
                 INDEPENDENT
                 for (int i = x; i < stop; i++) {
@@ -368,13 +408,13 @@ static void give_to_patches(const Step *step, Scratch *s, int begin, int n, int 
             down[columns + 1] -= sums[2][1];
         }
     }
-    memset(s->pulled, 0, sizeof(float) * 6 * stride);
+    memset(pulled, 0, sizeof(float) * 6 * whole);
 }
 
 static void give_to_blocks(const Step *step, Scratch *s, int y, int begin, int n) {
     int block = step->block, per_line = (step->width + block - 1) / block, lines = (step->height + block - 1) / block;
     for (int k = 0; k < 3; k++) {
-        const float *restrict each = s->bent + k * s->stride;
+        const float *restrict each = s->bent + k * s->stride + MARGIN;
         float *out = step->curvature + ((size_t)k * lines + y / block) * per_line + begin / block;
         sum_groups(each, n, block, out);
     }
@@ -404,53 +444,55 @@ static void leave_empty(const Step *step, int line, int top, int bottom, int beg
 }
 
 /* The windows of a line from pixel ``begin`` to ``end``. */
-static void tile(const Step *step, Scratch *s, int line, int begin, int end, float *slope) {
-    int top = line * step->window, bottom = least(top + step->window, step->height), n = end - begin, more = step->losses != NULL;
+static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
+    int top = line * step->window, bottom = least(top + step->window, step->height), rows = bottom - top, n = end - begin, more = step->losses != NULL;
     int left = more && begin > 0, right = more && end < step->width, stride = s->stride;
     if (!anything(step, top, bottom, begin, end)) {
         leave_empty(step, line, top, bottom, begin, end);
         return;
     }
-    memset(s->sums, 0, sizeof(float) * 6 * stride);
-    int first = more ? most(top - 1, 0) : top, last = more ? least(bottom + 1, step->height) : bottom;
-    int cell = -1;
-    float t;
+    int first = more ? most(top - 1, 0) : top, last = more ? least(bottom + 1, step->height) : bottom, blended = -1;
     for (int y = first; y < last; y++) {
-        int row = y - top + 1, here = cell_of((float)y, step->origin[1], step->spacing[1], step->rows, &t);
-        if (here != cell) blend(step, s, here, begin - left, end + right);
-        cell = here;
-        int inside = points_of_row(step, s, y, begin - left, filled_up(n + left + right), t);
-        /* the sampled row begins one pixel before the tile where there is one */
-        sample_row(step, s, y, begin - left, n + left + right, row, MARGIN - left, inside);
-        if (y == top && !step->cosine) { /* cosines are those of vectors from zero */
-            s->from[0] = step->fixed[(size_t)y * step->width + begin + n / 2];
-            s->from[1] = s->value[s->stride + MARGIN + n / 2];
-        }
-        if (y >= top && y < bottom) add_row(step, s, y, begin, n, row);
+        int cell = cell_of((float)y, step->origin[1], step->spacing[1], step->rows, s->down + y - top + 1);
+        if (cell != blended) blend(step, s, cell, begin, most(begin - LANES, 0), least(end + LANES, step->width));
+        blended = cell;
+        fill_row(step, s, y, begin, n, left, right, y - top + 1, s->down[y - top + 1]);
     }
+    if (!step->cosine) { /* cosines are those of vectors from zero */
+        size_t middle = (size_t)(rows + 1) / 2 * stride + MARGIN + n / 2;
+        s->from[0] = s->fixed[middle];
+        s->from[1] = s->value[middle];
+    }
+    add_rows(step, s, rows, n);
     close_windows(step, s, line, begin, n);
     if (!more) return;
     for (int c = 0; c < step->channels; c++) { /* beyond the image its last pixels go on */
         float *plane = s->value + (size_t)c * (step->window + 2) * stride;
-        for (int row = 1; row <= bottom - top; row++) {
+        for (int row = 1; row <= rows; row++) {
             float *begins = plane + row * stride + MARGIN;
             if (!left) begins[-1] = begins[0];
             if (!right) begins[n] = begins[n - 1];
         }
         if (top == 0) memcpy(plane, plane + stride, sizeof(float) * stride);
-        if (bottom == step->height) memcpy(plane + (bottom - top + 1) * stride, plane + (bottom - top) * stride, sizeof(float) * stride);
+        if (bottom == step->height) memcpy(plane + (rows + 1) * stride, plane + rows * stride, sizeof(float) * stride);
     }
-    memset(s->pulled, 0, sizeof(float) * 6 * stride);
     memset(s->bent, 0, sizeof(float) * 3 * stride);
-    cell = cell_of((float)top, step->origin[1], step->spacing[1], step->rows, &t);
-    for (int y = top; y < bottom; y++) {
-        int here = cell_of((float)y, step->origin[1], step->spacing[1], step->rows, &t);
-        if (here != cell) give_to_patches(step, s, begin, n, cell, slope);
-        cell = here;
-        pull_row(step, s, y, begin, n, y - top + 1, t);
-        if ((y + 1) % step->block == 0 || y + 1 == bottom) give_to_blocks(step, s, y, begin, n);
+    for (int y = top, next; y < bottom; y = next) { /* rows of one block and between the same patches */
+        int cell = row_of(step, y);
+        for (next = y + 1; next < bottom && next % step->block && row_of(step, next) == cell;) next++;
+        pull_rows(step, s, y - top + 1, next - top + 1, begin, n, pulled_at(s, cell));
+        if (next % step->block == 0 || next == bottom) give_to_blocks(step, s, next - 1, begin, n);
     }
-    give_to_patches(step, s, begin, n, cell, slope);
+}
+
+/* Some lines of windows, and what they pull at the patches. */
+static void piece(const Step *step, Scratch *s, int line, int end, float *slope) {
+    int given = row_of(step, line * step->window);
+    for (; line < end; line++) {
+        for (int begin = 0; begin < step->width; begin += s->wide) tile(step, s, line, begin, least(begin + s->wide, step->width));
+        int bottom = least((line + 1) * step->window, step->height), until = line + 1 < end ? row_of(step, bottom) : row_of(step, bottom - 1) + 1;
+        for (; step->losses && given < until; given++) give_to_patches(step, s, given, slope);
+    }
 }
 
 /* What __init__.py must have been written for. */
@@ -465,19 +507,20 @@ static float *zeros(size_t count) {
 
 /* Scratch memory of one thread, NULL where there is none; it is freed as one piece. */
 static float *prepare(const Step *step, Scratch *s) {
-    int wide = step->window, most_wide = TILE + MARGIN * step->window;
-    while (wide < TILE || (wide % MARGIN && wide < most_wide)) wide += step->window; /* whole windows, and whole vectors */
-    int stride = filled_up(wide + 2) + 2 * MARGIN;
-    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 6 + 3 + 1;
-    float *memory = zeros((3 * (size_t)step->channels + 1) * plane + rows * stride + 2 * (size_t)step->width + step->columns);
+    int wide = step->window, kept = (int)((float)step->window / step->spacing[1]) + 2, kept_size = 6 * filled_up(step->width);
+    while (wide < TILE || wide % MARGIN) wide += step->window; /* whole windows, and whole vectors */
+    int stride = wide + 2 * MARGIN;
+    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 3 + 1, pulled = (size_t)kept * kept_size;
+    float *memory = zeros((4 * (size_t)step->channels + 1) * plane + rows * stride + pulled + step->window + 2 + 2 * (size_t)step->width + step->columns);
     if (!memory) return NULL;
     float *next = memory;
-    *s = (Scratch){.stride = stride, .wide = wide};
+    *s = (Scratch){.stride = stride, .wide = wide, .kept = kept, .kept_size = kept_size};
     struct { float **at; size_t count; } parts[] = {
-        {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane}, {&s->weight, plane},
+        {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane},
+        {&s->fixed, step->channels * plane}, {&s->weight, plane},
         {&s->x, stride}, {&s->y, stride}, {&s->share_x, stride}, {&s->share_y, stride}, {&s->free_x, stride}, {&s->free_y, stride},
-        {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->pulled, 6 * stride}, {&s->bent, 3 * stride},
-        {&s->hat, step->width}};
+        {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->bent, 3 * stride},
+        {&s->pulled, pulled}, {&s->down, step->window + 2}, {&s->hat, step->width}};
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
     s->corner = (int *)next, next += stride;
     s->cell = (int *)next, next += step->width;
@@ -499,11 +542,9 @@ int expand(const Step *step, int pieces, int threads, float *slopes) {
         float *memory = prepare(step, &s);
         if (!memory) failed = 1;
 #pragma omp for schedule(dynamic)
-        for (int piece = 0; piece < pieces; piece++) {
-            int end = (int)((long)lines * (piece + 1) / pieces);
-            for (int line = (int)((long)lines * piece / pieces); memory && line < end; line++)
-                for (int begin = 0; begin < step->width; begin += s.wide)
-                    tile(step, &s, line, begin, least(begin + s.wide, step->width), slopes + 6 * (size_t)patches * piece);
+        for (int number = 0; number < pieces; number++) {
+            int begin = (int)((long)lines * number / pieces), end = (int)((long)lines * (number + 1) / pieces);
+            if (memory) piece(step, &s, begin, end, slopes + 6 * (size_t)patches * number);
         }
         free(memory);
     }
