@@ -7,6 +7,9 @@
 
    Threads call expand() for different bands; only the slopes of patches are shared between bands, so each call has its own. */
 
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +20,7 @@
 #define TILE 256         /* pixels along x that are worked on together, at least */
 #define INDEPENDENT _Pragma("GCC ivdep") /* what a loop writes is nothing that it reads elsewhere */
 #define AHEAD(address) __builtin_prefetch(address) /* what the next row will read; rows of a tile lie too far apart to be foreseen by the processor */
+#define INLINE inline __attribute__((always_inline)) /* vectors are not to be handed over in memory */
 #define LANES 8          /* floats that are worked on at once where that is said */
 #define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late */
 #define LOAD(address) (*(Lanes *)(address))
@@ -115,27 +119,26 @@ static void points_of_row(const Step *step, Scratch *s, int y, int begin, int fi
 }
 
 /* How much of a pixel of a line of ``count`` ones is seen at a position: 1 inside, falling to 0 one pixel beyond. */
-static inline float seen_of_ones(float position, float last) {
+static INLINE float seen_of_ones(float position, float last) {
     float middle = 0.5f * last, seen = middle + 1 - fabsf(position - middle);
     seen = seen > 0 ? seen : 0;
     return seen < 1 ? seen : 1;
 }
 
-static inline int any(Ints numbers) {
+static INLINE int any(Ints numbers) {
+#ifdef __AVX__
+    return !_mm256_testz_si256((__m256i)numbers, (__m256i)numbers);
+#else
     int found = 0;
     for (int k = 0; k < LANES; k++) found |= numbers[k];
     return found;
+#endif
 }
 
 typedef struct { Lanes left_above, right_above, left_below, right_below; } Corners;
 
-/* The four pixels around each of LANES points. Reading from many places is what costs: where points have neighbouring pixels before them, as most have where
-   the map hardly stretches or turns, all are read at once, and elsewhere two neighbouring pixels as one number of twice the size. */
-static inline Corners read_corners(const float *image, const int *corner, int side_by_side, int width) {
-    if (side_by_side) {
-        const float *above = image + corner[0], *below = above + width;
-        return (Corners){LOAD(above), LOAD(above + 1), LOAD(below), LOAD(below + 1)};
-    }
+/* The four pixels around each of LANES points that lie anywhere: reading from many places is what costs, so two neighbours are read as one number. */
+static __attribute__((noinline)) void read_apart(const float *image, const int *corner, int width, Corners *out) {
     int each[4][LANES];
     INDEPENDENT
     for (int i = 0; i < LANES; i++) {
@@ -145,40 +148,56 @@ static inline Corners read_corners(const float *image, const int *corner, int si
         each[2][i] = (int)below;
         each[3][i] = (int)(below >> 32);
     }
-    return (Corners){LOAD(each[0]), LOAD(each[1]), LOAD(each[2]), LOAD(each[3])};
+    *out = (Corners){LOAD(each[0]), LOAD(each[1]), LOAD(each[2]), LOAD(each[3])};
 }
 
-/* Samples of all channels at LANES points into a place of the tile, with their slopes: the pixels before the points, and how far beyond them these lie. */
-static inline void sample(const Step *step, Scratch *s, Ints corner, Lanes x, Lanes y, size_t place) {
-    int width = step->moving_width, size = width * step->moving_height, side_by_side = !any(corner - (corner[0] + COUNT));
-    for (int c = 0; c < step->channels; c++) {
-        const float *image = step->moving + (size_t)c * size;
-        size_t at = (size_t)c * (step->window + 2) * s->stride + place;
-        AHEAD(image + corner[0] + 2 * width);
-        Corners near = read_corners(image, (const int *)&corner, side_by_side, width);
+typedef struct { const float *moving; size_t size, plane; int channels, width; float *value, *along_x, *along_y; } Samples; /* what sample() reads and writes */
+
+static INLINE Samples samples_of(const Step *step, const Scratch *s, size_t place, int channels) {
+    size_t size = (size_t)step->moving_width * step->moving_height, plane = (size_t)(step->window + 2) * s->stride;
+    return (Samples){step->moving, size, plane, channels, step->moving_width, s->value + place, s->along_x + place, s->along_y + place};
+}
+
+/* Samples of all channels at LANES points into the places from number ``i`` on, with their slopes: the pixels before the points, and how far beyond them these
+   lie. Where the points have neighbouring pixels before them, as most have where the map hardly stretches or turns, their pixels are read at once. */
+static INLINE void sample(const Samples to, int i, Ints corner, Lanes x, Lanes y) {
+    int apart = any(corner - (corner[0] + COUNT)), first = corner[0];
+    for (int c = 0; c < to.channels; c++) {
+        const float *image = to.moving + c * to.size, *at = image + first;
+        size_t place = c * to.plane + i;
+        Corners near;
+        AHEAD(at + 2 * to.width);
+        if (__builtin_expect(apart, 0)) {
+            Ints corners = corner;
+            read_apart(image, (const int *)&corners, to.width, &near);
+        } else {
+            near = (Corners){LOAD(at), LOAD(at + 1), LOAD(at + to.width), LOAD(at + to.width + 1)};
+        }
         Lanes above = near.right_above - near.left_above, below = near.right_below - near.left_below;
         Lanes upper = near.left_above + x * above, lower = near.left_below + x * below;
-        LOAD(s->value + at) = upper + y * (lower - upper);
-        LOAD(s->along_x + at) = above + y * (below - above);
-        LOAD(s->along_y + at) = lower - upper;
+        LOAD(to.value + place) = upper + y * (lower - upper);
+        LOAD(to.along_x + place) = above + y * (below - above);
+        LOAD(to.along_y + place) = lower - upper;
     }
 }
 
 /* Samples of a row of n points from number ``first`` of the tile on, if all of them lie where the moving image is seen for certain; or else returns 0. */
-static int sample_inside(const Step *step, Scratch *s, int y, int begin, int first, int n, int line, float t) {
-    const float *m = step->matrix, *ax = s->blend, *bx = ax + s->stride, *cx = bx + s->stride, *ay = cx + s->stride, *by = ay + s->stride, *cy = by + s->stride;
-    float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t), begins = (float)(begin + first - MARGIN), ends = begins + (float)n;
+static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int begin, int first, int n, int line, float t, int channels) {
+    const float *m = step->matrix, *ax = s->blend + first, *bx = ax + s->stride, *cx = bx + s->stride, *ay = cx + s->stride, *by = ay + s->stride, *cy = by + s->stride;
+    float m_x = m[0], m_y = m[3], from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
+    float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
     int width = step->moving_width;
     unsigned last = width * (step->moving_height - 1) - 2; /* points outside may lie anywhere */
+    Samples to = samples_of(step, s, (size_t)line * s->stride + first, channels);
+    Lanes along = (float)(begin + first - MARGIN) + __builtin_convertvector(COUNT, Lanes), ends = (float)(begin + first - MARGIN + n) + (Lanes){0};
     Ints outside = {0};
-    for (int i = 0; i < n; i += LANES) {
-        Lanes along = begins + (float)i + __builtin_convertvector(COUNT, Lanes);
-        Lanes x = m[0] * along + from_x + (LOAD(ax + first + i) + t * LOAD(bx + first + i) + q * LOAD(cx + first + i));
-        Lanes y = m[3] * along + from_y + (LOAD(ay + first + i) + t * LOAD(by + first + i) + q * LOAD(cy + first + i));
+    for (int i = 0; i < n; i += LANES, along += LANES) {
+        Lanes x = m_x * along + from_x + (LOAD(ax + i) + t * LOAD(bx + i) + q * LOAD(cx + i));
+        Lanes y = m_y * along + from_y + (LOAD(ay + i) + t * LOAD(by + i) + q * LOAD(cy + i));
         Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints), corner = row * width + column;
-        outside |= ~((x > step->whole[0]) & (x < step->whole[2]) & (y > step->whole[1]) & (y < step->whole[3])) & (along < ends);
+        outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (along < ends);
         corner &= (Unsigned)corner <= last;
-        sample(step, s, corner, x - __builtin_convertvector(column, Lanes), y - __builtin_convertvector(row, Lanes), (size_t)line * s->stride + first + i);
+        sample(to, i, corner, x - __builtin_convertvector(column, Lanes), y - __builtin_convertvector(row, Lanes));
     }
     return !any(outside);
 }
@@ -207,22 +226,22 @@ static void corners_anywhere(const Step *step, Scratch *s, int n, float *restric
 
 /* The same of points anywhere, with how much is seen of them in place of their weight. */
 static void sample_anywhere(const Step *step, Scratch *s, int y, int begin, int first, int n, int line, float t) {
-    int width = step->moving_width, all = filled_up(n);
+    int all = filled_up(n);
     size_t place = (size_t)line * s->stride + first;
     float *seen = s->weight + place;
     points_of_row(step, s, y, begin, first, all, t);
     corners_anywhere(step, s, all, seen);
+    Samples to = samples_of(step, s, place, step->channels);
     for (int i = 0; i < all; i += LANES) {
-        Ints corner = *(const Ints *)(s->corner + i);
         Lanes x = LOAD(s->share_x + i), y = LOAD(s->share_y + i);
-        sample(step, s, corner, x, y, place + i);
-        for (int c = 0; c < step->channels; c++) {
-            size_t at = (size_t)c * (step->window + 2) * s->stride + place + i;
-            LOAD(s->along_x + at) *= LOAD(s->free_x + i);
-            LOAD(s->along_y + at) *= LOAD(s->free_y + i);
+        sample(to, i, *(const Ints *)(s->corner + i), x, y);
+        for (int c = 0; c < to.channels; c++) {
+            LOAD(to.along_x + c * to.plane + i) *= LOAD(s->free_x + i);
+            LOAD(to.along_y + c * to.plane + i) *= LOAD(s->free_y + i);
         }
         if (step->seen) { /* beyond the border nothing is seen: what was said of ones holds there too */
-            Corners near = read_corners(step->seen, s->corner + i, 0, width);
+            Corners near;
+            read_apart(step->seen, s->corner + i, to.width, &near);
             Lanes upper = near.left_above + x * (near.right_above - near.left_above), lower = near.left_below + x * (near.right_below - near.left_below);
             LOAD(seen + i) *= upper + y * (lower - upper);
         }
@@ -235,7 +254,9 @@ static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int 
     size_t place = (size_t)line * s->stride + MARGIN, from = (size_t)y * step->width + begin;
     float *restrict weight = s->weight + place;
     for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + from + step->width + i);
-    if (sample_inside(step, s, y, begin, first, count, line, t)) {
+    int inside = step->channels == 1 ? sample_inside(step, s, y, begin, first, count, line, t, 1)
+                                     : sample_inside(step, s, y, begin, first, count, line, t, step->channels);
+    if (inside) {
         memcpy(weight, step->weight + from, sizeof(float) * n);
     } else {
         sample_anywhere(step, s, y, begin, first, count, line, t);
