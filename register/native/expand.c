@@ -23,6 +23,7 @@
 #define INLINE inline __attribute__((always_inline)) /* vectors are not to be handed over in memory */
 #define LANES 8          /* floats that are worked on at once where that is said */
 #define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late */
+#define WITH_CHANNELS(work) do { if (step->channels == 1) { enum { channels = 1 }; work; } else { int channels = step->channels; work; } } while (0) /* one has its own code */
 #define LOAD(address) (*(Lanes *)(address))
 #define COUNT ((Ints){0, 1, 2, 3, 4, 5, 6, 7})
 
@@ -62,7 +63,7 @@ typedef struct {                         /* scratch memory of one call: planes (
     float *bent;                         /* 3 rows */
     float *pulled;                       /* (kept, 6, filled up width): by all columns, between as many rows of patches as a line of windows may meet */
     int kept, kept_size;
-    float *down;                         /* (window + 2): the share of the way of a row from a row of patches to the next */
+    float *down, *bow;                   /* (window + 2): the share t of the way of a row from a row of patches to the next, and t (1 - t) */
     float *hat;                          /* (width): the share of the way from a patch centre to the next */
     int *cell;                           /* (width): the patch column before a pixel */
     int *ends;                           /* (columns): where the pixels of each cell end */
@@ -181,8 +182,9 @@ static INLINE void sample(const Samples to, int i, Ints corner, Lanes x, Lanes y
     }
 }
 
-/* Samples of a row of n points from number ``first`` of the tile on, if all of them lie where the moving image is seen for certain; or else returns 0. */
-static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int begin, int first, int n, int line, float t, int channels) {
+/* Samples of a row of n points from number ``first`` of the tile on, if all of them lie where the moving image is seen, as may be known before; or else
+   returns 0. */
+static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int begin, int first, int n, int line, float t, int certain, int channels) {
     const float *m = step->matrix, *ax = s->blend + first, *bx = ax + s->stride, *cx = bx + s->stride, *ay = cx + s->stride, *by = ay + s->stride, *cy = by + s->stride;
     float m_x = m[0], m_y = m[3], from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
     float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
@@ -195,11 +197,11 @@ static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int b
         Lanes x = m_x * along + from_x + (LOAD(ax + i) + t * LOAD(bx + i) + q * LOAD(cx + i));
         Lanes y = m_y * along + from_y + (LOAD(ay + i) + t * LOAD(by + i) + q * LOAD(cy + i));
         Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints), corner = row * width + column;
-        outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (along < ends);
-        corner &= (Unsigned)corner <= last;
+        if (!certain) outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (along < ends);
+        if (!certain) corner &= (Unsigned)corner <= last;
         sample(to, i, corner, x - __builtin_convertvector(column, Lanes), y - __builtin_convertvector(row, Lanes));
     }
-    return !any(outside);
+    return certain || !any(outside);
 }
 
 /* The pixels before points anywhere: beyond the border its value goes on, which has no slope, and less and less is seen. */
@@ -249,13 +251,14 @@ static void sample_anywhere(const Step *step, Scratch *s, int y, int begin, int 
 }
 
 /* A row of a tile, with a pixel more on the sides where there is one (and some more, that nothing is made of). */
-static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int left, int right, int line, float t) {
+static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int left, int right, int line, float t, int certain) {
     int first = MARGIN - (left ? LANES : 0), count = n + right + MARGIN - first;
     size_t place = (size_t)line * s->stride + MARGIN, from = (size_t)y * step->width + begin;
     float *restrict weight = s->weight + place;
     for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + from + step->width + i);
-    int inside = step->channels == 1 ? sample_inside(step, s, y, begin, first, count, line, t, 1)
-                                     : sample_inside(step, s, y, begin, first, count, line, t, step->channels);
+    int inside;
+    if (certain) WITH_CHANNELS(inside = sample_inside(step, s, y, begin, first, count, line, t, 1, channels));
+    else WITH_CHANNELS(inside = sample_inside(step, s, y, begin, first, count, line, t, 0, channels));
     if (inside) {
         memcpy(weight, step->weight + from, sizeof(float) * n);
     } else {
@@ -270,7 +273,7 @@ static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int 
 }
 
 /* The sums along the columns of a tile of so many rows, of both images less what ``s->from`` holds: the variance of small numbers is more exact. */
-static void add_rows(const Step *step, Scratch *s, int rows, int n) {
+static INLINE void add_rows(const Step *step, const Scratch *s, int rows, int n, int channels) {
     int stride = s->stride, plane = (step->window + 2) * stride;
     float from_f = s->from[0], from_w = s->from[1];
     for (int i = MARGIN; i < MARGIN + n; i += LANES) {
@@ -279,7 +282,7 @@ static void add_rows(const Step *step, Scratch *s, int rows, int n) {
             int place = line * stride + i;
             Lanes m = LOAD(s->weight + place);
             count += m;
-            for (int c = 0; c < step->channels; c++, place += plane) {
+            for (int c = 0; c < channels; c++, place += plane) {
                 Lanes moved = LOAD(s->value + place) - from_w, still = LOAD(s->fixed + place) - from_f, weighted = m * moved, weighed = m * still;
                 fw += weighted * still;
                 ww += weighted * moved;
@@ -361,17 +364,17 @@ static int row_of(const Step *step, int y) {
 static float *pulled_at(const Scratch *s, int cell) { return s->pulled + cell % s->kept * s->kept_size; }
 
 /* How the loss follows the points of some rows of a tile, added along columns to what is ``pulled`` at the patches around them, and its curvature. */
-static void pull_rows(const Step *step, Scratch *s, int first, int end, int begin, int n, float *pulled) {
+static INLINE void pull_rows(const Step *step, const Scratch *s, int first, int end, int begin, int n, float *pulled, int channels) {
     int stride = s->stride, plane = (step->window + 2) * stride, whole = filled_up(step->width);
     for (int i = MARGIN; i < MARGIN + n; i += LANES) {
         const float *known = s->known + i;
         Lanes a = LOAD(known), b = LOAD(known + stride), c = LOAD(known + 2 * stride), bend = 0.25f * LOAD(known + 3 * stride);
         Lanes xx = {0}, xy = {0}, yy = {0}, x_sum = {0}, x_down = {0}, x_bow = {0}, y_sum = {0}, y_down = {0}, y_bow = {0};
         for (int line = first; line < end; line++) {
-            float t = s->down[line], bow = t * (1 - t);
+            float t = s->down[line], bow = s->bow[line];
             int place = line * stride + i;
             Lanes m = LOAD(s->weight + place), bent = bend * m;
-            for (int k = 0; k < step->channels; k++, place += plane) {
+            for (int k = 0; k < channels; k++, place += plane) {
                 const float *w = s->value + place;
                 Lanes pull = (a * LOAD(s->fixed + place) + b * LOAD(w) + c) * m, pull_x = pull * LOAD(s->along_x + place), pull_y = pull * LOAD(s->along_y + place);
                 Lanes gx = LOAD(w + 1) - LOAD(w - 1), gy = LOAD(w + stride) - LOAD(w - stride), bent_x = bent * gx;
@@ -464,6 +467,30 @@ static void leave_empty(const Step *step, int line, int top, int bottom, int beg
             for (int x = begin / block; x * block < end; x++) step->curvature[((size_t)k * down + y) * across + x] = 0;
 }
 
+/* Whether pixels of some rows and columns, the last ones not among them, meet the moving image where it is seen, whatever the patches between them: no
+   displacement is beyond those of the patches around by more than half a slope along each axis. */
+static int certainly_inside(const Step *step, const Scratch *s, int top, int bottom, int begin, int end) {
+    const float *m = step->matrix;
+    int patches = step->rows * step->columns, last_row = row_of(step, bottom - 1) + 1, last_column = s->cell[end - 1] + 1, inside = 1;
+    for (int k = 0; k < 2; k++) {
+        float least_move = INFINITY, most_move = -INFINITY, bow = 0, edge[4];
+        for (int i = row_of(step, top); i <= last_row; i++)
+            for (int j = s->cell[begin]; j <= last_column; j++) {
+                const float *move = step->parameters + 3 * k * patches + i * step->columns + j;
+                float across = fabsf(move[patches]) + fabsf(move[2 * patches]);
+                least_move = *move < least_move ? *move : least_move;
+                most_move = *move > most_move ? *move : most_move;
+                bow = across > bow ? across : bow;
+            }
+        for (int corner = 0; corner < 4; corner++)
+            edge[corner] = m[3 * k] * (float)(corner % 2 ? end - 1 : begin) + m[3 * k + 1] * (float)(corner / 2 ? bottom - 1 : top) + m[3 * k + 2];
+        float from = fminf(fminf(edge[0], edge[1]), fminf(edge[2], edge[3])) + least_move - bow / 2;
+        float to = fmaxf(fmaxf(edge[0], edge[1]), fmaxf(edge[2], edge[3])) + most_move + bow / 2;
+        inside &= from > step->whole[k] + 0.01f && to < step->whole[2 + k] - 0.01f; /* with room for rounding; no number is not inside */
+    }
+    return inside;
+}
+
 /* The windows of a line from pixel ``begin`` to ``end``. */
 static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
     int top = line * step->window, bottom = least(top + step->window, step->height), rows = bottom - top, n = end - begin, more = step->losses != NULL;
@@ -473,18 +500,21 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
         return;
     }
     int first = more ? most(top - 1, 0) : top, last = more ? least(bottom + 1, step->height) : bottom, blended = -1;
+    int certain = end + LANES <= step->width && certainly_inside(step, s, first, last, most(begin - LANES, 0), end + LANES);
     for (int y = first; y < last; y++) {
         int cell = cell_of((float)y, step->origin[1], step->spacing[1], step->rows, s->down + y - top + 1);
         if (cell != blended) blend(step, s, cell, begin, most(begin - LANES, 0), least(end + LANES, step->width));
         blended = cell;
-        fill_row(step, s, y, begin, n, left, right, y - top + 1, s->down[y - top + 1]);
+        float t = s->down[y - top + 1];
+        s->bow[y - top + 1] = t * (1 - t);
+        fill_row(step, s, y, begin, n, left, right, y - top + 1, t, certain);
     }
     if (!step->cosine) { /* cosines are those of vectors from zero */
         size_t middle = (size_t)(rows + 1) / 2 * stride + MARGIN + n / 2;
         s->from[0] = s->fixed[middle];
         s->from[1] = s->value[middle];
     }
-    add_rows(step, s, rows, n);
+    WITH_CHANNELS(add_rows(step, s, rows, n, channels));
     close_windows(step, s, line, begin, n);
     if (!more) return;
     for (int c = 0; c < step->channels; c++) { /* beyond the image its last pixels go on */
@@ -501,7 +531,8 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
     for (int y = top, next; y < bottom; y = next) { /* rows of one block and between the same patches */
         int cell = row_of(step, y);
         for (next = y + 1; next < bottom && next % step->block && row_of(step, next) == cell;) next++;
-        pull_rows(step, s, y - top + 1, next - top + 1, begin, n, pulled_at(s, cell));
+        float *pulled = pulled_at(s, cell);
+        WITH_CHANNELS(pull_rows(step, s, y - top + 1, next - top + 1, begin, n, pulled, channels));
         if (next % step->block == 0 || next == bottom) give_to_blocks(step, s, next - 1, begin, n);
     }
 }
@@ -532,7 +563,7 @@ static float *prepare(const Step *step, Scratch *s) {
     while (wide < TILE || wide % MARGIN) wide += step->window; /* whole windows, and whole vectors */
     int stride = wide + 2 * MARGIN;
     size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 3 + 1, pulled = (size_t)kept * kept_size;
-    float *memory = zeros((4 * (size_t)step->channels + 1) * plane + rows * stride + pulled + step->window + 2 + 2 * (size_t)step->width + step->columns);
+    float *memory = zeros((4 * (size_t)step->channels + 1) * plane + rows * stride + pulled + 2 * (size_t)(step->window + 2 + step->width) + step->columns);
     if (!memory) return NULL;
     float *next = memory;
     *s = (Scratch){.stride = stride, .wide = wide, .kept = kept, .kept_size = kept_size};
@@ -541,7 +572,7 @@ static float *prepare(const Step *step, Scratch *s) {
         {&s->fixed, step->channels * plane}, {&s->weight, plane},
         {&s->x, stride}, {&s->y, stride}, {&s->share_x, stride}, {&s->share_y, stride}, {&s->free_x, stride}, {&s->free_y, stride},
         {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->bent, 3 * stride},
-        {&s->pulled, pulled}, {&s->down, step->window + 2}, {&s->hat, step->width}};
+        {&s->pulled, pulled}, {&s->down, step->window + 2}, {&s->bow, step->window + 2}, {&s->hat, step->width}};
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
     s->corner = (int *)next, next += stride;
     s->cell = (int *)next, next += step->width;
