@@ -16,6 +16,8 @@ STEPS, TOLERANCE = 40, 0.02
 """Of conjugate gradients: how many at most, and the share that is left of the residual when it is small enough for a step that is damped anyway."""
 UNSEEN = 16
 """The same on a GPU, which takes all of them: fine levels need 5 to 10, the coarsest up to 21."""
+ROUNDING = 1e-6
+"""A fall of a loss that may be rounding: what lowers it by less is not followed, so that images that agree stay where they are."""
 SETTLED, LEVEL, LOST = 1, 2, 3
 REASONS = {GOING: "all steps taken", SETTLED: "no parameter would move by more than the tolerance", LEVEL: "two steps lowered the loss by too little"}
 Progress = Callable[[int, int, float], None]
@@ -100,7 +102,7 @@ def adam(evaluate: Evaluate, start: Tensor, *, step: float, steps: int, toleranc
 
     def look(at: Moved) -> Moved:
         (loss, slope), going = evaluate(at.current), at.why == GOING
-        better = loss < at.loss
+        better = loss < at.loss - ROUNDING
         best, least = _where(better, at.current, at.best), torch.where(better, loss, at.loss)
         return _if(going, at._replace(best=best, loss=least, mean=loss.mean(), slope=slope, why=_lost(loss, at.current)), at)
 
@@ -149,7 +151,7 @@ def gauss_newton(
 
     def judge(at: Held) -> Held:
         found = expand(at.trial)
-        better = found.loss < at.loss
+        better = found.loss < at.loss - ROUNDING
         loss, parts, slope, curvature = (_where(better, new, old) for new, old in zip(found, at[1:5], strict=True))
         damp = torch.where(found.parts < at.parts, at.damping / 3, at.damping * 6).clamp(1e-4, 1e6)
         mean = loss.mean()
@@ -230,4 +232,4 @@ def _if(choice: Tensor, yes: Standing, no: Standing) -> Standing:
 
 def _lost(loss: Tensor, parameters: Tensor) -> Tensor:
     """``LOST`` where a number is no longer finite, or else ``GOING``, as a number of the loss's type."""
-    return torch.where(torch.isfinite(loss).all() & torch.isfinite(parameters).all(), GOING, LOST).to(loss)
+    return torch.where(torch.isfinite(loss.sum() + parameters.sum()), GOING, LOST).to(loss)  # one that is not makes the sum so

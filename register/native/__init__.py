@@ -20,7 +20,7 @@ from register.native import gpu
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
-FORMAT = 3
+FORMAT = 4
 """What a library must say it was made for; it counts changes of the two structures below."""
 PIECES = 16
 """Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
@@ -145,7 +145,7 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     lines, per_line = -(-height // pair.window), -(-width // pair.window)
     values, weights, losses = pair.fixed.new_empty(3, lines * per_line).unbind()
     pieces, parameters = min(PIECES, lines), parameters.contiguous()
-    slopes = parameters.new_zeros(pieces, *parameters.shape)
+    slope = torch.empty_like(parameters)
     step = _Step(
         *(channels, height, width, moving_height, moving_width, pair.window, block, grid.rows, grid.columns, METRICS[pair.metric]),
         *(
@@ -157,8 +157,8 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
         *map(_address, (pair.fixed, pair.weight, pair.moving, pair.seen, parameters)),
         *map(_address, (values, weights, None if curvature is None else losses, curvature)),
     )
-    _call("expand", ctypes.byref(step), pieces, torch.get_num_threads(), ctypes.c_void_p(slopes.data_ptr()))
-    return values, weights, losses, slopes.sum(0)
+    _call("expand", ctypes.byref(step), pieces, torch.get_num_threads(), ctypes.c_void_p(slope.data_ptr()))
+    return values, weights, losses, slope
 
 
 class Cells:

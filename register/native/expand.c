@@ -548,7 +548,7 @@ static void piece(const Step *step, Scratch *s, int line, int end, float *slope)
 }
 
 /* What __init__.py must have been written for. */
-int format(void) { return 3; }
+int format(void) { return 4; }
 
 static float *zeros(size_t count) {
     size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
@@ -584,21 +584,41 @@ static float *prepare(const Step *step, Scratch *s) {
     return memory;
 }
 
-/* All lines of windows, in pieces, by up to ``threads`` threads: every piece adds what it pulls at the patches to its own part of
-   ``slopes`` (pieces, 2, 3, rows, columns), so that the result is the same for any number of threads. Returns 0, or 1 where there is no memory. */
-int expand(const Step *step, int pieces, int threads, float *slopes) {
-    int lines = (step->height + step->window - 1) / step->window, patches = step->rows * step->columns, failed = 0;
+/* The first line of windows of a piece. */
+static int line_of(const Step *step, int number, int pieces) { return (int)((long)((step->height + step->window - 1) / step->window) * number / pieces); }
+
+/* How many pieces follow each other until one has no patch in common with the first. */
+static int pieces_apart(const Step *step, int pieces) {
+    int apart = 1;
+    for (int number = 0; number < pieces; number++) {
+        int last = row_of(step, least(line_of(step, number + 1, pieces) * step->window, step->height) - 1) + 1;
+        while (number + apart < pieces && row_of(step, line_of(step, number + apart, pieces) * step->window) <= last) apart++;
+    }
+    return apart;
+}
+
+/* All lines of windows, in pieces, by up to ``threads`` threads, and what they pull at the patches as ``slope`` (2, 3, rows, columns). Pieces with no patch in
+   common add to one sum and neighbours to different ones, so that the result is the same for any number of threads. Returns 0, or 1 where there is no memory. */
+int expand(const Step *step, int pieces, int threads, float *slope) {
+    int size = 6 * step->rows * step->columns, failed = 0, apart = pieces_apart(step, pieces);
+    float *sums = zeros((size_t)apart * size);
+    if (!sums) return 1;
 #pragma omp parallel num_threads(threads)
     {
         Scratch s;
         float *memory = prepare(step, &s);
         if (!memory) failed = 1;
 #pragma omp for schedule(dynamic)
-        for (int number = 0; number < pieces; number++) {
-            int begin = (int)((long)lines * number / pieces), end = (int)((long)lines * (number + 1) / pieces);
-            if (memory) piece(step, &s, begin, end, slopes + 6 * (size_t)patches * number);
-        }
+        for (int number = 0; number < pieces; number++)
+            if (memory) piece(step, &s, line_of(step, number, pieces), line_of(step, number + 1, pieces), sums + (size_t)(number % apart) * size);
         free(memory);
+#pragma omp for
+        for (int i = 0; i < size; i++) {
+            float sum = 0;
+            for (int k = 0; k < apart; k++) sum += sums[(size_t)k * size + i];
+            slope[i] = sum;
+        }
     }
+    free(sums);
     return failed;
 }
