@@ -109,13 +109,13 @@ class PatchObjective:
 
     def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
         x, y = compare.axes()
-        self.compare, self.grid, self.stiffness, self.parts = compare, grid, stiffness / (grid.columns * grid.rows), parts
-        self.ties = Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
+        self.compare, self.grid, self.parts = compare, grid, parts
         self.linear = compare.moving_from_fixed[0, :, :2]
         self.block = block_of(compare)
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
-        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), self.ties, self.stiffness)
+        ties = Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
+        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), ties, stiffness / grid.count)
 
     @cached_property
     def strips(self) -> list["Strip"]:
@@ -182,8 +182,8 @@ class PatchObjective:
     def _with_bending(self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
         slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
-        bending, bent = self.ties(parameters[0])
-        return total / weight.clamp(min=1e-6) + self.stiffness * bending, (slope / weight.clamp(min=1e-6) + self.stiffness * bent)[None]
+        bending, bent = self.couplings.bend(parameters[0])
+        return total / weight.clamp(min=1e-6) + bending, (slope / weight.clamp(min=1e-6) + bent)[None]
 
 
 def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:

@@ -68,6 +68,14 @@ class Couplings:
         ties = (self.stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (self.ties.along_x, self.ties.along_y))
         return native.Cells(self.grid, *self.at, ties)
 
+    def bend(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """What ties neighbours in parameters (2, 3, rows, columns), times the stiffness, and its slope."""
+        if self.compiled is not None:
+            slope = self.compiled.bend(parameters)
+            return torch.dot(parameters.flatten(), slope.flatten()) / 2, slope
+        bending, slope = self.ties(parameters)
+        return self.stiffness * bending, self.stiffness * slope
+
     def step(self, curvature: Tensor, slope: Tensor, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step (2, 3, rows, columns) down a ``slope`` (2, 3, rows, columns) of a loss with a ``curvature`` (3, h, w).
 

@@ -129,6 +129,15 @@ def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, 
         assert near(found[0], Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).step(*given), 1e-3)
 
 
+def test_what_ties_patches_is_what_tensors_say(tensors_only, coupled):
+    couplings, _, parameters, _ = coupled
+    found = couplings.bend(parameters)
+    with tensors_only():
+        expected = Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).bend(parameters)
+    assert near(found[1], expected[1], 1e-5)
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+
+
 def test_a_tile_without_weight_gives_nothing(texture):
     compare = compared(texture, "ncc", BEYOND)
     grid, parameters = random_patches()

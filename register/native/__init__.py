@@ -20,7 +20,7 @@ from register.native import gpu
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
-FORMAT = 4
+FORMAT = 5
 """What a library must say it was made for; it counts changes of the two structures below."""
 PIECES = 16
 """Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
@@ -167,18 +167,23 @@ class Cells:
 
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
         self.grid, self.ties = grid, [along.contiguous() for along in ties]
-        self.along = [_cells(grid, positions, axis) for axis, positions in enumerate((x, y))]
+        (cell_x, share_x), (cell_y, share_y) = self.along = [_cells(grid, positions, axis) for axis, positions in enumerate((x, y))]
+        self.given = _Grid(grid.rows, grid.columns, len(y), len(x), *map(_address, (cell_y, cell_x, share_y, share_x, *self.ties[::-1])))
+
+    def bend(self, parameters: Tensor) -> Tensor:
+        """The product (2, 3, rows, columns) of the ties with parameters (2, 3, rows, columns)."""
+        parameters, found = parameters.contiguous(), torch.empty(parameters.shape)
+        _call("bend", ctypes.byref(self.given), ctypes.c_void_p(parameters.data_ptr()), ctypes.c_void_p(found.data_ptr()))
+        return found
 
     def solve(self, curvature: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float) -> Tensor:
         """What the stencil of a curvature (3, h, w), damped per patch (rows * columns,), takes to ``right`` (2, 3, rows, columns), nearly.
 
         Raises ``MemoryError``.
         """
-        (cell_x, share_x), (cell_y, share_y) = self.along
-        grid = _Grid(self.grid.rows, self.grid.columns, len(cell_y), len(cell_x), *map(_address, (cell_y, cell_x, share_y, share_x, *self.ties[::-1])))
         given, found = [x.contiguous() for x in (curvature, damping, right)], torch.empty(right.shape)
         limits = steps, ctypes.c_double(tolerance), torch.get_num_threads()
-        _call("solve", ctypes.byref(grid), *(ctypes.c_void_p(x.data_ptr()) for x in given), *limits, ctypes.c_void_p(found.data_ptr()))
+        _call("solve", ctypes.byref(self.given), *(ctypes.c_void_p(x.data_ptr()) for x in given), *limits, ctypes.c_void_p(found.data_ptr()))
         return found
 
 

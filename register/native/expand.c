@@ -81,7 +81,8 @@ static int cell_of(float position, float origin, float spacing, int count, float
     return cell;
 }
 
-/* The displacement of the columns of a tile from ``begin`` between two patch rows, a + t b + t (1 - t) c at a share t of the way down: a, b, c of x, then of y. */
+/* Where the columns of a tile from ``begin`` are met between two patch rows, but for what the map adds in a row: a + t b + t (1 - t) c at a share t of the way
+   down; a, b, c of x, then of y. */
 static void blend(const Step *step, Scratch *s, int row, int begin, int first, int end) {
     int n = step->columns, patches = step->rows * n;
     for (int k = 0; k < 2; k++) {
@@ -96,7 +97,7 @@ static void blend(const Step *step, Scratch *s, int row, int begin, int first, i
             INDEPENDENT
             for (int i = x; i < stop; i++) {
                 float share = s->hat[i], q = share * (1 - share), high = upper + share * upper_step + q * upper_bow;
-                a[i - begin] = high;
+                a[i - begin] = step->matrix[3 * k] * (float)i + high;
                 b[i - begin] = lower + share * lower_step + q * lower_bow - high;
                 c[i - begin] = bow + share * bow_step;
             }
@@ -105,7 +106,7 @@ static void blend(const Step *step, Scratch *s, int row, int begin, int first, i
 }
 
 /* Where n pixels of a row from number ``first`` of the tile on are met in the moving image. */
-static void points_of_row(const Step *step, Scratch *s, int y, int begin, int first, int n, float t) {
+static void points_of_row(const Step *step, Scratch *s, int y, int first, int n, float t) {
     const float *m = step->matrix;
     float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
     const float *restrict ax = s->blend + first, *restrict bx = ax + s->stride, *restrict cx = bx + s->stride;
@@ -113,9 +114,8 @@ static void points_of_row(const Step *step, Scratch *s, int y, int begin, int fi
     float *restrict px = s->x, *restrict py = s->y;
     INDEPENDENT
     for (int i = 0; i < n; i++) {
-        float along = (float)(begin + first - MARGIN + i);
-        px[i] = m[0] * along + from_x + (ax[i] + t * bx[i] + q * cx[i]);
-        py[i] = m[3] * along + from_y + (ay[i] + t * by[i] + q * cy[i]);
+        px[i] = from_x + (ax[i] + t * bx[i] + q * cx[i]);
+        py[i] = from_y + (ay[i] + t * by[i] + q * cy[i]);
     }
 }
 
@@ -184,20 +184,19 @@ static INLINE void sample(const Samples to, int i, Ints corner, Lanes x, Lanes y
 
 /* Samples of a row of n points from number ``first`` of the tile on, if all of them lie where the moving image is seen, as may be known before; or else
    returns 0. */
-static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int begin, int first, int n, int line, float t, int certain, int channels) {
+static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int first, int n, int line, float t, int certain, int channels) {
     const float *m = step->matrix, *ax = s->blend + first, *bx = ax + s->stride, *cx = bx + s->stride, *ay = cx + s->stride, *by = ay + s->stride, *cy = by + s->stride;
-    float m_x = m[0], m_y = m[3], from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
+    float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
     float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
     int width = step->moving_width;
     unsigned last = width * (step->moving_height - 1) - 2; /* points outside may lie anywhere */
     Samples to = samples_of(step, s, (size_t)line * s->stride + first, channels);
-    Lanes along = (float)(begin + first - MARGIN) + __builtin_convertvector(COUNT, Lanes), ends = (float)(begin + first - MARGIN + n) + (Lanes){0};
     Ints outside = {0};
-    for (int i = 0; i < n; i += LANES, along += LANES) {
-        Lanes x = m_x * along + from_x + (LOAD(ax + i) + t * LOAD(bx + i) + q * LOAD(cx + i));
-        Lanes y = m_y * along + from_y + (LOAD(ay + i) + t * LOAD(by + i) + q * LOAD(cy + i));
+    for (int i = 0; i < n; i += LANES) {
+        Lanes x = from_x + (LOAD(ax + i) + t * LOAD(bx + i) + q * LOAD(cx + i));
+        Lanes y = from_y + (LOAD(ay + i) + t * LOAD(by + i) + q * LOAD(cy + i));
         Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints), corner = row * width + column;
-        if (!certain) outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (along < ends);
+        if (!certain) outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (COUNT < n - i);
         if (!certain) corner &= (Unsigned)corner <= last;
         sample(to, i, corner, x - __builtin_convertvector(column, Lanes), y - __builtin_convertvector(row, Lanes));
     }
@@ -227,11 +226,11 @@ static void corners_anywhere(const Step *step, Scratch *s, int n, float *restric
 }
 
 /* The same of points anywhere, with how much is seen of them in place of their weight. */
-static void sample_anywhere(const Step *step, Scratch *s, int y, int begin, int first, int n, int line, float t) {
+static void sample_anywhere(const Step *step, Scratch *s, int y, int first, int n, int line, float t) {
     int all = filled_up(n);
     size_t place = (size_t)line * s->stride + first;
     float *seen = s->weight + place;
-    points_of_row(step, s, y, begin, first, all, t);
+    points_of_row(step, s, y, first, all, t);
     corners_anywhere(step, s, all, seen);
     Samples to = samples_of(step, s, place, step->channels);
     for (int i = 0; i < all; i += LANES) {
@@ -257,12 +256,12 @@ static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int 
     float *restrict weight = s->weight + place;
     for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + from + step->width + i);
     int inside;
-    if (certain) WITH_CHANNELS(inside = sample_inside(step, s, y, begin, first, count, line, t, 1, channels));
-    else WITH_CHANNELS(inside = sample_inside(step, s, y, begin, first, count, line, t, 0, channels));
+    if (certain) WITH_CHANNELS(inside = sample_inside(step, s, y, first, count, line, t, 1, channels));
+    else WITH_CHANNELS(inside = sample_inside(step, s, y, first, count, line, t, 0, channels));
     if (inside) {
         memcpy(weight, step->weight + from, sizeof(float) * n);
     } else {
-        sample_anywhere(step, s, y, begin, first, count, line, t);
+        sample_anywhere(step, s, y, first, count, line, t);
         for (int i = 0; i < n; i++) weight[i] *= step->weight[from + i];
     }
     for (int c = 0; c < step->channels; c++) {
@@ -548,7 +547,7 @@ static void piece(const Step *step, Scratch *s, int line, int end, float *slope)
 }
 
 /* What __init__.py must have been written for. */
-int format(void) { return 4; }
+int format(void) { return 5; }
 
 static float *zeros(size_t count) {
     size_t bytes = (count * sizeof(float) + 63) / 64 * 64;

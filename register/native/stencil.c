@@ -341,3 +341,24 @@ int solve(const Grid *grid, const float *curvature, const float *damping, const 
     free(memory);
     return 0;
 }
+
+/* ``out`` (6, rows, columns): the ties' product with ``parameters`` (6, rows, columns), the slope of half of it. Returns 0. */
+int bend(const Grid *grid, const float *parameters, float *out) {
+    int rows = grid->rows, columns = grid->columns, all = rows * columns;
+    memset(out, 0, sizeof(float) * 6 * all);
+    for (int number = 0; number < 8; number++) { /* of two components, the displacement or slope that follows, and the one that is followed */
+        int component = number / 4 * 3, a = number / 2 % 2, b = number % 2;
+        const float *own_x = grid->ties_x + (2 * a + b) * columns, *next_x = own_x + 4 * columns, *before_x = grid->ties_x + (4 + 2 * b + a) * columns;
+        const float *own_y = grid->ties_y + (2 * a + b) * rows, *next_y = own_y + 4 * rows, *before_y = grid->ties_y + (4 + 2 * b + a) * rows;
+        const float *along_x = parameters + (component + b) * all, *along_y = parameters + (component + 2 * b) * all;
+        float *restrict out_x = out + (component + a) * all, *restrict out_y = out + (component + 2 * a) * all;
+        for (int i = 0; i < rows; i++, along_x += columns, along_y += columns, out_x += columns, out_y += columns) {
+            for (int j = 0; j < columns; j++) out_x[j] += own_x[j] * along_x[j];
+            for (int j = 0; j + 1 < columns; j++) out_x[j] += next_x[j] * along_x[j + 1];
+            for (int j = 1; j < columns; j++) out_x[j] += before_x[j - 1] * along_x[j - 1];
+            for (int j = 0; j < columns; j++) out_y[j] += own_y[i] * along_y[j];
+            for (int j = 0; i + 1 < rows && j < columns; j++) out_y[j] += next_y[i] * along_y[j + columns];
+            for (int j = 0; i > 0 && j < columns; j++) out_y[j] += before_y[i - 1] * along_y[j - columns];
+        }
+    }    return 0;
+}
