@@ -20,7 +20,7 @@ from register.native import gpu
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
-FORMAT = 5
+FORMAT = 6
 """What a library must say it was made for; it counts changes of the two structures below."""
 PIECES = 16
 """Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
@@ -38,6 +38,8 @@ class Pair(NamedTuple):
     moving_from_fixed: tuple[float, ...]  # six numbers, row by row
     metric: str
     window: int
+    still: Tensor
+    """Sums (3, n) over the fixed image's n windows that are the same in each step: the first one that needs them leaves them here."""
 
 
 class _Step(ctypes.Structure):
@@ -47,7 +49,7 @@ class _Step(ctypes.Structure):
         ("origin", ctypes.c_float * 2),
         ("spacing", ctypes.c_float * 2),
         ("whole", ctypes.c_float * 4),
-        *((name, ctypes.c_void_p) for name in ("fixed", "weight", "moving", "seen", "parameters", "values", "weights", "losses", "curvature")),
+        *((name, ctypes.c_void_p) for name in ("fixed", "weight", "moving", "seen", "parameters", "still", "values", "weights", "losses", "curvature")),
     )
 
 
@@ -95,7 +97,9 @@ def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_fro
     whole = _ones(seen[0])
     partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else seen[0].contiguous()
     numbers = tuple(moving_from_fixed.flatten().tolist())
-    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), partly, whole, numbers, metric, window)
+    lines, per_line = (-(-n // window) for n in fixed.shape[1:])
+    still = fixed.new_full((3, lines * per_line), torch.nan)
+    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), partly, whole, numbers, metric, window, still)
 
 
 def _ones(mask: Tensor) -> tuple[int, int, int, int]:
@@ -142,9 +146,8 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     if pair.window % block:
         raise ValueError(f"a window of {pair.window} pixels is no whole number of blocks of {block}")
     (channels, height, width), (moving_height, moving_width) = pair.fixed.shape, pair.moving.shape[1:]
-    lines, per_line = -(-height // pair.window), -(-width // pair.window)
-    values, weights, losses = pair.fixed.new_empty(3, lines * per_line).unbind()
-    pieces, parameters = min(PIECES, lines), parameters.contiguous()
+    values, weights, losses = torch.empty_like(pair.still).unbind()
+    pieces, parameters = min(PIECES, -(-height // pair.window)), parameters.contiguous()
     slope = torch.empty_like(parameters)
     step = _Step(
         *(channels, height, width, moving_height, moving_width, pair.window, block, grid.rows, grid.columns, METRICS[pair.metric]),
@@ -154,7 +157,7 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
             (ctypes.c_float * 2)(*grid.spacing),
             (ctypes.c_float * 4)(*pair.whole),
         ),
-        *map(_address, (pair.fixed, pair.weight, pair.moving, pair.seen, parameters)),
+        *map(_address, (pair.fixed, pair.weight, pair.moving, pair.seen, parameters, pair.still)),
         *map(_address, (values, weights, None if curvature is None else losses, curvature)),
     )
     _call("expand", ctypes.byref(step), pieces, torch.get_num_threads(), ctypes.c_void_p(slope.data_ptr()))

@@ -23,7 +23,13 @@
 #define INLINE inline __attribute__((always_inline)) /* vectors are not to be handed over in memory */
 #define LANES 8          /* floats that are worked on at once where that is said */
 #define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late */
-#define WITH_CHANNELS(work) do { if (step->channels == 1) { enum { channels = 1 }; work; } else { int channels = step->channels; work; } } while (0) /* one has its own code */
+/* Does work with constants for what is common, each in code of its own: correlations of one channel, and cosines of two. */
+#define BY_KIND(work) \
+    do { \
+        if (!step->cosine) { enum { channels = 1, cosine = 0 }; work; } \
+        else if (step->channels == 2) { enum { channels = 2, cosine = 1 }; work; } \
+        else { enum { cosine = 1 }; int channels = step->channels; work; } \
+    } while (0)
 #define LOAD(address) (*(Lanes *)(address))
 #define COUNT ((Ints){0, 1, 2, 3, 4, 5, 6, 7})
 
@@ -44,6 +50,7 @@ typedef struct {
     const float *fixed, *weight;         /* (channels, height, width), (height, width) */
     const float *moving, *seen;          /* (channels, moving height, moving width); its mask, or NULL where it is 1 everywhere */
     const float *parameters;             /* (2, 3, rows, columns), displacements in moving pixels */
+    float *still;                        /* (3, windows): sums that are the same in each step, not a number as long as they are not known */
     float *values, *weights;             /* out, per window: its similarity and its weight */
     float *losses;                       /* out, per window: its weighted loss; NULL where only values are asked for */
     float *curvature;                    /* out, (3, blocks along y, blocks along x) */
@@ -256,8 +263,8 @@ static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int 
     float *restrict weight = s->weight + place;
     for (int i = 0; i < n; i += MARGIN) AHEAD(step->weight + from + step->width + i);
     int inside;
-    if (certain) WITH_CHANNELS(inside = sample_inside(step, s, y, first, count, line, t, 1, channels));
-    else WITH_CHANNELS(inside = sample_inside(step, s, y, first, count, line, t, 0, channels));
+    if (certain) BY_KIND((void)cosine; inside = sample_inside(step, s, y, first, count, line, t, 1, channels));
+    else BY_KIND((void)cosine; inside = sample_inside(step, s, y, first, count, line, t, 0, channels));
     if (inside) {
         memcpy(weight, step->weight + from, sizeof(float) * n);
     } else {
@@ -271,47 +278,52 @@ static void fill_row(const Step *step, Scratch *s, int y, int begin, int n, int 
     }
 }
 
-/* The sums along the columns of a tile of so many rows, of both images less what ``s->from`` holds: the variance of small numbers is more exact. */
-static INLINE void add_rows(const Step *step, const Scratch *s, int rows, int n, int channels) {
+enum { COUNTED, PRODUCT, WARPED, STILL, WARPED_MEAN, STILL_MEAN, SUMS }; /* weights; they times f w, w w, f f, w and f, of the fixed image f and the moving one w */
+static const int KEPT[3] = {COUNTED, STILL, STILL_MEAN}; /* the same in each step where the moving image is seen everywhere */
+
+/* The sums along the columns of a tile of so many rows, of both images less what ``s->from`` holds: the variance of small numbers is more exact. Cosines are
+   those of vectors from zero and need no means, and what is ``kept`` is not summed again. */
+static INLINE void add_rows(const Step *step, const Scratch *s, int rows, int n, int kept, int cosine, int channels) {
     int stride = s->stride, plane = (step->window + 2) * stride;
-    float from_f = s->from[0], from_w = s->from[1];
+    float from_f = cosine ? 0 : s->from[0], from_w = cosine ? 0 : s->from[1];
     for (int i = MARGIN; i < MARGIN + n; i += LANES) {
-        Lanes count = {0}, fw = {0}, ww = {0}, ff = {0}, wm = {0}, fm = {0};
+        Lanes sums[SUMS] = {{0}};
         for (int line = 1; line <= rows; line++) {
             int place = line * stride + i;
             Lanes m = LOAD(s->weight + place);
-            count += m;
+            if (!kept) sums[COUNTED] += m;
             for (int c = 0; c < channels; c++, place += plane) {
-                Lanes moved = LOAD(s->value + place) - from_w, still = LOAD(s->fixed + place) - from_f, weighted = m * moved, weighed = m * still;
-                fw += weighted * still;
-                ww += weighted * moved;
-                ff += weighed * still;
-                wm += weighted;
-                fm += weighed;
+                Lanes moved = LOAD(s->value + place) - from_w, still = LOAD(s->fixed + place) - from_f, weighted = m * moved;
+                sums[PRODUCT] += weighted * still;
+                sums[WARPED] += weighted * moved;
+                if (!cosine) sums[WARPED_MEAN] += weighted;
+                if (kept) continue;
+                Lanes weighed = m * still;
+                sums[STILL] += weighed * still;
+                if (!cosine) sums[STILL_MEAN] += weighed;
             }
         }
-        Lanes each[6] = {count, fw, ww, ff, wm, fm};
-        for (int k = 0; k < 6; k++) LOAD(s->sums + k * stride + i) = each[k];
+        for (int k = 0; k < SUMS; k++) LOAD(s->sums + k * stride + i) = sums[k];
     }
 }
 
 typedef struct { float value, weight, a, b, c, bend; } Known; /* as Windows and its derivatives() in similarity.py */
 
 static Known correlation(const float *sum, float area, const float *from) {
-    float count = sum[0] > 1e-3f ? sum[0] : 1e-3f, at_least_one = sum[0] > 1 ? sum[0] : 1;
-    float mean_w = sum[4] / count, mean_f = sum[5] / count;
-    float var_w = sum[2] / count - mean_w * mean_w, var_f = sum[3] / count - mean_f * mean_f, cov = sum[1] / count - mean_f * mean_w;
+    float count = sum[COUNTED] > 1e-3f ? sum[COUNTED] : 1e-3f, at_least_one = sum[COUNTED] > 1 ? sum[COUNTED] : 1;
+    float mean_w = sum[WARPED_MEAN] / count, mean_f = sum[STILL_MEAN] / count, cov = sum[PRODUCT] / count - mean_f * mean_w;
+    float var_w = sum[WARPED] / count - mean_w * mean_w, var_f = sum[STILL] / count - mean_f * mean_f;
     var_w = var_w > 0 ? var_w : 0;
     var_f = var_f > 0 ? var_f : 0;
     float slope = cov / ((var_f + FLAT) * (var_w + FLAT)), value = cov * slope, per_pixel = 2 / ((var_w + FLAT) * at_least_one);
     float a = 2 * slope / at_least_one, b = -value * per_pixel;
-    return (Known){value, sum[0] / area, a, b, -a * (mean_f + from[0]) - b * (mean_w + from[1]), (value > LEAST_BEND ? value : LEAST_BEND) * per_pixel};
+    return (Known){value, sum[COUNTED] / area, a, b, -a * (mean_f + from[0]) - b * (mean_w + from[1]), (value > LEAST_BEND ? value : LEAST_BEND) * per_pixel};
 }
 
 static Known cosine(const float *sum, float area) {
-    float share = sum[0] / area, floor_ = (0.02f * share + 1e-4f) * area;
-    float size = 1 / sqrtf((sum[3] + floor_) * (sum[2] + floor_)), value = sum[1] * size;
-    return (Known){value, share, size, -value / (sum[2] + floor_), 0, (value > LEAST_BEND ? value : LEAST_BEND) / (sum[2] + floor_)};
+    float share = sum[COUNTED] / area, floor_ = (0.02f * share + 1e-4f) * area, warped = sum[WARPED] + floor_;
+    float size = 1 / sqrtf((sum[STILL] + floor_) * warped), value = sum[PRODUCT] * size;
+    return (Known){value, share, size, -value / warped, 0, (value > LEAST_BEND ? value : LEAST_BEND) / warped};
 }
 
 /* The sums of groups of ``side`` of n numbers; the last one may be cut. */
@@ -328,18 +340,23 @@ static void sum_groups(const float *restrict each, int n, int side, float *restr
     }
 }
 
-/* The similarity of the windows of a tile, and their derivatives over their columns. */
-static void close_windows(const Step *step, Scratch *s, int line, int begin, int n) {
-    int window = step->window, per_line = (step->width + window - 1) / window;
+/* The similarity of the windows of a tile, and their derivatives over their columns. What is the same in each step is ``kept`` or, if it will be, ``certain``. */
+static void close_windows(const Step *step, Scratch *s, int line, int begin, int n, int kept, int certain) {
+    int window = step->window, per_line = (step->width + window - 1) / window, windows = per_line * ((step->height + window - 1) / window);
     for (int from = 0; from < n; from += window) {
         int to = least(from + window, n), place = line * per_line + (begin + from) / window;
-        float sum[6];
-        for (int k = 0; k < 6; k++) {
+        float sum[SUMS];
+        for (int k = 0; k < SUMS; k++) {
             const float *restrict each = s->sums + k * s->stride + MARGIN;
             float total = 0;
             INDEPENDENT
             for (int i = from; i < to; i++) total += each[i];
             sum[k] = total;
+        }
+        for (int k = 0; k < 3; k++) {
+            float *still = step->still + k * windows + place;
+            if (kept) sum[KEPT[k]] = *still;
+            else if (certain) *still = sum[KEPT[k]];
         }
         Known known = step->cosine ? cosine(sum, (float)(window * window)) : correlation(sum, (float)(window * window), s->from);
         step->values[place] = known.value;
@@ -513,8 +530,10 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
         s->from[0] = s->fixed[middle];
         s->from[1] = s->value[middle];
     }
-    WITH_CHANNELS(add_rows(step, s, rows, n, channels));
-    close_windows(step, s, line, begin, n);
+    int kept = certain && step->still[line * ((step->width + step->window - 1) / step->window) + begin / step->window] >= 0; /* or it is no number yet */
+    if (kept) BY_KIND(add_rows(step, s, rows, n, 1, cosine, channels));
+    else BY_KIND(add_rows(step, s, rows, n, 0, cosine, channels));
+    close_windows(step, s, line, begin, n, kept, certain);
     if (!more) return;
     for (int c = 0; c < step->channels; c++) { /* beyond the image its last pixels go on */
         float *plane = s->value + (size_t)c * (step->window + 2) * stride;
@@ -531,7 +550,7 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
         int cell = row_of(step, y);
         for (next = y + 1; next < bottom && next % step->block && row_of(step, next) == cell;) next++;
         float *pulled = pulled_at(s, cell);
-        WITH_CHANNELS(pull_rows(step, s, y - top + 1, next - top + 1, begin, n, pulled, channels));
+        BY_KIND((void)cosine; pull_rows(step, s, y - top + 1, next - top + 1, begin, n, pulled, channels));
         if (next % step->block == 0 || next == bottom) give_to_blocks(step, s, next - 1, begin, n);
     }
 }
@@ -547,7 +566,7 @@ static void piece(const Step *step, Scratch *s, int line, int end, float *slope)
 }
 
 /* What __init__.py must have been written for. */
-int format(void) { return 5; }
+int format(void) { return 6; }
 
 static float *zeros(size_t count) {
     size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
