@@ -41,7 +41,8 @@ from register.pyramid import base
 LARGEST = 4096
 FLOPS = 100
 """Operations of one pixel of one channel in a step: blend 20, sampling 15, sums 15, slope 20, curvature 15, back to the patches 15."""
-TIMES = 15
+PATIENCE = 2.0
+"""Seconds in which a step, a copy and a product are run again and again: another's work on the same machine comes and goes in less."""
 
 
 def timed(*arguments: str) -> tuple[float, float]:
@@ -86,17 +87,17 @@ def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: 
     )
 
 
-def best(work, times: int = TIMES) -> float:
-    """The least seconds of some runs, garbage collected before them and not in them, as ``timeit`` does."""
+def best(work: Callable[[], object], *, seconds: float = PATIENCE) -> float:
+    """The least seconds of all runs within some ``seconds``, garbage collected before them and not in them, as ``timeit`` does."""
     gc.collect()
     gc.disable()
-    seconds = []
-    for _ in range(times):
+    found, end = [], time.perf_counter() + seconds
+    while not found or time.perf_counter() < end:
         begin = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begin)
+        found.append(time.perf_counter() - begin)
     gc.enable()
-    return min(seconds)
+    return min(found)
 
 
 def done(work: Callable[[], object], device: str) -> Callable[[], None]:
@@ -170,7 +171,7 @@ def main() -> None:
     for words in (["--help"], ["align", "--help"]):
         seconds = [timed(*words)[0] for _ in range(options.runs + 2)]
         print(f"register {' '.join(words):15s} median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
-    seconds = [best(lambda: subprocess.run([sys.executable, "-c", "import register"], check=True), 1) for _ in range(options.runs + 2)]
+    seconds = [best(lambda: subprocess.run([sys.executable, "-c", "import register"], check=True), seconds=0) for _ in range(options.runs + 2)]
     print(f"import register          median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
     with tempfile.TemporaryDirectory() as scratch:
         if options.files:
