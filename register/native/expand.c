@@ -1,11 +1,11 @@
 /* One pass over the pixels of a level: blend -> sample -> windowed sums, and back to the patches.
 
    What register/objective.py says with tensors, for one image on a CPU: the displacement of the patches (patches.py), bilinear samples and their slopes
-   (sampling.py), the similarity of windows with its first and second derivative (similarity.py), summed back over patches and blocks. A band of windows is
-   worked on in tiles small enough to stay beside the processor, so the images are read once and nothing of their size is written. Everything that is summed
-   is summed along columns first, over neighbouring pixels at once: plain loops, which a compiler turns into vector instructions.
+   (sampling.py), the similarity of windows with its first and second derivative (similarity.py), summed back over patches and blocks. A line of windows is
+   worked on in tiles small enough to stay beside the processor, so the images are read once and nothing of their size is written. A tile is filled row by row,
+   and what is summed over it is summed down its columns, LANES of them at once, without leaving the processor's registers.
 
-   Threads call expand() for different bands; only the slopes of patches are shared between bands, so each call has its own. */
+   Lines are taken in pieces, whose number is the same for any number of threads, and so are all sums. */
 
 #ifdef __AVX__
 #include <immintrin.h>
@@ -68,8 +68,8 @@ typedef struct {                         /* scratch memory of one call: planes (
     float *sums;                         /* 6 rows */
     float *known;                        /* 4 rows: a, b, c and the curvature of each column's window */
     float *bent;                         /* 3 rows */
-    float *pulled;                       /* (kept, 6, filled up width): by all columns, between as many rows of patches as a line of windows may meet */
-    int kept, kept_size;
+    float *pulled;                       /* (lines, 6, filled up width): by all columns, between as many rows of patches as a line of windows may meet */
+    int lines;
     float *down, *bow;                   /* (window + 2): the share t of the way of a row from a row of patches to the next, and t (1 - t) */
     float *hat;                          /* (width): the share of the way from a patch centre to the next */
     int *cell;                           /* (width): the patch column before a pixel */
@@ -79,6 +79,9 @@ typedef struct {                         /* scratch memory of one call: planes (
 static int least(int a, int b) { return a < b ? a : b; }
 static int most(int a, int b) { return a > b ? a : b; }
 static int filled_up(int n) { return (n + LANES - 1) / LANES * LANES; }
+
+static int lines_of(const Step *step) { return (step->height + step->window - 1) / step->window; }
+static int window_at(const Step *step, int line, int x) { return line * ((step->width + step->window - 1) / step->window) + x / step->window; }
 
 /* The patch before a position, and the share of the way to the next one. */
 static int cell_of(float position, float origin, float spacing, int count, float *share) {
@@ -342,9 +345,9 @@ static void sum_groups(const float *restrict each, int n, int side, float *restr
 
 /* The similarity of the windows of a tile, and their derivatives over their columns. What is the same in each step is ``kept`` or, if it will be, ``certain``. */
 static void close_windows(const Step *step, Scratch *s, int line, int begin, int n, int kept, int certain) {
-    int window = step->window, per_line = (step->width + window - 1) / window, windows = per_line * ((step->height + window - 1) / window);
+    int window = step->window, windows = window_at(step, lines_of(step), 0);
     for (int from = 0; from < n; from += window) {
-        int to = least(from + window, n), place = line * per_line + (begin + from) / window;
+        int to = least(from + window, n), place = window_at(step, line, begin + from);
         float sum[SUMS];
         for (int k = 0; k < SUMS; k++) {
             const float *restrict each = s->sums + k * s->stride + MARGIN;
@@ -377,7 +380,7 @@ static int row_of(const Step *step, int y) {
 }
 
 /* Where is summed (6, filled up width) what is pulled between a row of patches and the next one. */
-static float *pulled_at(const Scratch *s, int cell) { return s->pulled + cell % s->kept * s->kept_size; }
+static float *pulled_at(const Step *step, const Scratch *s, int cell) { return s->pulled + (size_t)(cell % s->lines) * 6 * filled_up(step->width); }
 
 /* How the loss follows the points of some rows of a tile, added along columns to what is ``pulled`` at the patches around them, and its curvature. */
 static INLINE void pull_rows(const Step *step, const Scratch *s, int first, int end, int begin, int n, float *pulled, int channels) {
@@ -414,7 +417,7 @@ static INLINE void pull_rows(const Step *step, const Scratch *s, int first, int 
 /* What all columns between a row of patches and the next one pull, given to the patches: the adjoint of the blend. */
 static void give_to_patches(const Step *step, Scratch *s, int row, float *slope) {
     int columns = step->columns, patches = step->rows * columns, whole = filled_up(step->width);
-    float *pulled = pulled_at(s, row);
+    float *pulled = pulled_at(step, s, row);
     for (int x = 0, stop; x < step->width; x = stop) {
         int cell = s->cell[x];
         stop = s->ends[cell];
@@ -470,10 +473,9 @@ static int anything(const Step *step, int top, int bottom, int begin, int end) {
 
 /* Nothing in the tile has weight. */
 static void leave_empty(const Step *step, int line, int top, int bottom, int begin, int end) {
-    int window = step->window, block = step->block, per_line = (step->width + window - 1) / window;
-    int across = (step->width + block - 1) / block, down = (step->height + block - 1) / block;
-    for (int x = begin; x < end; x += window) {
-        int place = line * per_line + x / window;
+    int block = step->block, across = (step->width + block - 1) / block, down = (step->height + block - 1) / block;
+    for (int x = begin; x < end; x += step->window) {
+        int place = window_at(step, line, x);
         step->values[place] = step->weights[place] = 0;
         if (step->losses) step->losses[place] = 0;
     }
@@ -530,7 +532,7 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
         s->from[0] = s->fixed[middle];
         s->from[1] = s->value[middle];
     }
-    int kept = certain && step->still[line * ((step->width + step->window - 1) / step->window) + begin / step->window] >= 0; /* or it is no number yet */
+    int kept = certain && step->still[window_at(step, line, begin)] >= 0; /* or it is no number yet */
     if (kept) BY_KIND(add_rows(step, s, rows, n, 1, cosine, channels));
     else BY_KIND(add_rows(step, s, rows, n, 0, cosine, channels));
     close_windows(step, s, line, begin, n, kept, certain);
@@ -549,7 +551,7 @@ static void tile(const Step *step, Scratch *s, int line, int begin, int end) {
     for (int y = top, next; y < bottom; y = next) { /* rows of one block and between the same patches */
         int cell = row_of(step, y);
         for (next = y + 1; next < bottom && next % step->block && row_of(step, next) == cell;) next++;
-        float *pulled = pulled_at(s, cell);
+        float *pulled = pulled_at(step, s, cell);
         BY_KIND((void)cosine; pull_rows(step, s, y - top + 1, next - top + 1, begin, n, pulled, channels));
         if (next % step->block == 0 || next == bottom) give_to_blocks(step, s, next - 1, begin, n);
     }
@@ -577,14 +579,14 @@ static float *zeros(size_t count) {
 
 /* Scratch memory of one thread, NULL where there is none; it is freed as one piece. */
 static float *prepare(const Step *step, Scratch *s) {
-    int wide = step->window, kept = (int)((float)step->window / step->spacing[1]) + 2, kept_size = 6 * filled_up(step->width);
+    int wide = step->window, lines = (int)((float)step->window / step->spacing[1]) + 2;
     while (wide < TILE || wide % MARGIN) wide += step->window; /* whole windows, and whole vectors */
     int stride = wide + 2 * MARGIN;
-    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 3 + 1, pulled = (size_t)kept * kept_size;
+    size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 3 + 1, pulled = (size_t)lines * 6 * filled_up(step->width);
     float *memory = zeros((4 * (size_t)step->channels + 1) * plane + rows * stride + pulled + 2 * (size_t)(step->window + 2 + step->width) + step->columns);
     if (!memory) return NULL;
     float *next = memory;
-    *s = (Scratch){.stride = stride, .wide = wide, .kept = kept, .kept_size = kept_size};
+    *s = (Scratch){.stride = stride, .wide = wide, .lines = lines};
     struct { float **at; size_t count; } parts[] = {
         {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane},
         {&s->fixed, step->channels * plane}, {&s->weight, plane},
@@ -603,7 +605,7 @@ static float *prepare(const Step *step, Scratch *s) {
 }
 
 /* The first line of windows of a piece. */
-static int line_of(const Step *step, int number, int pieces) { return (int)((long)((step->height + step->window - 1) / step->window) * number / pieces); }
+static int line_of(const Step *step, int number, int pieces) { return (int)((long)lines_of(step) * number / pieces); }
 
 /* How many pieces follow each other until one has no patch in common with the first. */
 static int pieces_apart(const Step *step, int pieces) {
