@@ -80,11 +80,11 @@ class GlobalObjective:
             return found._replace(slope=slope)
         height, width = self.compare.size
         grid = PatchGrid.cover(height, width, 2 * max(height, width))
-        agreeing = [patches.from_matrices(grid, one.expand(grid.rows, grid.columns, 2, 3)) for one in matrices.double()]
-        turned = self.compare.in_moving_frame(torch.stack(agreeing).float())
+        agreeing = patches.from_matrices(grid, matrices.double()[:, None, None].expand(-1, grid.rows, grid.columns, -1, -1))
+        turned = self.compare.in_moving_frame(agreeing.float())
         each = [native.expand(pair, grid, parameters, self.block) for pair, parameters in zip(self.compare.compiled, turned, strict=True)]
         losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
-        return Expanded(losses, weights, torch.stack([patches.pull_of_affine(grid, slope, self.centre) for slope in slopes]), curvature)
+        return Expanded(losses, weights, patches.pull_of_affine(grid, slopes, self.centre), curvature)
 
     def _with_slope(self, parameters: Tensor, found: Expanded) -> tuple[Tensor, Tensor, Tensor]:
         """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
@@ -95,11 +95,10 @@ class GlobalObjective:
 
     def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
         """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
-        columns = []
-        for unit in torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device):
-            ends = [affine.global_matrix(parameters.double() + s * h * unit, self.model, self.centre.double(), self.radius) for s in (1, -1)]
-            columns.append((ends[0] - ends[1]) / (2 * h))
-        tangents = torch.stack(columns, 1)
+        steps = h * torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device)
+        ends = (parameters.double()[:, None] + torch.cat([steps, -steps])).flatten(0, 1)
+        after, before = affine.global_matrix(ends, self.model, self.centre.double(), self.radius).unflatten(0, (-1, 2 * len(steps))).chunk(2, 1)
+        tangents = (after - before) / (2 * h)
         at_centre = tangents[..., :2] @ self.centre.double()[:, None] + tangents[..., 2:]
         return torch.cat([tangents[..., :2], at_centre], -1).to(parameters)
 

@@ -104,11 +104,11 @@ def gather(field: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
 
 
 def pull_of_affine(grid: PatchGrid, slope: Tensor, centre: Tensor) -> Tensor:
-    """What slopes (2, 3, rows, columns) of all patches, as ``gather`` makes them, pull at one affine map (2, 3) about a centre (2,) that they all share."""
+    """What slopes (..., 2, 3, rows, columns) of all patches, as ``gather`` makes them, pull at one affine map (..., 2, 3) about a centre (2,) that they share."""
     places = grid.centres(dtype=slope.dtype, device=slope.device) - centre
-    move, *along = slope.unbind(1)
-    linear = [(move * places[..., axis] + along[axis] * grid.spacing[axis]).sum((1, 2)) for axis in (0, 1)]
-    return torch.stack([*linear, move.sum((1, 2))], -1)
+    move, *along = slope.unbind(-3)
+    linear = [(move * places[..., axis] + along[axis] * grid.spacing[axis]).sum((-2, -1)) for axis in (0, 1)]
+    return torch.stack([*linear, move.sum((-2, -1))], -1)
 
 
 def displacement_at(grid: PatchGrid, parameters: Tensor, points: Tensor) -> Tensor:
@@ -159,13 +159,13 @@ def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:
 
 
 def from_matrices(grid: PatchGrid, matrices: Tensor) -> Tensor:
-    """The parameters (2, 3, rows, columns) of affine maps (rows, columns, 2, 3)."""
+    """The parameters (..., 2, 3, rows, columns) of affine maps (..., rows, columns, 2, 3)."""
     spacing = replay.constant(grid.spacing, matrices.dtype, matrices.device)
     centres = grid.centres(dtype=matrices.dtype, device=matrices.device)
     eye = torch.eye(2, dtype=matrices.dtype, device=matrices.device)
-    along = ((matrices[..., :2] - eye) * spacing).permute(2, 3, 0, 1)
-    move = ((matrices[..., :2] @ centres[..., None])[..., 0] + matrices[..., 2] - centres).permute(2, 0, 1)
-    return torch.cat([move[:, None], along], dim=1)
+    along = ((matrices[..., :2] - eye) * spacing).movedim((-2, -1), (-4, -3))
+    move = ((matrices[..., :2] @ centres[..., None])[..., 0] + matrices[..., 2] - centres).movedim(-1, -3)
+    return torch.cat([move.unsqueeze(-3), along], dim=-3)
 
 
 def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float) -> Tensor:

@@ -155,10 +155,10 @@ def _correlation(fixed: Planes, moving: Planes, shape: tuple[int, ...], least: f
     coarse = torch.stack([f[:, 0] * w[:, 1], f[:, 1] * w[:, 0], f[:, 1] * w[:, 1]], dim=1)
     energy_f, energy_w, overlap = (torch.fft.irfft2(coarse, s=[n // BLOCK for n in shape]).clamp(min=0) / BLOCK**2).unbind(1)
     norm = torch.where(overlap > max(least, 64.0), (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(), 0.0)
-    wide = interpolate(pad(norm[:, None], (0, 1, 0, 1), mode="circular"), size=[n + 1 for n in shape], mode="bilinear", align_corners=True)
-    norm = wide[:, 0, :-1, :-1]
+    round_about = pad(norm[:, None], (0, 1, 0, 1), mode="circular")
+    norm = interpolate(round_about, size=[n + 1 for n in shape], mode="bilinear", align_corners=True)[:, 0, :-1, :-1]
     score = torch.fft.irfft2((fixed.structure.conj() * moving.structure).sum(1), s=shape).mul_(norm)
-    count = (norm > 0).sum((1, 2)).clamp(min=1)
+    count = (max_pool2d(round_about, 2, 1) > 0).sum((1, 2, 3)).clamp(min=1) * BLOCK**2  # shifts in blocks with any overlap at a corner
     mean = score.sum((1, 2)) / count
     return score, mean, (score.square().sum((1, 2)) / count - mean.square()).clamp(min=1e-6).sqrt()
 

@@ -75,13 +75,17 @@ def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance
     """
     solid = erode(mask, 2 * distance)
     around = [(y, x) for y in (-distance, 0, distance) for x in (-distance, 0, distance) if (y, x) != (0, 0)]
-    unlike = torch.cat([filters.smooth((image - image.roll(step, (-2, -1))).square(), sigma) for step in around], dim=1)
+    few = max(TOGETHER // image.numel(), 1)
+    squares = [torch.cat([(image - image.roll(step, (-2, -1))).square_() for step in around[i : i + few]], dim=1) for i in range(0, len(around), few)]
+    unlike = torch.cat([filters.smooth(some, sigma) for some in squares], dim=1)
     variance = unlike.mean(1, keepdim=True)
     floor = (variance * solid).sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1) * 0.05 + 1e-8
     alike = torch.exp(-unlike / (variance + floor))
     return (alike - alike.mean(1, keepdim=True)) * solid
 
 
+TOGETHER = 2**19
+"""Numbers that are smoothed at once: enough of a small image, and not more of a large one than stays near the processor."""
 FEATURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"structure": orientation, "mind": self_similarity}
 """What is compared by the cosine of vectors in the fixed frame."""
 

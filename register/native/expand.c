@@ -22,7 +22,7 @@
 #define AHEAD(address) __builtin_prefetch(address) /* what the next row will read; rows of a tile lie too far apart to be foreseen by the processor */
 #define INLINE inline __attribute__((always_inline)) /* vectors are not to be handed over in memory */
 #define LANES 8          /* floats that are worked on at once where that is said */
-#define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late */
+#define MARGIN 16        /* floats by which rows of scratch memory begin early, and end late: a line of the cache */
 /* Does work with constants for what is common, each in code of its own: correlations of one channel, and cosines of two. */
 #define BY_KIND(work) \
     do { \
@@ -570,29 +570,30 @@ static void piece(const Step *step, Scratch *s, int line, int end, float *slope)
 /* What __init__.py must have been written for. */
 int format(void) { return 6; }
 
-static float *zeros(size_t count) {
-    size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
-    float *memory = aligned_alloc(64, bytes);
-    if (memory) memset(memory, 0, bytes);
+/* Memory of which the begin is zero. */
+static float *allocate(size_t count, size_t zeros) {
+    float *memory = aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
+    if (memory) memset(memory, 0, zeros * sizeof(float));
     return memory;
 }
 
 /* Scratch memory of one thread, NULL where there is none; it is freed as one piece. */
 static float *prepare(const Step *step, Scratch *s) {
     int wide = step->window, lines = (int)((float)step->window / step->spacing[1]) + 2;
-    while (wide < TILE || wide % MARGIN) wide += step->window; /* whole windows, and whole vectors */
-    int stride = wide + 2 * MARGIN;
+    while ((wide < TILE && wide < step->width) || wide % MARGIN) wide += step->window; /* whole windows, and whole vectors */
+    int stride = wide + (wide / MARGIN % 2 ? 2 : 3) * MARGIN; /* rows begin in different places of the cache */
     size_t plane = (size_t)(step->window + 2) * stride, rows = 6 + 6 + 6 + 4 + 3 + 1, pulled = (size_t)lines * 6 * filled_up(step->width);
-    float *memory = zeros((4 * (size_t)step->channels + 1) * plane + rows * stride + pulled + 2 * (size_t)(step->window + 2 + step->width) + step->columns);
+    size_t all = pulled + (4 * (size_t)step->channels + 1) * plane + rows * stride + 2 * (size_t)(step->window + 2 + step->width) + step->columns;
+    float *memory = allocate(all, pulled);
     if (!memory) return NULL;
     float *next = memory;
     *s = (Scratch){.stride = stride, .wide = wide, .lines = lines};
     struct { float **at; size_t count; } parts[] = {
-        {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane},
+        {&s->pulled, pulled}, {&s->value, step->channels * plane}, {&s->along_x, step->channels * plane}, {&s->along_y, step->channels * plane},
         {&s->fixed, step->channels * plane}, {&s->weight, plane},
         {&s->x, stride}, {&s->y, stride}, {&s->share_x, stride}, {&s->share_y, stride}, {&s->free_x, stride}, {&s->free_y, stride},
         {&s->blend, 6 * stride}, {&s->sums, 6 * stride}, {&s->known, 4 * stride}, {&s->bent, 3 * stride},
-        {&s->pulled, pulled}, {&s->down, step->window + 2}, {&s->bow, step->window + 2}, {&s->hat, step->width}};
+        {&s->down, step->window + 2}, {&s->bow, step->window + 2}, {&s->hat, step->width}};
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
     s->corner = (int *)next, next += stride;
     s->cell = (int *)next, next += step->width;
@@ -621,7 +622,7 @@ static int pieces_apart(const Step *step, int pieces) {
    common add to one sum and neighbours to different ones, so that the result is the same for any number of threads. Returns 0, or 1 where there is no memory. */
 int expand(const Step *step, int pieces, int threads, float *slope) {
     int size = 6 * step->rows * step->columns, failed = 0, apart = pieces_apart(step, pieces);
-    float *sums = zeros((size_t)apart * size);
+    float *sums = allocate((size_t)apart * size, (size_t)apart * size);
     if (!sums) return 1;
 #pragma omp parallel num_threads(threads)
     {
