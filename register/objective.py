@@ -97,7 +97,8 @@ class GlobalObjective:
         """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
         steps = h * torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device)
         ends = (parameters.double()[:, None] + torch.cat([steps, -steps])).flatten(0, 1)
-        after, before = affine.global_matrix(ends, self.model, self.centre.double(), self.radius).unflatten(0, (-1, 2 * len(steps))).chunk(2, 1)
+        matrices = affine.global_matrix(ends, self.model, self.centre.double(), self.radius)
+        after, before = matrices.reshape(len(parameters), 2 * len(steps), 2, 3).chunk(2, 1)
         tangents = (after - before) / (2 * h)
         at_centre = tangents[..., :2] @ self.centre.double()[:, None] + tangents[..., 2:]
         return torch.cat([tangents[..., :2], at_centre], -1).to(parameters)

@@ -104,7 +104,7 @@ def gather(field: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
 
 
 def pull_of_affine(grid: PatchGrid, slope: Tensor, centre: Tensor) -> Tensor:
-    """What slopes (..., 2, 3, rows, columns) of all patches, as ``gather`` makes them, pull at one affine map (..., 2, 3) about a centre (2,) that they share."""
+    """What slopes (..., 2, 3, rows, columns) of all patches, as ``gather`` makes them, pull at an affine map (..., 2, 3) about a centre (2,) they share."""
     places = grid.centres(dtype=slope.dtype, device=slope.device) - centre
     move, *along = slope.unbind(-3)
     linear = [(move * places[..., axis] + along[axis] * grid.spacing[axis]).sum((-2, -1)) for axis in (0, 1)]

@@ -65,8 +65,8 @@ class Couplings:
         """Where the curvatures lie between the patches, where there is a compiled pass."""
         if not native.works_on(self.at[0]):
             return None
-        ties = (self.stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (self.ties.along_x, self.ties.along_y))
-        return native.Cells(self.grid, *self.at, ties)
+        along_x, along_y = (self.stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (self.ties.along_x, self.ties.along_y))
+        return native.Cells(self.grid, *self.at, (along_x, along_y))
 
     def bend(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """What ties neighbours in parameters (2, 3, rows, columns), times the stiffness, and its slope."""
