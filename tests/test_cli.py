@@ -277,3 +277,21 @@ def test_the_doctor_says_what_there_is_and_how_to_get_what_is_missing(program, m
     findings = json.loads(program("doctor", "--json").stdout)["findings"]
     assert {"register", "packages", "cpu", "compiled step", "codecs", "extra export", "extra dask"} <= {each["subject"] for each in findings}
     assert all(each["found"] for each in findings)
+
+
+ENDED = """
+import atexit, sys
+from register.cli import quick
+{torch}
+with quick.quickly() as end:
+    atexit.register(print, "before the last")
+    print("not lost", end="")
+end.code = {code}
+sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize(("torch", "code", "ended"), [("", 3, 3), ("", None, 5), ("import torch", 3, 5)])
+def test_a_quick_end_comes_last_and_keeps_what_was_printed(torch, code, ended):
+    done = subprocess.run([sys.executable, "-c", ENDED.format(torch=torch, code=code)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (ended, "not lostbefore the last\n")

@@ -58,7 +58,7 @@ def main() -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, in our own words
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers send it before they kill; it ends things as Ctrl-C does
     try:
-        with quickly():
+        with quickly() as end:
             code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -73,7 +73,8 @@ def main() -> None:
         raise
     if code == INTERRUPTED:
         _end("interrupted; no file was left half written", INTERRUPTED)
-    sys.exit(code or 0)
+    end.code = code or 0
+    sys.exit(end.code)
 
 
 def _end(line: str, code: int) -> None:
