@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                                    # sides 512 to 4096, balanced and fast, steps and their floor
     python -m benchmarks.speed --sides 16384 --presets balanced
+    python -m benchmarks.speed --rgb                              # a stained slide's colours, 5800 x 4800 pixels
     python -m benchmarks.speed --files FIXED MOVING               # a pair of your own
     python -m benchmarks.speed --device cuda --sides 4096         # on a GPU beside two cores; its steps recorded, by tensors and by the kernel
 
@@ -68,6 +69,20 @@ def write_pair(folder: Path, side: int) -> tuple[str, str]:
             cv2.imwrite(str(path), pixels)
         else:
             tifffile.imwrite(path, cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), tile=(512, 512), compression="zlib")
+        names.append(str(path))
+    return names[0], names[1]
+
+
+def write_rgb(folder: Path, width: int = 5800, height: int = 4800) -> tuple[str, str]:
+    """The two files of a pair of colour images, tiled TIFF: a small pair enlarged, its grey as the density of a stain that lets red through."""
+    texture = resize(color.rgb2gray(data.retina())[180:1230, 180:1230], (height // 4, width // 4), anti_aliasing=True)
+    pair = warped_pair(texture, 0.02, seed=1)
+    names = []
+    for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
+        density = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+        path = folder / f"{name}_rgb.tif"
+        pixels = np.rint(255 * np.exp(-density.clip(0, 1) * np.float32([0.4, 1.6, 0.9]))).astype(np.uint8)
+        tifffile.imwrite(path, pixels, photometric="rgb", tile=(512, 512), compression="zlib")
         names.append(str(path))
     return names[0], names[1]
 
@@ -167,6 +182,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where; cuda is shown beside two threads of the processor")
     parser.add_argument("--files", nargs=2, metavar="FILE", help="a pair of files instead")
+    parser.add_argument("--rgb", action="store_true", help="a pair of colour images of 5800 x 4800 pixels instead")
     options = parser.parse_args()
     for words in (["--help"], ["align", "--help"]):
         seconds = [timed(*words)[0] for _ in range(options.runs + 2)]
@@ -174,8 +190,9 @@ def main() -> None:
     seconds = [best(lambda: subprocess.run([sys.executable, "-c", "import register"], check=True), seconds=0) for _ in range(options.runs + 2)]
     print(f"import register          median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
     with tempfile.TemporaryDirectory() as scratch:
-        if options.files:
-            report(Path(options.files[0]).stem[:13], tuple(options.files), Path(scratch) / "out", options.presets[0], options.runs)
+        if options.files or options.rgb:
+            names = tuple(options.files or write_rgb(Path(scratch)))
+            report(Path(names[0]).stem[:13], names, Path(scratch) / "out", options.presets[0], options.runs)
             return
         for side in options.sides:
             names = write_pair(Path(scratch), side)
