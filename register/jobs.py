@@ -129,9 +129,9 @@ def _run(job: Job, listener: Listener) -> Result:
         with clock("warp and write"):
             _write_images(names, image, moving, transform, canvas, job.settings, listener)
         listener(Event("report", "", 1.0, None))
-        with clock("pictures"):
-            write_bytes(names["overlay"], overlay(scene))
+        with clock("pictures"), device.beside(lambda: overlay(scene)) as sheet:
             page = _page(scene, details, job.settings)
+            write_bytes(names["overlay"], sheet())
         seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds | {"total": round(time.perf_counter() - begin, 3)}
         written = replace(written, provenance=written.provenance | {"seconds": seconds})
         if page:
