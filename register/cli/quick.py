@@ -17,11 +17,11 @@ from typing import Any
 
 UNUSED = (
     *("torch._meta_registrations", "torch._subclasses"),  # shapes of results without values, for the compiler
-    *("torch.export", "torch._export", "torch._higher_order_ops"),  # programs made of models
+    *("torch.export", "torch._export", "torch._higher_order_ops", "torch.fx"),  # programs made of models
     *("torch.ao", "torch.quantization", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable", "torch.nn.quantized"),  # numbers of eight bits
-    *("torch.distributions", "torch.masked", "torch.hub", "torch.package", "torchgen"),
+    *("torch.distributions", "torch.masked", "torch.nested", "torch.utils.data", "torch.hub", "torch.package", "torchgen", "torch._native"),
 )
-"""Half of the time that ``import torch`` takes, and of no use to a program that samples images."""
+"""More than half of the time that ``import torch`` takes, and of no use to a program that samples images."""
 KNOWN = (2, 6), (2, 14)
 """The first and the last version of PyTorch that was seen to load without them."""
 OBJECTS = 50_000
@@ -79,6 +79,10 @@ class _Anything(type):
         if name.startswith("__"):
             raise AttributeError(name)
         return cls
+
+    def __bool__(cls) -> bool:
+        """False, for whoever asks whether something is of a kind that is not there."""
+        return False
 
 
 class _Nothing(metaclass=_Anything):
