@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 import tifffile
 import torch
+from numpy.typing import NDArray
 from skimage import color, data
 from skimage.transform import resize
 
@@ -56,10 +57,15 @@ def timed(*arguments: str) -> tuple[float, float]:
     return time.perf_counter() - begin, usage.ru_maxrss / 1e6
 
 
+def retina() -> NDArray[np.float64]:
+    """The texture (1050, 1050) of all pairs."""
+    return color.rgb2gray(data.retina())[180:1230, 180:1230]
+
+
 def write_pair(folder: Path, side: int) -> tuple[str, str]:
     """The two files of a pair of ``side`` pixels: PNG, above ``LARGEST`` tiled TIFF."""
     small = min(side, LARGEST)
-    texture = resize(color.rgb2gray(data.retina())[180:1230, 180:1230], (small, small), anti_aliasing=True)
+    texture = resize(retina(), (small, small), anti_aliasing=True)
     pair = warped_pair(texture, 0.02, seed=1)
     names = []
     for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
@@ -75,7 +81,7 @@ def write_pair(folder: Path, side: int) -> tuple[str, str]:
 
 def write_rgb(folder: Path, width: int = 5800, height: int = 4800) -> tuple[str, str]:
     """The two files of a pair of colour images, tiled TIFF: a small pair enlarged, its grey as the density of a stain that lets red through."""
-    texture = resize(color.rgb2gray(data.retina())[180:1230, 180:1230], (height // 4, width // 4), anti_aliasing=True)
+    texture = resize(retina(), (height // 4, width // 4), anti_aliasing=True)
     pair = warped_pair(texture, 0.02, seed=1)
     names = []
     for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
@@ -156,7 +162,7 @@ def steps(sides: list[int], device: str) -> None:
     bandwidth, rate = machine(device)
     print(f"{device}: a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
     effort = settings.PRESETS["balanced"]
-    texture = color.rgb2gray(data.retina())[180:1230, 180:1230].astype(np.float32)
+    texture = retina().astype(np.float32)
     for side in sides:
         image = torch.from_numpy(cv2.resize(texture, (side, side))).to(device)[None]
         level = pipeline.working_copy(base(image, torch.ones_like(image)), side, "fixed")

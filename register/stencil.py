@@ -49,6 +49,8 @@ class Couplings:
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Ties, stiffness: float) -> None:
         """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels."""
         self.grid, self.at, self.ties, self.stiffness = grid, (x, y), ties, stiffness
+        if not native.works_on(x):  # every step needs them: a recording makes them at its begin, and keeps them
+            _ = self.tied, self.around
 
     @cached_property
     def products(self) -> tuple[Tensor, Tensor]:
@@ -59,6 +61,11 @@ class Couplings:
     def tied(self) -> Tensor:
         """The blocks (rows * columns, 6, 9, 6) of what ties neighbours."""
         return self.stiffness * _blocks(self.ties)
+
+    @cached_property
+    def around(self) -> Tensor:
+        """The numbers (rows * columns, 9) of the patches around each, as in ``Stencil``."""
+        return _around(self.grid, self.at[0].device)
 
     @cached_property
     def compiled(self) -> native.Cells | None:
@@ -100,7 +107,7 @@ class Couplings:
         each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[..., py[:, None], py, px[:, None], px]  # (3, rows, columns, step y, step x, function, neighbour's)
         parts = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
         blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
-        return Stencil(self.grid, blocks + self.tied, _around(self.grid, blocks.device))
+        return Stencil(self.grid, blocks + self.tied, self.around)
 
 
 @lru_cache(4)
@@ -139,7 +146,6 @@ def _both_ways(sums: Tensor, at: int) -> Tensor:
     return torch.stack([before, own, following], at)
 
 
-@lru_cache(4)
 def _around(grid: PatchGrid, device: torch.device) -> Tensor:
     numbers = pad(torch.arange(grid.count, device=device).reshape(grid.rows, grid.columns), (1, 1, 1, 1), value=grid.count)
     return torch.stack([numbers[dy : dy + grid.rows, dx : dx + grid.columns].flatten() for dy in range(3) for dx in range(3)], 1)

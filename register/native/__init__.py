@@ -169,7 +169,7 @@ class Cells:
     y (2, 2, 2, rows): displacement and slope of each patch of a line to its own ones and to those of the next."""
 
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
-        self.grid, self.ties = grid, [along.contiguous() for along in ties]
+        self.ties = [along.contiguous() for along in ties]
         (cell_x, share_x), (cell_y, share_y) = self.along = [_cells(grid, positions, axis) for axis, positions in enumerate((x, y))]
         self.given = _Grid(grid.rows, grid.columns, len(y), len(x), *map(_address, (cell_y, cell_x, share_y, share_x, *self.ties[::-1])))
 
