@@ -115,7 +115,8 @@ class PatchObjective:
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
         ties = Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
-        self.couplings = Couplings(grid, block_centres(x, self.block), block_centres(y, self.block), ties, stiffness / grid.count)
+        centres = block_centres(x, self.block), block_centres(y, self.block)
+        self.couplings = Couplings(grid, *centres, ties, stiffness / grid.count, tensors_only=compare.tensors_only)
 
     @cached_property
     def strips(self) -> list["Strip"]:

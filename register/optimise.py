@@ -150,15 +150,18 @@ def gauss_newton(
         return _if(at.why == GOING, at._replace(trial=trial, why=settled.to(at.why) * SETTLED), at)
 
     def judge(at: Held) -> Held:
-        found = expand(at.trial)
-        better = found.loss < at.loss - ROUNDING
-        loss, parts, slope, curvature = (_where(better, new, old) for new, old in zip(found, at[1:5], strict=True))
-        damp = torch.where(found.parts < at.parts, at.damping / 3, at.damping * 6).clamp(1e-4, 1e6)
+        found, going = expand(at.trial), at.why == GOING
+        better = going & (found.loss < at.loss - ROUNDING)
+        best, loss, parts, slope, curvature = (_where(better, new, old) for new, old in zip((at.trial, *found), at[:5], strict=True))
         mean = loss.mean()
         lowest = torch.where(mean < at.lowest[0], torch.cat([mean[None], at.lowest[:2]]), at.lowest)
         level = torch.isfinite(lowest[2]) & (lowest[2] - lowest[0] < gain)
-        why = torch.maximum(level.to(at.why) * LEVEL, _lost(found.loss, at.trial))
-        return _if(at.why == GOING, Held(_where(better, at.trial, at.best), loss, parts, slope, curvature, damp, at.trial, lowest, why), at)
+        changed = at._replace(
+            damping=torch.where(found.parts < at.parts, at.damping / 3, at.damping * 6).clamp(1e-4, 1e6),
+            lowest=lowest,
+            why=torch.maximum(level.to(at.why) * LEVEL, _lost(found.loss, at.trial)),
+        )
+        return _if(going, changed, at)._replace(best=best, loss=loss, parts=parts, slope=slope, curvature=curvature)
 
     trial = project(start)
     held = expand(trial)

@@ -94,9 +94,8 @@ class Recording(Generic[State]):
         state = self.begun.state
         for stage in self.begun.stages:
             state = stage(state)
-        for own, new in zip(self.begun.state, state, strict=True):
-            if own is not new:
-                own.copy_(new)
+        changed = [(own, new) for own, new in zip(self.begun.state, state, strict=True) if own is not new]
+        torch._foreach_copy_([own for own, _ in changed], [new for _, new in changed])  # one kernel for all
 
     def __call__(self, inputs: Sequence[Tensor], steps: int, heard: Heard) -> Followed[State]:
         """The descent for other inputs of the same sizes."""

@@ -46,10 +46,12 @@ class Stencil:
 class Couplings:
     """What makes stencils of curvatures: the products of the functions of neighbouring patches, and the stiffness that ties them whatever is seen."""
 
-    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Ties, stiffness: float) -> None:
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Ties, stiffness: float, *, tensors_only: bool = False) -> None:
         """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels."""
         self.grid, self.at, self.ties, self.stiffness = grid, (x, y), ties, stiffness
-        if not native.works_on(x):  # every step needs them: a recording makes them at its begin, and keeps them
+        along_x, along_y = (stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (ties.along_x, ties.along_y))
+        self.compiled = None if tensors_only else native.cells(grid, x, y, (along_x, along_y))
+        if self.compiled is None:  # every step needs them: a recording makes them at its begin, and keeps them
             _ = self.tied, self.around
 
     @cached_property
@@ -58,22 +60,19 @@ class Couplings:
         return _products(self.grid.axis_basis(self.at[0], 0)), _products(self.grid.axis_basis(self.at[1], 1))
 
     @cached_property
+    def blocks(self) -> Tensor:
+        """Those of the ties, kept for as long as a recording reads them."""
+        return _blocks(self.ties)
+
+    @cached_property
     def tied(self) -> Tensor:
         """The blocks (rows * columns, 6, 9, 6) of what ties neighbours."""
-        return self.stiffness * _blocks(self.ties)
+        return self.stiffness * self.blocks
 
     @cached_property
     def around(self) -> Tensor:
         """The numbers (rows * columns, 9) of the patches around each, as in ``Stencil``."""
         return _around(self.grid, self.at[0].device)
-
-    @cached_property
-    def compiled(self) -> native.Cells | None:
-        """Where the curvatures lie between the patches, where there is a compiled pass."""
-        if not native.works_on(self.at[0]):
-            return None
-        along_x, along_y = (self.stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (self.ties.along_x, self.ties.along_y))
-        return native.Cells(self.grid, *self.at, (along_x, along_y))
 
     def bend(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """What ties neighbours in parameters (2, 3, rows, columns), times the stiffness, and its slope."""

@@ -1,23 +1,37 @@
-"""Compiles the kernel for GPUs that need not be here, up to machine code: ``python tests/compile_kernel.py``. Prints a line for each."""
+"""Compiles the kernels for GPUs that need not be here, up to machine code: ``python tests/compile_kernel.py``. Prints a line for each."""
 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from register.native import gpu, kernel
-from register.native.summed import METRICS
+from register.native import gpu, gpu_cells, kernel, kernel_cells
 
-WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "block"}
-TABLES = {"cells", "pieces", "firsts"}
+WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps"}
+BROKEN = {"origin", "spacing", "origin_x", "origin_y", "spacing_x", "spacing_y", "tolerance"}
+TABLES = {"wholly", "cell_x", "cell_y", "first_x", "first_y", "counter"}
+WINDOWS = {"WINDOW": 20, "STEP": gpu.STEP}
+PATCHES = {"N": gpu_cells.PATCHES, "PROGRAMS": 512}
+KERNELS = [
+    (kernel.blend, {"N": 128}, {}),
+    (kernel.compare, WINDOWS | {"CHANNELS": 1, "COSINE": False, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
+    (kernel.compare, WINDOWS | {"CHANNELS": 2, "COSINE": True, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
+    (kernel.pull, WINDOWS | {"CHANNELS": 2, "BLOCK": 10}, {"num_warps": 1}),
+    (kernel.gather_columns, {"WINDOW": 20, "N": 8, "LONG": 128}, {}),
+    (kernel.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
+    (kernel.pool, {"BLOCK": 10, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
+    (kernel_cells.make, {"N": 8}, {"num_warps": 2}),
+    (kernel_cells.solve, PATCHES, {"num_warps": gpu_cells.WARPS, "maxnreg": gpu_cells.REGISTERS, "launch_cooperative_grid": True}),
+    (kernel_cells.bend, {"N": 128}, {}),
+]
 
 
 def kind(name, constants):
     """The type of an argument, as Triton writes it."""
-    return "constexpr" if name in constants else "i32" if name in WHOLE else "*i32" if name in TABLES else "*fp32"
+    known = ((constants, "constexpr"), (WHOLE, "i32"), (BROKEN, "fp32"), (TABLES, "*i32"))
+    return next((said for names, said in known if name in names), "*fp32")
 
 
-for metric, channels, window in (("ncc", 1, 20), ("structure", 2, 24), ("mind", 8, 16)):
-    constants = {"CHANNELS": channels, "WINDOW": window, "COSINE": METRICS[metric] == 1, "SIDE": gpu.SIDE, "LANES": gpu.lanes(window)}
-    source = ASTSource(fn=kernel.expand, signature={name: kind(name, constants) for name in kernel.expand.arg_names}, constexprs=constants)
-    for capability in (75, 80, 90):
-        made = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": gpu.WARPS, "enable_fp_fusion": True})
-        print(f"{metric} for {capability}: {len(made.asm['cubin'])} bytes, {made.metadata.shared} bytes shared")
+for function, constants, options in KERNELS:
+    source = ASTSource(fn=function, signature={name: kind(name, constants) for name in function.arg_names}, constexprs=constants)
+    for capability in (75, 90):
+        made = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        print(f"{function.__name__} for {capability}: {len(made.asm['cubin'])} bytes, {made.metadata.shared} bytes shared")

@@ -1,4 +1,4 @@
-"""The kernel for GPUs, held against tensors: interpreted on machines that have none, compiled for those it is made for."""
+"""The kernels for GPUs, held against tensors: interpreted on machines that have none, compiled for those they are made for."""
 
 import os
 import subprocess
@@ -12,9 +12,10 @@ import torch
 
 from register import affine, comparison, descent, native, pyramid
 from register.comparison import Comparison
-from register.native import gpu
-from register.objective import GlobalObjective, PatchObjective
-from register.patches import Patches, PatchGrid
+from register.native import gpu, gpu_cells
+from register.objective import GlobalObjective, PatchObjective, block_centres
+from register.patches import Patches, PatchGrid, Ties
+from register.stencil import Couplings
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not find_spec("triton"), reason="there is no Triton here; pip install -e '.[dev]'")]
 if not torch.cuda.is_available():
@@ -27,7 +28,7 @@ INSIDE = torch.tensor([[[0.91, 0.02, 4.3], [-0.02, 0.9, 3.6]]], dtype=torch.floa
 
 @pytest.fixture
 def interpreted(monkeypatch):
-    """The kernel works on tensors of the host, whose compiled code is left out."""
+    """The kernels work on tensors of the host, whose compiled code is left out."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU to run the kernel on")
     monkeypatch.setattr(native, "library", lambda: None)
@@ -101,18 +102,19 @@ def test_a_descent_leads_where_that_of_tensors_leads(interpreted, texture):
     assert torch.allclose(found.parameters, expected.parameters, atol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 def test_parameters_that_are_no_numbers_do_not_lead_out_of_the_image(interpreted, texture):
     compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
     for value in (float("nan"), float("inf"), -1e30):
         native.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
 
 
-def test_the_kernel_compiles_for_gpus_that_are_not_here():
+def test_the_kernels_compile_for_gpus_that_are_not_here():
     """By Triton's own compiler, which asks for more than its interpreter does."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, Path(__file__).with_name("compile_kernel.py")], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 9
+    assert len(done.stdout.splitlines()) == 20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no cuda device")
@@ -124,3 +126,42 @@ def test_on_a_gpu_too(texture, metric):
     there = Comparison(*(x.cuda() for x in compare.tensors), metric, 20)
     found = PatchObjective(there, grid, 5.0, 1).expand(parameters.cuda())
     assert all(near(one.cpu(), other) for one, other in zip(found, expected, strict=True))
+
+
+def solved(grid, size, block, seed=1):
+    """Couplings by tensors, of a random positive curvature in blocks, and what a step is made of."""
+    torch.manual_seed(seed)
+    x, y = (block_centres(torch.arange(n).float(), block) for n in reversed(size))
+    root = torch.randn(len(y), len(x), 2, 2)
+    tensor = root @ root.mT
+    curvature = torch.stack([tensor[..., 0, 0], tensor[..., 0, 1], tensor[..., 1, 1]])
+    couplings = Couplings(grid, x, y, Ties.of(grid), 0.3)
+    return couplings, curvature, torch.randn(2, 3, grid.rows, grid.columns), torch.rand(grid.count)
+
+
+@pytest.mark.parametrize(("size", "patch", "block"), [((130, 170), 40, 10), ((53, 131), 30, 4), ((90, 61), 200, 9)])
+def test_the_step_solves_what_tensors_say_of_the_stencil(interpreted, size, patch, block):
+    couplings, curvature, slope, damping = solved(PatchGrid.cover(*size, patch), size, block)
+    assert isinstance(couplings.compiled, gpu_cells.Cells)
+    stencil = couplings.stencil(curvature)
+    damped = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
+    for tolerance in (1e-2, 1e-5):
+        found = couplings.compiled.solve(curvature, damping, slope, steps=300, tolerance=tolerance)
+        assert near((damped @ found.reshape(6, -1).T).T.reshape_as(slope), slope, 10 * tolerance)
+    assert not bool(couplings.compiled.solve(curvature, damping, 0 * slope, steps=300, tolerance=1e-5).any())
+
+
+def test_what_ties_neighbours_is_what_tensors_say(interpreted):
+    couplings, _, parameters, _ = solved(PatchGrid.cover(60, 100, 20), (60, 100), 10)
+    exact = Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness, tensors_only=True)
+    assert exact.compiled is None
+    assert all(near(one, other, 1e-5) for one, other in zip(couplings.bend(parameters), exact.bend(parameters), strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no cuda device")
+def test_programs_of_a_gpu_wait_for_each_other():
+    couplings, *given = solved(PatchGrid.cover(2000, 3000, 20), (2000, 3000), 5)
+    expected = couplings.step(*given)
+    there = Couplings(couplings.grid, *(x.cuda() for x in couplings.at), Ties.of(couplings.grid, device="cuda"), couplings.stiffness)
+    for _ in range(20):
+        assert near(there.step(*(x.cuda() for x in given)).cpu(), expected, 0.1)

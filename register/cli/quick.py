@@ -84,6 +84,10 @@ class _Anything(type):
         """False, for whoever asks whether something is of a kind that is not there."""
         return False
 
+    def __iter__(cls) -> Iterator[Any]:
+        """There is nothing in it, for whoever looks for something."""
+        return iter(())
+
 
 class _Nothing(metaclass=_Anything):
     """Stands for a class, a function or a decorator that is named while PyTorch is loaded, and never used."""

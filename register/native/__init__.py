@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from register import replay
-from register.native import gpu
+from register.native import gpu, gpu_cells
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
@@ -162,6 +162,11 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     )
     _call("expand", ctypes.byref(step), pieces, torch.get_num_threads(), ctypes.c_void_p(slope.data_ptr()))
     return values, weights, losses, slope
+
+
+def cells(grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> "Cells | gpu_cells.Cells | None":
+    """What ``Cells`` says, where the positions are; None where there is no compiled pass."""
+    return Cells(grid, x, y, ties) if works_on(x) else gpu_cells.Cells(grid, x, y, ties) if gpu.works_on(x) else None
 
 
 class Cells:

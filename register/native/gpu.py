@@ -8,25 +8,29 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from register import patches, replay
+from register import replay
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
 TRITON = 3, 3
 """The oldest version that can exchange the numbers of a row."""
-SIDE, WARPS = 4, 4
-"""Windows side by side that one program works on, and the warps it has for them."""
+LANES, OWN = 32, 30
+"""Columns of a group that a warp works on, and those that have a neighbour on either side in it."""
+GROUPS = 2
+"""Groups that a program sums windows of: the fewer columns are left over."""
+STEP = 2
+"""Rows that are worked on at once at most, a power of two."""
 
 
 class Pair(NamedTuple):
-    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device."""
+    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device; ``whole`` (1,) is 1 where all of ``seen`` is."""
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
     moving: Tensor  # (c, h', w')
     seen: Tensor  # (h', w')
+    whole: Tensor
     moving_from_fixed: Tensor
     metric: str
     window: int
@@ -41,66 +45,73 @@ def there() -> bool:
 
 
 def works_on(tensor: Tensor) -> bool:
-    """Whether the kernel can read a tensor of its kind, where it is."""
+    """Whether kernels can read a tensor of its kind, where it is."""
     return replay.records(tensor.device) and tensor.dtype == torch.float32 and there()
 
 
 def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
-    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), seen[0].contiguous(), moving_from_fixed.contiguous(), metric, window)
+    whole = (seen.amin() == 1)[None].int()
+    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), seen[0].contiguous(), whole, moving_from_fixed.contiguous(), metric, window)
 
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
-    """The same as ``native.expand``. Products of matrices do what is done along x, the kernel all that is done per pixel."""
+    """The same as ``native.expand``."""
     from register.native import kernel  # Triton is there on a GPU only, and takes a while to load
 
     (channels, height, width), (moving_height, moving_width) = pair.fixed.shape, pair.moving.shape[1:]
-    new, device, window = pair.fixed.new_empty, pair.fixed.device, pair.window
-    x, y = (torch.arange(n, dtype=torch.float32, device=device) for n in (width, height))
-    basis = grid.axis_basis(x, 0)
-    along = (patches.coefficients(parameters) @ basis.T).contiguous()
-    steps = (y - grid.origin[1]) / grid.spacing[1]
-    cells = steps.floor().clamp(0, grid.rows - 2)
-    pieces, firsts = _pieces(cells, grid.rows, window)
-    lines, per_line = -(-height // window), -(-width // window)
-    values, weights, losses = new(3, lines * per_line).unbind()
-    pulled, bent = new(len(pieces) - 1, 6, width), new(3, -(-height // block), width)
-    kernel.expand[(-(-per_line // SIDE), lines)](
-        *(pair.fixed, pair.weight, pair.moving, pair.seen, pair.moving_from_fixed),
-        *(along, cells.int(), steps - cells, pieces, firsts, values, weights, losses, pulled, bent),
-        *(width, height, moving_width, moving_height, grid.rows, block),
+    new, window, lines, per_line = pair.fixed.new_empty, pair.window, -(-height // pair.window), -(-width // pair.window)
+    cells, blocks_y, blocks_x = int((window - 1) / grid.spacing[1]) + 2, -(-height // block), -(-width // block)
+    weights, losses, derivatives = new(lines * per_line), new(lines * per_line), new(4, lines * per_line)
+    moved, pulled, bent = new(grid.rows - 1, 6, width), new(lines * cells, 6, width), new(3, blocks_y, width)
+    sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
+    kernel.blend[(-(-width // 128), grid.rows - 1, 2)](parameters.contiguous(), moved, grid.origin[0], grid.spacing[0], width, grid.rows, grid.columns, N=128)
+    images = pair.fixed, pair.weight, pair.moving, pair.seen, pair.whole, pair.moving_from_fixed, moved
+    where = grid.origin[1], grid.spacing[1], width, height, moving_width, moving_height, grid.rows
+    groups = max(GROUPS, power_of_two(-(-window // LANES)))
+    side = groups * LANES // window
+    kernel.compare[(-(-per_line // side), lines)](
+        *(*images, weights, losses, derivatives, *where),
         CHANNELS=channels,
         WINDOW=window,
+        STEP=STEP,
         COSINE=METRICS[pair.metric] == 1,
-        SIDE=SIDE,
-        LANES=lanes(window),
-        num_warps=WARPS,
-        enable_fp_fusion=True,
+        GROUPS=groups,
+        SIDE=side,
+        WINDOWS=power_of_two(side),
+        SPANS=power_of_two(-(-(LANES - 1) // window) + 1),
+        num_warps=1,
     )
-    curvature = pad(bent, (0, -width % block)).reshape(*bent.shape[:2], -1, block).sum(-1)
-    return Summed(losses, weights, _to_patches(pulled @ basis, cells[pieces[:-1].long().clamp(max=height - 1)], grid.rows), curvature)
+    kernel.pull[(-(-width // OWN), lines)](
+        *(*images, derivatives, pulled, bent, *where, cells),
+        CHANNELS=channels,
+        WINDOW=window,
+        BLOCK=block,
+        STEP=min(STEP, power_of_two(block + 1) // 2),
+        num_warps=1,
+    )
+    across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
+    kernel.gather_columns[(-(-grid.columns // 8), lines * cells)](
+        pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, WINDOW=window, N=8, LONG=128
+    )
+    kernel.gather_rows[(-(-grid.columns // 32), grid.rows, 2)](sums, slope, *down, height, grid.rows, grid.columns, cells, WINDOW=window, N=32, num_warps=1)
+    kernel.pool[(-(-blocks_x // 64), 3 * blocks_y)](bent, curvature, width, blocks_x, BLOCK=block, HOLDS=power_of_two(block), SIDE=64, num_warps=2)
+    return Summed(losses, weights, slope, curvature)
 
 
-def lanes(window: int) -> int:
-    """How many pixels of a row are worked on at once for each window: those of the window and one on either side, filled up to a power of two."""
-    return 1 << (window + 1).bit_length()
+def power_of_two(least: int) -> int:
+    """The smallest one that is not less."""
+    return 1 << (least - 1).bit_length()
 
 
-def _pieces(cells: Tensor, patch_rows: int, window: int) -> tuple[Tensor, Tensor]:
-    """Where rows of pixels (h,) begin that lie on one line of windows and, by their ``cells``, behind the same row of patches, and the end of the last; and for
-    each line its first piece, and the end of its last. Some pieces are empty, so that nothing needs to be known of the numbers to tell how many there are."""
-    height = len(cells)
-    lines = torch.arange(0, height, window, device=cells.device)
-    between = torch.searchsorted(cells, torch.arange(1, patch_rows - 1, dtype=cells.dtype, device=cells.device))
-    begins = torch.cat([lines, between]).sort().values
-    firsts = torch.searchsorted(begins, lines)
-    return pad(begins, (0, 1), value=height).int(), pad(firsts, (0, 1), value=len(begins)).int()
+def cells_along(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The patch before each position (n,) along an axis, as a float, and the share of the way to the next."""
+    steps = (positions - grid.origin[axis]) / grid.spacing[axis]
+    cells = steps.floor().clamp(0, (grid.columns, grid.rows)[axis] - 2)
+    return cells, steps - cells
 
 
-def _to_patches(sums: Tensor, cells: Tensor, rows: int) -> Tensor:
-    """The slope (2, 3, rows, columns) to patches, from what pieces (n, 6, 2 columns) that lie behind rows ``cells`` (n,) of patches pull."""
-    each = (cells == torch.arange(rows - 1, device=cells.device)[:, None]).to(sums) @ sums.flatten(1)
-    one, t, bow = each.reshape(rows - 1, 2, 3, 2, -1).unbind(2)  # (rows - 1, component, function along x, columns)
-    before, after = (0, 0, 0, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 0, 0, 1)
-    moves, slopes = pad(one - t, after) + pad(t, before), pad(bow, after) - pad(bow, before)
-    return torch.stack([moves[:, :, 0], moves[:, :, 1], slopes[:, :, 0]], 2).permute(1, 2, 0, 3)
+def said(cells: Tensor, count: int) -> Tensor:
+    """Where each of ``count`` patches begins to have a say in things that lie, in order, in ``cells`` (n,), int32 (count + 2,): it has one up to the second
+    number after its own."""
+    return torch.searchsorted(cells, torch.arange(-1, count + 1, dtype=cells.dtype, device=cells.device)).int()

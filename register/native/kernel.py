@@ -1,7 +1,7 @@
-"""The pass of ``expand.c`` for a GPU, in Triton: some windows side by side are one program, and a row of each is worked on at once.
+"""The pass of ``expand.c`` for a GPU, in Triton: what windows sum, then what their similarity pulls at.
 
-A window's row has a pixel more on either side, which its neighbours' differences need. Rows are read twice: once for what windows sum, once, from the cache,
-for what their similarity pulls at.
+Programs work on groups of ``LANES`` columns, a few rows at a time. Where differences between neighbours are wanted, a group has a column more on either side.
+Axes are channels, rows, groups and lanes.
 """
 
 import triton
@@ -10,23 +10,57 @@ import triton.language as tl
 FLAT = tl.constexpr(1e-5)  # similarity.FLAT
 UNEXPLAINED = tl.constexpr(0.005)  # similarity.UNEXPLAINED
 LEAST_BEND = tl.constexpr(0.1)  # similarity.LEAST_BEND
+LANES = tl.constexpr(32)
+OWN = tl.constexpr(30)
+"""Columns of a group, and those of them that are its own."""
 
 
 @triton.jit
-def points(along, cells, shares, matrix, x, y, width, rows):
-    """The points of the moving image that pixels x of row y meet. ``along`` (2, 2 rows, width) holds, for each component, the displacement at every row of
-    patches and then its weighted slope along y."""
-    row, t = tl.load(cells + y), tl.load(shares + y)
-    at = along + row * width + x
-    bow = rows * width
-    upper, lower = tl.load(at), tl.load(at + width)
-    move_x = upper + t * (lower - upper) + t * (1 - t) * (tl.load(at + bow) - tl.load(at + bow + width))
-    at += 2 * bow
-    upper, lower = tl.load(at), tl.load(at + width)
-    move_y = upper + t * (lower - upper) + t * (1 - t) * (tl.load(at + bow) - tl.load(at + bow + width))
-    px = tl.load(matrix) * x + (tl.load(matrix + 1) * y + tl.load(matrix + 2)) + move_x
-    py = tl.load(matrix + 3) * x + (tl.load(matrix + 4) * y + tl.load(matrix + 5)) + move_y
-    return px, py, t
+def cell_of(pixel, origin, spacing, count):
+    """The patch before a pixel of an axis."""
+    return tl.minimum(((pixel - origin) / spacing).to(tl.int32), count - 2)
+
+
+@triton.jit(do_not_specialize=["width", "rows", "columns"])
+def blend(parameters, found, origin, spacing, width, rows, columns, N: tl.constexpr):
+    """How patches move the points of columns of pixels, apart for each row of patches that these are behind: for component k = ``program_id(2)`` of row r =
+    ``program_id(1)``, displacements are found[r, k, 0] + t found[r, k, 1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row."""
+    x, cell, component = tl.program_id(0) * N + tl.arange(0, N), tl.program_id(1), tl.program_id(2)
+    there = x < width
+    left = cell_of(x, origin, spacing, columns)
+    behind = (x - origin) / spacing - left
+    before = 1 - behind
+    count = rows * columns
+    at = parameters + component * 3 * count + cell * columns + left
+    upper, bent = line(at, count, before, behind, there)
+    lower, bow = line(at + columns, count, before, behind, there)
+    to = found + (cell * 2 + component) * 3 * width + x
+    tl.store(to, upper, there)
+    tl.store(to + width, lower - upper, there)
+    tl.store(to + 2 * width, bent - bow, there)
+
+
+@triton.jit
+def line(at, count, before, behind, there):
+    """The displacement on a row of patches, and its slope along y."""
+    move = before * tl.load(at, there, 0.0) + behind * tl.load(at + 1, there, 0.0)
+    bow = before * tl.load(at + 2 * count, there, 0.0) + behind * tl.load(at + 2 * count + 1, there, 0.0)
+    return move + before * behind * (tl.load(at + count, there, 0.0) - tl.load(at + count + 1, there, 0.0)), bow
+
+
+@triton.jit
+def along(moved, cell, width):
+    """What ``blend`` found of a row of patches."""
+    at = moved + cell * 6 * width
+    return tl.load(at), tl.load(at + width), tl.load(at + 2 * width), tl.load(at + 3 * width), tl.load(at + 4 * width), tl.load(at + 5 * width)
+
+
+@triton.jit
+def both(moved, cell, rows, width):
+    """The same of a row and of the next one, of which the last row of patches has none."""
+    ax, bx, cx, ay, by, cy = along(moved, cell, width)
+    dx, ex, fx, dy, ey, fy = along(moved, tl.minimum(cell + 1, rows - 2), width)
+    return ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy
 
 
 @triton.jit
@@ -41,41 +75,45 @@ def place(position, count):
 
 
 @triton.jit
-def read(image, corner, share_x, share_y, stride):
+def read(at, share_x, share_y, stride):
     """Linear samples, and their slopes along x and y."""
-    one, two = tl.load(image + corner), tl.load(image + corner + 1)
-    three, four = tl.load(image + corner + stride), tl.load(image + corner + stride + 1)
-    above, below = two - one, four - three
+    one, three = tl.load(at), tl.load(at + stride)
+    above, below = tl.load(at + 1) - one, tl.load(at + stride + 1) - three
     upper, lower = one + share_x * above, three + share_x * below
     return upper + share_y * (lower - upper), above + share_y * (below - above), lower - upper
 
 
 @triton.jit
-def value_of(image, corner, share_x, share_y, stride):
-    """Linear samples alone."""
-    value, along_x, along_y = read(image, corner, share_x, share_y, stride)
-    return value
+def shown(seen, at, share_x, share_y, stride, wanted):
+    """Linear samples of a mask; 1 where none is ``wanted``."""
+    one, two = tl.load(seen + at, wanted, 1.0), tl.load(seen + at + 1, wanted, 1.0)
+    three, four = tl.load(seen + at + stride, wanted, 1.0), tl.load(seen + at + stride + 1, wanted, 1.0)
+    upper, lower = one + share_x * (two - one), three + share_x * (four - three)
+    return upper + share_y * (lower - upper)
 
 
 @triton.jit
-def meet(seen, weight, along, cells, shares, matrix, x, y, own, width, rows, moving_width, moving_height):
-    """Of pixels x of row y: the first of the four pixels of the moving image around their points, the shares of the way to the others, where the value changes,
-    the pixels' weights, and the share of the way between rows of patches."""
-    px, py, t = points(along, cells, shares, matrix, x, y, width, rows)
+def sample(
+    moving, seen, partly, weight, y, x, own, from_x, from_y, by_y_x, by_y_y, cell, ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy,
+    origin, spacing, width, height, moving_width, moving_height,
+):  # fmt: skip
+    """Of pixels x (groups, lanes) of rows y, which lie behind row ``cell`` of patches or the next one: the values of the moving image where they meet it
+    (channels, rows, groups, lanes), its slopes there, the pixels' weights (rows, groups, lanes), and the rows' share of the way between rows of patches."""
+    y = tl.minimum(tl.maximum(y, 0), height - 1)[:, None, None]
+    t = (y - origin) / spacing - cell
+    first = t < 1
+    t = tl.where(first, t, t - 1)
+    bow = t * (1 - t)
+    a, b, c = tl.where(first, ax[None, :, :], dx[None, :, :]), tl.where(first, bx[None, :, :], ex[None, :, :]), tl.where(first, cx[None, :, :], fx[None, :, :])
+    px = from_x[None, :, :] + by_y_x * y + (a + t * b + bow * c)
+    a, b, c = tl.where(first, ay[None, :, :], dy[None, :, :]), tl.where(first, by[None, :, :], ey[None, :, :]), tl.where(first, cy[None, :, :], fy[None, :, :])
+    py = from_y[None, :, :] + by_y_y * y + (a + t * b + bow * c)
     left, share_x, free_x, seen_x = place(px, moving_width)
     top, share_y, free_y, seen_y = place(py, moving_height)
-    corner = top * moving_width + left
-    shown = value_of(seen, corner, share_x, share_y, moving_width)
-    m = tl.where(own, tl.load(weight + y * width + x) * shown * seen_x * seen_y, 0.0)
-    return corner, share_x, share_y, free_x, free_y, m, t
-
-
-@triton.jit
-def sample(image, seen, weight, along, cells, shares, matrix, x, y, own, width, rows, moving_width, moving_height):
-    """Of pixels x of row y: the value of the moving image where they meet it, its slopes there, the pixels' weights, and the share between rows of patches."""
-    corner, share_x, share_y, free_x, free_y, m, t = meet(seen, weight, along, cells, shares, matrix, x, y, own, width, rows, moving_width, moving_height)
-    value, along_x, along_y = read(image, corner, share_x, share_y, moving_width)
-    return value, along_x * free_x, along_y * free_y, m, t
+    corner = tl.max_contiguous(top * moving_width + left, [1, 1, LANES])  # nearly: lanes lie side by side in memory
+    m = tl.load(weight + y * width + x[None, :, :]) * seen_x * seen_y * shown(seen, corner, share_x, share_y, moving_width, partly)
+    value, along_x, along_y = read(moving + corner[None, :, :, :], share_x[None, :, :, :], share_y[None, :, :, :], moving_width)
+    return value, along_x * free_x[None, :, :, :], along_y * free_y[None, :, :, :], tl.where(own, m, 0.0), t
 
 
 @triton.jit
@@ -102,128 +140,293 @@ def cosine(count, fw, ww, ff, area):
 
 
 @triton.jit
-def sums(
-    fixed, moving, seen, weight, along, cells, shares, matrix, x, own, top, bottom, from_f, from_w, width, height, rows, moving_width, moving_height,
-    CHANNELS: tl.constexpr, SIDE: tl.constexpr, LANES: tl.constexpr,
-):  # fmt: skip
-    """What windows sum of both images less ``from_f`` and ``from_w``: the weights, and weighted products and values."""
-    count, fw, ww = tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32)
-    ff, wm, fm = tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32)
-    for y in range(top, bottom):
-        corner, share_x, share_y, free_x, free_y, m, t = meet(seen, weight, along, cells, shares, matrix, x, y, own, width, rows, moving_width, moving_height)
-        count += m
-        for c in range(CHANNELS):
-            w = value_of(moving + c * moving_height * moving_width, corner, share_x, share_y, moving_width) - from_w
-            f = tl.load(fixed + (c * height + y) * width + x) - from_f
-            fw += m * w * f
-            ww += m * w * w
-            ff += m * f * f
-            wm += m * w
-            fm += m * f
-    return (
-        tl.sum(count, 1)[:, None],
-        tl.sum(fw, 1)[:, None],
-        tl.sum(ww, 1)[:, None],
-        tl.sum(ff, 1)[:, None],
-        tl.sum(wm, 1)[:, None],
-        tl.sum(fm, 1)[:, None],
-    )
+def neighbours(values, distance, STEP: tl.constexpr):
+    """Of values (channels, rows, groups, lanes) those of the rows ``distance`` further down, 0 where there is none."""
+    step = tl.arange(0, STEP)
+    taken = (step[:, None] + distance == step[None, :])[None, :, :, None, None]
+    return tl.sum(tl.where(taken, values[:, None, :, :, :], 0.0), 2)
 
 
 @triton.jit
-def store(out, step, one, two, three, there, add):
-    """Stores three values ``step`` apart, added to what is there where ``add`` says so."""
-    tl.store(out, one + tl.load(out, add, 0.0), there)
-    tl.store(out + step, two + tl.load(out + step, add, 0.0), there)
-    tl.store(out + 2 * step, three + tl.load(out + 2 * step, add, 0.0), there)
+def to_windows(sums, local, first, window, SPANS: tl.constexpr):
+    """What windows (n,) sum of columns (groups, lanes): ``local`` (columns) counts up to ``SPANS`` windows from the ``first`` one of their group."""
+    spans = tl.arange(0, SPANS)
+    each = tl.sum(tl.where(local[None, :, :] == spans[:, None, None], sums[None, :, :], 0.0), 2)  # (spans, groups)
+    number = first[None, :] + spans[:, None]
+    return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], each[None, :, :], 0.0), 2), 1)
 
 
-@triton.jit
-def pull(
-    fixed, moving, seen, weight, along, cells, shares, matrix, pieces, first_piece, end_piece, pulled, bent, a, b, c, bend, x, lane, own, add, top, bottom,
-    width, height, rows, moving_width, moving_height, block,
-    SIDE: tl.constexpr, LANES: tl.constexpr,
+@triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows"])
+def compare(
+    fixed, weight, moving, seen, wholly, matrix, moved, weights, losses, derivatives,
+    origin, spacing, width, height, moving_width, moving_height, rows,
+    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, STEP: tl.constexpr, COSINE: tl.constexpr,
+    GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr, SPANS: tl.constexpr,
 ):  # fmt: skip
-    """What one channel pulls at the columns of each piece, and its curvature in the columns of each row of blocks; rows come one by one, each known before the
-    one above it is worked on."""
-    before_lane, after_lane = tl.maximum(lane - 1, 0), tl.minimum(lane + 1, LANES - 1)
-    blocks_apart = (height + block - 1) // block * width
-    row = tl.maximum(top - 1, 0)
-    before, _, _, _, _ = sample(moving, seen, weight, along, cells, shares, matrix, x, row, own, width, rows, moving_width, moving_height)
-    here, along_x, along_y, m, t = sample(moving, seen, weight, along, cells, shares, matrix, x, top, own, width, rows, moving_width, moving_height)
-    xx, xy, yy = tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32)
-    for piece in range(first_piece, end_piece):
-        x0, x1, x2 = tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32)
-        y0, y1, y2 = tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32)
-        for y in range(tl.load(pieces + piece), tl.load(pieces + piece + 1)):
-            row = tl.minimum(y + 1, height - 1)
-            after, next_x, next_y, next_m, next_t = sample(
-                moving, seen, weight, along, cells, shares, matrix, x, row, own, width, rows, moving_width, moving_height
-            )
-            slope = (a * tl.load(fixed + y * width + x) + b * here + c) * m
-            slope_x, slope_y, bow = slope * along_x, slope * along_y, t * (1 - t)
-            x0 += slope_x
-            x1 += t * slope_x
-            x2 += bow * slope_x
-            y0 += slope_y
-            y1 += t * slope_y
-            y2 += bow * slope_y
-            gx, gy = 0.5 * (tl.gather(here, after_lane, 1) - tl.gather(here, before_lane, 1)), 0.5 * (after - before)
-            xx += m * gx * gx
-            xy += m * gx * gy
-            yy += m * gy * gy
-            if ((y + 1) % block == 0) | (y + 1 == bottom):
-                store(bent + y // block * width + x, blocks_apart, xx * bend, xy * bend, yy * bend, own, add)
-                xx, xy, yy = tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32), tl.zeros([SIDE, LANES], tl.float32)
-            before, here, along_x, along_y, m, t = here, after, next_x, next_y, next_m, next_t
-        store(pulled + piece * 6 * width + x, width, x0, x1, x2, own, add)
-        store(pulled + (piece * 6 + 3) * width + x, width, y0, y1, y2, own, add)
-
-
-@triton.jit
-def expand(
-    fixed, weight, moving, seen, matrix, along, cells, shares, pieces, firsts, values, weights, losses, pulled, bent,
-    width, height, moving_width, moving_height, rows, block,
-    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, COSINE: tl.constexpr, SIDE: tl.constexpr, LANES: tl.constexpr,
-):  # fmt: skip
-    """``SIDE`` windows of line ``program_id(1)``. Pieces are rows of one line behind the same row of patches; ``firsts`` says which is the first of each line.
-
-    Out: per window its value, weight and weighted loss; per piece, in each column, what is pulled along x and along y, times 1, t and t (1 - t); per row of
-    blocks, in each column, the curvature xx, xy and yy.
-    """
-    line = tl.program_id(1)
-    number = tl.program_id(0) * SIDE + tl.arange(0, SIDE)[:, None]
-    lane = tl.arange(0, LANES)[None, :] + number * 0
-    x = number * WINDOW + lane - 1
-    own = (lane >= 1) & (lane <= WINDOW) & (x < width)
-    x = tl.minimum(tl.maximum(x, 0), width - 1)  # beyond the image its last pixels go on
+    """Of ``SIDE`` windows of line ``program_id(1)``, the weight and the weighted loss, and ``derivatives`` (4, n): a, b and c of the loss's slope a f + b w + c
+    to the warped pixels w, and its curvature. ``WINDOWS``, a power of two, can hold ``SIDE``, and ``SPANS`` the windows that a group of columns is part of.
+    ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches. ``STEP`` rows are worked on at a time."""
+    line, first = tl.program_id(1), tl.program_id(0) * SIDE
+    group = tl.arange(0, GROUPS)
+    column = group[:, None] * LANES + tl.arange(0, LANES)[None, :]
+    number = column // WINDOW
+    x = first * WINDOW + column
+    own = (column < SIDE * WINDOW) & (x < width)
+    x = tl.max_contiguous(tl.minimum(x, width - 1), [1, LANES])
     top = line * WINDOW
     bottom = tl.minimum(top + WINDOW, height)
+    channel, step = tl.arange(0, CHANNELS)[:, None, None, None], tl.arange(0, STEP)
+    fixed += channel * height * width
+    moving += channel * moving_height * moving_width
+    moved += x
+    partly = tl.load(wholly) == 0
+    xx, xy, yx, yy = tl.load(matrix), tl.load(matrix + 1), tl.load(matrix + 3), tl.load(matrix + 4)
+    from_x, from_y = xx * x + tl.load(matrix + 2), yx * x + tl.load(matrix + 5)
+    empty, none = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([CHANNELS, GROUPS, LANES], tl.float32)
+    cell = -1
+    ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty
 
-    from_f, from_w = tl.zeros([SIDE, 1], tl.float32), tl.zeros([SIDE, 1], tl.float32)
-    if not COSINE:  # the variance of small numbers is more exact
-        begin = tl.minimum(number * WINDOW, width - 1)
-        from_f = tl.load(fixed + top * width + begin)
-        from_w, _, _, _, _ = sample(moving, seen, weight, along, cells, shares, matrix, begin, top, begin >= 0, width, rows, moving_width, moving_height)
-    count, fw, ww, ff, wm, fm = sums(
-        fixed, moving, seen, weight, along, cells, shares, matrix, x, own, top, bottom, from_f, from_w, width, height, rows, moving_width, moving_height,
-        CHANNELS, SIDE, LANES,
-    )  # fmt: skip
+    from_f, from_w = empty, empty
+    if not COSINE:  # the variance of small numbers is more exact: less the pixels about where each window begins
+        begin = tl.minimum((first + number) * WINDOW, width - 1)
+        from_f = tl.load(fixed + (top * width + begin)[None, None, :, :]).reshape(GROUPS, LANES)
+        near_x = tl.minimum(tl.maximum(xx * begin + xy * top + tl.load(matrix + 2), 0.0), (moving_width - 1).to(tl.float32)).to(tl.int32)
+        near_y = tl.minimum(tl.maximum(yx * begin + yy * top + tl.load(matrix + 5), 0.0), (moving_height - 1).to(tl.float32)).to(tl.int32)
+        from_w = tl.load(moving + (near_y * moving_width + near_x)[None, None, :, :]).reshape(GROUPS, LANES)
+
+    count, fw, ww, ff, wm, fm = empty, none, none, none, none, none
+    for begin_y in range(top, bottom, STEP):
+        now = cell_of(tl.minimum(begin_y, bottom - 1), origin, spacing, rows)
+        if now != cell:
+            cell = now
+            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = both(moved, cell, rows, width)
+        y = begin_y + step
+        w, unused_x, unused_y, m, t = sample(
+            moving, seen, partly, weight, y, x, own[None, :, :] & (y < bottom)[:, None, None], from_x, from_y, xy, yy, cell,
+            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy, origin, spacing, width, height, moving_width, moving_height,
+        )  # fmt: skip
+        f = tl.load(fixed + (tl.minimum(y, height - 1)[:, None, None] * width + x[None, :, :])[None, :, :, :])
+        if not COSINE:
+            w, f = w - from_w[None, None, :, :], f - from_f[None, None, :, :]
+        weighted, other = m[None, :, :, :] * w, m[None, :, :, :] * f
+        count += tl.sum(m, 0)
+        fw += tl.sum(weighted * f, 1)
+        ww += tl.sum(weighted * w, 1)
+        ff += tl.sum(other * f, 1)
+        if not COSINE:
+            wm += tl.sum(weighted, 1)
+            fm += tl.sum(other, 1)
+
+    window, local, left = tl.arange(0, WINDOWS), number - group[:, None] * LANES // WINDOW, group * LANES // WINDOW
+    count = to_windows(count, local, left, window, SPANS)
+    fw, ww = to_windows(tl.sum(fw, 0), local, left, window, SPANS), to_windows(tl.sum(ww, 0), local, left, window, SPANS)
+    ff = to_windows(tl.sum(ff, 0), local, left, window, SPANS)
     if COSINE:
         value, a, b, c, bend = cosine(count, fw, ww, ff, WINDOW * WINDOW)
     else:
-        value, a, b, c, bend = correlation(count, fw, ww, ff, wm, fm, from_f, from_w)
+        start = ((column == number * WINDOW) & (column < SIDE * WINDOW)).to(tl.float32)  # one column of each window
+        value, a, b, c, bend = correlation(
+            count, fw, ww, ff, to_windows(tl.sum(wm, 0), local, left, window, SPANS), to_windows(tl.sum(fm, 0), local, left, window, SPANS),
+            to_windows(start * from_f, local, left, window, SPANS), to_windows(start * from_w, local, left, window, SPANS),
+        )  # fmt: skip
     share, unexplained = count / (WINDOW * WINDOW), tl.maximum(1 - value, 0.0) + UNEXPLAINED
     per_line = (width + WINDOW - 1) // WINDOW
-    at, there = line * per_line + number, number < per_line
-    tl.store(values + at, value, there)
+    at, there, windows = line * per_line + first + window, (window < SIDE) & (first + window < per_line), (height + WINDOW - 1) // WINDOW * per_line
+    steep = share / unexplained
     tl.store(weights + at, share, there)
     tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
-    steep = share / unexplained
-    a, b, c, bend = -a * steep, -b * steep, -c * steep, bend * steep
-    for channel in range(CHANNELS):
-        pull(
-            fixed + channel * height * width, moving + channel * moving_height * moving_width, seen, weight, along, cells, shares, matrix,
-            pieces, tl.load(firsts + line), tl.load(firsts + line + 1), pulled, bent, a, b, c, bend, x, lane, own, own & (channel > 0), top, bottom,
-            width, height, rows, moving_width, moving_height, block, SIDE, LANES,
+    tl.store(derivatives + at, -a * steep, there)
+    tl.store(derivatives + windows + at, -b * steep, there)
+    tl.store(derivatives + 2 * windows + at, -c * steep, there)
+    tl.store(derivatives + 3 * windows + at, bend * steep, there)
+
+
+@triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "cells"])
+def pull(
+    fixed, weight, moving, seen, wholly, matrix, moved, derivatives, pulled, bent,
+    origin, spacing, width, height, moving_width, moving_height, rows, cells,
+    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """What some columns of line ``program_id(1)`` of windows pull at, from the ``derivatives`` of ``compare``: per row of blocks, in each column, the curvature
+    xx, xy and yy; and, along x and along y, the slope times 1, t and t (1 - t), apart for each row of patches that the line lies behind: (lines, ``cells``, 6,
+    width). ``STEP`` rows are worked on at a time, no more than a block has. What belongs to the next row of blocks or of patches already is kept apart."""
+    line = tl.program_id(1)
+    lane = tl.arange(0, LANES)[None, :]
+    x = tl.program_id(0) * OWN + lane - 1
+    own = (lane >= 1) & (lane <= OWN) & (x < width)
+    x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [1, LANES])  # beyond the image its last pixels go on
+    top = line * WINDOW
+    bottom = tl.minimum(top + WINDOW, height)
+    channel, step = tl.arange(0, CHANNELS)[:, None, None, None], tl.arange(0, STEP)
+    fixed += channel * height * width
+    moving += channel * moving_height * moving_width
+    moved += x
+    partly = tl.load(wholly) == 0
+    xy, yy = tl.load(matrix + 1), tl.load(matrix + 4)
+    from_x, from_y = tl.load(matrix) * x + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 5)
+    empty = tl.zeros([1, LANES], tl.float32)
+    per_line = (width + WINDOW - 1) // WINDOW
+    windows, at = (height + WINDOW - 1) // WINDOW * per_line, derivatives + line * per_line + x // WINDOW
+    a, b, c = tl.load(at)[None, None, :, :], tl.load(at + windows)[None, None, :, :], tl.load(at + 2 * windows)[None, None, :, :]
+    bend = tl.load(at + 3 * windows) * 0.25
+
+    zero = tl.zeros([CHANNELS, STEP, 1, LANES], tl.int32)
+    before_lane, after_lane = tl.maximum(lane - 1, 0)[None, None, :, :] + zero, tl.minimum(lane + 1, LANES - 1)[None, None, :, :] + zero
+    is_first, is_last = (step == 0)[None, :, None, None], (step == STEP - 1)[None, :, None, None]
+    blocks_apart = (height + BLOCK - 1) // BLOCK * width
+    bent += x
+    pulled += line * cells * 6 * width + x
+    first_cell = cell_of(tl.minimum(top, height - 1), origin, spacing, rows)
+    piece, number = first_cell, top // BLOCK
+    bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = empty, empty, empty, empty + 0, empty + 0, empty + 0
+    x0, x1, x2, y0, y1, y2 = empty, empty, empty, empty, empty, empty
+    next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = empty + 0, empty + 0, empty + 0, empty + 0, empty + 0, empty + 0
+    above, cell = tl.zeros([CHANNELS, 1, LANES], tl.float32), -1
+    ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty
+    for begin_y in range(top - STEP, bottom, STEP):  # the first time round finds the row above
+        now = cell_of(tl.minimum(tl.maximum(begin_y, 0), bottom - 1), origin, spacing, rows)
+        if now != cell:
+            cell = now
+            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = both(moved, cell, rows, width)
+        y = begin_y + step
+        here, along_x, along_y, m, t = sample(
+            moving, seen, partly, weight, y, x, own[None, :, :] & ((y >= top) & (y < bottom))[:, None, None], from_x, from_y, xy, yy, cell,
+            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy, origin, spacing, width, height, moving_width, moving_height,
         )  # fmt: skip
+        below, unused_x, unused_y, unused_m, unused_t = sample(
+            moving, seen, partly, weight, begin_y + STEP + tl.arange(0, 1), x, own[None, :, :], from_x, from_y, xy, yy, cell,
+            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy, origin, spacing, width, height, moving_width, moving_height,
+        )  # fmt: skip
+        rows_ = tl.minimum(tl.maximum(y, 0), height - 1)
+        slope = a * tl.load(fixed + (rows_[:, None, None] * width + x[None, :, :])[None, :, :, :]) + b * here + c
+        slope_x, slope_y = tl.sum(slope * along_x, 0) * m, tl.sum(slope * along_y, 0) * m
+        mine = (cell_of(rows_, origin, spacing, rows) == piece)[:, None, None]
+        bow = t * (1 - t)
+        x0 += tl.sum(tl.where(mine, slope_x, 0.0), 0)
+        x1 += tl.sum(tl.where(mine, t, 0.0) * slope_x, 0)
+        x2 += tl.sum(tl.where(mine, bow, 0.0) * slope_x, 0)
+        y0 += tl.sum(tl.where(mine, slope_y, 0.0), 0)
+        y1 += tl.sum(tl.where(mine, t, 0.0) * slope_y, 0)
+        y2 += tl.sum(tl.where(mine, bow, 0.0) * slope_y, 0)
+        next_x0 += tl.sum(tl.where(mine, 0.0, slope_x), 0)
+        next_x1 += tl.sum(tl.where(mine, 0.0, t) * slope_x, 0)
+        next_x2 += tl.sum(tl.where(mine, 0.0, bow) * slope_x, 0)
+        next_y0 += tl.sum(tl.where(mine, 0.0, slope_y), 0)
+        next_y1 += tl.sum(tl.where(mine, 0.0, t) * slope_y, 0)
+        next_y2 += tl.sum(tl.where(mine, 0.0, bow) * slope_y, 0)
+        gy = tl.where(is_last, below, neighbours(here, 1, STEP)) - tl.where(is_first, above[:, None, :, :], neighbours(here, -1, STEP))
+        gx = tl.gather(here, after_lane, 3) - tl.gather(here, before_lane, 3)
+        of_xx, of_xy, of_yy = m * tl.sum(gx * gx, 0), m * tl.sum(gx * gy, 0), m * tl.sum(gy * gy, 0)
+        mine = (y // BLOCK == number)[:, None, None]
+        bent_xx += tl.sum(tl.where(mine, of_xx, 0.0), 0)
+        bent_xy += tl.sum(tl.where(mine, of_xy, 0.0), 0)
+        bent_yy += tl.sum(tl.where(mine, of_yy, 0.0), 0)
+        next_xx += tl.sum(tl.where(mine, 0.0, of_xx), 0)
+        next_xy += tl.sum(tl.where(mine, 0.0, of_xy), 0)
+        next_yy += tl.sum(tl.where(mine, 0.0, of_yy), 0)
+        above = tl.sum(tl.where(is_last, here, 0.0), 1)
+
+        if begin_y >= top:
+            end = tl.minimum(begin_y + STEP, bottom)
+            done = end == bottom
+            following = end // BLOCK
+            if (following != number) | done:
+                to = bent + number * width
+                tl.store(to, bent_xx * bend, own)
+                tl.store(to + blocks_apart, bent_xy * bend, own)
+                tl.store(to + 2 * blocks_apart, bent_yy * bend, own)
+                if done & ((end - 1) // BLOCK != number):
+                    tl.store(to + width, next_xx * bend, own)
+                    tl.store(to + width + blocks_apart, next_xy * bend, own)
+                    tl.store(to + width + 2 * blocks_apart, next_yy * bend, own)
+                number = following
+                bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = next_xx, next_xy, next_yy, empty + 0, empty + 0, empty + 0
+            last = cell_of(end - 1, origin, spacing, rows)
+            if (last != piece) | done:
+                store(pulled + (piece - first_cell) * 6 * width, width, x0, x1, x2, y0, y1, y2, own)
+                if done & (last != piece):
+                    store(pulled + (last - first_cell) * 6 * width, width, next_x0, next_x1, next_x2, next_y0, next_y1, next_y2, own)
+                piece = last
+                x0, x1, x2, y0, y1, y2 = next_x0, next_x1, next_x2, next_y0, next_y1, next_y2
+                next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = empty + 0, empty + 0, empty + 0, empty + 0, empty + 0, empty + 0
+
+
+@triton.jit
+def store(to, step, x0, x1, x2, y0, y1, y2, there):
+    """Six values, ``step`` apart."""
+    tl.store(to, x0, there)
+    tl.store(to + step, x1, there)
+    tl.store(to + 2 * step, x2, there)
+    tl.store(to + 3 * step, y0, there)
+    tl.store(to + 4 * step, y1, there)
+    tl.store(to + 5 * step, y2, there)
+
+
+@triton.jit(do_not_specialize=["width", "columns"])
+def pool(bent, curvature, width, columns, BLOCK: tl.constexpr, HOLDS: tl.constexpr, SIDE: tl.constexpr):
+    """Sums (n, columns) of every ``BLOCK`` columns of lines (n, width)."""
+    line, number = tl.program_id(1), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
+    inner = tl.arange(0, HOLDS)[None, :]
+    x = number[:, None] * BLOCK + inner
+    found = tl.sum(tl.load(bent + line * width + x, (inner < BLOCK) & (x < width), 0.0), 1)
+    tl.store(curvature + line * columns + number, found, number < columns)
+
+
+@triton.jit
+def near(patch, origin, spacing, size):
+    """The first pixel that patches have a say in, and the one after the last."""
+    begin = tl.minimum(tl.maximum(origin + (patch - 1) * spacing, 0.0), size - 1.0)
+    return begin.to(tl.int32), tl.minimum((origin + (patch + 1) * spacing).to(tl.int32) + 1, size)
+
+
+@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells"])
+def gather_columns(
+    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr
+):  # fmt: skip
+    """What lines (n, 6, width), ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of the weights and of the weighted
+    offsets times the line. Lines that no pixels are behind are left out."""
+    line = tl.program_id(1)
+    top, number = line // cells * WINDOW, line % cells
+    first, last = cell_of(top, origin_y, spacing_y, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin_y, spacing_y, rows)
+    if number <= last - first:
+        patch = tl.program_id(0) * N + tl.arange(0, N)
+        begin, end = near(patch, origin_x, spacing_x, width)
+        end = tl.where(patch < columns, end, 0)
+        for kind in range(6):
+            weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
+            for step in range(0, tl.max(end - begin, 0), LONG):
+                x = tl.max_contiguous(begin[:, None] + step + tl.arange(0, LONG)[None, :], [1, LONG])
+                off = (x - origin_x) / spacing_x - patch[:, None]
+                pull = tl.load(pulled + (line * 6 + kind) * width + x, x < end[:, None], 0.0) * tl.maximum(1 - tl.abs(off), 0.0)
+                weighted += pull
+                shifted += pull * off
+            at = sums + (line * 6 + kind) * 2 * columns + patch
+            tl.store(at, tl.sum(weighted, 1), patch < columns)
+            tl.store(at + columns, tl.sum(shifted, 1), patch < columns)
+
+
+@triton.jit(do_not_specialize=["height", "rows", "columns", "cells"])
+def gather_rows(sums, slope, origin_y, spacing_y, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr):
+    """The slope (2, 3, rows, columns) of what lines pull at the patches of a row, as ``gather_columns`` gives it: for each component with 1, t and t (1 - t),
+    times both functions along x."""
+    patch, component = tl.program_id(1), tl.program_id(2)
+    column = tl.program_id(0) * N + tl.arange(0, N)
+    there = column < columns
+    move, along_x, along_y = tl.zeros([N], tl.float32), tl.zeros([N], tl.float32), tl.zeros([N], tl.float32)
+    begin, end = near(patch, origin_y, spacing_y, height)
+    for line in range(begin // WINDOW, (end + WINDOW - 1) // WINDOW):
+        first = cell_of(tl.minimum(line * WINDOW, height - 1), origin_y, spacing_y, rows)
+        last = cell_of(tl.minimum(line * WINDOW + WINDOW, height) - 1, origin_y, spacing_y, rows)
+        for cell in range(tl.maximum(patch - 1, first), tl.minimum(patch, last) + 1):
+            at = sums + ((line * cells + cell - first) * 2 + component) * 6 * columns + column
+            t, s = tl.load(at + 2 * columns, there, 0.0), tl.load(at + 3 * columns, there, 0.0)
+            bow = tl.load(at + 4 * columns, there, 0.0)
+            if cell == patch:  # its weight falls from 1 to 0
+                t, s, bow = tl.load(at, there, 0.0) - t, tl.load(at + columns, there, 0.0) - s, -bow
+            move += t
+            along_x += s
+            along_y -= bow
+    to = slope + (component * 3 * rows + patch) * columns + column
+    tl.store(to, move, there)
+    tl.store(to + rows * columns, along_x, there)
+    tl.store(to + 2 * rows * columns, along_y, there)
