@@ -13,8 +13,8 @@ from register import replay
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
-TRITON = 3, 3
-"""The oldest version that can exchange the numbers of a row."""
+TRITON = 3, 4
+"""The oldest version that compiles the kernels."""
 LANES, OWN = 32, 30
 """Columns of a group that a warp works on, and those that have a neighbour on either side in it."""
 GROUPS = 2

@@ -20,7 +20,7 @@ class Cells:
         self.grid, self.ties = grid, [along.contiguous() for along in ties]
         (cell_x, share_x), (cell_y, share_y) = (gpu.cells_along(grid, positions, axis) for axis, positions in enumerate((x, y)))
         self.tables = (cell_y.int(), share_y, gpu.said(cell_y, grid.rows), cell_x.int(), share_x, gpu.said(cell_x, grid.columns))
-        self.programs = min(-(-grid.count // PATCHES), RESIDENT * processors(x.device))
+        self.programs = min(-(-grid.count // PATCHES), at_once(x.device))
         self.stencil = x.new_zeros(grid.count, 9, 3, 3, 4)
         self.room = x.new_empty(grid.count, 8, 8), x.new_empty(10, grid.count, 8), x.new_empty(2, 2, gpu.power_of_two(self.programs))
         self.counter = torch.empty(1, dtype=torch.int32, device=x.device)
@@ -53,6 +53,6 @@ class Cells:
         return found
 
 
-def processors(device: torch.device) -> int:
-    """How many programs a device works on at the same time at least; without a GPU one."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+def at_once(device: torch.device) -> int:
+    """How many programs a device works on at the same time; one after the other where there is no GPU."""
+    return RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
