@@ -3,7 +3,7 @@
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from register.native import gpu, gpu_cells, kernel, kernel_cells
+from register.native import gpu, gpu_cells, kernel, kernel_cells, kernel_lines
 
 WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps"}
 BROKEN = {"origin", "spacing", "origin_x", "origin_y", "spacing_x", "spacing_y", "tolerance"}
@@ -11,13 +11,13 @@ TABLES = {"wholly", "cell_x", "cell_y", "first_x", "first_y", "counter"}
 WINDOWS = {"WINDOW": 20, "STEP": gpu.STEP}
 PATCHES = {"N": gpu_cells.PATCHES, "PROGRAMS": 512}
 KERNELS = [
-    (kernel.blend, {"N": 128}, {}),
+    (kernel_lines.blend, {"N": 128}, {}),
     (kernel.compare, WINDOWS | {"CHANNELS": 1, "COSINE": False, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
     (kernel.compare, WINDOWS | {"CHANNELS": 2, "COSINE": True, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
     (kernel.pull, WINDOWS | {"CHANNELS": 2, "BLOCK": 10}, {"num_warps": 1}),
-    (kernel.gather_columns, {"WINDOW": 20, "N": 8, "LONG": 128}, {}),
-    (kernel.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
-    (kernel.pool, {"BLOCK": 10, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
+    (kernel_lines.gather_columns, {"WINDOW": 20, "N": 8, "LONG": 128}, {}),
+    (kernel_lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
+    (kernel_lines.pool, {"BLOCK": 10, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
     (kernel_cells.make, {"N": 8}, {"num_warps": 2}),
     (kernel_cells.solve, PATCHES, {"num_warps": gpu_cells.WARPS, "maxnreg": gpu_cells.REGISTERS, "launch_cooperative_grid": True}),
     (kernel_cells.bend, {"N": 128}, {}),

@@ -1,7 +1,7 @@
 """A step of the descent in one compiled pass over the pixels, where a compiler was at hand when the package was built.
 
-``expand.c`` and ``stencil.c`` say the same as ``objective.py`` and ``stencil.py`` do with tensors, for one image on a CPU; ``gpu.py`` and ``kernel.py`` for one
-on a CUDA device. Tensors stay the reference: they run everywhere, and the compiled passes are held against them. ``REGISTER_NATIVE=0`` in the environment
+``expand.c`` and ``stencil.c`` say the same as ``objective.py`` and ``stencil.py`` do with tensors, for one image on a CPU; ``gpu.py`` and ``gpu_cells.py`` for
+one on a CUDA device. Tensors stay the reference: they run everywhere, and the compiled passes are held against them. ``REGISTER_NATIVE=0`` in the environment
 leaves them out.
 """
 

@@ -57,7 +57,7 @@ def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_fro
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
     """The same as ``native.expand``."""
-    from register.native import kernel  # Triton is there on a GPU only, and takes a while to load
+    from register.native import kernel, kernel_lines  # Triton is there on a GPU only, and takes a while to load
 
     (channels, height, width), (moving_height, moving_width) = pair.fixed.shape, pair.moving.shape[1:]
     new, window, lines, per_line = pair.fixed.new_empty, pair.window, -(-height // pair.window), -(-width // pair.window)
@@ -65,9 +65,10 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
     weights, losses, derivatives = new(lines * per_line), new(lines * per_line), new(4, lines * per_line)
     moved, pulled, bent = new(grid.rows - 1, 6, width), new(lines * cells, 6, width), new(3, blocks_y, width)
     sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
-    kernel.blend[(-(-width // 128), grid.rows - 1, 2)](parameters.contiguous(), moved, grid.origin[0], grid.spacing[0], width, grid.rows, grid.columns, N=128)
+    across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
+    kernel_lines.blend[(-(-width // 128), grid.rows - 1, 2)](parameters.contiguous(), moved, *across, width, grid.rows, grid.columns, N=128)
     images = pair.fixed, pair.weight, pair.moving, pair.seen, pair.whole, pair.moving_from_fixed, moved
-    where = grid.origin[1], grid.spacing[1], width, height, moving_width, moving_height, grid.rows
+    where = *down, width, height, moving_width, moving_height, grid.rows
     groups = max(GROUPS, power_of_two(-(-window // LANES)))
     side = groups * LANES // window
     kernel.compare[(-(-per_line // side), lines)](
@@ -90,12 +91,13 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
         STEP=min(STEP, power_of_two(block + 1) // 2),
         num_warps=1,
     )
-    across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
-    kernel.gather_columns[(-(-grid.columns // 8), lines * cells)](
+    kernel_lines.gather_columns[(-(-grid.columns // 8), lines * cells)](
         pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, WINDOW=window, N=8, LONG=128
     )
-    kernel.gather_rows[(-(-grid.columns // 32), grid.rows, 2)](sums, slope, *down, height, grid.rows, grid.columns, cells, WINDOW=window, N=32, num_warps=1)
-    kernel.pool[(-(-blocks_x // 64), 3 * blocks_y)](bent, curvature, width, blocks_x, BLOCK=block, HOLDS=power_of_two(block), SIDE=64, num_warps=2)
+    kernel_lines.gather_rows[(-(-grid.columns // 32), grid.rows, 2)](
+        sums, slope, *down, height, grid.rows, grid.columns, cells, WINDOW=window, N=32, num_warps=1
+    )
+    kernel_lines.pool[(-(-blocks_x // 64), 3 * blocks_y)](bent, curvature, width, blocks_x, BLOCK=block, HOLDS=power_of_two(block), SIDE=64, num_warps=2)
     return Summed(losses, weights, slope, curvature)
 
 

@@ -21,33 +21,6 @@ def cell_of(pixel, origin, spacing, count):
     return tl.minimum(((pixel - origin) / spacing).to(tl.int32), count - 2)
 
 
-@triton.jit(do_not_specialize=["width", "rows", "columns"])
-def blend(parameters, found, origin, spacing, width, rows, columns, N: tl.constexpr):
-    """How patches move the points of columns of pixels, apart for each row of patches that these are behind: for component k = ``program_id(2)`` of row r =
-    ``program_id(1)``, displacements are found[r, k, 0] + t found[r, k, 1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row."""
-    x, cell, component = tl.program_id(0) * N + tl.arange(0, N), tl.program_id(1), tl.program_id(2)
-    there = x < width
-    left = cell_of(x, origin, spacing, columns)
-    behind = (x - origin) / spacing - left
-    before = 1 - behind
-    count = rows * columns
-    at = parameters + component * 3 * count + cell * columns + left
-    upper, bent = line(at, count, before, behind, there)
-    lower, bow = line(at + columns, count, before, behind, there)
-    to = found + (cell * 2 + component) * 3 * width + x
-    tl.store(to, upper, there)
-    tl.store(to + width, lower - upper, there)
-    tl.store(to + 2 * width, bent - bow, there)
-
-
-@triton.jit
-def line(at, count, before, behind, there):
-    """The displacement on a row of patches, and its slope along y."""
-    move = before * tl.load(at, there, 0.0) + behind * tl.load(at + 1, there, 0.0)
-    bow = before * tl.load(at + 2 * count, there, 0.0) + behind * tl.load(at + 2 * count + 1, there, 0.0)
-    return move + before * behind * (tl.load(at + count, there, 0.0) - tl.load(at + count + 1, there, 0.0)), bow
-
-
 @triton.jit
 def along(moved, cell, width):
     """What ``blend`` found of a row of patches."""
@@ -117,6 +90,16 @@ def sample(
 
 
 @triton.jit
+def near(fixed, moving, matrix, x, y, width, moving_height, moving_width):
+    """Values of images of one channel near pixels x (groups, lanes) of row y."""
+    px, py = tl.load(matrix) * x + tl.load(matrix + 1) * y + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 4) * y + tl.load(matrix + 5)
+    left = tl.minimum(tl.maximum(px, 0.0), (moving_width - 1).to(tl.float32)).to(tl.int32)
+    top = tl.minimum(tl.maximum(py, 0.0), (moving_height - 1).to(tl.float32)).to(tl.int32)
+    f, w = tl.load(fixed + (y * width + x)[None, None, :, :]), tl.load(moving + (top * moving_width + left)[None, None, :, :])
+    return tl.sum(tl.sum(f, 0), 0), tl.sum(tl.sum(w, 0), 0)
+
+
+@triton.jit
 def correlation(count, fw, ww, ff, wm, fm, from_f, from_w):
     """As ``similarity.ncc``: the value, a, b and c of its slope, and its curvature."""
     n = tl.maximum(count, 1e-3)
@@ -148,12 +131,66 @@ def neighbours(values, distance, STEP: tl.constexpr):
 
 
 @triton.jit
+def differences(here, above, below, CHANNELS: tl.constexpr, STEP: tl.constexpr):
+    """Between the pixels on either side of each (channels, rows, 1, lanes), along x and along y, with the rows above and below; nothing of the outer lanes."""
+    step, lane = tl.arange(0, STEP)[None, :, None, None], tl.arange(0, LANES)[None, None, None, :] + tl.zeros([CHANNELS, STEP, 1, LANES], tl.int32)
+    gx = tl.gather(here, tl.minimum(lane + 1, LANES - 1), 3) - tl.gather(here, tl.maximum(lane - 1, 0), 3)
+    return gx, tl.where(step == STEP - 1, below, neighbours(here, 1, STEP)) - tl.where(step == 0, above, neighbours(here, -1, STEP))
+
+
+@triton.jit
 def to_windows(sums, local, first, window, SPANS: tl.constexpr):
     """What windows (n,) sum of columns (groups, lanes): ``local`` (columns) counts up to ``SPANS`` windows from the ``first`` one of their group."""
     spans = tl.arange(0, SPANS)
     each = tl.sum(tl.where(local[None, :, :] == spans[:, None, None], sums[None, :, :], 0.0), 2)  # (spans, groups)
     number = first[None, :] + spans[:, None]
     return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], each[None, :, :], 0.0), 2), 1)
+
+
+@triton.jit
+def store_windows(weights, losses, derivatives, step, share, value, a, b, c, bend, there):
+    """The weight of windows, their weighted loss, and its derivatives, ``step`` apart, from those of their similarity."""
+    unexplained = tl.maximum(1 - value, 0.0) + UNEXPLAINED
+    steep = share / unexplained
+    tl.store(weights, share, there)
+    tl.store(losses, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
+    tl.store(derivatives, -a * steep, there)
+    tl.store(derivatives + step, -b * steep, there)
+    tl.store(derivatives + 2 * step, -c * steep, there)
+    tl.store(derivatives + 3 * step, bend * steep, there)
+
+
+@triton.jit
+def pulled_more(x0, x1, x2, y0, y1, y2, slope_x, slope_y, t, mine):
+    """Six sums of a row of patches, and what rows of pixels that are ``mine`` add to them: slopes along x and y times 1, t and t (1 - t)."""
+    one, two, three = tl.where(mine, 1.0, 0.0), tl.where(mine, t, 0.0), tl.where(mine, t * (1 - t), 0.0)
+    x0, x1, x2 = x0 + tl.sum(one * slope_x, 0), x1 + tl.sum(two * slope_x, 0), x2 + tl.sum(three * slope_x, 0)
+    return x0, x1, x2, y0 + tl.sum(one * slope_y, 0), y1 + tl.sum(two * slope_y, 0), y2 + tl.sum(three * slope_y, 0)
+
+
+@triton.jit
+def bent_more(xx, xy, yy, gx, gy, m):
+    """Three sums of a row of blocks, and what differences between neighbours add to them in pixels of weight m."""
+    return xx + tl.sum(m * tl.sum(gx * gx, 0), 0), xy + tl.sum(m * tl.sum(gx * gy, 0), 0), yy + tl.sum(m * tl.sum(gy * gy, 0), 0)
+
+
+@triton.jit
+def store_bent(to, step, xx, xy, yy, bend, there):
+    """Three values times one, ``step`` apart."""
+    tl.store(to, xx * bend, there)
+    tl.store(to + step, xy * bend, there)
+    tl.store(to + 2 * step, yy * bend, there)
+
+
+@triton.jit
+def store_pulled(to, step, x0, x1, x2, y0, y1, y2, there):
+    """Six values, ``step`` apart."""
+    tl.store(to, x0, there)
+    tl.store(to + step, x1, there)
+    tl.store(to + 2 * step, x2, there)
+    tl.store(to + 3 * step, y0, there)
+    tl.store(to + 4 * step, y1, there)
+    tl.store(to + 5 * step, y2, there)
 
 
 @triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows"])
@@ -180,8 +217,8 @@ def compare(
     moving += channel * moving_height * moving_width
     moved += x
     partly = tl.load(wholly) == 0
-    xx, xy, yx, yy = tl.load(matrix), tl.load(matrix + 1), tl.load(matrix + 3), tl.load(matrix + 4)
-    from_x, from_y = xx * x + tl.load(matrix + 2), yx * x + tl.load(matrix + 5)
+    xy, yy = tl.load(matrix + 1), tl.load(matrix + 4)
+    from_x, from_y = tl.load(matrix) * x + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 5)
     empty, none = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([CHANNELS, GROUPS, LANES], tl.float32)
     cell = -1
     ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty
@@ -189,10 +226,7 @@ def compare(
     from_f, from_w = empty, empty
     if not COSINE:  # the variance of small numbers is more exact: less the pixels about where each window begins
         begin = tl.minimum((first + number) * WINDOW, width - 1)
-        from_f = tl.load(fixed + (top * width + begin)[None, None, :, :]).reshape(GROUPS, LANES)
-        near_x = tl.minimum(tl.maximum(xx * begin + xy * top + tl.load(matrix + 2), 0.0), (moving_width - 1).to(tl.float32)).to(tl.int32)
-        near_y = tl.minimum(tl.maximum(yx * begin + yy * top + tl.load(matrix + 5), 0.0), (moving_height - 1).to(tl.float32)).to(tl.int32)
-        from_w = tl.load(moving + (near_y * moving_width + near_x)[None, None, :, :]).reshape(GROUPS, LANES)
+        from_f, from_w = near(fixed, moving, matrix, begin, top, width, moving_height, moving_width)
 
     count, fw, ww, ff, wm, fm = empty, none, none, none, none, none
     for begin_y in range(top, bottom, STEP):
@@ -229,16 +263,9 @@ def compare(
             count, fw, ww, ff, to_windows(tl.sum(wm, 0), local, left, window, SPANS), to_windows(tl.sum(fm, 0), local, left, window, SPANS),
             to_windows(start * from_f, local, left, window, SPANS), to_windows(start * from_w, local, left, window, SPANS),
         )  # fmt: skip
-    share, unexplained = count / (WINDOW * WINDOW), tl.maximum(1 - value, 0.0) + UNEXPLAINED
     per_line = (width + WINDOW - 1) // WINDOW
     at, there, windows = line * per_line + first + window, (window < SIDE) & (first + window < per_line), (height + WINDOW - 1) // WINDOW * per_line
-    steep = share / unexplained
-    tl.store(weights + at, share, there)
-    tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
-    tl.store(derivatives + at, -a * steep, there)
-    tl.store(derivatives + windows + at, -b * steep, there)
-    tl.store(derivatives + 2 * windows + at, -c * steep, there)
-    tl.store(derivatives + 3 * windows + at, bend * steep, there)
+    store_windows(weights + at, losses + at, derivatives + at, windows, count / (WINDOW * WINDOW), value, a, b, c, bend, there)
 
 
 @triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "cells"])
@@ -250,17 +277,14 @@ def pull(
     """What some columns of line ``program_id(1)`` of windows pull at, from the ``derivatives`` of ``compare``: per row of blocks, in each column, the curvature
     xx, xy and yy; and, along x and along y, the slope times 1, t and t (1 - t), apart for each row of patches that the line lies behind: (lines, ``cells``, 6,
     width). ``STEP`` rows are worked on at a time, no more than a block has. What belongs to the next row of blocks or of patches already is kept apart."""
-    line = tl.program_id(1)
-    lane = tl.arange(0, LANES)[None, :]
+    line, lane = tl.program_id(1), tl.arange(0, LANES)[None, :]
     x = tl.program_id(0) * OWN + lane - 1
     own = (lane >= 1) & (lane <= OWN) & (x < width)
     x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [1, LANES])  # beyond the image its last pixels go on
-    top = line * WINDOW
-    bottom = tl.minimum(top + WINDOW, height)
+    top, bottom = line * WINDOW, tl.minimum(line * WINDOW + WINDOW, height)
     channel, step = tl.arange(0, CHANNELS)[:, None, None, None], tl.arange(0, STEP)
-    fixed += channel * height * width
-    moving += channel * moving_height * moving_width
-    moved += x
+    fixed, moving, moved = fixed + channel * height * width, moving + channel * moving_height * moving_width, moved + x
+    bent, pulled = bent + x, pulled + line * cells * 6 * width + x
     partly = tl.load(wholly) == 0
     xy, yy = tl.load(matrix + 1), tl.load(matrix + 4)
     from_x, from_y = tl.load(matrix) * x + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 5)
@@ -270,12 +294,7 @@ def pull(
     a, b, c = tl.load(at)[None, None, :, :], tl.load(at + windows)[None, None, :, :], tl.load(at + 2 * windows)[None, None, :, :]
     bend = tl.load(at + 3 * windows) * 0.25
 
-    zero = tl.zeros([CHANNELS, STEP, 1, LANES], tl.int32)
-    before_lane, after_lane = tl.maximum(lane - 1, 0)[None, None, :, :] + zero, tl.minimum(lane + 1, LANES - 1)[None, None, :, :] + zero
-    is_first, is_last = (step == 0)[None, :, None, None], (step == STEP - 1)[None, :, None, None]
     blocks_apart = (height + BLOCK - 1) // BLOCK * width
-    bent += x
-    pulled += line * cells * 6 * width + x
     first_cell = cell_of(tl.minimum(top, height - 1), origin, spacing, rows)
     piece, number = first_cell, top // BLOCK
     bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = empty, empty, empty, empty + 0, empty + 0, empty + 0
@@ -301,132 +320,28 @@ def pull(
         slope = a * tl.load(fixed + (rows_[:, None, None] * width + x[None, :, :])[None, :, :, :]) + b * here + c
         slope_x, slope_y = tl.sum(slope * along_x, 0) * m, tl.sum(slope * along_y, 0) * m
         mine = (cell_of(rows_, origin, spacing, rows) == piece)[:, None, None]
-        bow = t * (1 - t)
-        x0 += tl.sum(tl.where(mine, slope_x, 0.0), 0)
-        x1 += tl.sum(tl.where(mine, t, 0.0) * slope_x, 0)
-        x2 += tl.sum(tl.where(mine, bow, 0.0) * slope_x, 0)
-        y0 += tl.sum(tl.where(mine, slope_y, 0.0), 0)
-        y1 += tl.sum(tl.where(mine, t, 0.0) * slope_y, 0)
-        y2 += tl.sum(tl.where(mine, bow, 0.0) * slope_y, 0)
-        next_x0 += tl.sum(tl.where(mine, 0.0, slope_x), 0)
-        next_x1 += tl.sum(tl.where(mine, 0.0, t) * slope_x, 0)
-        next_x2 += tl.sum(tl.where(mine, 0.0, bow) * slope_x, 0)
-        next_y0 += tl.sum(tl.where(mine, 0.0, slope_y), 0)
-        next_y1 += tl.sum(tl.where(mine, 0.0, t) * slope_y, 0)
-        next_y2 += tl.sum(tl.where(mine, 0.0, bow) * slope_y, 0)
-        gy = tl.where(is_last, below, neighbours(here, 1, STEP)) - tl.where(is_first, above[:, None, :, :], neighbours(here, -1, STEP))
-        gx = tl.gather(here, after_lane, 3) - tl.gather(here, before_lane, 3)
-        of_xx, of_xy, of_yy = m * tl.sum(gx * gx, 0), m * tl.sum(gx * gy, 0), m * tl.sum(gy * gy, 0)
+        x0, x1, x2, y0, y1, y2 = pulled_more(x0, x1, x2, y0, y1, y2, slope_x, slope_y, t, mine)
+        next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = pulled_more(next_x0, next_x1, next_x2, next_y0, next_y1, next_y2, slope_x, slope_y, t, mine == 0)
+        gx, gy = differences(here, above[:, None, :, :], below, CHANNELS, STEP)
         mine = (y // BLOCK == number)[:, None, None]
-        bent_xx += tl.sum(tl.where(mine, of_xx, 0.0), 0)
-        bent_xy += tl.sum(tl.where(mine, of_xy, 0.0), 0)
-        bent_yy += tl.sum(tl.where(mine, of_yy, 0.0), 0)
-        next_xx += tl.sum(tl.where(mine, 0.0, of_xx), 0)
-        next_xy += tl.sum(tl.where(mine, 0.0, of_xy), 0)
-        next_yy += tl.sum(tl.where(mine, 0.0, of_yy), 0)
-        above = tl.sum(tl.where(is_last, here, 0.0), 1)
+        bent_xx, bent_xy, bent_yy = bent_more(bent_xx, bent_xy, bent_yy, gx, gy, tl.where(mine, m, 0.0))
+        next_xx, next_xy, next_yy = bent_more(next_xx, next_xy, next_yy, gx, gy, tl.where(mine, 0.0, m))
+        above = tl.sum(tl.where((step == STEP - 1)[None, :, None, None], here, 0.0), 1)
 
         if begin_y >= top:
             end = tl.minimum(begin_y + STEP, bottom)
-            done = end == bottom
-            following = end // BLOCK
+            done, following = end == bottom, end // BLOCK
             if (following != number) | done:
-                to = bent + number * width
-                tl.store(to, bent_xx * bend, own)
-                tl.store(to + blocks_apart, bent_xy * bend, own)
-                tl.store(to + 2 * blocks_apart, bent_yy * bend, own)
+                store_bent(bent + number * width, blocks_apart, bent_xx, bent_xy, bent_yy, bend, own)
                 if done & ((end - 1) // BLOCK != number):
-                    tl.store(to + width, next_xx * bend, own)
-                    tl.store(to + width + blocks_apart, next_xy * bend, own)
-                    tl.store(to + width + 2 * blocks_apart, next_yy * bend, own)
+                    store_bent(bent + (number + 1) * width, blocks_apart, next_xx, next_xy, next_yy, bend, own)
                 number = following
                 bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = next_xx, next_xy, next_yy, empty + 0, empty + 0, empty + 0
             last = cell_of(end - 1, origin, spacing, rows)
             if (last != piece) | done:
-                store(pulled + (piece - first_cell) * 6 * width, width, x0, x1, x2, y0, y1, y2, own)
+                store_pulled(pulled + (piece - first_cell) * 6 * width, width, x0, x1, x2, y0, y1, y2, own)
                 if done & (last != piece):
-                    store(pulled + (last - first_cell) * 6 * width, width, next_x0, next_x1, next_x2, next_y0, next_y1, next_y2, own)
+                    store_pulled(pulled + (last - first_cell) * 6 * width, width, next_x0, next_x1, next_x2, next_y0, next_y1, next_y2, own)
                 piece = last
                 x0, x1, x2, y0, y1, y2 = next_x0, next_x1, next_x2, next_y0, next_y1, next_y2
                 next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = empty + 0, empty + 0, empty + 0, empty + 0, empty + 0, empty + 0
-
-
-@triton.jit
-def store(to, step, x0, x1, x2, y0, y1, y2, there):
-    """Six values, ``step`` apart."""
-    tl.store(to, x0, there)
-    tl.store(to + step, x1, there)
-    tl.store(to + 2 * step, x2, there)
-    tl.store(to + 3 * step, y0, there)
-    tl.store(to + 4 * step, y1, there)
-    tl.store(to + 5 * step, y2, there)
-
-
-@triton.jit(do_not_specialize=["width", "columns"])
-def pool(bent, curvature, width, columns, BLOCK: tl.constexpr, HOLDS: tl.constexpr, SIDE: tl.constexpr):
-    """Sums (n, columns) of every ``BLOCK`` columns of lines (n, width)."""
-    line, number = tl.program_id(1), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
-    inner = tl.arange(0, HOLDS)[None, :]
-    x = number[:, None] * BLOCK + inner
-    found = tl.sum(tl.load(bent + line * width + x, (inner < BLOCK) & (x < width), 0.0), 1)
-    tl.store(curvature + line * columns + number, found, number < columns)
-
-
-@triton.jit
-def near(patch, origin, spacing, size):
-    """The first pixel that patches have a say in, and the one after the last."""
-    begin = tl.minimum(tl.maximum(origin + (patch - 1) * spacing, 0.0), size - 1.0)
-    return begin.to(tl.int32), tl.minimum((origin + (patch + 1) * spacing).to(tl.int32) + 1, size)
-
-
-@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells"])
-def gather_columns(
-    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr
-):  # fmt: skip
-    """What lines (n, 6, width), ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of the weights and of the weighted
-    offsets times the line. Lines that no pixels are behind are left out."""
-    line = tl.program_id(1)
-    top, number = line // cells * WINDOW, line % cells
-    first, last = cell_of(top, origin_y, spacing_y, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin_y, spacing_y, rows)
-    if number <= last - first:
-        patch = tl.program_id(0) * N + tl.arange(0, N)
-        begin, end = near(patch, origin_x, spacing_x, width)
-        end = tl.where(patch < columns, end, 0)
-        for kind in range(6):
-            weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
-            for step in range(0, tl.max(end - begin, 0), LONG):
-                x = tl.max_contiguous(begin[:, None] + step + tl.arange(0, LONG)[None, :], [1, LONG])
-                off = (x - origin_x) / spacing_x - patch[:, None]
-                pull = tl.load(pulled + (line * 6 + kind) * width + x, x < end[:, None], 0.0) * tl.maximum(1 - tl.abs(off), 0.0)
-                weighted += pull
-                shifted += pull * off
-            at = sums + (line * 6 + kind) * 2 * columns + patch
-            tl.store(at, tl.sum(weighted, 1), patch < columns)
-            tl.store(at + columns, tl.sum(shifted, 1), patch < columns)
-
-
-@triton.jit(do_not_specialize=["height", "rows", "columns", "cells"])
-def gather_rows(sums, slope, origin_y, spacing_y, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr):
-    """The slope (2, 3, rows, columns) of what lines pull at the patches of a row, as ``gather_columns`` gives it: for each component with 1, t and t (1 - t),
-    times both functions along x."""
-    patch, component = tl.program_id(1), tl.program_id(2)
-    column = tl.program_id(0) * N + tl.arange(0, N)
-    there = column < columns
-    move, along_x, along_y = tl.zeros([N], tl.float32), tl.zeros([N], tl.float32), tl.zeros([N], tl.float32)
-    begin, end = near(patch, origin_y, spacing_y, height)
-    for line in range(begin // WINDOW, (end + WINDOW - 1) // WINDOW):
-        first = cell_of(tl.minimum(line * WINDOW, height - 1), origin_y, spacing_y, rows)
-        last = cell_of(tl.minimum(line * WINDOW + WINDOW, height) - 1, origin_y, spacing_y, rows)
-        for cell in range(tl.maximum(patch - 1, first), tl.minimum(patch, last) + 1):
-            at = sums + ((line * cells + cell - first) * 2 + component) * 6 * columns + column
-            t, s = tl.load(at + 2 * columns, there, 0.0), tl.load(at + 3 * columns, there, 0.0)
-            bow = tl.load(at + 4 * columns, there, 0.0)
-            if cell == patch:  # its weight falls from 1 to 0
-                t, s, bow = tl.load(at, there, 0.0) - t, tl.load(at + columns, there, 0.0) - s, -bow
-            move += t
-            along_x += s
-            along_y -= bow
-    to = slope + (component * 3 * rows + patch) * columns + column
-    tl.store(to, move, there)
-    tl.store(to + rows * columns, along_x, there)
-    tl.store(to + 2 * rows * columns, along_y, there)

@@ -82,8 +82,7 @@ def make(
         s21 += tl.sum(wo * (own_offset * weight)[:, :, None], 1)
         s22 += tl.sum(ww * (own_offset * offset)[:, :, None], 1)
 
-    straight = kind != 1  # a component is tied to itself
-    across, along = there & (down == 0), there & (right == 0)
+    straight, across, along = kind != 1, there & (down == 0), there & (right == 0)  # a component is tied to itself
     s00 += tl.where(straight, (tie(ties_x, 0, 0, right, j, columns, across) + tie(ties_y, 0, 0, down, i, rows, along))[:, None], 0.0)
     s01 += tl.where(straight, tie(ties_x, 0, 1, right, j, columns, across)[:, None], 0.0)
     s10 += tl.where(straight, tie(ties_x, 1, 0, right, j, columns, across)[:, None], 0.0)
@@ -171,6 +170,24 @@ def dot(shares, programs, PROGRAMS: tl.constexpr):
     return tl.sum(tl.load(shares + each, each < programs, 0.0, cache_modifier=".cg"), 0)
 
 
+@triton.jit
+def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constexpr):
+    """Where conjugate gradients begin, for some patches: their inverses, and the vectors r, u, w, z, q, s, p and x, and u once more for others to read."""
+    there, full = (patch < count)[:, None] & (number >= 0), number % 4 < 3
+    i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
+    known = (patch < count)[:, None, None] & (i + j >= 0)
+    tl.store(inverses + (patch[:, None, None] * NUMBERS + i) * NUMBERS + j, inverse(stencil, patch, count, N), known)
+    tl.debug_barrier()
+    r = tl.load(right + (number // 4 * 3 + number % 4) * count + patch[:, None], there & full, 0.0)
+    u = precondition(inverses, r, patch, number, there, N)
+    at, size = vectors + patch[:, None] * NUMBERS + number, count * NUMBERS
+    tl.store(at, r, there)
+    tl.store(at + size, u, there)
+    for k in tl.static_range(2, 8):
+        tl.store(at + k * size, tl.zeros([N, NUMBERS], tl.float32), there)
+    tl.store(at + 8 * size, u, there)
+
+
 @triton.jit(do_not_specialize=["rows", "columns", "steps"])
 def solve(stencil, right, inverses, vectors, shares, counter, found, rows, columns, steps, tolerance, N: tl.constexpr, PROGRAMS: tl.constexpr):
     """Conjugate gradients in the form whose two products are known at the same time, so that programs wait for each other once a step. ``vectors``
@@ -185,25 +202,7 @@ def solve(stencil, right, inverses, vectors, shares, counter, found, rows, colum
     number = tl.arange(0, NUMBERS)[None, :]
     full = number % 4 < 3
     for tile in range(program, tiles, programs):
-        patch = tile * N + tl.arange(0, N)
-        there = (patch < count)[:, None] & (number >= 0)
-        at = patch[:, None] * NUMBERS + number
-        i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
-        known = (patch < count)[:, None, None] & (i + j >= 0)
-        tl.store(inverses + (patch[:, None, None] * NUMBERS + i) * NUMBERS + j, inverse(stencil, patch, count, N), known)
-        tl.debug_barrier()
-        r = tl.load(right + (number // 4 * 3 + number % 4) * count + patch[:, None], there & full, 0.0)
-        u = precondition(inverses, r, patch, number, there, N)
-        none = tl.zeros([N, NUMBERS], tl.float32)
-        tl.store(r_ + at, r, there)
-        tl.store(u_ + at, u, there)
-        tl.store(m_ + at, u, there)
-        tl.store(w_ + at, none, there)
-        tl.store(z_ + at, none, there)
-        tl.store(q_ + at, none, there)
-        tl.store(s_ + at, none, there)
-        tl.store(p_ + at, none, there)
-        tl.store(x_ + at, none, there)
+        begin(stencil, right, inverses, vectors, tile * N + tl.arange(0, N), number, count, N)
     wait(counter, 1)
     alpha, beta, gamma, stop = 0.0, 0.0, 0.0, 0.0
     step, going = 0, steps > 0

@@ -1,0 +1,103 @@
+"""The way from patches to columns of pixels and back, on a GPU, in Triton: what ``kernel.py`` reads of patches, and what is done with what it pulls at."""
+
+import triton
+import triton.language as tl
+
+from register.native.kernel import cell_of
+
+
+@triton.jit(do_not_specialize=["width", "rows", "columns"])
+def blend(parameters, found, origin, spacing, width, rows, columns, N: tl.constexpr):
+    """How patches move the points of columns of pixels, apart for each row of patches that these are behind: for component k = ``program_id(2)`` of row r =
+    ``program_id(1)``, displacements are found[r, k, 0] + t found[r, k, 1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row."""
+    x, cell, component = tl.program_id(0) * N + tl.arange(0, N), tl.program_id(1), tl.program_id(2)
+    there = x < width
+    left = cell_of(x, origin, spacing, columns)
+    behind = (x - origin) / spacing - left
+    before = 1 - behind
+    count = rows * columns
+    at = parameters + component * 3 * count + cell * columns + left
+    upper, bent = line(at, count, before, behind, there)
+    lower, bow = line(at + columns, count, before, behind, there)
+    to = found + (cell * 2 + component) * 3 * width + x
+    tl.store(to, upper, there)
+    tl.store(to + width, lower - upper, there)
+    tl.store(to + 2 * width, bent - bow, there)
+
+
+@triton.jit
+def line(at, count, before, behind, there):
+    """The displacement on a row of patches, and its slope along y."""
+    move = before * tl.load(at, there, 0.0) + behind * tl.load(at + 1, there, 0.0)
+    bow = before * tl.load(at + 2 * count, there, 0.0) + behind * tl.load(at + 2 * count + 1, there, 0.0)
+    return move + before * behind * (tl.load(at + count, there, 0.0) - tl.load(at + count + 1, there, 0.0)), bow
+
+
+@triton.jit(do_not_specialize=["width", "columns"])
+def pool(bent, curvature, width, columns, BLOCK: tl.constexpr, HOLDS: tl.constexpr, SIDE: tl.constexpr):
+    """Sums (n, columns) of every ``BLOCK`` columns of lines (n, width)."""
+    line, number = tl.program_id(1), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
+    inner = tl.arange(0, HOLDS)[None, :]
+    x = number[:, None] * BLOCK + inner
+    found = tl.sum(tl.load(bent + line * width + x, (inner < BLOCK) & (x < width), 0.0), 1)
+    tl.store(curvature + line * columns + number, found, number < columns)
+
+
+@triton.jit
+def near(patch, origin, spacing, size):
+    """The first pixel that patches have a say in, and the one after the last."""
+    begin = tl.minimum(tl.maximum(origin + (patch - 1) * spacing, 0.0), size - 1.0)
+    return begin.to(tl.int32), tl.minimum((origin + (patch + 1) * spacing).to(tl.int32) + 1, size)
+
+
+@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells"])
+def gather_columns(
+    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr
+):  # fmt: skip
+    """What lines (n, 6, width), ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of the weights and of the weighted
+    offsets times the line. Lines that no pixels are behind are left out."""
+    line = tl.program_id(1)
+    top, number = line // cells * WINDOW, line % cells
+    first, last = cell_of(top, origin_y, spacing_y, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin_y, spacing_y, rows)
+    if number <= last - first:
+        patch = tl.program_id(0) * N + tl.arange(0, N)
+        begin, end = near(patch, origin_x, spacing_x, width)
+        end = tl.where(patch < columns, end, 0)
+        for kind in range(6):
+            weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
+            for step in range(0, tl.max(end - begin, 0), LONG):
+                x = tl.max_contiguous(begin[:, None] + step + tl.arange(0, LONG)[None, :], [1, LONG])
+                off = (x - origin_x) / spacing_x - patch[:, None]
+                pull = tl.load(pulled + (line * 6 + kind) * width + x, x < end[:, None], 0.0) * tl.maximum(1 - tl.abs(off), 0.0)
+                weighted += pull
+                shifted += pull * off
+            at = sums + (line * 6 + kind) * 2 * columns + patch
+            tl.store(at, tl.sum(weighted, 1), patch < columns)
+            tl.store(at + columns, tl.sum(shifted, 1), patch < columns)
+
+
+@triton.jit(do_not_specialize=["height", "rows", "columns", "cells"])
+def gather_rows(sums, slope, origin_y, spacing_y, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr):
+    """The slope (2, 3, rows, columns) of what lines pull at the patches of a row, as ``gather_columns`` gives it: for each component with 1, t and t (1 - t),
+    times both functions along x."""
+    patch, component = tl.program_id(1), tl.program_id(2)
+    column = tl.program_id(0) * N + tl.arange(0, N)
+    there = column < columns
+    move, along_x, along_y = tl.zeros([N], tl.float32), tl.zeros([N], tl.float32), tl.zeros([N], tl.float32)
+    begin, end = near(patch, origin_y, spacing_y, height)
+    for line in range(begin // WINDOW, (end + WINDOW - 1) // WINDOW):
+        first = cell_of(tl.minimum(line * WINDOW, height - 1), origin_y, spacing_y, rows)
+        last = cell_of(tl.minimum(line * WINDOW + WINDOW, height) - 1, origin_y, spacing_y, rows)
+        for cell in range(tl.maximum(patch - 1, first), tl.minimum(patch, last) + 1):
+            at = sums + ((line * cells + cell - first) * 2 + component) * 6 * columns + column
+            t, s = tl.load(at + 2 * columns, there, 0.0), tl.load(at + 3 * columns, there, 0.0)
+            bow = tl.load(at + 4 * columns, there, 0.0)
+            if cell == patch:  # its weight falls from 1 to 0
+                t, s, bow = tl.load(at, there, 0.0) - t, tl.load(at + columns, there, 0.0) - s, -bow
+            move += t
+            along_x += s
+            along_y -= bow
+    to = slope + (component * 3 * rows + patch) * columns + column
+    tl.store(to, move, there)
+    tl.store(to + rows * columns, along_x, there)
+    tl.store(to + 2 * rows * columns, along_y, there)
