@@ -34,4 +34,5 @@ for function, constants, options in KERNELS:
     source = ASTSource(fn=function, signature={name: kind(name, constants) for name in function.arg_names}, constexprs=constants)
     for capability in (75, 90):
         made = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        print(f"{function.__name__} for {capability}: {len(made.asm['cubin'])} bytes, {made.metadata.shared} bytes shared")
+        carried = [loop.split("->")[0].count(" = %") for loop in made.asm["ttir"].split("iter_args(")[1:]]
+        print(f"{function.__name__} for {capability}: {len(made.asm['cubin'])} bytes, loops carry {carried}")

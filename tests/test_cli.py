@@ -201,6 +201,17 @@ def test_what_the_quick_start_leaves_out_of_pytorch_is_not_needed():
     assert (left_out, nothing) == ("True", "False")
 
 
+def test_a_quick_start_ends_quietly_where_pytorch_has_more_operations():
+    code = """
+from register.cli.quick import quickly
+with quickly():
+    import torch
+    more = torch.library.Library("of_a_test", "DEF")
+    more.define("nothing(Tensor x) -> Tensor")
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""
+
+
 def test_a_pytorch_of_an_unknown_version_is_loaded_whole(monkeypatch):
     monkeypatch.setattr(quick, "_version", lambda: (99, 0))
     monkeypatch.delitem(sys.modules, "torch")
