@@ -72,7 +72,7 @@ def random_patches(size):
     [
         ("ncc", INSIDE, False, 20, 30),
         ("ncc", BEYOND, True, 20, 9),
-        ("ncc", BEYOND, False, 13, 40),
+        ("ncc", BEYOND, False, 14, 40),
         ("structure", INSIDE, False, 24, 30),
         ("structure", BEYOND, True, 8, 40),
         ("mind", BEYOND, True, 20, 200),
@@ -88,11 +88,11 @@ def test_loss_slope_and_curvature_are_those_of_tensors(interpreted, texture, met
 
 
 def test_any_number_of_rows_at_once_gives_the_same(interpreted, texture, monkeypatch):
-    compare, found = compared(texture[:30, :60], "ncc", BEYOND, window=10), []
+    compare, found = compared(texture[:30, :50], "ncc", BEYOND, window=10), []
     grid = PatchGrid.cover(*compare.size, 9)
     torch.manual_seed(6)
     parameters = torch.randn(2, 3, grid.rows, grid.columns)
-    for rows in (1, 2, 4):
+    for rows in (1, 4):
         monkeypatch.setattr(gpu, "STEP", rows)
         found.append(native.expand(compare.compiled[0], grid, parameters, 5))
     assert all(near(one, other, 1e-5) for others in found[1:] for one, other in zip(found[0], others, strict=True))
