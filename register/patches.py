@@ -59,6 +59,12 @@ class PatchGrid:
         weight = (1 - (steps.clamp(0, count - 1) - index).abs()).clamp(min=0)
         return torch.cat([weight, weight * (steps - index)], dim=1)
 
+    def before(self, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """The patch before each of n positions along an axis (0 is x), int32 (n,), and the share of the way to the next one (n,)."""
+        steps = (positions - self.origin[axis]) / self.spacing[axis]
+        cell = steps.floor().clamp(0, (self.columns, self.rows)[axis] - 2)
+        return cell.int(), steps - cell
+
     def cells(self, first: float, last: float, axis: int) -> slice:
         """The patches along one axis (0 is x) that have a say between two positions."""
         count = (self.columns, self.rows)[axis]

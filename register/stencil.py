@@ -49,8 +49,7 @@ class Couplings:
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: Ties, stiffness: float, *, tensors_only: bool = False) -> None:
         """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels."""
         self.grid, self.at, self.ties, self.stiffness = grid, (x, y), ties, stiffness
-        along_x, along_y = (stiffness * _lines(along)[:, :, 1:].movedim(2, 0) for along in (ties.along_x, ties.along_y))
-        self.compiled = None if tensors_only else native.cells(grid, x, y, (along_x, along_y))
+        self.compiled = None if tensors_only else native.cells(grid, x, y, (stiffness * _onward(ties.along_x), stiffness * _onward(ties.along_y)))
         if self.compiled is None:  # every step needs them: a recording makes them at its begin, and keeps them
             _ = self.tied, self.around
 
@@ -129,6 +128,11 @@ def _lines(along: Tensor) -> Tensor:
     next one (2, 2, 3, count); 0 where there is none."""
     each = along.reshape(2, len(along) // 2, 2, -1).transpose(1, 2)
     return torch.stack([pad(each.diagonal(step, 2, 3), (1, 0) if step < 0 else (0, step)) for step in (-1, 0, 1)], 2)
+
+
+def _onward(along: Tensor) -> Tensor:
+    """Of the ties of a line those of each patch to itself and to the next one (2, 2, 2, count)."""
+    return _lines(along)[:, :, 1:].movedim(2, 0)
 
 
 def _products(basis: Tensor) -> Tensor:

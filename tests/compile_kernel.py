@@ -14,7 +14,8 @@ KERNELS = [
     (kernel_lines.blend, {"N": 128}, {}),
     (kernel.compare, WINDOWS | {"CHANNELS": 1, "COSINE": False, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
     (kernel.compare, WINDOWS | {"CHANNELS": 2, "COSINE": True, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
-    (kernel.pull, WINDOWS | {"CHANNELS": 2, "BLOCK": 10}, {"num_warps": 1}),
+    (kernel.compare, WINDOWS | {"CHANNELS": 8, "COSINE": True, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
+    *((kernel.pull, WINDOWS | {"CHANNELS": channels, "BLOCK": 10}, {"num_warps": 1}) for channels in (1, 2, 8)),
     (kernel_lines.gather_columns, {"WINDOW": 20, "N": 8, "LONG": 128}, {}),
     (kernel_lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
     (kernel_lines.pool, {"BLOCK": 10, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
@@ -32,7 +33,7 @@ def kind(name, constants):
 
 for function, constants, options in KERNELS:
     source = ASTSource(fn=function, signature={name: kind(name, constants) for name in function.arg_names}, constexprs=constants)
-    for capability in (75, 90):
+    for capability in (75, 80, 90):
         made = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         carried = [loop.split("->")[0].count(" = %") for loop in made.asm["ttir"].split("iter_args(")[1:]]
         print(f"{function.__name__} for {capability}: {len(made.asm['cubin'])} bytes, loops carry {carried}")

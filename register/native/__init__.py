@@ -175,7 +175,7 @@ class Cells:
 
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
         self.ties = [along.contiguous() for along in ties]
-        (cell_x, share_x), (cell_y, share_y) = self.along = [_cells(grid, positions, axis) for axis, positions in enumerate((x, y))]
+        (cell_x, share_x), (cell_y, share_y) = self.along = [grid.before(positions, axis) for axis, positions in enumerate((x, y))]
         self.given = _Grid(grid.rows, grid.columns, len(y), len(x), *map(_address, (cell_y, cell_x, share_y, share_x, *self.ties[::-1])))
 
     def bend(self, parameters: Tensor) -> Tensor:
@@ -193,13 +193,6 @@ class Cells:
         limits = steps, ctypes.c_double(tolerance), torch.get_num_threads()
         _call("solve", ctypes.byref(self.given), *(ctypes.c_void_p(x.data_ptr()) for x in given), *limits, ctypes.c_void_p(found.data_ptr()))
         return found
-
-
-def _cells(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """The patch before each position, int32, and the share of the way to the next."""
-    steps = (positions - grid.origin[axis]) / grid.spacing[axis]
-    cell = steps.floor().clamp(0, (grid.columns, grid.rows)[axis] - 2)
-    return cell.int(), steps - cell
 
 
 def _call(name: str, *arguments: object) -> None:

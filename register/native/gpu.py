@@ -15,10 +15,8 @@ from register.patches import PatchGrid
 
 TRITON = 3, 4
 """The oldest version that compiles the kernels."""
-LANES, OWN = 32, 30
-"""Columns of a group that a warp works on, and those that have a neighbour on either side in it."""
 GROUPS = 2
-"""Groups that a program sums windows of: the fewer columns are left over."""
+"""Groups of columns that a program sums windows of: the fewer columns are left over."""
 STEP = 2
 """Rows that are worked on at once at most, a power of two."""
 
@@ -69,8 +67,9 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
     kernel_lines.blend[(-(-width // 128), grid.rows - 1, 2)](parameters.contiguous(), moved, *across, width, grid.rows, grid.columns, N=128)
     images = pair.fixed, pair.weight, pair.moving, pair.seen, pair.whole, pair.moving_from_fixed, moved
     where = *down, width, height, moving_width, moving_height, grid.rows
-    groups = max(GROUPS, power_of_two(-(-window // LANES)))
-    side = groups * LANES // window
+    lanes, own = kernel.LANES.value, kernel.OWN.value
+    groups = max(GROUPS, power_of_two(-(-window // lanes)))
+    side = groups * lanes // window
     kernel.compare[(-(-per_line // side), lines)](
         *(*images, weights, losses, derivatives, *where),
         CHANNELS=channels,
@@ -80,10 +79,10 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
         GROUPS=groups,
         SIDE=side,
         WINDOWS=power_of_two(side),
-        SPANS=power_of_two(-(-(LANES - 1) // window) + 1),
+        SPANS=power_of_two(-(-(lanes - 1) // window) + 1),
         num_warps=1,
     )
-    kernel.pull[(-(-width // OWN), lines)](
+    kernel.pull[(-(-width // own), lines)](
         *(*images, derivatives, pulled, bent, *where, cells),
         CHANNELS=channels,
         WINDOW=window,
@@ -104,16 +103,3 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
 def power_of_two(least: int) -> int:
     """The smallest one that is not less."""
     return 1 << (least - 1).bit_length()
-
-
-def cells_along(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """The patch before each position (n,) along an axis, as a float, and the share of the way to the next."""
-    steps = (positions - grid.origin[axis]) / grid.spacing[axis]
-    cells = steps.floor().clamp(0, (grid.columns, grid.rows)[axis] - 2)
-    return cells, steps - cells
-
-
-def said(cells: Tensor, count: int) -> Tensor:
-    """Where each of ``count`` patches begins to have a say in things that lie, in order, in ``cells`` (n,), int32 (count + 2,): it has one up to the second
-    number after its own."""
-    return torch.searchsorted(cells, torch.arange(-1, count + 1, dtype=cells.dtype, device=cells.device)).int()

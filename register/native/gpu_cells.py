@@ -18,8 +18,8 @@ class Cells:
 
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
         self.grid, self.ties = grid, [along.contiguous() for along in ties]
-        (cell_x, share_x), (cell_y, share_y) = (gpu.cells_along(grid, positions, axis) for axis, positions in enumerate((x, y)))
-        self.tables = (cell_y.int(), share_y, gpu.said(cell_y, grid.rows), cell_x.int(), share_x, gpu.said(cell_x, grid.columns))
+        (cell_x, share_x), (cell_y, share_y) = (grid.before(positions, axis) for axis, positions in enumerate((x, y)))
+        self.tables = (cell_y, share_y, reached(cell_y, grid.rows), cell_x, share_x, reached(cell_x, grid.columns))
         self.programs = min(-(-grid.count // PATCHES), at_once(x.device))
         self.stencil = x.new_zeros(grid.count, 9, 3, 3, 4)
         self.room = x.new_empty(grid.count, 8, 8), x.new_empty(10, grid.count, 8), x.new_empty(2, 2, gpu.power_of_two(self.programs))
@@ -51,6 +51,12 @@ class Cells:
             launch_cooperative_grid=True,
         )
         return found
+
+
+def reached(cells: Tensor, count: int) -> Tensor:
+    """The first block of pixels that each of ``count`` patches reaches, by the patch before each block in order (n,), int32 (count + 2,): a patch reaches those
+    up to the second number after its own."""
+    return torch.searchsorted(cells, torch.arange(-1, count + 1, dtype=cells.dtype, device=cells.device)).int()
 
 
 def at_once(device: torch.device) -> int:

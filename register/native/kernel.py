@@ -295,7 +295,7 @@ def pull(
     bend = tl.load(at + 3 * windows) * 0.25
 
     blocks_apart = (height + BLOCK - 1) // BLOCK * width
-    first_cell = cell_of(tl.minimum(top, height - 1), origin, spacing, rows)
+    first_cell = cell_of(top, origin, spacing, rows)
     piece, number = first_cell, top // BLOCK
     bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = empty, empty, empty, empty + 0, empty + 0, empty + 0
     x0, x1, x2, y0, y1, y2 = empty, empty, empty, empty, empty, empty

@@ -111,7 +111,7 @@ def make(
 
 
 @triton.jit
-def inverse(stencil, patch, count, N: tl.constexpr):
+def inverse(stencil, patch, count):
     """The inverses (N, 8, 8) of what ties patches to themselves, by elimination; the empty numbers are tied to nothing."""
     i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
     there = (patch < count)[:, None, None] & (i % 4 < 3) & (j % 4 < 3)
@@ -176,7 +176,7 @@ def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constex
     there, full = (patch < count)[:, None] & (number >= 0), number % 4 < 3
     i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
     known = (patch < count)[:, None, None] & (i + j >= 0)
-    tl.store(inverses + (patch[:, None, None] * NUMBERS + i) * NUMBERS + j, inverse(stencil, patch, count, N), known)
+    tl.store(inverses + (patch[:, None, None] * NUMBERS + i) * NUMBERS + j, inverse(stencil, patch, count), known)
     tl.debug_barrier()
     r = tl.load(right + (number // 4 * 3 + number % 4) * count + patch[:, None], there & full, 0.0)
     u = precondition(inverses, r, patch, number, there, N)

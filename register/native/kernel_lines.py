@@ -44,10 +44,17 @@ def pool(bent, curvature, width, columns, BLOCK: tl.constexpr, HOLDS: tl.constex
 
 
 @triton.jit
-def near(patch, origin, spacing, size):
+def reach(patch, origin, spacing, size):
     """The first pixel that patches have a say in, and the one after the last."""
     begin = tl.minimum(tl.maximum(origin + (patch - 1) * spacing, 0.0), size - 1.0)
     return begin.to(tl.int32), tl.minimum((origin + (patch + 1) * spacing).to(tl.int32) + 1, size)
+
+
+@triton.jit
+def cells_of(line, origin, spacing, height, rows, WINDOW: tl.constexpr):
+    """The first and the last row of patches that a line of windows lies behind."""
+    top = tl.minimum(line * WINDOW, height - 1)
+    return cell_of(top, origin, spacing, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin, spacing, rows)
 
 
 @triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells"])
@@ -57,11 +64,10 @@ def gather_columns(
     """What lines (n, 6, width), ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of the weights and of the weighted
     offsets times the line. Lines that no pixels are behind are left out."""
     line = tl.program_id(1)
-    top, number = line // cells * WINDOW, line % cells
-    first, last = cell_of(top, origin_y, spacing_y, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin_y, spacing_y, rows)
-    if number <= last - first:
+    first, last = cells_of(line // cells, origin_y, spacing_y, height, rows, WINDOW)
+    if line % cells <= last - first:
         patch = tl.program_id(0) * N + tl.arange(0, N)
-        begin, end = near(patch, origin_x, spacing_x, width)
+        begin, end = reach(patch, origin_x, spacing_x, width)
         end = tl.where(patch < columns, end, 0)
         for kind in range(6):
             weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
@@ -84,10 +90,9 @@ def gather_rows(sums, slope, origin_y, spacing_y, height, rows, columns, cells, 
     column = tl.program_id(0) * N + tl.arange(0, N)
     there = column < columns
     move, along_x, along_y = tl.zeros([N], tl.float32), tl.zeros([N], tl.float32), tl.zeros([N], tl.float32)
-    begin, end = near(patch, origin_y, spacing_y, height)
+    begin, end = reach(patch, origin_y, spacing_y, height)
     for line in range(begin // WINDOW, (end + WINDOW - 1) // WINDOW):
-        first = cell_of(tl.minimum(line * WINDOW, height - 1), origin_y, spacing_y, rows)
-        last = cell_of(tl.minimum(line * WINDOW + WINDOW, height) - 1, origin_y, spacing_y, rows)
+        first, last = cells_of(line, origin_y, spacing_y, height, rows, WINDOW)
         for cell in range(tl.maximum(patch - 1, first), tl.minimum(patch, last) + 1):
             at = sums + ((line * cells + cell - first) * 2 + component) * 6 * columns + column
             t, s = tl.load(at + 2 * columns, there, 0.0), tl.load(at + 3 * columns, there, 0.0)
