@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from register.report.panels import Scene
 from register.resample import Canvas, Shown, check_dtype
 from register.settings import PRESETS, Settings
 from register.transform import Frame, Transform
-
-if TYPE_CHECKING:
-    from register.report.page import Details
 
 RESULTS = ("aligned.tif", "aligned.ome.tif", "aligned.png", "transform.json", "overlay.png", "valid.tif", "report.html")
 BASE_MEMORY, PER_WORKING_PIXEL = 700_000_000, 110
@@ -125,13 +122,13 @@ def _run(job: Job, listener: Listener) -> Result:
     written = _with_provenance(alignment, job, fixed.image, moving.image)
     image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
     scene = Scene.of(fixed_level, moving_level, written)
-    with several(job.output), device.beside(lambda: _details(scene, job.settings)) as details:
+    with several(job.output):
         with clock("warp and write"):
             _write_images(names, image, moving, transform, canvas, job.settings, listener)
         listener(Event("report", "", 1.0, None))
-        with clock("pictures"), device.beside(lambda: overlay(scene)) as sheet:
-            page = _page(scene, details, job.settings)
-            write_bytes(names["overlay"], sheet())
+        with clock("pictures"):
+            sheet, page = _pictures(scene, report=job.settings.report)
+            write_bytes(names["overlay"], sheet)
         seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds | {"total": round(time.perf_counter() - begin, 3)}
         written = replace(written, provenance=written.provenance | {"seconds": seconds})
         if page:
@@ -178,23 +175,18 @@ def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: 
     return evaluate.landmark_errors(transform, *pair).summary() | {"files": chosen.landmarks or chosen.init, "note": seen}
 
 
-def _details(scene: Scene, chosen: Settings) -> "Details | None":
-    """The half of a report's pictures that is drawn beside the aligned image, where a report is wanted."""
-    if not chosen.report:
-        return None
-    from register.report.page import details  # templates take a while to load
+def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform], str] | None]:
+    """The sheet of pictures, and what makes the page of a report, all of it but its text drawn already, where one is wanted; drawn by several threads."""
+    with device.worker_threads() as pool:
+        view = pool.submit(scene.whole)
+        if not report:
+            return overlay(view.result(), scene.transform), None
+        from register.report.page import compared, details, page  # templates take a while to load
 
-    return details(scene)
-
-
-def _page(scene: Scene, details: "Callable[[], Details | None]", chosen: Settings) -> Callable[[Transform], str] | None:
-    """What makes the page of a report, all of it but its text drawn already; None where none is wanted."""
-    if not chosen.report:
-        return None
-    from register.report.page import compared, page
-
-    drawn, beside = compared(scene), details()
-    return partial(page, compared=drawn, details=beside) if beside else None
+        parts = pool.submit(details, scene)
+        sheet = pool.submit(overlay, view.result(), scene.transform)
+        shown = compared(view.result(), scene.transform)
+        return sheet.result(), partial(page, compared=shown, details=parts.result())
 
 
 def _write_images(

@@ -39,7 +39,7 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
     if pair:
         transform = replace(transform, quality=transform.quality | {"landmarks": jobs.landmark_figures(transform, pair, chosen)})
     scene = Scene.of(levels[0], levels[1], transform)
-    write_text(folder / REPORT, page(transform, compared(scene), details(scene)))
+    write_text(folder / REPORT, page(transform, compared(scene.whole(), transform), details(scene)))
     return folder / REPORT
 
 

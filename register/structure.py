@@ -159,19 +159,14 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
 def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
     """The part of ``allowed`` (1, h, w) that is connected to the border by blocks of pixels that are all allowed.
 
-    Connection is followed on a copy of at most ``side`` pixels, from block to neighbouring block until nothing changes.
+    Connection is followed on a copy of at most ``side`` pixels, from block to any of its eight neighbours.
     """
+    import cv2
+
     block = max(math.ceil(max(allowed.shape[-2:]) / side), 1)
-    free = -max_pool2d(-allowed.float(), block, ceil_mode=True)
-    current = torch.zeros_like(free)
-    current[:, 0], current[:, -1], current[:, :, 0], current[:, :, -1] = 1, 1, 1, 1
-    current = current * free
-    while True:
-        grown = current
-        for _ in range(16):
-            grown = filters.widened(grown, 1) * free
-        if torch.equal(grown, current):
-            break
-        current = grown
-    reached = filters.widened(current, 1).repeat_interleave(block, 1).repeat_interleave(block, 2)
+    free = max_pool2d((~allowed).float(), block, ceil_mode=True)[0] == 0
+    parts = torch.from_numpy(cv2.connectedComponents(free.cpu().byte().numpy(), connectivity=8)[1])  # 0 is what is not free
+    outer = torch.cat([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    current = torch.isin(parts, outer[outer > 0]).to(allowed.device)
+    reached = filters.widened(current[None].float(), 1).repeat_interleave(block, 1).repeat_interleave(block, 2)
     return (reached[:, : allowed.shape[1], : allowed.shape[2]] > 0.5) & allowed

@@ -33,7 +33,7 @@ FLOORS = {
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {
-    "cv2": "features",
+    "cv2": ("features", "structure"),
     "tifffile": "io",
     "imagecodecs": ("io", "report", "doctor"),
     "PIL": ("io", "report"),

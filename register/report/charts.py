@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from register import affine, pyramid
+from register.pyramid import Level
 from register.report import maps
-from register.report.panels import Scene
+from register.report.panels import Grey, Scene
 from register.transform import Transform
 
 BACKGROUND = 420
@@ -18,7 +19,6 @@ BACKGROUND = 420
 def charts(scene: Scene) -> list[dict[str, str]]:
     """Displacement, patch grid, confidence, expected error, Jacobian and convergence, each with its text."""
     transform = scene.transform
-    small = scene.coarser(BACKGROUND)
     size = (transform.fixed.height, transform.fixed.width)
     x, y = (torch.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2), dtype=torch.float64) for n in size[::-1])
     at = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1).reshape(-1, 2)
@@ -27,24 +27,23 @@ def charts(scene: Scene) -> list[dict[str, str]]:
     moved = float(local.norm(dim=1).max())
     about_global = transform.grid is not None and moved > 1e-6
     move = local if about_global else mapped - at
-    drawn = [_chart(maps.arrows(small.view().fixed, size, at.numpy(), move.numpy()), _told_displacement(about_global, move))]
+    drawn = [_chart(maps.arrows(_background(scene.fixed), size, at.numpy(), move.numpy()), _told_displacement(about_global, move))]
     centres = transform.grid.centres().reshape(-1, 2) if transform.grid else at
     shape = (transform.grid.rows, transform.grid.columns, 2) if transform.grid else (len(y), len(x), 2)
     moving_size = (transform.moving.height, transform.moving.width)
-    shrunk = pyramid.shrink(scene.moving, max(scene.moving.size) / BACKGROUND)
     lines = transform.map(centres).reshape(shape).numpy()
     caption = f"The patch grid ({shape[1]} × {shape[0]} centres) where it lies on the moving image."
-    drawn.append(_chart(maps.mesh(shrunk.image[0].numpy(), moving_size, lines), caption))
+    drawn.append(_chart(maps.mesh(_background(scene.moving), moving_size, lines), caption))
     if "confidence" in transform.patch_figures:
         values = per_patch(transform, "confidence")
         image = maps.patch_map(values, size, "confidence", low=0, high=1, colours="viridis")
-        drawn.append(_chart(image, f"Confidence per patch, 0 to 1; median {np.median(values):.2f}."))
+        drawn.append(_chart(image, f"Confidence per patch, 0 to 1; median {maps.quantile(values, 0.5):.2f}."))
     errors = errors_of(transform)
     if errors is not None:
         seen = errors[np.isfinite(errors)]
-        low, high = max(float(seen.min()), 1e-3), float(seen.max())
+        low, middle, high = max(float(seen.min()), 1e-3), maps.quantile(seen, 0.5), float(seen.max())
         image = maps.patch_map(errors, size, "expected error, px", low=low, high=max(high, 1.5 * low), colours="cividis", log=True)
-        told = f"Expected error per patch: two of three are nearer than that; median {np.median(seen):.2f} px, largest {high:.2f} px. Grey: nothing to see."
+        told = f"Expected error per patch: two of three are nearer than that; median {middle:.2f} px, largest {high:.2f} px. Grey: nothing to see."
         drawn.append(_chart(image, told))
     if about_global:
         times = torch.linalg.det(transform.expand(centres)[1]) / torch.linalg.det(transform.matrix[:, :2])
@@ -56,6 +55,13 @@ def charts(scene: Scene) -> list[dict[str, str]]:
     if history:
         drawn.append(_chart(maps.curves(history), "Convergence: the loss of each level, step by step; lower is more alike."))
     return drawn
+
+
+def _background(level: Level) -> Grey:
+    """A level's grey, small; black where it shows nothing."""
+    small = pyramid.shrink(level, max(level.size) / BACKGROUND)
+    grey: Grey = (small.image * (small.mask > 0))[0].numpy()
+    return grey
 
 
 def _told_displacement(about_global: bool, move: torch.Tensor) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from register.report.axes import Axis, Values
 from register.report.colours import shade, stops
@@ -47,7 +48,7 @@ def patch_map(values: Values, size: tuple[int, int], label: str, *, low: float, 
 def arrows(background: Grey, size: tuple[int, int], at: Values, move: Values) -> str:
     """Displacements ``move`` (n, 2) at fixed points ``at`` (n, 2) over the fixed image, in pixels; drawn larger than they are when they are small."""
     length = np.hypot(*move.T)
-    factor = _round_factor(max(size) / ARROWS / max(float(np.percentile(length, 90)), 1e-9))
+    factor = _round_factor(max(size) / ARROWS / max(quantile(length, 0.9), 1e-9))
     bar = Axis(0.0, max(float(length.max()), 1e-3), "length, px")
     down = _height(size, BAR)
     tails, tips = (_in_axes(points, size, down, BAR) for points in (at, at + move * factor))
@@ -64,7 +65,7 @@ def arrows(background: Grey, size: tuple[int, int], at: Values, move: Values) ->
             "#" + shade(np.array((tone + 0.5) / SHADES), "plasma").tobytes().hex(),
             1.4,
         )
-        for tone in np.unique(shades)
+        for tone in sorted(set(shades.tolist()))
     ]
     title = f"arrows {factor:g} × their length"
     return _chart(*_pixels(size), down, image=address(background / 1.6), lines=lines, bar=bar, stops=stops("plasma"), title=title)
@@ -82,6 +83,11 @@ def curves(history: dict[str, list[float]]) -> str:
     """The loss of every level, step by step."""
     lines = {name: np.array(losses, dtype=float) for name, losses in history.items()}
     return _plot(lines, "step", "loss, mean log of what is unexplained", shape=(2, 3), first=1)
+
+
+def quantile(values: Values, share: float) -> float:
+    """The value below which a ``share`` of all lies; NumPy's own loads its masked arrays for it, which takes longer than a chart."""
+    return float(torch.from_numpy(values).flatten().quantile(share))
 
 
 def over_frames(lines: dict[str, Values], label: str) -> str:

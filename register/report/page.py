@@ -11,8 +11,6 @@ from register.report.html import address, template, text
 from register.report.panels import Grey, Picture, Scene, View, checkerboard, difference, false_colour
 from register.transform import Transform
 
-SIDE = 800
-"""Longest side, in pixels, of the pictures that are compared."""
 ZOOM, SCALES = 160, (1, 4)
 """Side, in pixels of a level, of what is shown around a patch, and how many working pixels such a pixel is wide."""
 MEANING = {
@@ -47,14 +45,13 @@ class Details(NamedTuple):
     charts: list[dict[str, str]]
 
 
-def compared(scene: Scene) -> Compared:
-    """One half of what takes time in a report."""
-    view = scene.coarser(SIDE).view()
-    return Compared(_pictures(view, scene.transform.quality), (view.fixed.shape[0], view.fixed.shape[1]))
+def compared(view: View, transform: Transform) -> Compared:
+    """What the page shows of both images as a whole."""
+    return Compared(_pictures(view, transform.quality), (view.fixed.shape[0], view.fixed.shape[1]))
 
 
 def details(scene: Scene) -> Details:
-    """The other half, and the page's template made ready."""
+    """What it shows of parts, and the page's template made ready."""
     template("page.html")
     return Details(_zooms(scene), charts(scene))
 

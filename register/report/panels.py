@@ -13,6 +13,8 @@ from register.transform import Transform
 
 Grey = NDArray[np.float32]
 Picture = NDArray[np.uint8]
+SIDE = 720
+"""Longest side, in pixels, of pictures of a whole image."""
 LOW, MIDDLE, HIGH = np.array([84.0, 39, 136]), np.array([245.0, 245, 245]), np.array([179.0, 88, 6])
 """Colours of a difference from -1 over 0 to 1: purple, near white, orange, which colour-blind eyes tell apart (ColorBrewer's PuOr)."""
 
@@ -43,6 +45,10 @@ class Scene:
         fixed = pyramid.shrink(self.fixed, max(self.fixed.size) / side)
         return replace(self, fixed=fixed, moving=comparison.matching_level(self.moving, fixed, self.transform.matrix))
 
+    def whole(self) -> View:
+        """All of it, no larger than a page shows."""
+        return self.coarser(SIDE).view()
+
     def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
         """Part of the fixed level, all of it by default."""
         still = replace(self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=())
@@ -54,9 +60,9 @@ class Scene:
     def _read(self, transform: Transform, x: torch.Tensor, y: torch.Tensor) -> Grey:
         """The moving grey where a transform of the originals brings it on some of the fixed level's pixels."""
         up, down = self.fixed.original_from_level, affine.invert(self.moving.original_from_level)
-        mapped = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2])
-        points = affine.apply(down, mapped.flatten(0, 1)).reshape(len(y), len(x), 2)
-        values = sampling.sample(self.moving.image[None], points[None].float())[0, 0]
+        units = (float(down[0, 0]), float(down[1, 1])), (float(down[0, 2]), float(down[1, 2]))
+        points = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2], units).float()
+        values = sampling.sample(self.moving.image[None], points[None])[0, 0]
         grey: Grey = torch.where(sampling.inside(points, *self.moving.size), values, torch.nan).numpy()
         return grey
 
@@ -77,8 +83,8 @@ def difference(fixed: Grey, moving: Grey) -> Picture:
     """An RGB picture (h, w, 3) of moving minus fixed: orange where the moving grey is brighter, purple where the fixed one is."""
     by = np.linspace(-1, 1, 511)[:, None]
     colours = np.rint(MIDDLE + np.where(by > 0, by * (HIGH - MIDDLE), -by * (LOW - MIDDLE))).astype(np.uint8)
-    apart = moving - fixed
-    return colours[np.rint(255 * np.where(np.isnan(apart), 0, apart)).astype(np.int16) + 255]
+    apart = np.nan_to_num(np.rint(255 * (moving - fixed)))
+    return colours.take(apart.astype(np.int16) + 255, axis=0)
 
 
 def as_bytes(picture: Grey) -> Picture:
