@@ -112,10 +112,10 @@ def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
     Half of the searched starts come from a finer sweep of the ordinary range, where most pairs stand.
     """
     mirrored = _hands(moving, asked)
-    matched = max((features.match(fixed, x, model=globalfit.global_model(asked.model)) for x in mirrored), key=_count)
+    matched = max((features.match(fixed, x, model=globalfit.global_model(asked.model)) for x in mirrored), key=features.count)
     if matched and not asked.holds(matched.matrix):
         matched = None
-    if matched and _count(matched) >= SURE:
+    if matched and features.count(matched) >= SURE:
         return _at(fixed, moving, matched.matrix, matched)
     whole, ordinary = [
         sorted((hit for x in mirrored for hit in search.candidates(fixed, x, angles=turns, scales=sizes)), key=lambda hit: -hit.score)
@@ -131,8 +131,8 @@ def search_tilted(fixed: Level, moving: Level, asked: Range) -> Start | None:
     """A start from features of simulated views, which takes seconds; None when too few agree, or the model cannot follow a tilt."""
     if asked.model not in ("affine", "local"):
         return None
-    matched = max((features.match(fixed, x, tilted=True) for x in _hands(moving, asked)), key=_count)
-    return _at(fixed, moving, matched.matrix, matched) if matched and _count(matched) >= SURE else None
+    matched = max((features.match(fixed, x, tilted=True) for x in _hands(moving, asked)), key=features.count)
+    return _at(fixed, moving, matched.matrix, matched) if matched and features.count(matched) >= SURE else None
 
 
 def mirror(level: Level) -> Level:
@@ -170,10 +170,6 @@ def agrees(matrix: Tensor, matched: Matched, share: float = 0.05) -> bool:
 def _hands(moving: Level, asked: Range) -> list[Level]:
     """The moving image, and its mirror image where that is searched too."""
     return [moving, mirror(moving)] if asked.flip else [moving]
-
-
-def _count(matched: Matched | None) -> int:
-    return len(matched.fixed) if matched else 0
 
 
 def _at(fixed: Level, moving: Level, matrix: Tensor, matched: Matched | None = None) -> Start:

@@ -48,9 +48,10 @@ def test_the_smooth_map_follows_a_bend():
     assert float(error.median()) < 1.0
 
 
-def test_features_of_a_bent_pair_cover_it(texture):
+@pytest.mark.parametrize("contrast", ["plain", "inverted"])
+def test_features_of_a_bent_pair_cover_it(texture, contrast):
     """A homography holds in a part of the picture only; the answer is right in all of it."""
-    pair = warped_pair(texture, 0.05, 1)
+    pair = warped_pair(texture, 0.05, 1, contrast=contrast)
     found = features.match(level(pair.fixed), level(pair.moving))
     assert found.homography is None
     height, width = pair.fixed.shape

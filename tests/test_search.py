@@ -78,6 +78,14 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
         assert float(affine.determinant(found.matrix).abs()) == pytest.approx(1, abs=1e-9)
 
 
+def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
+    (at, described), (at_negative, of_negative) = (features._features(base(x), 300, False) for x in (texture, 1 - texture))
+    expected = features._of_negative(described)
+    for place, one in zip(at, expected, strict=True):
+        same_place = of_negative[np.linalg.norm(at_negative - place, axis=1) < 0.01]  # a place may have several directions
+        assert np.abs(same_place - one).max(axis=1).min() < 0.02
+
+
 def test_features_of_unrelated_pictures_are_no_match(texture):
     rng = np.random.default_rng(5)
     assert features.match(level(texture), level(rng.normal(size=texture.shape))) is None
