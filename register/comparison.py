@@ -236,3 +236,11 @@ def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
                 nothing = strip.blank(strip.window).losses
                 found.append(Windows(nothing, nothing))
     return Windows(torch.cat([x.value for x in found], 1), torch.cat([x.weight for x in found], 1))
+
+
+def over_patches(compare: Comparison, grid: PatchGrid, values: Tensor) -> Tensor:
+    """Sums (..., rows, columns) per patch of values (..., n), one per window, as much of each as the patch has a say in its middle."""
+    rows, columns = (-(-n // compare.window) for n in compare.size)
+    x, y = ((torch.arange(n, device=values.device) + 0.5) * compare.window - 0.5 for n in (columns, rows))
+    along_x, along_y = grid.axis_basis(x, 0)[:, : grid.columns], grid.axis_basis(y, 1)[:, : grid.rows]
+    return along_y.T @ values.reshape(*values.shape[:-1], rows, columns) @ along_x

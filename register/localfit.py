@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, comparison, descent, field, patches, pyramid, sampling
+from register import affine, comparison, descent, field, patches, pyramid, regrow, sampling
 from register.optimise import Descent
 from register.patches import Patches, PatchGrid
 from register.pyramid import Level
@@ -30,6 +30,8 @@ TOLERANCE, GAIN = 0.005, 0.001
 to go on."""
 REHEARSAL, LEAST_FALL = 2, 0.002
 """Steps on half of a level's windows, and the fall of the loss in the other half from which on the level is worth its patches."""
+AGAIN = 4
+"""Steps of patches that were lost and begin again from their neighbours."""
 STIFFER = 4.0
 """Factor of the stiffness of a level whose patches would follow noise, before it is left out."""
 PROBE_SIDE = 260
@@ -75,7 +77,7 @@ def fit(
     """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
 
     The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
-    level on which the whole fit will end. After every level the field is unfolded. A finer level whose first steps
+    level on which the whole fit will end. After every level patches that were lost begin again and the field is unfolded. A finer level whose first steps
     on half of its windows do not improve the other half is dropped: its patches would follow noise.
     """
     local = begin
@@ -113,7 +115,11 @@ def fit(
             steps=steps if newton else steps * ADAM_STEPS,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
-        parameters, folds = field.unfold(grid, outcome.parameters)
+        parameters = outcome.parameters
+        if metric in CURVED:
+            again = partial(descend, compare, stiffness=stiffness, steps=AGAIN if newton else AGAIN * ADAM_STEPS)
+            parameters = regrow.regrown(compare, Patches(grid, parameters), again)
+        parameters, folds = field.unfold(grid, parameters)
         local = Local(level, grid, parameters, local.folds + folds, local.history | {f"{name} {metric}": outcome.history}, local.dropped)
     assert local is not None
     return local

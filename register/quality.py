@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, evidence, expected, field, globalfit, localfit, pyramid, sampling, verdict
+from register import affine, comparison, evidence, expected, field, globalfit, localfit, pyramid, regrow, sampling, verdict
 from register.comparison import Comparison, windows
 from register.evidence import Back
 from register.features import Matched
@@ -141,15 +141,11 @@ def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: f
 
     A fixed pixel is ``scale`` moving ones long.
     """
-    height, width = level.size
-    side, ratio = compare.window, pyramid.pixel(local.level) / pyramid.pixel(level)
+    ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
     grid, parameters = localfit.scaled_grid(local.grid, ratio), local.parameters * ratio
-    rows, columns = math.ceil(height / side), math.ceil(width / side)
-    x, y = ((torch.arange(n, device=level.image.device) + 0.5) * side - 0.5 for n in (columns, rows))
-    wx, wy = grid.axis_basis(x, 0)[:, : grid.columns], grid.axis_basis(y, 1)[:, : grid.rows]
 
     def gather(values: Tensor) -> Tensor:
-        return (wy.T @ values.reshape(rows, columns) @ wx).flatten()
+        return comparison.over_patches(compare, grid, values).flatten()
 
     before, after = windows(compare), windows(compare, localfit.patches_at(local, level))
     weight, whole = gather(after.weight[0]), gather(torch.ones_like(after.weight[0]))
@@ -158,9 +154,8 @@ def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: f
     at_start = gather((before.value * before.weight)[0]) / gather(before.weight[0]).clamp(min=1e-6)
     confidence = (similarity.clamp(0, 1) * texture / (texture + 0.1)).clamp(0, 1)
     capped = parameters[:, 0].norm(dim=0).flatten() * pyramid.pixel(level) >= 0.99 * max_shift
-    status = [
-        "weak" if t < 0.02 or c < 0.05 else "capped" if cap else "ok" for t, c, cap in zip(texture.tolist(), confidence.tolist(), capped.tolist(), strict=True)
-    ]
+    weak = (texture < 0.02) | (confidence < 0.05) | regrow.lost(compare, grid, after).flatten()
+    status = ["weak" if nothing else "capped" if cap else "ok" for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)]
     bound = expected.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))
     centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))
     error = expected.errors(bound, parameters, back.apart(centres) / pyramid.pixel(level), similarity) * pyramid.pixel(level) * scale

@@ -16,6 +16,7 @@ FLOORS = {
     4: ["search", "features", "comparison", "transform"],
     5: ["objective", "combine", "evaluate", "bspline"],
     6: ["descent"],
+    6.5: ["regrow"],
     7: ["globalfit", "localfit"],
     8: ["evidence", "expected", "verdict", "resample"],
     9: ["quality", "starts", "io", "report"],
