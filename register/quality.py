@@ -154,7 +154,7 @@ def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: f
     at_start = gather((before.value * before.weight)[0]) / gather(before.weight[0]).clamp(min=1e-6)
     confidence = (similarity.clamp(0, 1) * texture / (texture + 0.1)).clamp(0, 1)
     capped = parameters[:, 0].norm(dim=0).flatten() * pyramid.pixel(level) >= 0.99 * max_shift
-    weak = (texture < 0.02) | (confidence < 0.05) | regrow.lost(compare, grid, after).flatten()
+    weak = (texture < 0.02) | (confidence < 0.05) | regrow.lost(compare, grid, after, below=0.5).flatten()
     status = ["weak" if nothing else "capped" if cap else "ok" for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)]
     bound = expected.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))
     centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))

@@ -51,10 +51,10 @@ def regrown(compare: Comparison, patches: Patches, descend: Callable[..., Descen
     return best
 
 
-def lost(compare: Comparison, grid: PatchGrid, seen: Windows) -> Tensor:
-    """Which patches (rows, columns) are much less alike than those that arrived; none where even these are not clearly alike."""
+def lost(compare: Comparison, grid: PatchGrid, seen: Windows, *, below: float = ARRIVED) -> Tensor:
+    """Which patches (rows, columns) are much less alike than those that arrived, above a share ``below`` of all; none where these are not clearly alike."""
     similarity, told = alike(compare, grid, seen)
-    arrived = float(similarity[told].quantile(ARRIVED)) if bool(told.any()) else 0.0
+    arrived = float(similarity[told].quantile(below)) if bool(told.any()) else 0.0
     return told & (similarity < LOST * arrived) & (arrived >= CLEAR)
 
 
