@@ -238,9 +238,15 @@ def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
     return Windows(torch.cat([x.value for x in found], 1), torch.cat([x.weight for x in found], 1))
 
 
-def over_patches(compare: Comparison, grid: PatchGrid, values: Tensor) -> Tensor:
-    """Sums (..., rows, columns) per patch of values (..., n), one per window, as much of each as the patch has a say in its middle."""
+def per_patch(compare: Comparison, grid: PatchGrid, seen: Windows) -> tuple[Tensor, Tensor]:
+    """The similarity of the windows around every patch and their mean weight, its texture, both (rows, columns), of the first batch item.
+
+    A window counts as much as the patch has a say in its middle.
+    """
     rows, columns = (-(-n // compare.window) for n in compare.size)
-    x, y = ((torch.arange(n, device=values.device) + 0.5) * compare.window - 0.5 for n in (columns, rows))
+    value, share = seen.value[0], seen.weight[0]
+    x, y = ((torch.arange(n, device=value.device) + 0.5) * compare.window - 0.5 for n in (columns, rows))
     along_x, along_y = grid.axis_basis(x, 0)[:, : grid.columns], grid.axis_basis(y, 1)[:, : grid.rows]
-    return along_y.T @ values.reshape(*values.shape[:-1], rows, columns) @ along_x
+    sums = along_y.T @ torch.stack([share * value, share, torch.ones_like(share)]).reshape(3, rows, columns) @ along_x
+    total, weight, whole = sums.unbind()
+    return total / weight.clamp(min=1e-6), weight / whole.clamp(min=1e-6)

@@ -171,8 +171,7 @@ def _of_negative(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Descriptors (n, 128) of the same features in the negative of their image.
 
     Every gradient is reversed, and with it the direction of a feature: seen from there its 4 x 4 cells are turned by half a circle, and what they say of
-    directions stays. Source: Chen & Tian, "Real-time multi-modal
-    rigid registration based on a novel symmetric-SIFT descriptor", Prog. Nat. Sci. 19 (2009).
+    directions stays. Source: Chen & Tian, "Real-time multi-modal rigid registration based on a novel symmetric-SIFT descriptor", Prog. Nat. Sci. 19 (2009).
     """
     return np.ascontiguousarray(descriptors.reshape(-1, 4, 4, 8)[:, ::-1, ::-1]).reshape(-1, 128)
 

@@ -177,10 +177,10 @@ def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: 
 
 def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform], str] | None]:
     """The sheet of pictures, and what makes the page of a report, all of it but its text drawn already, where one is wanted; drawn by several threads."""
+    if not report:
+        return overlay(scene.whole(), scene.transform), None
     with device.worker_threads() as pool:
         view = pool.submit(scene.whole)
-        if not report:
-            return overlay(view.result(), scene.transform), None
         from register.report.page import compared, details, page  # templates take a while to load
 
         parts = pool.submit(details, scene)

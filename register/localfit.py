@@ -92,6 +92,7 @@ def fit(
         name = f"{level.size[1]} × {level.size[0]}"
         compare = compare_at(level, moving, matrix, metric, effort)
         newton = metric in CURVED and effort.optimizer != descent.ADAM
+        times = 1 if newton else ADAM_STEPS
         descend = partial(
             descent.descend_patches,
             grid=grid,
@@ -103,7 +104,7 @@ def fit(
         )
         stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
         if local.level is not level and metric in CURVED:
-            found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL if newton else REHEARSAL * ADAM_STEPS), stiffness)
+            found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL * times), stiffness)
             if found is None:
                 local = replace(local, dropped=(*local.dropped, name))
                 continue
@@ -112,12 +113,12 @@ def fit(
             compare,
             start=start,
             stiffness=stiffness,
-            steps=steps if newton else steps * ADAM_STEPS,
+            steps=steps * times,
             progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
         )
         parameters = outcome.parameters
         if metric in CURVED:
-            again = partial(descend, compare, stiffness=stiffness, steps=AGAIN if newton else AGAIN * ADAM_STEPS)
+            again = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
             parameters = regrow.regrown(compare, Patches(grid, parameters), again)
         parameters, folds = field.unfold(grid, parameters)
         local = Local(level, grid, parameters, local.folds + folds, local.history | {f"{name} {metric}": outcome.history}, local.dropped)

@@ -143,18 +143,11 @@ def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: f
     """
     ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
     grid, parameters = localfit.scaled_grid(local.grid, ratio), local.parameters * ratio
-
-    def gather(values: Tensor) -> Tensor:
-        return comparison.over_patches(compare, grid, values).flatten()
-
     before, after = windows(compare), windows(compare, localfit.patches_at(local, level))
-    weight, whole = gather(after.weight[0]), gather(torch.ones_like(after.weight[0]))
-    texture = weight / whole.clamp(min=1e-6)
-    similarity = gather((after.value * after.weight)[0]) / weight.clamp(min=1e-6)
-    at_start = gather((before.value * before.weight)[0]) / gather(before.weight[0]).clamp(min=1e-6)
+    (at_start, _), (similarity, texture) = ([x.flatten() for x in comparison.per_patch(compare, grid, seen)] for seen in (before, after))
     confidence = (similarity.clamp(0, 1) * texture / (texture + 0.1)).clamp(0, 1)
     capped = parameters[:, 0].norm(dim=0).flatten() * pyramid.pixel(level) >= 0.99 * max_shift
-    weak = (texture < 0.02) | (confidence < 0.05) | regrow.lost(compare, grid, after, below=0.5).flatten()
+    weak = (texture < 0.02) | (confidence < 0.05) | regrow.lost(similarity, texture, below=0.5)
     status = ["weak" if nothing else "capped" if cap else "ok" for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)]
     bound = expected.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))
     centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))

@@ -15,15 +15,14 @@ from torch.nn.functional import pad
 from register import comparison
 from register.comparison import Comparison
 from register.optimise import Descent
-from register.patches import Patches, PatchGrid
-from register.similarity import Windows
+from register.patches import Patches
 
 ARRIVED = 0.75
 """Share of all patches that are less alike than one that surely arrived."""
 CLEAR, LOST = 0.5, 0.5
 """Similarity of that one from which on it is clear what a patch that arrived looks like, and the share of it below which a patch is lost."""
 LEAST_TEXTURE = 0.05
-"""Weight of a patch's windows below which nothing can be told of it."""
+"""Texture of a patch below which nothing can be told of it."""
 LEAST_FALL = 0.002
 """Fall of the mean log of what is left unexplained from which on a front is worth another."""
 ROUNDS = 12
@@ -38,11 +37,12 @@ def regrown(compare: Comparison, patches: Patches, descend: Callable[..., Descen
     grid, best = patches
     seen = comparison.windows(compare, patches)
     for _ in range(ROUNDS):
-        gone = lost(compare, grid, seen)
+        similarity, texture = comparison.per_patch(compare, grid, seen)
+        gone = lost(similarity, texture)
         if not bool(gone.any()):
             break
         tried = descend(start=carried_on(best, ~gone)).parameters
-        better = alike(compare, grid, comparison.windows(compare, Patches(grid, tried)))[0] > alike(compare, grid, seen)[0]
+        better = comparison.per_patch(compare, grid, comparison.windows(compare, Patches(grid, tried)))[0] > similarity
         tried = torch.where(better | ~gone, tried, best)
         found = comparison.windows(compare, Patches(grid, tried))
         if seen.fall(found) <= LEAST_FALL:
@@ -51,18 +51,14 @@ def regrown(compare: Comparison, patches: Patches, descend: Callable[..., Descen
     return best
 
 
-def lost(compare: Comparison, grid: PatchGrid, seen: Windows, *, below: float = ARRIVED) -> Tensor:
-    """Which patches (rows, columns) are much less alike than those that arrived, above a share ``below`` of all; none where these are not clearly alike."""
-    similarity, told = alike(compare, grid, seen)
+def lost(similarity: Tensor, texture: Tensor, *, below: float = ARRIVED) -> Tensor:
+    """Which patches (...) are much less alike than those that arrived, above a share ``below`` of all; none where these are not clearly alike.
+
+    ``similarity`` and ``texture`` (...) are what ``comparison.per_patch`` tells.
+    """
+    told = texture > LEAST_TEXTURE
     arrived = float(similarity[told].quantile(below)) if bool(told.any()) else 0.0
     return told & (similarity < LOST * arrived) & (arrived >= CLEAR)
-
-
-def alike(compare: Comparison, grid: PatchGrid, seen: Windows) -> tuple[Tensor, Tensor]:
-    """The similarity (rows, columns) of the windows around every patch, and whether they have texture enough to tell."""
-    value, share = seen.value[0], seen.weight[0]
-    weight, total, whole = comparison.over_patches(compare, grid, torch.stack([share, share * value, torch.ones_like(share)]))
-    return total / weight.clamp(min=1e-6), weight > LEAST_TEXTURE * whole
 
 
 def carried_on(parameters: Tensor, held: Tensor) -> Tensor:

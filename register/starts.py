@@ -38,7 +38,7 @@ class Start:
     @property
     def sure(self) -> bool:
         """Whether it rests on so many matched features that nothing else is asked for."""
-        return self.matched is not None and len(self.matched.fixed) >= SURE
+        return features.count(self.matched) >= SURE
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_lost_patches_are_those_that_were_moved_away(texture):
     grid = PatchGrid.cover(*one.size, 40)
     parameters = grid.zeros()
     parameters[0, 0, 2:4, 5] = 12.0
-    gone = regrow.lost(compare, grid, comparison.windows(compare, Patches(grid, parameters)))
+    gone = regrow.lost(*comparison.per_patch(compare, grid, comparison.windows(compare, Patches(grid, parameters))))
     assert bool(gone[2:4, 5].all())
     gone[1:5, 4:7] = False
     assert not bool(gone.any())
@@ -54,7 +54,7 @@ def test_nothing_is_lost_where_nothing_is_clear(texture):
     one, other = level(texture), level(np.random.default_rng(0).normal(size=texture.shape))
     compare = localfit.compare_at(one, other, affine.identity(), "ncc", EFFORT)
     grid = PatchGrid.cover(*one.size, 40)
-    assert not bool(regrow.lost(compare, grid, comparison.windows(compare)).any())
+    assert not bool(regrow.lost(*comparison.per_patch(compare, grid, comparison.windows(compare))).any())
 
 
 def test_a_corner_out_of_reach_is_reached_from_the_middle(texture, monkeypatch):

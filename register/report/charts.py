@@ -9,7 +9,7 @@ import torch
 from register import affine, pyramid
 from register.pyramid import Level
 from register.report import maps
-from register.report.panels import Grey, Scene
+from register.report.panels import Grey, Scene, seen
 from register.transform import Transform
 
 BACKGROUND = 420
@@ -40,8 +40,8 @@ def charts(scene: Scene) -> list[dict[str, str]]:
         drawn.append(_chart(image, f"Confidence per patch, 0 to 1; median {maps.quantile(values, 0.5):.2f}."))
     errors = errors_of(transform)
     if errors is not None:
-        seen = errors[np.isfinite(errors)]
-        low, middle, high = max(float(seen.min()), 1e-3), maps.quantile(seen, 0.5), float(seen.max())
+        known = errors[np.isfinite(errors)]
+        low, middle, high = max(float(known.min()), 1e-3), maps.quantile(known, 0.5), float(known.max())
         image = maps.patch_map(errors, size, "expected error, px", low=low, high=max(high, 1.5 * low), colours="cividis", log=True)
         told = f"Expected error per patch: two of three are nearer than that; median {middle:.2f} px, largest {high:.2f} px. Grey: nothing to see."
         drawn.append(_chart(image, told))
@@ -58,10 +58,8 @@ def charts(scene: Scene) -> list[dict[str, str]]:
 
 
 def _background(level: Level) -> Grey:
-    """A level's grey, small; black where it shows nothing."""
-    small = pyramid.shrink(level, max(level.size) / BACKGROUND)
-    grey: Grey = (small.image * (small.mask > 0))[0].numpy()
-    return grey
+    """A level's grey, small."""
+    return seen(pyramid.shrink(level, max(level.size) / BACKGROUND))
 
 
 def _told_displacement(about_global: bool, move: torch.Tensor) -> str:

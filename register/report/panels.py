@@ -54,8 +54,7 @@ class Scene:
         still = replace(self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=())
         height, width = self.fixed.size
         y, x = (torch.arange(n, dtype=torch.float64)[span] for n, span in ((height, rows), (width, columns)))
-        shown: Grey = (self.fixed.image * (self.fixed.mask > 0))[0, rows, columns].numpy()
-        return View(shown, *(self._read(way, x, y) for way in (still, self.transform)))
+        return View(seen(self.fixed)[rows, columns], *(self._read(way, x, y) for way in (still, self.transform)))
 
     def _read(self, transform: Transform, x: torch.Tensor, y: torch.Tensor) -> Grey:
         """The moving grey where a transform of the originals brings it on some of the fixed level's pixels."""
@@ -65,6 +64,12 @@ class Scene:
         values = sampling.sample(self.moving.image[None], points[None])[0, 0]
         grey: Grey = torch.where(sampling.inside(points, *self.moving.size), values, torch.nan).numpy()
         return grey
+
+
+def seen(level: Level) -> Grey:
+    """The grey (h, w) of a level; black where it shows nothing."""
+    grey: Grey = (level.image * (level.mask > 0))[0].numpy()
+    return grey
 
 
 def false_colour(fixed: Grey, moving: Grey) -> Picture:
