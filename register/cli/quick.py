@@ -15,13 +15,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+LAYERS = (
+    *("activation", "adaptive", "batchnorm", "channelshuffle", "conv", "distance", "dropout", "flatten", "fold", "instancenorm", "linear"),
+    *("loss", "normalization", "padding", "pixelshuffle", "pooling", "rnn", "sparse", "transformer", "upsampling"),
+)
+"""Kinds of layers of networks, each a module of PyTorch."""
 UNUSED = (
     *("torch._meta_registrations", "torch._subclasses"),  # shapes of results without values, for the compiler
     *("torch.export", "torch._export", "torch._higher_order_ops", "torch.fx"),  # programs made of models
     *("torch.ao", "torch.quantization", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable", "torch.nn.quantized"),  # numbers of eight bits
     *("torch.distributions", "torch.masked", "torch.nested", "torch.utils.data", "torch.hub", "torch.package", "torchgen", "torch._native"),
     *("torch.onnx", "torch.nn.attention", "torch.nn.parallel", "torch.optim", "torch.distributed"),
-    *("torch._guards", "torch._logging", "torch.profiler"),
+    *("torch._guards", "torch._logging", "torch.profiler", "torch.compiler", "torch.nn.utils"),
+    *(f"torch.nn.modules.{kind}" for kind in LAYERS),
 )
 """More than half of the time that ``import torch`` takes, and of no use to a program that samples images."""
 KNOWN = (2, 6), (2, 14)
@@ -53,6 +59,7 @@ def quickly() -> Iterator[End]:
     end = End()
     if "torch" not in sys.modules:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads have next to nothing to do here, and wait for it busily
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it looks for them among all that is installed
         atexit.register(end)  # the first one is called last
         if KNOWN[0] <= _version() <= KNOWN[1]:
             sys.meta_path.insert(0, Empty())

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from register.io.transforms import to_dict
@@ -37,6 +36,8 @@ def progress(silent: bool) -> Iterator[Listener]:
         if silent or not Console().is_terminal:
             yield lambda event: None
         else:
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
             columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
             with Progress(*columns, transient=True) as bar:
                 task = bar.add_task("read", total=1.0)
@@ -92,6 +93,8 @@ def pairs(count: int, silent: bool) -> Iterator[Callable[[Outcome], None]]:
     elif not console.is_terminal:
         yield line
     else:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("pairs", total=count)
