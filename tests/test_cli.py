@@ -215,6 +215,18 @@ with quickly():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""
 
 
+def test_a_quick_start_tells_libraries_nothing_that_the_user_tells_them():
+    code = """
+import os
+from register.cli.quick import ENVIRONMENT, quickly
+with quickly():
+    print(*(os.environ[name] == value for name, value in ENVIRONMENT.items()), os.environ["GOMP_SPINCOUNT"])
+"""
+    for own, printed in (({}, "True True True 5000\n"), ({"GOMP_SPINCOUNT": "7"}, "True False True 7\n")):
+        environment = {name: value for name, value in os.environ.items() if name not in quick.ENVIRONMENT} | own
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout == printed
+
+
 def test_a_pytorch_of_an_unknown_version_is_loaded_whole(monkeypatch):
     monkeypatch.setattr(quick, "_version", lambda: (99, 0))
     monkeypatch.delitem(sys.modules, "torch")

@@ -1,5 +1,5 @@
-"""A quicker start and end: what of PyTorch nothing here uses is not loaded, garbage is searched for rarely, NumPy's
-threads are not started, and the end is no slower than it must be."""
+"""A quicker start and end: what of PyTorch nothing here uses is not loaded, garbage is searched for rarely, threads wait
+for each other no longer than it pays, and the end is no slower than it must be."""
 
 import atexit
 import gc
@@ -32,6 +32,12 @@ UNUSED = (
 """More than half of the time that ``import torch`` takes, and of no use to a program that samples images."""
 KNOWN = (2, 6), (2, 14)
 """The first and the last version of PyTorch that was seen to load without them."""
+ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy's own threads have next to nothing to do here, and wait for it busily
+    "GOMP_SPINCOUNT": "5000",  # PyTorch's wait busily for each other, by default for so long that beside other programs they mostly wait
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it looks for them among all that is installed
+}
+"""What libraries are told before they are loaded, unless the user tells them something else."""
 OBJECTS = 200_000
 """New objects after which garbage is searched for; a program's start makes more than half as many that stay."""
 
@@ -58,8 +64,8 @@ def quickly() -> Iterator[End]:
     gc.set_threshold(OBJECTS)
     end = End()
     if "torch" not in sys.modules:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's own threads have next to nothing to do here, and wait for it busily
-        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it looks for them among all that is installed
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         atexit.register(end)  # the first one is called last
         if KNOWN[0] <= _version() <= KNOWN[1]:
             sys.meta_path.insert(0, Empty())

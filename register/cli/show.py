@@ -36,15 +36,13 @@ def progress(silent: bool) -> Iterator[Listener]:
         if silent or not Console().is_terminal:
             yield lambda event: None
         else:
-            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+            from register.cli import bars
 
-            columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn()
-            with Progress(*columns, transient=True) as bar:
-                task = bar.add_task("read", total=1.0)
+            with bars.share() as fill:
 
                 def listen(event: Event) -> None:
                     likeness = "" if event.similarity is None else f" · similarity {event.similarity:.3f}"
-                    bar.update(task, completed=event.done, description=f"{event.stage} {event.level}{likeness}")
+                    fill(event.done, f"{event.stage} {event.level}{likeness}")
 
                 yield listen
     for warning in caught:
@@ -93,15 +91,13 @@ def pairs(count: int, silent: bool) -> Iterator[Callable[[Outcome], None]]:
     elif not console.is_terminal:
         yield line
     else:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from register.cli import bars
 
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("pairs", total=count)
+        with bars.counted("pairs", count, console) as one_more:
 
             def advance(outcome: Outcome) -> None:
                 line(outcome)
-                bar.advance(task)
+                one_more()
 
             yield advance
 
@@ -133,9 +129,10 @@ def frames(count: int, silent: bool) -> Iterator[Callable[[Row], None]]:
     if silent or not console.is_terminal:
         yield lambda row: None
         return
-    with Progress(TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("frames", total=count)
-        yield lambda row: bar.advance(task)
+    from register.cli import bars
+
+    with bars.counted("frames", count, console) as one_more:
+        yield lambda row: one_more()
 
 
 def series(rows: list[Row], output: Path) -> None:
