@@ -78,6 +78,12 @@ def determinant(matrix: Tensor) -> Tensor:
     return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
 
 
+def scale(matrix: Tensor) -> float:
+    """The factor by which a map (2, 3) changes lengths, in the geometric mean over directions."""
+    (a, b, _), (c, d, _) = matrix.tolist()
+    return math.sqrt(abs(a * d - b * c))
+
+
 class Parts(NamedTuple):
     """What a linear part does, in the order rotation · shear-free stretch (polar decomposition)."""
 

@@ -203,8 +203,7 @@ def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Le
 
     Pixels that are nearly as large already stay: reading them anew would only blur.
     """
-    step = affine.compose(moving_from_fixed, fixed.original_from_level)
-    factor = float(affine.determinant(step).abs().sqrt() / affine.determinant(moving.original_from_level).abs().sqrt())
+    factor = affine.scale(moving_from_fixed) * pyramid.pixel(fixed) / pyramid.pixel(moving)
     return pyramid.shrink(moving, factor if factor > NEARLY else 1.0)
 
 

@@ -95,7 +95,7 @@ def there_and_back(fixed: Level, moving: Level, forward: Transform, matrix: Tens
     inverse = affine.invert(matrix)
     corners = torch.tensor([[0.0, 0.0], [forward.moving.width - 1.0, forward.moving.height - 1.0]], dtype=torch.float64)
     begin = localfit.of_map(forward.inverse().map, (corners[0], corners[1]), level, inverse, effort)
-    limit = max_shift * float(affine.determinant(inverse).abs().sqrt()) ** -1
+    limit = max_shift / affine.scale(inverse)
     found = localfit.fit([level], moving, fixed, inverse, metric, effort, max_shift=limit, begin=begin)
     return Back(forward, localfit.as_transform("local", (forward.moving, forward.fixed), inverse, found, {}))
 
@@ -139,8 +139,7 @@ def agreeing(level: Level, matrix: Tensor, local: Local | None, matched: Matched
         parameters = local.parameters.double().cpu() * (pyramid.pixel(local.level) / pyramid.pixel(level))
         points = points + patches.displacement_at(grid, parameters, points)
     error = (affine.apply(affine.compose(matrix.double().cpu(), level.original_from_level), points) - matched.moving).norm(dim=1)
-    scale = float(affine.determinant(matrix).abs().sqrt())
-    return int((error < 0.01 * scale * math.hypot(*level.size) * pyramid.pixel(level)).sum())
+    return int((error < 0.01 * affine.scale(matrix) * math.hypot(*level.size) * pyramid.pixel(level)).sum())
 
 
 def overlap(level: Level, moving: Level, matrix: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from register import patches
 from register.patches import PatchGrid
 
 _NODES = (0.0, 1 / 3, 2 / 3, 1.0)
+_TO_BERNSTEIN = ((1.0, 0.0, 0.0, 0.0), (-5 / 6, 3.0, -3 / 2, 1 / 3), (1 / 3, -3 / 2, 3.0, -5 / 6), (0.0, 0.0, 0.0, 1.0))
+"""Takes the values of a cubic at the nodes to its Bernstein coefficients."""
 
 
 def smallest_determinants(grid: PatchGrid, parameters: Tensor) -> Tensor:
@@ -58,8 +60,7 @@ def unfold(grid: PatchGrid, parameters: Tensor, least: float = 0.05) -> tuple[Te
 def _bernstein_bound(grid: PatchGrid, parameters: Tensor, pieces: int) -> Tensor:
     """The least Bernstein coefficient of det J in each cell, every cell cut into pieces x pieces."""
     t = torch.tensor(_NODES, dtype=torch.float64, device=parameters.device)
-    basis = torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], dim=1)
-    to_bernstein = torch.linalg.inv(basis)
+    to_bernstein = torch.tensor(_TO_BERNSTEIN, dtype=torch.float64, device=parameters.device)
     inward = 1e-9 + (1 - 2e-9) * t  # a node on a centre belongs to the cell it is asked for
 
     def nodes(axis: int, cells: int) -> Tensor:

@@ -154,10 +154,10 @@ def of_map(mapped: Callable[[Tensor], Tensor], seen: tuple[Tensor, Tensor], leve
     centres = grid.centres()
     corners = affine.apply(affine.invert(up), torch.stack(seen))
     inside = torch.minimum(torch.maximum(centres, corners[0]), corners[1])
-    flat, steps = inside.reshape(-1, 2), torch.tensor(grid.spacing, dtype=torch.float64)
-    slopes = [(residual(flat + step) - residual(flat - step)) / 2 * steps[k] for k, step in enumerate(torch.eye(2, dtype=torch.float64))]
-    away = ((centres - inside) / steps).reshape(-1, 2)
-    move = residual(flat) + slopes[0] * away[:, :1] + slopes[1] * away[:, 1:]
+    move, along_x, along_y = patches.secants(residual, inside.reshape(-1, 2), 2.0, 2.0)
+    slopes = [along_x / 2 * grid.spacing[0], along_y / 2 * grid.spacing[1]]
+    away = ((centres - inside) / torch.tensor(grid.spacing, dtype=torch.float64)).reshape(-1, 2)
+    move = move + slopes[0] * away[:, :1] + slopes[1] * away[:, 1:]
     parameters = torch.stack([move, *slopes], dim=-1).reshape(grid.rows, grid.columns, 2, 3).permute(2, 3, 0, 1)
     unfolded, folds = field.unfold(grid, parameters.to(level.image))
     return Local(level, grid, unfolded, folds, {}, ())

@@ -235,4 +235,5 @@ def _if(choice: Tensor, yes: Standing, no: Standing) -> Standing:
 
 def _lost(loss: Tensor, parameters: Tensor) -> Tensor:
     """``LOST`` where a number is no longer finite, or else ``GOING``, as a number of the loss's type."""
-    return torch.where(torch.isfinite(loss.sum() + parameters.sum()), GOING, LOST).to(loss)  # one that is not makes the sum so
+    total = loss.sum() + parameters.sum()  # one that is not finite makes the sum so
+    return (total - total != 0).to(loss) * LOST

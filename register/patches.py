@@ -7,6 +7,7 @@ component of the displacement is two matrix products, B_y K B_x^T, where K holds
 method (Babuška & Melenk 1997) with linear local spaces, and contains every global affine exactly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -177,14 +178,15 @@ def from_matrices(grid: PatchGrid, matrices: Tensor) -> Tensor:
 def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float) -> Tensor:
     """Parameters on a ``fine`` grid whose pixels are ``scale`` times smaller, from the coarse field and its secant slopes."""
     centres = fine.centres(dtype=parameters.dtype, device=parameters.device).reshape(-1, 2)
-
-    def at(dx: float, dy: float) -> Tensor:
-        shift = centres.new_tensor([dx * fine.spacing[0] / 2, dy * fine.spacing[1] / 2])
-        coarse_points = (centres + shift + 0.5) / scale - 0.5
-        return displacement_at(coarse, parameters, coarse_points) * scale
-
-    columns = [at(0, 0), at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)]
+    columns = secants(lambda points: displacement_at(coarse, parameters, (points + 0.5) / scale - 0.5) * scale, centres, *fine.spacing)
     return torch.stack(columns, dim=-1).reshape(fine.rows, fine.columns, 2, 3).permute(2, 3, 0, 1).contiguous()
+
+
+def secants(field: Callable[[Tensor], Tensor], points: Tensor, x: float, y: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The values (n, 2) of a ``field`` at points (n, 2), and how much it changes along ``x`` and along ``y`` pixels with the point in the middle."""
+    steps = points.new_tensor([[0.0, 0.0], [x / 2, 0.0], [-x / 2, 0.0], [0.0, y / 2], [0.0, -y / 2]])
+    here, right, left, below, above = field((points + steps[:, None]).reshape(-1, 2)).reshape(5, -1, 2)
+    return here, right - left, below - above
 
 
 @dataclass(frozen=True)

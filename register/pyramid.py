@@ -1,6 +1,5 @@
 """Levels of an image, and the only home of the scale and the half-pixel shift between them."""
 
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,7 +48,7 @@ def base(image: Tensor, mask: Tensor) -> Level:
 
 def pixel(level: Level) -> float:
     """The side of a level's pixel in original pixels."""
-    return math.sqrt(float(affine.determinant(level.original_from_level).abs()))
+    return affine.scale(level.original_from_level)
 
 
 def shrink(level: Level, factor: float) -> Level:

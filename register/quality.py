@@ -91,7 +91,7 @@ def judge(
         **_jacobian(matrix, local),
     }
     curved = compare if metric not in CURVED else localfit.compare_at(level, moving, matrix, CURVED[metric], effort)
-    figures = _patch_figures(curved, local or _unpatched(levels[-1], frames[0]), level, max_shift, back, float(affine.determinant(matrix).abs().sqrt()))
+    figures = _patch_figures(curved, local or _unpatched(levels[-1], frames[0]), level, max_shift, back, affine.scale(matrix))
     called, reasons = verdict.verdict(summary, figures["status"], diagonal)
     if called == "failed":
         figures = unknown(len(figures["status"]))

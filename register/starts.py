@@ -187,6 +187,5 @@ def _significances(compare: Comparison) -> tuple[Tensor, Tensor]:
 
 def _balanced_side(fixed: Level, moving: Level, matrix: Tensor, side: int) -> int:
     """The fixed level's longer side at which both images are ``side`` pixels long in the geometric mean, in steps of half an octave."""
-    scale = float(affine.determinant(matrix).abs().sqrt())
-    ratio = max(fixed.size) * pyramid.pixel(fixed) * scale / (max(moving.size) * pyramid.pixel(moving))
+    ratio = max(fixed.size) * pyramid.pixel(fixed) * affine.scale(matrix) / (max(moving.size) * pyramid.pixel(moving))
     return round(side * 2 ** (min(max(round(math.log2(ratio)), -1), 2) / 2))
