@@ -27,7 +27,7 @@ def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool
     chosen = settings.check(allow_flip=flip)
     levels = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
     begin = time.perf_counter()
-    a, b = (pipeline.working_copy(pyramid.base(x, torch.ones_like(x)), 2048, name) for x, name in zip(levels, ("fixed", "moving"), strict=True))
+    a, b = (pipeline.working_copy(pyramid.base(x), 2048, name) for x, name in zip(levels, ("fixed", "moving"), strict=True))
     effort = settings.PRESETS[chosen.preset]
     start = starts.find(a, b, [starts.Range("local", 180.0, effort.candidates, flip=flip)])
     seconds = time.perf_counter() - begin

@@ -37,7 +37,7 @@ def main() -> None:
             levels = []
             for image in (turned(texture), moving):
                 plane = torch.from_numpy(image + rng.normal(0, 0.02, image.shape)).float()[None]
-                levels.append(pipeline.working_copy(pyramid.base(plane, torch.ones_like(plane)), 2048, "fixed"))
+                levels.append(pipeline.working_copy(pyramid.base(plane), 2048, "fixed"))
             seconds = []
             for _ in range(repeat):
                 begin = time.perf_counter()

@@ -165,7 +165,7 @@ def steps(sides: list[int], device: str) -> None:
     texture = retina().astype(np.float32)
     for side in sides:
         image = torch.from_numpy(cv2.resize(texture, (side, side))).to(device)[None]
-        level = pipeline.working_copy(base(image, torch.ones_like(image)), side, "fixed")
+        level = pipeline.working_copy(base(image), side, "fixed")
         grid = PatchGrid.cover(side, side, effort.patch_size)
         for metric, channels in (("ncc", 1), ("structure", 2)):
             compare = localfit.compare_at(level, level, affine.identity(), metric, effort)

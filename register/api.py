@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, device, grey, pipeline, settings
+from register import affine, device, grey, pipeline, pyramid, settings
 from register.errors import AlignmentError, RegisterError
 from register.io.points import read_points
 from register.io.starts import Pair, read_start
@@ -161,4 +161,4 @@ def level_of(image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, c
             raise RegisterError(f"and its mask differ in size: {tuple(planes.shape[1:])} and {tuple(shown.shape)}")
         valid &= (shown != 0)[None]
     chosen = grey.choose(planes, valid, colour="rgb" if len(planes) == 3 else "grey", white=white, wanted=channel)
-    return Level(torch.where(valid, chosen(planes), 0.0), valid.float(), affine.identity()), chosen.name
+    return pyramid.base(torch.where(valid, chosen(planes), 0.0), valid.float()), chosen.name

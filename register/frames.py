@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import register
-from register import affine, api, motion, workers
+from register import api, motion, pyramid, workers
 from register.device import cores
 from register.errors import RegisterError
 from register.io.masks import read_mask
@@ -101,7 +101,7 @@ def _begin(threads: int, started: Any, asked: Task) -> None:
 
 def _begin_here(asked: Task) -> None:
     shown = np.isfinite(asked.image)
-    reference = Level(torch.from_numpy(np.where(shown, asked.image, 0)), torch.from_numpy(shown).float(), affine.identity())
+    reference = pyramid.base(torch.from_numpy(np.where(shown, asked.image, 0)), torch.from_numpy(shown).float())
     _HERE.update(asked=asked, reference=motion.prepare(reference, asked.settings))
 
 

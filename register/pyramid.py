@@ -41,9 +41,9 @@ def known(level: Level, name: Hashable, make: Callable[[], Known]) -> Known:
     return kept[name]
 
 
-def base(image: Tensor, mask: Tensor) -> Level:
-    """The finest level: the image (c, h, w) itself with its mask (1, h, w)."""
-    return Level(image, mask, affine.identity())
+def base(image: Tensor, mask: Tensor | None = None) -> Level:
+    """The finest level: the image (c, h, w) itself with its mask (1, h, w); without one every pixel counts."""
+    return Level(image, torch.ones_like(image[:1]) if mask is None else mask, affine.identity())
 
 
 def pixel(level: Level) -> float:

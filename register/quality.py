@@ -23,6 +23,8 @@ JUDGING_SIDE = 1024
 """Longest side, in pixels, of the level on which similarity and expected errors are taken."""
 LOOKED_AT = 512
 """Points per side, at least, at which displacements are looked at."""
+WEAK_TEXTURE, WEAK_CONFIDENCE, TYPICAL = 0.02, 0.05, 0.5
+"""Texture and confidence of a patch below which nothing is known of it, and the share of patches that are less alike than the one it is held against."""
 CURVED = {"mi": "structure"}
 """What stands in for a similarity that has no curvature and is of the whole image."""
 
@@ -147,7 +149,7 @@ def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: f
     (at_start, _), (similarity, texture) = ([x.flatten() for x in comparison.per_patch(compare, grid, seen)] for seen in (before, after))
     confidence = (similarity.clamp(0, 1) * texture / (texture + 0.1)).clamp(0, 1)
     capped = parameters[:, 0].norm(dim=0).flatten() * pyramid.pixel(level) >= 0.99 * max_shift
-    weak = (texture < 0.02) | (confidence < 0.05) | regrow.lost(similarity, texture, below=0.5)
+    weak = (texture < WEAK_TEXTURE) | (confidence < WEAK_CONFIDENCE) | regrow.lost(similarity, texture, below=TYPICAL)
     status = ["weak" if nothing else "capped" if cap else "ok" for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)]
     bound = expected.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))
     centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))

@@ -1,9 +1,14 @@
 """Shared pictures and devices. Everything is made here or comes from ``sample_images``."""
 
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+
+from register.cli.quick import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT | os.environ)  # before PyTorch is loaded, as the program does
 
 import numpy as np
 import pytest

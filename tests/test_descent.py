@@ -18,7 +18,7 @@ from register.structure import orientation
 def comparison(texture, through):
     """Three times the same, 2.3 and 0.6 pixels beside the truth: no whole number, where linear samples would have two slopes."""
     still = sampling.pixel_grid(*texture.shape, dtype=torch.float64)
-    fixed, moving = (pyramid.base(plane, torch.ones_like(plane)) for plane in (torch.from_numpy(through(texture, still + s)).float()[None] for s in (0, OFF)))
+    fixed, moving = (pyramid.base(plane) for plane in (torch.from_numpy(through(texture, still + s)).float()[None] for s in (0, OFF)))
     return prepare(fixed, moving, affine.translation(2.0, 1.0)[None].expand(3, -1, -1), "ncc", window=20, margin=8)
 
 
@@ -183,7 +183,7 @@ def test_out_of_memory_in_every_number_of_parts_is_passed_on():
 def test_a_level_is_tried_with_stiffer_patches_before_it_is_left_out(texture, soft, stiff, kept):
     """Patches that go the true way improve windows they have not seen, those that go astray do not."""
     fixed, moving = (torch.from_numpy(texture[:200, x : x + 260]).float()[None] for x in (4, 0))
-    levels = [pyramid.base(image, torch.ones_like(image)) for image in (fixed, moving)]
+    levels = [pyramid.base(image) for image in (fixed, moving)]
     compare = localfit.compare_at(*levels, affine.identity(), "ncc", PRESETS["balanced"])
     grid = PatchGrid.cover(200, 260, 40)
 

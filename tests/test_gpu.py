@@ -41,7 +41,7 @@ def compared(texture, metric, step, *, holes=False, window=20):
     mask = torch.ones_like(moving)
     if holes:
         mask[:, 16:28, 40:60] = 0
-    made = comparison.prepare(pyramid.base(fixed, torch.ones_like(fixed)), pyramid.base(moving, mask), step, metric, window=window, margin=12)
+    made = comparison.prepare(pyramid.base(fixed), pyramid.base(moving, mask), step, metric, window=window, margin=12)
     return replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH) > 30)) if holes else made
 
 

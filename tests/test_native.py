@@ -27,7 +27,7 @@ def compared(texture, metric, step, *, holes=False, window=20):
     mask = torch.ones_like(moving)
     if holes:
         mask[:, 60:90, 100:150] = 0
-    made = comparison.prepare(pyramid.base(fixed, torch.ones_like(fixed)), pyramid.base(moving, mask), step, metric, window=window, margin=12)
+    made = comparison.prepare(pyramid.base(fixed), pyramid.base(moving, mask), step, metric, window=window, margin=12)
     if holes:
         made = replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH) > 100))
     return made

@@ -196,7 +196,7 @@ def test_nothing_to_see_is_an_error_that_names_the_image(texture, image, what):
 
 def test_a_start_without_overlap_is_an_error(texture):
     plane = torch.from_numpy(texture)[None].float()
-    level = pyramid.base(plane, torch.ones_like(plane))
+    level = pyramid.base(plane)
     with pytest.raises(AlignmentError, match="nothing overlaps"):
         pipeline.align(level, level, (texture.shape, texture.shape), register.Settings(), start=torch.tensor([[1, 0, 5000.0], [0, 1, 0]]))
 

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import register
-from register import affine, combine, comparison, evidence, expected, localfit, patches, pipeline, verdict
+from register import affine, combine, comparison, evidence, expected, localfit, patches, pipeline, pyramid, verdict
 from register.patches import PatchGrid
 from register.pyramid import Level
 from register.settings import PRESETS
@@ -17,7 +17,7 @@ from register.transform import Frame, Transform
 
 def level(image):
     picture = torch.from_numpy(np.ascontiguousarray(image)).float()[None]
-    return pipeline.working_copy(Level(picture, torch.ones_like(picture), affine.identity()), 2048, "fixed")
+    return pipeline.working_copy(pyramid.base(picture), 2048, "fixed")
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def again(work):
 def compared(texture, shift, through, metric="ncc"):
     still = torch.stack(torch.meshgrid(torch.arange(WIDTH).double(), torch.arange(HEIGHT).double(), indexing="xy"), -1) + 40
     fixed, moving = (torch.from_numpy(through(texture, still.numpy() + move)).float()[None] for move in (0.0, shift))
-    levels = (pyramid.base(image, torch.ones_like(image)) for image in (fixed, moving))
+    levels = (pyramid.base(image) for image in (fixed, moving))
     made = comparison.prepare(*levels, affine.translation(0.0, 0.0)[None], metric, window=20, margin=8)
     return Comparison(*(x.double().contiguous() for x in made.tensors), metric, 20, tensors_only=True)
 

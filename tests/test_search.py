@@ -20,7 +20,7 @@ def level(image):
 
 def base(image):
     plane = torch.from_numpy(np.ascontiguousarray(image)).float()[None]
-    return pyramid.base(plane, torch.ones_like(plane))
+    return pyramid.base(plane)
 
 
 def distance(matrix, truth, side=SIDE):
