@@ -12,7 +12,7 @@ from typing import Any
 
 import register
 from register import jobs, reports
-from register.errors import RegisterError
+from register.errors import RegisterError, says_no_memory
 from register.io import remote
 from register.io.atomic import left_unfinished, write_text
 from register.io.hashes import sha256
@@ -61,9 +61,9 @@ def do(pair: Pair, output: str, redo: bool = False) -> Outcome:
             return _do(pair, f"{output.rstrip('/')}/{pair.id}", redo, Path(place))
     except RegisterError as error:
         return _erred(pair, " ".join(str(error).split()))
-    except MemoryError:
-        return _erred(pair, "out of memory; use a smaller --max-size or fewer --workers")
     except Exception as error:  # a bug of ours in one pair must not cost the others
+        if says_no_memory(error):
+            return _erred(pair, "out of memory; use a smaller --max-size or fewer --workers")
         return _erred(pair, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
 

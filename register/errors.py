@@ -1,6 +1,10 @@
 """The one family of errors. A message says what is wrong, the value, and what to do about it."""
 
 
+NO_MEMORY = "can't allocate memory", "not enough memory", "Insufficient memory", "out of memory", "failed to map segment", "can't start new thread"
+"""How PyTorch, OpenCV, CUDA, the loader of libraries and Python say so when it is no ``MemoryError``."""
+
+
 class RegisterError(Exception):
     """Something the user can act on; the command line prints it as one line and exits with 1."""
 
@@ -30,3 +34,8 @@ class TransformError(RegisterError):
 
 class DeviceError(RegisterError):
     """The device that was asked for is not there."""
+
+
+def says_no_memory(error: BaseException) -> bool:
+    """Whether an error, whoever raised it, says that there was no memory left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)

@@ -1,5 +1,6 @@
 """The program: its commands, its one place where errors end, its exit codes."""
 
+import io
 import logging
 import signal
 import sys
@@ -15,7 +16,7 @@ from register.cli.doctor import doctor
 from register.cli.plainhelp import GroupedCommand
 from register.cli.quick import quickly
 from register.cli.report import report
-from register.errors import RegisterError
+from register.errors import RegisterError, says_no_memory
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -57,6 +58,9 @@ def main() -> None:
     """Run the program. An error the user can act on is one line on stderr; a bug shows its traceback."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, in our own words
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers send it before they kill; it ends things as Ctrl-C does
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     try:
         with quickly() as end:
             code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
@@ -70,7 +74,9 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage, as typer tells it
             error.show()
             sys.exit(error.exit_code)
-        raise
+        if not says_no_memory(error) or "--debug" in sys.argv:
+            raise
+        _end("error: out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images", FAILED)
     if code == INTERRUPTED:
         _end("interrupted; no file was left half written", INTERRUPTED)
     end.code = code or 0

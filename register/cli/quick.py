@@ -53,8 +53,8 @@ class End:
         if self.code is None:
             return
         with suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # one that was closed before the start is None
+                stream.flush()
             os._exit(self.code)
 
 

@@ -66,7 +66,7 @@ def store(folder: Path, name: str, last: str) -> None:
 def write(text: str, name: str) -> None:
     """Write a text file at an address."""
     with _opened(name, "wb") as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def _opened(name: str, mode: str) -> Any:

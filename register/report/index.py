@@ -63,7 +63,7 @@ def _row(folder: Path, transform: Transform, beside: Path) -> dict[str, Any]:
 
 
 def _link(path: Path, beside: Path) -> str:
-    return quote(Path(os.path.relpath(path, beside)).as_posix())
+    return quote(os.fsencode(Path(os.path.relpath(path, beside)).as_posix()))
 
 
 def _number(value: float | None, form: str) -> tuple[Any, str]:

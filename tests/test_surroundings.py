@@ -1,0 +1,70 @@
+"""What the program stands: no output, file names that are no text, no memory."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLES
+
+import register
+from register import jobs
+
+TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
+
+
+def run(*args, **options):
+    return subprocess.run([sys.executable, "-m", "register", *map(str, args)], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its shell closes nothing")
+def test_a_quick_end_needs_no_output(tmp_path):
+    """As a job scheduler may start the program: with standard output closed."""
+    done = subprocess.run(f"'{sys.executable}' -m register doctor --json >&-", shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+def test_file_names_need_not_be_text(tmp_path):
+    """Names of other times hold bytes that are no UTF-8; what is written of them is, and leads back to the files."""
+    names = [os.fsdecode(b"fixed/f\xfc.png"), os.fsdecode(b"moving/f\xfc.png")]
+    for name, sample in zip(names, TISSUE, strict=True):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(sample, tmp_path / name)
+    table = run("align", *names, "-o", "out", cwd=tmp_path)
+    assert (table.returncode, table.stderr) == (0, "")
+    done = run("batch", "--fixed-dir", "fixed", "--moving-dir", "moving", "-o", "many", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for folder in ("out", "many/f"):
+        path = register.Transform.load(tmp_path / folder / "transform.json").fixed.path
+        assert os.path.samefile(tmp_path / path, tmp_path / names[0])
+    assert "f\\udcfc.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert run("report", "out", cwd=tmp_path).returncode == 0
+    applied = run("apply", "out/transform.json", names[1], "-o", os.fsdecode(b"applied-\xfc"), "--json", cwd=tmp_path)
+    (one,) = json.loads(applied.stdout)["images"]
+    assert os.fsencode(one["file"]) == b"applied-\xfc/f\xfc.png"
+
+
+NO_MEMORY = {
+    "PyTorch": lambda: torch.empty(2**50),
+    "NumPy": lambda: np.empty(2**50),
+    "OpenCV": lambda: cv2.copyMakeBorder(np.zeros((2, 2), np.uint8), 0, 2**30, 0, 2**30, cv2.BORDER_CONSTANT),
+}
+
+
+@pytest.mark.parametrize("library", NO_MEMORY)
+def test_no_memory_is_one_line_whoever_says_so(library, tmp_path, program, monkeypatch):
+    monkeypatch.setattr(jobs, "open_pair", lambda job: NO_MEMORY[library]())
+    done = program("align", *TISSUE, "-o", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: out of memory; use")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    many = program("batch", "--fixed", TISSUE[0], "--moving", TISSUE[1], "-o", tmp_path / "many", "--workers", "1")
+    assert many.returncode == 1
+    assert "out of memory" in (tmp_path / "many" / "summary.csv").read_text()
