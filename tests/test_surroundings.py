@@ -1,4 +1,4 @@
-"""What the program stands: no output, file names that are no text, no memory."""
+"""What the program stands: no output or a full one, file names that are no text or as long as can be, no memory."""
 
 import json
 import os
@@ -14,6 +14,8 @@ from conftest import SAMPLES
 
 import register
 from register import jobs
+from register.io.atomic import write_text
+from register.io.images import Image, write_image
 
 TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
 
@@ -48,6 +50,22 @@ def test_file_names_need_not_be_text(tmp_path):
     applied = run("apply", "out/transform.json", names[1], "-o", os.fsdecode(b"applied-\xfc"), "--json", cwd=tmp_path)
     (one,) = json.loads(applied.stdout)["images"]
     assert os.fsencode(one["file"]) == b"applied-\xfc/f\xfc.png"
+
+
+def test_names_may_be_as_long_as_they_can_be(tmp_path):
+    image = Image(np.zeros((1, 8, 8), np.uint8))
+    for name in (255 * "n", 251 * "n" + ".png", 83 * "語" + ".png"):
+        write_text(tmp_path / name, "whole") if "." not in name else write_image(tmp_path / name, image)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+def test_an_output_that_is_full_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "register", "doctor"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: cannot be used (No space left on device); check the disk and your rights there\n"
 
 
 NO_MEMORY = {

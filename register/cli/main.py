@@ -74,13 +74,23 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage, as typer tells it
             error.show()
             sys.exit(error.exit_code)
-        if not says_no_memory(error) or "--debug" in sys.argv:
+        line = _of_the_machine(error)
+        if line is None or "--debug" in sys.argv:
             raise
-        _end("error: out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images", FAILED)
+        _end(line, FAILED)
     if code == INTERRUPTED:
         _end("interrupted; no file was left half written", INTERRUPTED)
     end.code = code or 0
     sys.exit(end.code)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """The line for an error that the machine is to blame for, and not the program."""
+    if says_no_memory(error):
+        return "error: out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images"
+    if isinstance(error, OSError):
+        return f"error: {error.filename or 'standard output'}: cannot be used ({error.strerror or error}); check the disk and your rights there"
+    return None
 
 
 def _end(line: str, code: int) -> None:

@@ -3,12 +3,15 @@
 import glob
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from register.errors import FileError
 
+LONGEST = 200
+"""Bytes of a file's name that leave room for what is added to it while it is written."""
 UNFINISHED = ".unfinished"
 """Mark in a folder whose results are being written."""
 
@@ -20,7 +23,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     Raises ``FileError`` when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    beside = path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -47,10 +50,17 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove what runs that were killed left beside ``path``."""
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part*"):
-        pid = left.name.removeprefix(f".{path.stem}.").split(".")[0]
+    stem = _short(path.stem)
+    for left in path.parent.glob(f".{glob.escape(stem)}.*.part*"):
+        pid = left.name.removeprefix(f".{stem}.").split(".")[0]
         if pid.isdigit() and int(pid) != os.getpid() and not _runs(int(pid)):
             left.unlink(missing_ok=True)
+
+
+def _short(stem: str) -> str:
+    """A name, or its checksum where it is nearly as long as names may be."""
+    name = os.fsencode(stem)
+    return stem if len(name) < LONGEST else f"{zlib.crc32(name):08x}"
 
 
 def _runs(pid: int) -> bool:
@@ -93,7 +103,7 @@ def left_unfinished(folder: Path) -> bool:
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """The same for a folder: a name beside ``path`` that takes its place, and the place of what was there, when the block ends well."""
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
