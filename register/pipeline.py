@@ -157,13 +157,14 @@ def working_copy(level: Level, max_size: int, name: str) -> Level:
     """
     if min(level.size) < 8:
         raise AlignmentError(f"is {level.size[1]} × {level.size[0]} pixels; at least 8 × 8 are needed", name)
-    valid = torch.isfinite(level.image).to(level.image) * level.mask
-    if float((valid > 0.5).sum()) < 64:
+    if not math.isfinite(float(level.image.sum())):  # one pixel that is not finite makes the sum so
+        finite = torch.isfinite(level.image)
+        level = Level(torch.where(finite, level.image, 0.0), level.mask * finite, level.original_from_level)
+    if int((level.mask > 0.5).count_nonzero()) < 64:
         raise AlignmentError("has no valid pixels (all are NaN, transparent or masked); check the file", name)
-    level = Level(torch.where(valid > 0, level.image, 0.0), valid, level.original_from_level)
     level = pyramid.shrink(level, max(level.size) / max_size)
     mask = (level.mask > 0.5).to(level.image)
-    low, high = (float(x) for x in (torch.where(mask > 0, level.image, math.inf).amin(), torch.where(mask > 0, level.image, -math.inf).amax()))
+    low, high = structure.extent(level.image, mask)
     if not high > low:
         raise AlignmentError(f"is constant ({low:g} everywhere), so there is nothing to align; check the file and its channel", name)
     grey = structure.normalise(level.image, mask)

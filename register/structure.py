@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import pad
 
 from register import filters, pyramid
 from register.pyramid import Level
@@ -28,13 +28,19 @@ def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[flo
     return low, high
 
 
+def extent(plane: Tensor, mask: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value of (1, h, w) where ``mask`` is not 0; nan where it is 0 everywhere."""
+    values = plane if float(mask.amin()) > 0 else plane[mask > 0]
+    low, high = (float(x) for x in values.aminmax()) if values.numel() else (math.nan, math.nan)
+    return low, high
+
+
 def normalise(plane: Tensor, mask: Tensor) -> Tensor:
     """The plane (1, h, w) with its robust range moved to [0, 1], values outside clipped, invalid pixels 0."""
     low, high = robust_range(plane, mask)
     if high <= low:  # nearly constant: a few pixels differ, and they are all there is to see
         low, high = robust_range(plane, mask, share=0.0)
-    scaled = (plane - low) / max(high - low, 1e-12)
-    return torch.where(mask > 0.5, scaled.clamp(0, 1), 0.0)
+    return (plane - low).div_(max(high - low, 1e-12)).clamp_(0, 1).masked_fill_(mask <= 0.5, 0.0)
 
 
 def gradient(image: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
@@ -143,17 +149,23 @@ def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least:
     object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
     blocks of locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
     """
-    found = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device)
+    found, invalid = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device), mask < 0.5
+    still: Tensor | None = None
     for extreme in (plane < tolerance, plane > 1 - tolerance / 3):
-        extreme |= mask < 0.5
+        extreme |= invalid
         if not bool(extreme[:, [0, -1]].any() | extreme[:, :, [0, -1]].any()):
             continue  # nothing reaches in from the border
-        wide = pad(plane, (1, 1, 1, 1), mode="replicate")
-        spread = filters.highest(wide, 3) + filters.highest(-wide, 3)
-        grown = _grow_from_border((extreme & (spread < tolerance)) | (mask < 0.5))
-        if float(grown.float().mean()) > least:
+        still = _spread(plane) < tolerance if still is None else still
+        grown = _grow_from_border((extreme & still) | invalid)
+        if int(grown.count_nonzero()) > least * grown.numel():
             found |= grown
     return found
+
+
+def _spread(plane: Tensor) -> Tensor:
+    """The difference (1, h, w) between the largest and the smallest value among each pixel of a plane and its neighbours."""
+    wide = pad(plane, (1, 1, 1, 1), mode="replicate")
+    return filters.highest(wide, 3).add_(filters.highest(wide.neg_(), 3))
 
 
 def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
@@ -164,7 +176,7 @@ def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
     import cv2
 
     block = max(math.ceil(max(allowed.shape[-2:]) / side), 1)
-    free = max_pool2d((~allowed).float(), block, ceil_mode=True)[0] == 0
+    free = filters.window_sums((~allowed)[None].float(), block)[0, 0] == 0
     parts = torch.from_numpy(cv2.connectedComponents(free.cpu().byte().numpy(), connectivity=8)[1])  # 0 is what is not free
     outer = torch.cat([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     current = torch.isin(parts, outer[outer > 0]).to(allowed.device)
