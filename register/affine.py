@@ -58,6 +58,11 @@ def invert(matrix: Tensor) -> Tensor:
     return torch.cat([linear, -linear @ matrix[..., 2:]], dim=-1)
 
 
+def points_at(x: Tensor, y: Tensor) -> Tensor:
+    """The points (h, w, 2) of the grid of positions x (w,) and y (h,)."""
+    return torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+
+
 def apply(matrix: Tensor, points: Tensor) -> Tensor:
     """Map points (..., n, 2) by matrices (..., 2, 3); leading dimensions broadcast."""
     return points @ matrix[..., :2].mT + matrix[..., None, :, 2]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from register import affine
 from register.similarity import cubic_spline
 
 ORDER = 3
@@ -69,5 +70,5 @@ def _fit_once(target: Map, width: int, height: int, spacing: float) -> tuple[BSp
 
 def _displacement(target: Map, x: Tensor, y: Tensor) -> Tensor:
     """Mapped minus original points (len(y), len(x), 2)."""
-    points = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1)
+    points = affine.points_at(x, y)
     return target(points.reshape(-1, 2)).reshape(points.shape) - points

@@ -76,7 +76,7 @@ class Back:
         """The median distance over what the fixed image shows and the moving one holds, in fixed pixels; infinite when there is nothing."""
         height, width = fixed.size
         x, y = (torch.linspace(0, n - 1, PROBES, dtype=torch.float64) for n in (width, height))
-        at = torch.stack([x.expand(PROBES, -1), y[:, None].expand(-1, PROBES)], -1).reshape(-1, 2)
+        at = affine.points_at(x, y).reshape(-1, 2)
         texture = structure.texture_of(fixed)[0].cpu()[at[:, 1].round().long(), at[:, 0].round().long()]
         points = affine.apply(fixed.original_from_level, at)
         weight = texture.double() * sampling.inside(self.forward.map(points), self.forward.moving.height, self.forward.moving.width)

@@ -116,12 +116,12 @@ def _unpatched(level: Level, frame: Frame) -> Local:
 def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str, float]:
     """Median and largest displacement of the whole map, and the largest of its local part, in fixed pixels."""
     step = max(max(level.size) // LOOKED_AT, 1)
-    grid = sampling.pixel_grid(*level.size, dtype=torch.float64)[::step, ::step].flatten(0, 1)
-    up = level.original_from_level
-    shift = localfit.displacement(local, level)[::step, ::step].double().cpu().reshape(-1, 2) if local else torch.zeros(1, 2, dtype=torch.float64)
-    fixed = affine.apply(up, grid)
-    length = torch.hypot(*(affine.apply(matrix.double().cpu(), affine.apply(up, grid + shift)) - fixed).unbind(1))
-    local_length = torch.hypot(*(shift * up.diagonal()[:2]).unbind(1))
+    up, at = level.original_from_level, [positions[::step] for positions in sampling.axes(*level.size, device=level.image.device)]
+    shift = localfit.patches_at(local, level).displacement(*at).double().cpu() if local else torch.zeros(1, 1, 2, dtype=torch.float64)
+    x, y = (positions.double().cpu() for positions in at)
+    grid = affine.points_at(x, y)
+    fixed, moved = affine.apply(up, grid.reshape(-1, 2)), affine.apply(affine.compose(matrix.double().cpu(), up), (grid + shift).reshape(-1, 2))
+    length, local_length = (moved - fixed).norm(dim=1), (shift * up.diagonal()[:2]).norm(dim=2)
     return {
         "displacement_median": _round(length.median()),
         "displacement_max": _round(length.max()),

@@ -10,13 +10,6 @@ from torch.nn.functional import grid_sample, pad
 from register import replay
 
 
-def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
-    """The pixel centres (height, width, 2) as ``(x, y)``."""
-    y = torch.arange(height, dtype=dtype, device=device)
-    x = torch.arange(width, dtype=dtype, device=device)
-    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
-
-
 def axes(height: int, width: int, *, margin: int = 0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """The positions x (width + 2 margin,) and y (height + 2 margin,) of the pixel centres of an image widened by ``margin``."""
     x = torch.arange(-margin, width + margin, dtype=dtype, device=device)

@@ -96,7 +96,7 @@ class Transform:
         """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels), in other units ``then`` if given."""
         (across, down), (left, top) = then or AS_THEY_ARE
         if self.chain:
-            return _in_units(self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)), then)
+            return _in_units(self.map(affine.points_at(x, y)), then)
         if self.grid is None or self.matrices is None:
             return _in_units(affine.apply_to_grid(self.matrix[None], x, y)[0], then)
         rows, columns = self.grid.cells(float(y[0]), float(y[-1]), 1), self.grid.cells(float(x[0]), float(x[-1]), 0)
@@ -111,7 +111,7 @@ class Transform:
         """The displacement (height, width, 2) float64, moving point minus fixed point, at every pixel of the fixed image."""
         x = torch.arange(self.fixed.width, dtype=torch.float64)
         y = torch.arange(self.fixed.height, dtype=torch.float64)
-        still = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
+        still = affine.points_at(x, y)
         return self.map_grid(x, y) - still
 
     def inverse(self) -> "Inverse":
@@ -243,7 +243,7 @@ class Inverse:
 
     def map_grid(self, x: Tensor, y: Tensor, then: Units | None = None) -> Tensor:
         """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels), in other units ``then`` if given."""
-        return _in_units(self.map(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)), then)
+        return _in_units(self.map(affine.points_at(x, y)), then)
 
     def _solve(self, target: Tensor, steps: int, tolerance: float) -> Tensor:
         current = self._seed(target)

@@ -17,7 +17,7 @@ from register.structure import orientation
 @pytest.fixture
 def comparison(texture, through):
     """Three times the same, 2.3 and 0.6 pixels beside the truth: no whole number, where linear samples would have two slopes."""
-    still = sampling.pixel_grid(*texture.shape, dtype=torch.float64)
+    still = affine.points_at(*sampling.axes(*texture.shape, dtype=torch.float64))
     fixed, moving = (pyramid.base(plane) for plane in (torch.from_numpy(through(texture, still + s)).float()[None] for s in (0, OFF)))
     return prepare(fixed, moving, affine.translation(2.0, 1.0)[None].expand(3, -1, -1), "ncc", window=20, margin=8)
 

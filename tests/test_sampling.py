@@ -3,7 +3,7 @@ import pytest
 import reference
 import torch
 
-from register import sampling
+from register import affine, sampling
 
 POINTS = torch.tensor([[0.0, 0.0], [2.25, 1.5], [-0.4, 3.0], [5.3, 4.9], [7.9, -2.0], [3.0, 2.0], [6.5, 0.1]], dtype=torch.float64)
 
@@ -33,7 +33,7 @@ def test_bands_change_nothing(monkeypatch):
 
 def test_pixel_centres_give_the_pixels():
     image = torch.rand(1, 1, 5, 8, dtype=torch.float64)
-    assert torch.allclose(sampling.sample(image, sampling.pixel_grid(5, 8, dtype=torch.float64)[None]), image, atol=1e-14)
+    assert torch.allclose(sampling.sample(image, affine.points_at(*sampling.axes(5, 8, dtype=torch.float64))[None]), image, atol=1e-14)
 
 
 def test_inside_is_the_area_of_the_pixels():

@@ -87,7 +87,7 @@ def sampled_field(transform: Transform, step: float, units: Units) -> Field:
         middle = (mapped[1:, 1:] + mapped[1:, :-1] + mapped[:-1, 1:] + mapped[:-1, :-1]) / 4
         apart = (middle - at((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)) / torch.tensor(units.moving, dtype=torch.float64)
         error = float(apart.norm(dim=-1).max())
-    still = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1) * torch.tensor(units.fixed, dtype=torch.float64)
+    still = affine.points_at(x, y) * torch.tensor(units.fixed, dtype=torch.float64)
     return Field((mapped - still).numpy(), step, (units.fixed[0] * step, units.fixed[1] * step), error)
 
 
@@ -317,7 +317,7 @@ def _control_points(transform: Transform, spacing: float | None) -> Tensor:
     """Fixed points (n, 2), the outer ones on the outermost pixel centres; sixteen along the longer side unless ``spacing`` says."""
     step = spacing or max(transform.fixed.width, transform.fixed.height) / 16
     y, x = (torch.linspace(0, side - 1, max(round((side - 1) / step), 1) + 1, dtype=torch.float64) for side in (transform.fixed.height, transform.fixed.width))
-    return torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1).reshape(-1, 2)
+    return affine.points_at(x, y).reshape(-1, 2)
 
 
 def _affine_parameters(matrix: Tensor) -> tuple[list[float], list[float]]:

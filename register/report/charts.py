@@ -21,7 +21,7 @@ def charts(scene: Scene) -> list[dict[str, str]]:
     transform = scene.transform
     size = (transform.fixed.height, transform.fixed.width)
     x, y = (torch.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2), dtype=torch.float64) for n in size[::-1])
-    at = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], -1).reshape(-1, 2)
+    at = affine.points_at(x, y).reshape(-1, 2)
     mapped = transform.map(at)
     local = affine.apply(affine.invert(transform.matrix), mapped) - at
     moved = float(local.norm(dim=1).max())
