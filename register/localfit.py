@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,8 +62,21 @@ class Local:
     dropped: tuple[str, ...]
 
 
+class Pass(NamedTuple):
+    """A level that patches descend on, and the distance of their centres in its pixels."""
+
+    level: Level
+    spacing: int
+
+
+def passes(levels: list[Level], effort: Effort, metric: str, *, last: Level | None = None) -> list[Pass]:
+    """A pass on each of some levels, and where the effort has one, another with finer patches on the ``last`` one, if windows can tell what it brings."""
+    finer = [Pass(last, effort.finer)] if last and effort.finer and metric in CURVED else []
+    return [*(Pass(level, effort.patch_size) for level in levels), *finer]
+
+
 def fit(
-    levels: list[Level],
+    passes: list[Pass],
     finest: Level,
     moving: Level,
     matrix: Tensor,
@@ -74,39 +87,34 @@ def fit(
     begin: Local | None = None,
     report: Report = lambda *_: None,
 ) -> Local:
-    """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
+    """Descend through some passes, coarse to fine, from zero or from where another fit ended.
 
     The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
-    level on which the whole fit will end. After every level patches that were lost begin again and the field is unfolded. A finer level whose first steps
-    on half of its windows do not improve the other half is dropped: its patches would follow noise.
+    level on which the whole fit will end. After every pass patches that were lost begin again and the field is unfolded. A finer one whose first steps
+    on half of its windows do not improve the other half is left out: its patches would follow noise.
     """
     local = begin
-    for level in levels:
+    for level, spacing in passes:
         coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(finest))
         steps = max(round(effort.steps * MORE_STEPS**coarseness), 1)
-        grid = PatchGrid.cover(*level.size, effort.patch_size)
+        grid = PatchGrid.cover(*level.size, spacing)
         start = grid.zeros(device=level.image.device)
         if local is not None:
             start = patches.refine(local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level))
         local = local or Local(level, grid, start, 0, {}, ())
-        name = f"{level.size[1]} × {level.size[0]}"
+        finer, size = spacing < effort.patch_size, f"{level.size[1]} × {level.size[0]}"
+        if finer and local.level is not level:  # where patches follow noise, finer ones do
+            break
+        name = f"{size}, finer patches," if finer else size
         compare = compare_at(level, moving, matrix, metric, effort)
-        newton = metric in CURVED and effort.optimizer != descent.ADAM
-        times = 1 if newton else ADAM_STEPS
-        descend = partial(
-            descent.descend_patches,
-            grid=grid,
-            optimizer=descent.GAUSS_NEWTON if newton else descent.ADAM,
-            max_shift=max_shift / pyramid.pixel(level),
-            step=ADAM_STEP,
-            tolerance=TOLERANCE,
-            gain=GAIN * 2**coarseness,
-        )
+        optimizer, times = (descent.GAUSS_NEWTON, 1) if metric in CURVED and effort.optimizer != descent.ADAM else (descent.ADAM, ADAM_STEPS)
+        limits: dict[str, Any] = {"max_shift": max_shift / pyramid.pixel(level), "step": ADAM_STEP, "tolerance": TOLERANCE, "gain": GAIN * 2**coarseness}
+        descend = partial(descent.descend_patches, grid=grid, optimizer=optimizer, **limits)
         stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
-        if local.level is not level and metric in CURVED:
+        if metric in CURVED and (finer or local.level is not level):
             found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL * times), stiffness)
             if found is None:
-                local = replace(local, dropped=(*local.dropped, name))
+                local = replace(local, dropped=local.dropped if finer else (*local.dropped, size))
                 continue
             start, stiffness = found
         outcome = descend(
@@ -222,7 +230,7 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     judges = {metric: compare_at(few[-1], moving, matrix, metric, effort) for metric in ("structure", "ncc")}
 
     def tried(on: list[Level], metric: str, begin: Local | None = None) -> Local:
-        return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
+        return fit(passes(on, effort, metric), levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
 
     def score(metric: str, local: Local | None) -> float:
         return float(comparison.windows(judges[metric], patches_at(local, few[-1]) if local else None).mean())

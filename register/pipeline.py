@@ -114,8 +114,9 @@ def align(
     with clock("local"):
         if settings.model == "local":
             rest = levels[len(localfit.probe_levels(levels)) :] if local else levels
-            report = _report(listener, len(rest))
-            local = localfit.fit(rest, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=local or bent, report=report)
+            passes = localfit.passes(rest, effort, metric, last=levels[-1])
+            report = _report(listener, len(passes))
+            local = localfit.fit(passes, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=local or bent, report=report)
         else:
             local = None
     with clock("global or local"):
@@ -178,7 +179,8 @@ def _effort(settings: Settings, fixed: Size) -> Effort:
     max_size = settings.max_size or preset.max_size
     shrink = max(max(fixed) / max_size, 1.0)
     patch = max(round(settings.patch_size / shrink), 8) if settings.patch_size else preset.patch_size
-    return Effort(max_size, patch, min(preset.window, max(patch // 8 * 4, 8)), preset.steps, preset.candidates, settings.optimizer)
+    window, finer = min(preset.window, max(patch // 8 * 4, 8)), None if settings.patch_size else preset.finer
+    return Effort(max_size, patch, window, preset.steps, preset.candidates, settings.optimizer, finer)
 
 
 def levels_of(finest: Level) -> list[Level]:
@@ -262,7 +264,7 @@ def _simplest(
 
 
 def _report(listener: Listener, count: int) -> localfit.Report:
-    """A progress callback that counts levels; each level is given twice the share of the one before it, as its pixels are four times as many."""
+    """A progress callback that counts passes; each is given twice the share of the one before it, as its level's pixels are four times as many."""
     names: list[str] = []
     total = 2.0**count - 1
 

@@ -88,12 +88,13 @@ class Effort:
     steps: int  # Gauss-Newton steps on the finest local level; coarser ones take more
     candidates: int  # starts that are refined
     optimizer: Optimizer = "auto"
+    finer: int | None = None  # distance of patch centres in a last pass, which is kept where it improves windows that it has not seen
 
 
 PRESETS: dict[Preset, Effort] = {
     "fast": Effort(max_size=1024, patch_size=40, window=20, steps=8, candidates=4),
-    "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=8, candidates=5),
-    "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=16, candidates=10),
+    "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=8, candidates=5, finer=28),
+    "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=16, candidates=10, finer=24),
 }
 
 
