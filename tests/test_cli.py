@@ -222,7 +222,7 @@ from register.cli.quick import ENVIRONMENT, quickly
 with quickly():
     print(*(os.environ[name] == value for name, value in ENVIRONMENT.items()), os.environ["GOMP_SPINCOUNT"])
 """
-    for own, printed in (({}, "True True True 5000\n"), ({"GOMP_SPINCOUNT": "7"}, "True False True 7\n")):
+    for own, printed in (({}, "True True True 10000\n"), ({"GOMP_SPINCOUNT": "7"}, "True False True 7\n")):
         environment = {name: value for name, value in os.environ.items() if name not in quick.ENVIRONMENT} | own
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout == printed
 

@@ -34,7 +34,7 @@ KNOWN = (2, 6), (2, 14)
 """The first and the last version of PyTorch that was seen to load without them."""
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's own threads have next to nothing to do here, and wait for it busily
-    "GOMP_SPINCOUNT": "5000",  # PyTorch's wait busily for each other, by default for so long that beside other programs they mostly wait
+    "GOMP_SPINCOUNT": "10000",  # PyTorch's wait busily for each other, by default for so long that beside other programs they mostly wait
     "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it looks for them among all that is installed
 }
 """What libraries are told before they are loaded, unless the user tells them something else."""
