@@ -96,7 +96,7 @@ def there_and_back(fixed: Level, moving: Level, forward: Transform, matrix: Tens
     corners = torch.tensor([[0.0, 0.0], [forward.moving.width - 1.0, forward.moving.height - 1.0]], dtype=torch.float64)
     begin = localfit.of_map(forward.inverse().map, (corners[0], corners[1]), level, inverse, effort)
     limit = max_shift / affine.scale(inverse)
-    found = localfit.fit(localfit.passes([level], effort, metric), moving, fixed, inverse, metric, effort, max_shift=limit, begin=begin)
+    found = localfit.fit([level], moving, fixed, inverse, metric, effort, max_shift=limit, begin=begin)
     return Back(forward, localfit.as_transform("local", (forward.moving, forward.fixed), inverse, found, {}))
 
 

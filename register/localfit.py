@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,8 +43,8 @@ SAME = 0.9
 UNCLEAR = 0.1
 """Relative difference of both gains below which the choice is ambiguous where the fields differ."""
 
-Report = Callable[[str, int, int, float], None]
-"""Called with the level's name, the step, the steps and the similarity."""
+Report = Callable[[str, float, float], None]
+"""Called with the level's name, the share of all passes that is done, and the similarity."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,8 @@ class Local:
     dropped: tuple[str, ...]
 
 
-class Pass(NamedTuple):
-    """A level that patches descend on, and the distance of their centres in its pixels."""
-
-    level: Level
-    spacing: int
-
-
-def passes(levels: list[Level], effort: Effort, metric: str, *, last: Level | None = None) -> list[Pass]:
-    """A pass on each of some levels, and where the effort has one, another with finer patches on the ``last`` one, if windows can tell what it brings."""
-    finer = [Pass(last, effort.finer)] if last and effort.finer and metric in CURVED else []
-    return [*(Pass(level, effort.patch_size) for level in levels), *finer]
-
-
 def fit(
-    passes: list[Pass],
+    levels: list[Level],
     finest: Level,
     moving: Level,
     matrix: Tensor,
@@ -85,16 +72,18 @@ def fit(
     *,
     max_shift: float,
     begin: Local | None = None,
+    finer: int | None = None,
     report: Report = lambda *_: None,
 ) -> Local:
-    """Descend through some passes, coarse to fine, from zero or from where another fit ended.
+    """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
 
     The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
-    level on which the whole fit will end. After every pass patches that were lost begin again and the field is unfolded. A finer one whose first steps
-    on half of its windows do not improve the other half is left out: its patches would follow noise.
+    level on which the whole fit will end, with another pass of patches ``finer`` pixels apart, if that is given and windows can tell what it brings. After
+    every pass patches that were lost begin again and the field is unfolded. A finer one whose first steps on half of its windows do not improve the
+    other half is left out: its patches would follow noise.
     """
-    local = begin
-    for level, spacing in passes:
+    local, passes = begin, [(level, effort.patch_size) for level in levels] + ([(finest, finer)] if finer and metric in CURVED else [])
+    for number, (level, spacing) in enumerate(passes):
         coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(finest))
         steps = max(round(effort.steps * MORE_STEPS**coarseness), 1)
         grid = PatchGrid.cover(*level.size, spacing)
@@ -102,19 +91,19 @@ def fit(
         if local is not None:
             start = patches.refine(local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level))
         local = local or Local(level, grid, start, 0, {}, ())
-        finer, size = spacing < effort.patch_size, f"{level.size[1]} × {level.size[0]}"
-        if finer and local.level is not level:  # where patches follow noise, finer ones do
+        again, size = spacing == finer, f"{level.size[1]} × {level.size[0]}"
+        if again and local.level is not level:  # where patches follow noise, finer ones do
             break
-        name = f"{size}, finer patches," if finer else size
+        name = f"{size}, finer patches," if again else size
         compare = compare_at(level, moving, matrix, metric, effort)
         optimizer, times = (descent.GAUSS_NEWTON, 1) if metric in CURVED and effort.optimizer != descent.ADAM else (descent.ADAM, ADAM_STEPS)
         limits: dict[str, Any] = {"max_shift": max_shift / pyramid.pixel(level), "step": ADAM_STEP, "tolerance": TOLERANCE, "gain": GAIN * 2**coarseness}
         descend = partial(descent.descend_patches, grid=grid, optimizer=optimizer, **limits)
         stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
-        if metric in CURVED and (finer or local.level is not level):
+        if metric in CURVED and (again or local.level is not level):
             found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL * times), stiffness)
             if found is None:
-                local = replace(local, dropped=local.dropped if finer else (*local.dropped, size))
+                local = replace(local, dropped=local.dropped if again else (*local.dropped, size))
                 continue
             start, stiffness = found
         outcome = descend(
@@ -122,16 +111,22 @@ def fit(
             start=start,
             stiffness=stiffness,
             steps=steps * times,
-            progress=lambda i, n, loss, name=name: report(name, i, n, 1 - math.exp(loss)),  # type: ignore[misc]
+            progress=lambda i, n, loss, name=name, number=number: report(name, _share(number + i / max(n, 1), len(passes)), 1 - math.exp(loss)),  # type: ignore[misc]
         )
         parameters = outcome.parameters
         if metric in CURVED:
-            again = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
-            parameters = regrow.regrown(compare, Patches(grid, parameters), again)
+            from_neighbours = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
+            parameters = regrow.regrown(compare, Patches(grid, parameters), from_neighbours)
         parameters, folds = field.unfold(grid, parameters)
         local = Local(level, grid, parameters, local.folds + folds, local.history | {f"{name} {metric}": outcome.history}, local.dropped)
     assert local is not None
     return local
+
+
+def _share(passed: float, count: int) -> float:
+    """The share of the work that is done when so many of ``count`` passes are: each has twice that of the one before it, for four times the pixels."""
+    whole = math.floor(passed)
+    return (2**whole * (1 + passed - whole) - 1) / (2**count - 1)
 
 
 def _rehearsed(
@@ -230,7 +225,7 @@ def choose_metric(levels: list[Level], moving: Level, matrix: Tensor, effort: Ef
     judges = {metric: compare_at(few[-1], moving, matrix, metric, effort) for metric in ("structure", "ncc")}
 
     def tried(on: list[Level], metric: str, begin: Local | None = None) -> Local:
-        return fit(passes(on, effort, metric), levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
+        return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
 
     def score(metric: str, local: Local | None) -> float:
         return float(comparison.windows(judges[metric], patches_at(local, few[-1]) if local else None).mean())

@@ -51,7 +51,7 @@ def follow(reference: Reference, frame: Level) -> Transform:
     local = None
     if settings.model == "local":
         limit = settings.max_shift or 0.1 * math.hypot(height, width)
-        local = localfit.fit(localfit.passes(levels, reference.effort, metric), levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
+        local = localfit.fit(levels, levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
     found = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
     wrong = verdict.probability_wrong(found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0)
     compare = localfit.compare_at(levels[0], moving, matrix, metric, reference.effort)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register import replay
+from register import affine, replay
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PatchGrid:
         """The patch centres (rows, columns, 2)."""
         x = self.origin[0] + self.spacing[0] * torch.arange(self.columns, dtype=dtype, device=device)
         y = self.origin[1] + self.spacing[1] * torch.arange(self.rows, dtype=dtype, device=device)
-        return torch.stack([x.expand(self.rows, -1), y[:, None].expand(-1, self.columns)], dim=-1)
+        return affine.points_at(x, y)
 
     def zeros(self, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
         """Parameters (2, 3, rows, columns) of the identity."""

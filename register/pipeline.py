@@ -114,9 +114,8 @@ def align(
     with clock("local"):
         if settings.model == "local":
             rest = levels[len(localfit.probe_levels(levels)) :] if local else levels
-            passes = localfit.passes(rest, effort, metric, last=levels[-1])
-            report = _report(listener, len(passes))
-            local = localfit.fit(passes, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=local or bent, report=report)
+            begun, report = local or bent, _report(listener)
+            local = localfit.fit(rest, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=begun, finer=effort.finer, report=report)
         else:
             local = None
     with clock("global or local"):
@@ -263,16 +262,6 @@ def _simplest(
     return matrix, local, notes
 
 
-def _report(listener: Listener, count: int) -> localfit.Report:
-    """A progress callback that counts passes; each is given twice the share of the one before it, as its level's pixels are four times as many."""
-    names: list[str] = []
-    total = 2.0**count - 1
-
-    def report(level: str, index: int, steps: int, similarity: float) -> None:
-        if level not in names:
-            names.append(level)
-        before = 2.0 ** (len(names) - 1) - 1
-        share = (before + (before + 1) * index / max(steps, 1)) / total
-        listener(Event("local", level, 0.4 + 0.55 * share, similarity))
-
-    return report
+def _report(listener: Listener) -> localfit.Report:
+    """Tells a listener how far the local part is."""
+    return lambda level, share, similarity: listener(Event("local", level, 0.4 + 0.55 * share, similarity))

@@ -1,6 +1,7 @@
 """Shared pictures and devices. Everything is made here or comes from ``sample_images``."""
 
 import os
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,12 @@ from register import native
 from register.cli.main import main
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
+TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
+
+
+def run(*args, **options):
+    """The program in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "register", *map(str, args)], capture_output=True, text=True, check=False, **options)
 
 
 def devices():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from conftest import run
 from PIL import Image
 
 import register
@@ -250,7 +251,7 @@ def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("*.part*"))
     first = (tmp_path / "o" / "s0" / "transform.json").read_bytes()
-    done = subprocess.run([sys.executable, "-m", "register", *map(str, call), "--json"], capture_output=True, text=True, check=False)
+    done = run(*call, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["ok"] == 3
     assert (tmp_path / "o" / "s0" / "transform.json").read_bytes() == first

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import SAMPLES
+from conftest import SAMPLES, TISSUE, run
 from PIL import Image as Pillow
 
 import register
@@ -17,12 +17,7 @@ from register import doctor
 from register.cli import quick
 from register.io.points import read_points
 
-TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
 FUNDUS = [str(SAMPLES / "fundus_fixed.tif"), str(SAMPLES / "fundus_moving.tif")]
-
-
-def run(*args, **options):
-    return subprocess.run([sys.executable, "-m", "register", *map(str, args)], capture_output=True, text=True, check=False, **options)
 
 
 def tre(folder, name):

@@ -10,18 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLES
+from conftest import TISSUE, run
 
 import register
 from register import jobs
 from register.io.atomic import write_text
 from register.io.images import Image, write_image
-
-TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
-
-
-def run(*args, **options):
-    return subprocess.run([sys.executable, "-m", "register", *map(str, args)], capture_output=True, text=True, check=False, **options)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its shell closes nothing")

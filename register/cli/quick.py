@@ -64,8 +64,7 @@ def quickly() -> Iterator[End]:
     gc.set_threshold(OBJECTS)
     end = End()
     if "torch" not in sys.modules:
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        os.environ.update(ENVIRONMENT | os.environ)
         atexit.register(end)  # the first one is called last
         if KNOWN[0] <= _version() <= KNOWN[1]:
             sys.meta_path.insert(0, Empty())

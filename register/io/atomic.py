@@ -38,8 +38,13 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    r"""Write a text file in UTF-8, whole or not at all; bytes of file names that are no text stay as ``\udc80`` to ``\udcff``, as JSON reads them."""
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    """Write a text file, whole or not at all."""
+    write_bytes(path, in_utf8(text))
+
+
+def in_utf8(text: str) -> bytes:
+    r"""A text in UTF-8; bytes of file names in it that are no text stay as ``\udc80`` to ``\udcff``, as JSON reads them."""
+    return text.encode(errors="backslashreplace")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

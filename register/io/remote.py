@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from register.errors import FileError
+from register.io.atomic import in_utf8
 
 
 def is_remote(name: str) -> bool:
@@ -66,7 +67,7 @@ def store(folder: Path, name: str, last: str) -> None:
 def write(text: str, name: str) -> None:
     """Write a text file at an address."""
     with _opened(name, "wb") as file:
-        file.write(text.encode(errors="backslashreplace"))
+        file.write(in_utf8(text))
 
 
 def _opened(name: str, mode: str) -> Any:
