@@ -48,10 +48,10 @@ def align(
     for name in settings.FILES_ONLY:
         if name in values:
             raise RegisterError(f"{name} is for files; index the array instead")
-    levels = []
+    levels, place = [], device.choose(chosen.device)
     for name, image, mask, channel in (("fixed", fixed, fixed_mask, chosen.fixed_channel), ("moving", moving, moving_mask, chosen.moving_channel)):
         try:
-            levels.append(level_of(image, mask, channel, chosen.nodata))
+            levels.append(level_of(image, mask, channel, chosen.nodata, place))
         except RegisterError as error:
             raise RegisterError(f"the {name} image {error}") from None
     alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
@@ -73,21 +73,14 @@ def align_levels(
 
 
 def _align_levels(fixed: Level, moving: Level, sizes: tuple[Size, Size], chosen: Settings, pixels: tuple[Pair, Pair], listener: Listener) -> Alignment:
-    start = starting_matrix(chosen, *sizes, pixels)
+    start, ratio = starting_matrix(chosen, *sizes, pixels), pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None
     place = device.choose(chosen.device)
     for where in (place, torch.device("cpu")):
-        still, still_mask, image, mask = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), where)
-        one, other = Level(still, still_mask, fixed.original_from_level), Level(image, mask, moving.original_from_level)
         try:
-            return pipeline.align(
-                one,
-                other,
-                sizes,
-                chosen,
-                start=start,
-                pixel_ratio=pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None,
-                listener=listener,
-            )
+            still, still_mask, image, mask = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), where)
+            one, other = Level(still, still_mask, fixed.original_from_level), Level(image, mask, moving.original_from_level)
+            with device.current(where):
+                return pipeline.align(one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener)
         except torch.OutOfMemoryError:
             if where.type == "cpu":
                 break
@@ -143,16 +136,21 @@ def _model_for(count: int) -> str:
     return "affine" if count >= 4 else "similarity" if count >= 2 else "translation"
 
 
-def level_of(image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, channel: str | None, nodata: float | None) -> tuple[Level, str]:
-    """The grey level of an array (h, w[, c]) or a tensor ([c, ]h, w), and the grey's name. Raises ``RegisterError`` for other shapes."""
+def level_of(
+    image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, channel: str | None, nodata: float | None, place: torch.device = device.CPU
+) -> tuple[Level, str]:
+    """The grey level of an array (h, w[, c]) or a tensor ([c, ]h, w), on the device that is to compute where its memory suffices, and the grey's name.
+
+    Raises ``RegisterError`` for other shapes.
+    """
     if image.ndim not in (2, 3):
         raise RegisterError(f"has {image.ndim} dimensions, not two or three (shape {tuple(image.shape)})")
-    if isinstance(image, Tensor):
-        planes, white = (image[None] if image.ndim == 2 else image).float(), 255.0 if image.dtype == torch.uint8 else None
-    else:
-        planes = torch.from_numpy(np.ascontiguousarray(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype=np.float32))
-        white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
-    valid = torch.isfinite(planes).all(0, keepdim=True)
+    given, white = _planes(image)
+    try:
+        planes = device.upload([given], place)[0].float()
+    except torch.OutOfMemoryError:
+        planes = given.cpu().float()
+    valid = torch.isfinite(planes).all(0, keepdim=True) if given.is_floating_point() else torch.ones_like(planes[:1], dtype=torch.bool)
     if nodata is not None:
         valid &= ~(planes == nodata).all(0, keepdim=True)
     if mask is not None:
@@ -162,3 +160,12 @@ def level_of(image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, c
         valid &= (shown != 0)[None]
     chosen = grey.choose(planes, valid, colour="rgb" if len(planes) == 3 else "grey", white=white, wanted=channel)
     return pyramid.base(torch.where(valid, chosen(planes), 0.0), valid.float()), chosen.name
+
+
+def _planes(image: NDArray[Any] | Tensor) -> tuple[Tensor, float | None]:
+    """Planes (c, h, w) of an array (h, w[, c]) or a tensor ([c, ]h, w), small types as they are, and the value of full light where the type says it."""
+    if isinstance(image, Tensor):
+        return image[None] if image.ndim == 2 else image, 255.0 if image.dtype == torch.uint8 else None
+    white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
+    dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else np.float32
+    return torch.from_numpy(np.ascontiguousarray(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype=dtype)), white

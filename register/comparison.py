@@ -217,11 +217,10 @@ def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
 
 def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
     """Similarity per window, without gradients, with patches that move the pixels of the fixed level or without."""
-    pairs = [pair for pair in compare.compiled if isinstance(pair, native.Pair)]
-    if pairs:
-        grid, parameters = moved or PatchGrid.cover(*compare.size, max(compare.size)).still()
+    if compare.compiled:
+        grid, parameters = moved or PatchGrid.cover(*compare.size, max(compare.size)).still(device=compare.fixed.device)
         turned = compare.in_moving_frame(parameters.expand(len(compare.moving), -1, -1, -1, -1))
-        values, weights = zip(*(native.similarities(*item) for item in zip(pairs, repeat(grid), turned)), strict=True)
+        values, weights = zip(*(native.similarities(*item) for item in zip(compare.compiled, repeat(grid), turned)), strict=True)
         return Windows(torch.stack(values), torch.stack(weights))
     found = []
     with torch.no_grad():

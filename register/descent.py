@@ -1,6 +1,5 @@
 """One level: global or patch parameters that make two images alike, by Adam or Gauss-Newton, through one ``grid_sample`` per step."""
 
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
@@ -101,7 +100,7 @@ def _follow(
     if not replay.records(start.device):
         followed = replay.step_by_step(begin(compare, start), steps, heard)
     else:
-        kind = optimizer, compare.metric, math.log2(compare.fixed_mask.numel()) // 2
+        kind = optimizer, compare.metric
         ways = [partial(with_tensors, tensors_only=only) for only in ((True, False) if compare.compiled else (True,))]
         said = key, steps if optimizer == ADAM else None, compare.metric, compare.window  # Adam's steps become shorter towards the last
         followed = replay.follow(said, kind, ways, (*compare.tensors, start), steps, heard)

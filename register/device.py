@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from register.errors import DeviceError
 
 Done = TypeVar("Done")
+CPU = torch.device("cpu")
 
 
 def choose(name: str) -> torch.device:
@@ -27,6 +28,11 @@ def choose(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine or this PyTorch has no Metal device; use --device cpu")
     return torch.device(name)
+
+
+def current(place: torch.device) -> AbstractContextManager[object]:
+    """A while in which kernels that name no device run on this one."""
+    return torch.cuda.device(place) if place.type == "cuda" else nullcontext()
 
 
 def upload(tensors: Sequence[Tensor], place: torch.device) -> list[Tensor]:

@@ -65,7 +65,7 @@ def _compiled() -> Finding:
 
 def _gpus() -> list[Finding]:
     if torch.cuda.is_available():
-        advice = "" if native.gpu.there() else "its steps are compiled where Triton 3.3 or newer is: pip install triton"
+        advice = "" if native.gpu.there() else f"its steps are compiled where Triton {'.'.join(map(str, native.gpu.TRITON))} or newer is: pip install triton"
         return [Finding(f"cuda:{n}", torch.cuda.get_device_name(n), advice) for n in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         return [Finding("mps", "there")]

@@ -77,7 +77,8 @@ class Back:
         height, width = fixed.size
         x, y = (torch.linspace(0, n - 1, PROBES, dtype=torch.float64) for n in (width, height))
         at = affine.points_at(x, y).reshape(-1, 2)
-        texture = structure.texture_of(fixed)[0].cpu()[at[:, 1].round().long(), at[:, 0].round().long()]
+        column, row = at.round().long().to(fixed.image.device).unbind(1)
+        texture = structure.texture_of(fixed)[0, row, column].cpu()
         points = affine.apply(fixed.original_from_level, at)
         weight = texture.double() * sampling.inside(self.forward.map(points), self.forward.moving.height, self.forward.moving.width)
         if float(weight.sum()) < 1:
@@ -145,5 +146,5 @@ def agreeing(level: Level, matrix: Tensor, local: Local | None, matched: Matched
 def overlap(level: Level, moving: Level, matrix: Tensor) -> Tensor:
     """The share of the fixed image whose pixels land on the moving one."""
     step = affine.compose(affine.compose(affine.invert(moving.original_from_level), matrix.double().cpu()), level.original_from_level)
-    points = affine.apply_to_grid(step[None], *sampling.axes(*level.size, dtype=torch.float64))
+    points = affine.apply_to_grid(step[None].to(level.image.device), *sampling.axes(*level.size, dtype=torch.float64, device=level.image.device))
     return sampling.inside(points, *moving.size).double().mean()

@@ -24,13 +24,25 @@ def smallest_determinants(grid: PatchGrid, parameters: Tensor) -> Tensor:
     return bound if float(bound.min()) > 0 else _bernstein_bound(grid, exact, pieces=4)
 
 
-def determinants(grid: PatchGrid, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """det J of ``x + displacement`` (len(y), len(x)) at the product of two lists of positions inside cells."""
-    bases = [grid.axis_basis(x, 0), grid.axis_basis(y, 1)]
-    slopes = [_slope(grid, x, 0), _slope(grid, y, 1)]
-    k = patches.coefficients(parameters)
-    along_x, along_y = bases[1] @ k @ slopes[0].T, slopes[1] @ k @ bases[0].T
-    return (1 + along_x[0]) * (1 + along_y[1]) - along_x[1] * along_y[0]
+def determinants(grid: PatchGrid, parameters: Tensor, shares: Tensor) -> Tensor:
+    """det J of ``x + displacement`` in every cell between four centres, at shares (n,) of the way down and across it: (rows - 1, columns - 1, n, n).
+
+    In a cell the displacement is a sum of three functions of each of the four patches at its corners, and these functions are the same in all cells.
+    """
+    ends = torch.tensor([[-1.0], [1.0]], dtype=shares.dtype)  # how the weight of the patch at either end of an axis grows
+    away = shares - (ends + 1) / 2
+    weight = 1 - away.abs()
+    plain, steep = (weight, weight * away), (ends.expand_as(weight), weight + ends * away)
+    corners = parameters.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5)  # (2, rows - 1, columns - 1, 3, 2, 2)
+
+    def functions(down: tuple[Tensor, Tensor], across: tuple[Tensor, Tensor], spacing: float) -> Tensor:
+        kinds = (down[0], across[0]), (down[0], across[1]), (down[1], across[0])
+        return torch.stack([y[:, None, :, None] * x[None, :, None] for y, x in kinds]).reshape(12, -1) / spacing
+
+    slopes = torch.cat([functions(plain, steep, grid.spacing[0]), functions(steep, plain, grid.spacing[1])], 1)
+    found = (corners.reshape(-1, 12) @ slopes).reshape(*corners.shape[:3], 2, len(shares), len(shares))
+    (xx, xy), (yx, yy) = (each.unbind(2) for each in found)
+    return (1 + xx) * (1 + yy) - xy * yx
 
 
 def unfold(grid: PatchGrid, parameters: Tensor, least: float = 0.05) -> tuple[Tensor, int]:
@@ -59,30 +71,11 @@ def unfold(grid: PatchGrid, parameters: Tensor, least: float = 0.05) -> tuple[Te
 
 def _bernstein_bound(grid: PatchGrid, parameters: Tensor, pieces: int) -> Tensor:
     """The least Bernstein coefficient of det J in each cell, every cell cut into pieces x pieces."""
-    t = torch.tensor(_NODES, dtype=torch.float64, device=parameters.device)
-    to_bernstein = torch.tensor(_TO_BERNSTEIN, dtype=torch.float64, device=parameters.device)
-    inward = 1e-9 + (1 - 2e-9) * t  # a node on a centre belongs to the cell it is asked for
-
-    def nodes(axis: int, cells: int) -> Tensor:
-        start = torch.arange(cells * pieces, dtype=torch.float64, device=parameters.device)[:, None]
-        return ((start + inward) / pieces).flatten() * grid.spacing[axis] + grid.origin[axis]
-
-    rows, columns = grid.rows - 1, grid.columns - 1
-    values = determinants(grid, parameters, nodes(0, columns), nodes(1, rows))
-    values = values.reshape(rows * pieces, 4, columns * pieces, 4).permute(0, 2, 1, 3)
-    bound = (to_bernstein @ values @ to_bernstein.T).amin((2, 3))
-    return bound.reshape(rows, pieces, columns, pieces).amin((1, 3))
-
-
-def _slope(grid: PatchGrid, positions: Tensor, axis: int) -> Tensor:
-    """The derivative (n, 2 * count) of ``grid.axis_basis`` at positions between the outer centres."""
-    count = (grid.columns, grid.rows)[axis]
-    steps = ((positions - grid.origin[axis]) / grid.spacing[axis])[:, None]
-    index = torch.arange(count, dtype=positions.dtype, device=positions.device)
-    away = steps - index
-    weight = (1 - away.abs()).clamp(min=0)
-    slope = torch.where(away.abs() < 1, -torch.sign(away), torch.zeros_like(away))
-    return torch.cat([slope, weight + slope * away], dim=1) / grid.spacing[axis]
+    along = torch.tensor(_TO_BERNSTEIN, dtype=torch.float64)
+    shares = (torch.arange(pieces, dtype=torch.float64)[:, None] + torch.tensor(_NODES, dtype=torch.float64)) / pieces
+    values = determinants(grid, parameters, shares.flatten())
+    values = values.reshape(*values.shape[:2], pieces, 4, pieces, 4).transpose(3, 4)
+    return (values.reshape(-1, 16) @ torch.kron(along, along).T).reshape(*values.shape[:2], -1).amin(2)
 
 
 def _neighbours_mean(parameters: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ class PatchGrid:
         """Parameters (2, 3, rows, columns) of the identity."""
         return torch.zeros(2, 3, self.rows, self.columns, dtype=dtype, device=device)
 
-    def still(self) -> "Patches":
+    def still(self, *, device: torch.device | str = "cpu") -> "Patches":
         """Patches that move nothing."""
-        return Patches(self, self.zeros())
+        return Patches(self, self.zeros(device=device))
 
     def axis_basis(self, positions: Tensor, axis: int) -> Tensor:
         """The stacked basis (n, 2 * count) of one axis (0 is x) at n positions: hat weights, then weighted offsets."""

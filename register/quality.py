@@ -71,7 +71,7 @@ def judge(
     """
     level, diagonal = judging_level(levels), math.hypot(frames[0].width, frames[0].height)
     compare = localfit.compare_at(level, moving, matrix, metric, effort)
-    after = windows(compare, localfit.patches_at(local, level) if local else None)
+    still, after = windows(compare), windows(compare, localfit.patches_at(local, level) if local else None)
     before = explained(level, moving, affine.identity(), None, metric, effort)
     found = evidence.recognised(levels[-1], moving, matrix, local)
     chance, agreeing = evidence.above_chance(levels[-1], moving, matrix), evidence.agreeing(levels[-1], matrix, local, matched)
@@ -85,15 +85,18 @@ def judge(
         "back_and_forth": _round(returned) if math.isfinite(returned) else None,
         "similarity_before": _round(before.mean()),
         "similarity_after": _round(after.mean()),
-        "similarity_global": _round(windows(compare).mean()),
+        "similarity_global": _round(still.mean()),
         "above_chance": round(chance, 2),
         "matches_agreeing": agreeing,
         "overlap": _round(evidence.overlap(level, moving, matrix)),
         **_displacement(levels[-1], matrix, local),
         **_jacobian(matrix, local),
     }
-    curved = compare if metric not in CURVED else localfit.compare_at(level, moving, matrix, CURVED[metric], effort)
-    figures = _patch_figures(curved, local or _unpatched(levels[-1], frames[0]), level, max_shift, back, affine.scale(matrix))
+    local = local or _unpatched(levels[-1], frames[0])
+    if metric in CURVED:
+        compare = localfit.compare_at(level, moving, matrix, CURVED[metric], effort)
+        still, after = windows(compare), windows(compare, localfit.patches_at(local, level))
+    figures = _patch_figures(compare, (still, after), local, level, max_shift, back, affine.scale(matrix))
     called, reasons = verdict.verdict(summary, figures["status"], diagonal)
     if called == "failed":
         figures = unknown(len(figures["status"]))
@@ -115,19 +118,15 @@ def _unpatched(level: Level, frame: Frame) -> Local:
 
 def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str, float]:
     """Median and largest displacement of the whole map, and the largest of its local part, in fixed pixels."""
-    step = max(max(level.size) // LOOKED_AT, 1)
-    up, at = level.original_from_level, [positions[::step] for positions in sampling.axes(*level.size, device=level.image.device)]
-    shift = localfit.patches_at(local, level).displacement(*at).double().cpu() if local else torch.zeros(1, 1, 2, dtype=torch.float64)
-    x, y = (positions.double().cpu() for positions in at)
-    grid = affine.points_at(x, y)
-    fixed, moved = affine.apply(up, grid.reshape(-1, 2)), affine.apply(affine.compose(matrix.double().cpu(), up), (grid + shift).reshape(-1, 2))
-    length, local_length = (moved - fixed).norm(dim=1), (shift * up.diagonal()[:2]).norm(dim=2)
-    return {
-        "displacement_median": _round(length.median()),
-        "displacement_max": _round(length.max()),
-        "local_displacement_median": _round(local_length.median()),
-        "local_displacement_max": _round(local_length.max()),
-    }
+    step, where = max(max(level.size) // LOOKED_AT, 1), level.image.device
+    at = [positions[::step] for positions in sampling.axes(*level.size, device=where)]
+    shift = localfit.patches_at(local, level).displacement(*at).double() if local else torch.zeros(1, 1, 2, dtype=torch.float64, device=where)
+    up, whole = (x.to(where) for x in (level.original_from_level, affine.compose(matrix.double().cpu(), level.original_from_level)))
+    moved = affine.apply_to_grid((whole - up)[None], *(positions.double() for positions in at))[0] + shift @ whole[:, :2].T
+    length, local_length = moved.norm(dim=2), (shift * up.diagonal()[:2]).norm(dim=2)
+    figures = torch.stack([length.median(), length.max(), local_length.median(), local_length.max()]).tolist()
+    names = "displacement_median", "displacement_max", "local_displacement_median", "local_displacement_max"
+    return dict(zip(names, map(_round, figures), strict=True))
 
 
 def _jacobian(matrix: Tensor, local: Local | None) -> dict[str, Any]:
@@ -138,29 +137,36 @@ def _jacobian(matrix: Tensor, local: Local | None) -> dict[str, Any]:
     return {"det_global": _round(affine.determinant(matrix)), "det_min": _round(bounds.min()), "folds": int((bounds <= 0).sum())}
 
 
-def _patch_figures(compare: Comparison, local: Local, level: Level, max_shift: float, back: Back, scale: float) -> dict[str, list[Any]]:
-    """Per patch, row by row: similarity before and after the local fit, confidence, status and expected error in moving pixels.
+def _patch_figures(
+    compare: Comparison, seen: tuple[Windows, Windows], local: Local, level: Level, max_shift: float, back: Back, scale: float
+) -> dict[str, list[Any]]:
+    """Per patch, row by row: similarity before and after the local fit, as ``seen`` in windows, confidence, status and expected error in moving pixels.
 
     A fixed pixel is ``scale`` moving ones long.
     """
     ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
     grid, parameters = localfit.scaled_grid(local.grid, ratio), local.parameters * ratio
-    before, after = windows(compare), windows(compare, localfit.patches_at(local, level))
-    (at_start, _), (similarity, texture) = ([x.flatten() for x in comparison.per_patch(compare, grid, seen)] for seen in (before, after))
+    (at_start, _), (similarity, texture) = ([x.flatten() for x in comparison.per_patch(compare, grid, each)] for each in seen)
     confidence = (similarity.clamp(0, 1) * texture / (texture + 0.1)).clamp(0, 1)
     capped = parameters[:, 0].norm(dim=0).flatten() * pyramid.pixel(level) >= 0.99 * max_shift
     weak = (texture < WEAK_TEXTURE) | (confidence < WEAK_CONFIDENCE) | regrow.lost(similarity, texture, below=TYPICAL)
     status = ["weak" if nothing else "capped" if cap else "ok" for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)]
-    bound = expected.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))
+    bound = expected.bounds(compare, grid, parameters, max(float(seen[1].weight.sum()), 1e-6))
     centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))
     error = expected.errors(bound, parameters, back.apart(centres) / pyramid.pixel(level), similarity) * pyramid.pixel(level) * scale
     return {
-        "confidence": [round(v, 4) for v in confidence.tolist()],
+        "confidence": _rounded(confidence),
         "status": status,
-        "similarity_before": [round(v, 4) for v in at_start.tolist()],
-        "similarity_after": [round(v, 4) for v in similarity.tolist()],
-        "expected_error": [round(v, 4) if math.isfinite(v) and s != "weak" else None for v, s in zip(error.tolist(), status, strict=True)],
+        "similarity_before": _rounded(at_start),
+        "similarity_after": _rounded(similarity),
+        "expected_error": [v if math.isfinite(v) and s != "weak" else None for v, s in zip(_rounded(error), status, strict=True)],
     }
+
+
+def _rounded(values: Tensor) -> list[float]:
+    """Values (n,) to four digits behind the point."""
+    rounded: list[float] = values.cpu().double().round(decimals=4).tolist()
+    return rounded
 
 
 def _round(value: Tensor | float) -> float:

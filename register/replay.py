@@ -185,7 +185,7 @@ def at_hand(tensor: Tensor) -> bool:
 def follow(key: Hashable, kind: Hashable, begins: Sequence[Begin[State]], inputs: Sequence[Tensor], steps: int, heard: Heard) -> Followed[State]:
     """A descent from ``inputs`` on a device that records, by the quickest of several ways to do the same.
 
-    What the inputs do not tell, sizes apart, must be in the ``key``. Which way is the quickest is found out once for each ``kind``.
+    What the inputs do not tell, sizes apart, must be in the ``key``. Which way is the quickest is found out for each ``kind``, as long as it is the first.
     """
     device = inputs[0].device
     key = (key, device, *((x.shape, x.dtype) for x in inputs))
@@ -212,7 +212,8 @@ def forget() -> bool:
 def quickest(
     kind: Hashable, begins: Sequence[Begin[State]], inputs: Sequence[Tensor], recorder: Callable[[], Record], seconds: Callable[[Callable[[], None]], float]
 ) -> Recording[State] | None:
-    """A recording of the way whose steps take the fewest ``seconds``; ways are compared once for each ``kind``. None where no way can be recorded."""
+    """A recording of the way whose steps take the fewest ``seconds``. Where it is not the first one, ways of this ``kind`` are compared no more: recordings are
+    asked for from small images to large ones, and what is quicker than tensors on a small one is so on a large one. None where no way can be recorded."""
     ways, recordings = begins if kind not in _QUICKEST else [begins[_QUICKEST[kind]]], list[Recording[State]]()
     for begin in ways:
         with _told():
@@ -221,7 +222,8 @@ def quickest(
         return recordings[0] if recordings else None
     times = [seconds(recording.next) for recording in recordings]
     best = recordings[times.index(min(times))]
-    _QUICKEST[kind] = list(begins).index(best.begin)
+    if best is not recordings[0]:
+        _QUICKEST[kind] = list(begins).index(best.begin)
     return best
 
 

@@ -87,6 +87,15 @@ def test_loss_slope_and_curvature_are_those_of_tensors(interpreted, texture, met
     assert all(near(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize(("metric", "holes"), [("ncc", True), ("structure", False)])
+def test_windows_are_as_alike_as_tensors_say(interpreted, texture, metric, holes):
+    compare, (grid, parameters) = compared(texture, metric, BEYOND, holes=holes), random_patches(30)
+    for moved, turned in ((None, None), (Patches(grid, parameters[0]), Patches(grid, parameters[0].double()))):
+        found, expected = comparison.windows(compare, moved), comparison.windows(precise(compare), turned)
+        assert near(found.value, expected.value)
+        assert near(found.weight, expected.weight)
+
+
 def test_any_number_of_rows_at_once_gives_the_same(interpreted, texture, monkeypatch):
     compare, found = compared(texture[:30, :50], "ncc", BEYOND, window=10), []
     grid = PatchGrid.cover(*compare.size, 9)

@@ -221,18 +221,25 @@ def test_settings_are_refused_by_name(texture):
         register.align(texture, texture, patchsize=20)
 
 
-def test_out_of_memory_everywhere_falls_back_to_the_cpu_with_a_warning(texture, monkeypatch):
-    real, calls = pipeline.align, []
+@pytest.mark.parametrize("full", ["on the way there", "at work"])
+def test_out_of_memory_everywhere_falls_back_to_the_cpu_with_a_warning(texture, monkeypatch, full):
+    align, places = pipeline.align, []
 
-    def small(fixed, *args, **kwargs):
-        calls.append(fixed.image.device.type)
-        if len(calls) == 1:
+    def upload(tensors, place):
+        places.append(place.type)
+        if full == "on the way there" and place.type == "meta":
             raise torch.OutOfMemoryError("fake")
-        return real(fixed, *args, **kwargs)
+        return list(tensors)
+
+    def small(*args, **kwargs):
+        if full == "at work" and places[-1] == "meta":
+            raise torch.OutOfMemoryError("fake")
+        return align(*args, **kwargs)
 
     monkeypatch.setattr(api.pipeline, "align", small)
+    monkeypatch.setattr(api.device, "upload", upload)
     monkeypatch.setattr(api.device, "choose", lambda name: torch.device("meta"))
     with pytest.warns(register.RegisterWarning, match="the CPU goes on"):
         alignment = register.align(texture, texture, model="translation")
-    assert calls == ["meta", "cpu"]
+    assert places == ["meta", "meta", "meta", "cpu"]  # each image, both, both
     assert alignment.quality["verdict"] == "ok"

@@ -137,8 +137,10 @@ def expand(pair: Pair | gpu.Pair, grid: PatchGrid, parameters: Tensor, block: in
     return Summed(losses, weights, slope, curvature)
 
 
-def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
+def similarities(pair: Pair | gpu.Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The similarity (n,) of n windows under patches as in ``expand``, and their weights (n,)."""
+    if isinstance(pair, gpu.Pair):
+        return gpu.similarities(pair, grid, parameters)
     return _pass(pair, grid, parameters, pair.window, None)[:2]
 
 

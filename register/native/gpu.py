@@ -1,6 +1,7 @@
 """A step of the descent in one compiled pass over the pixels on a CUDA device."""
 
 import os
+import warnings
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -42,9 +43,21 @@ def there() -> bool:
     return False
 
 
+@cache
+def compiles(device: torch.device) -> bool:
+    """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C compiler there. Warns where it has none."""
+    try:
+        grid, parameters = PatchGrid.cover(2, 2, 1).still()
+        _moved(grid, parameters.to(device), 2)
+    except Exception as error:
+        warnings.warn(f"steps cannot be compiled for the GPU, and run more slowly: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+        return False
+    return True
+
+
 def works_on(tensor: Tensor) -> bool:
     """Whether kernels can read a tensor of its kind, where it is."""
-    return replay.records(tensor.device) and tensor.dtype == torch.float32 and there()
+    return replay.records(tensor.device) and tensor.dtype == torch.float32 and there() and compiles(tensor.device)
 
 
 def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
@@ -55,35 +68,17 @@ def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_fro
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
     """The same as ``native.expand``."""
-    from register.native import kernel, kernel_lines  # Triton is there on a GPU only, and takes a while to load
+    from register.native import kernel, kernel_lines
 
-    (channels, height, width), (moving_height, moving_width) = pair.fixed.shape, pair.moving.shape[1:]
-    new, window, lines, per_line = pair.fixed.new_empty, pair.window, -(-height // pair.window), -(-width // pair.window)
-    cells, blocks_y, blocks_x = int((window - 1) / grid.spacing[1]) + 2, -(-height // block), -(-width // block)
-    weights, losses, derivatives = new(lines * per_line), new(lines * per_line), new(4, lines * per_line)
-    moved, pulled, bent = new(grid.rows - 1, 6, width), new(lines * cells, 6, width), new(3, blocks_y, width)
+    (channels, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
+    lines, cells, blocks_y, blocks_x = -(-height // window), int((window - 1) / grid.spacing[1]) + 2, -(-height // block), -(-width // block)
+    moved = _moved(grid, parameters, width)
+    _, weights, losses, derivatives = _compared(pair, grid, moved)
+    pulled, bent = new(lines * cells, 6, width), new(3, blocks_y, width)
     sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
     across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
-    kernel_lines.blend[(-(-width // 128), grid.rows - 1, 2)](parameters.contiguous(), moved, *across, width, grid.rows, grid.columns, N=128)
-    images = pair.fixed, pair.weight, pair.moving, pair.seen, pair.whole, pair.moving_from_fixed, moved
-    where = *down, width, height, moving_width, moving_height, grid.rows
-    lanes, own = kernel.LANES.value, kernel.OWN.value
-    groups = max(GROUPS, power_of_two(-(-window // lanes)))
-    side = groups * lanes // window
-    kernel.compare[(-(-per_line // side), lines)](
-        *(*images, weights, losses, derivatives, *where),
-        CHANNELS=channels,
-        WINDOW=window,
-        STEP=STEP,
-        COSINE=METRICS[pair.metric] == 1,
-        GROUPS=groups,
-        SIDE=side,
-        WINDOWS=power_of_two(side),
-        SPANS=power_of_two(-(-(lanes - 1) // window) + 1),
-        num_warps=1,
-    )
-    kernel.pull[(-(-width // own), lines)](
-        *(*images, derivatives, pulled, bent, *where, cells),
+    kernel.pull[(-(-width // kernel.OWN.value), lines)](
+        *(*_images(pair), moved, derivatives, pulled, bent, *_where(pair, grid), cells),
         CHANNELS=channels,
         WINDOW=window,
         BLOCK=block,
@@ -98,6 +93,58 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
     )
     kernel_lines.pool[(-(-blocks_x // 64), 3 * blocks_y)](bent, curvature, width, blocks_x, BLOCK=block, HOLDS=power_of_two(block), SIDE=64, num_warps=2)
     return Summed(losses, weights, slope, curvature)
+
+
+def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as ``native.similarities``."""
+    values, weights, _, _ = _compared(pair, grid, _moved(grid, parameters, pair.fixed.shape[2]))
+    return values, weights
+
+
+def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
+    """How patches move the points of columns of pixels (rows - 1, 6, width), as ``kernel_lines.blend`` finds it."""
+    from register.native import kernel_lines  # Triton is there on a GPU only, and takes a while to load
+
+    moved = parameters.new_empty(grid.rows - 1, 6, width)
+    kernel_lines.blend[(-(-width // 128), grid.rows - 1, 2)](
+        parameters.contiguous(), moved, grid.origin[0], grid.spacing[0], width, grid.rows, grid.columns, N=128
+    )
+    return moved
+
+
+def _compared(pair: Pair, grid: PatchGrid, moved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The similarity (n,) of n windows, their weights (n,), their weighted losses (n,) and the derivatives (4, n) of these."""
+    from register.native import kernel
+
+    (channels, height, width), window = pair.fixed.shape, pair.window
+    lines, per_line = -(-height // window), -(-width // window)
+    (values, weights, losses), derivatives = (pair.fixed.new_empty(lines * per_line) for _ in range(3)), pair.fixed.new_empty(4, lines * per_line)
+    lanes = kernel.LANES.value
+    groups = max(GROUPS, power_of_two(-(-window // lanes)))
+    side = groups * lanes // window
+    kernel.compare[(-(-per_line // side), lines)](
+        *(*_images(pair), moved, values, weights, losses, derivatives, *_where(pair, grid)),
+        CHANNELS=channels,
+        WINDOW=window,
+        STEP=STEP,
+        COSINE=METRICS[pair.metric] == 1,
+        GROUPS=groups,
+        SIDE=side,
+        WINDOWS=power_of_two(side),
+        SPANS=power_of_two(-(-(lanes - 1) // window) + 1),
+        num_warps=1,
+    )
+    return values, weights, losses, derivatives
+
+
+def _images(pair: Pair) -> tuple[Tensor, ...]:
+    """What kernels read of a pair."""
+    return pair.fixed, pair.weight, pair.moving, pair.seen, pair.whole, pair.moving_from_fixed
+
+
+def _where(pair: Pair, grid: PatchGrid) -> tuple[float, ...]:
+    """What they are told of its sizes."""
+    return grid.origin[1], grid.spacing[1], pair.fixed.shape[2], pair.fixed.shape[1], pair.moving.shape[2], pair.moving.shape[1], grid.rows
 
 
 def power_of_two(least: int) -> int:

@@ -148,10 +148,11 @@ def to_windows(sums, local, first, window, SPANS: tl.constexpr):
 
 
 @triton.jit
-def store_windows(weights, losses, derivatives, step, share, value, a, b, c, bend, there):
-    """The weight of windows, their weighted loss, and its derivatives, ``step`` apart, from those of their similarity."""
+def store_windows(values, weights, losses, derivatives, step, share, value, a, b, c, bend, there):
+    """The similarity of windows, their weight, their weighted loss, and its derivatives, ``step`` apart, from those of the similarity."""
     unexplained = tl.maximum(1 - value, 0.0) + UNEXPLAINED
     steep = share / unexplained
+    tl.store(values, value, there)
     tl.store(weights, share, there)
     tl.store(losses, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
     tl.store(derivatives, -a * steep, there)
@@ -195,14 +196,14 @@ def store_pulled(to, step, x0, x1, x2, y0, y1, y2, there):
 
 @triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows"])
 def compare(
-    fixed, weight, moving, seen, wholly, matrix, moved, weights, losses, derivatives,
+    fixed, weight, moving, seen, wholly, matrix, moved, values, weights, losses, derivatives,
     origin, spacing, width, height, moving_width, moving_height, rows,
     CHANNELS: tl.constexpr, WINDOW: tl.constexpr, STEP: tl.constexpr, COSINE: tl.constexpr,
     GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr, SPANS: tl.constexpr,
 ):  # fmt: skip
-    """Of ``SIDE`` windows of line ``program_id(1)``, the weight and the weighted loss, and ``derivatives`` (4, n): a, b and c of the loss's slope a f + b w + c
-    to the warped pixels w, and its curvature. ``WINDOWS``, a power of two, can hold ``SIDE``, and ``SPANS`` the windows that a group of columns is part of.
-    ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches. ``STEP`` rows are worked on at a time."""
+    """Of ``SIDE`` windows of line ``program_id(1)``, the similarity, the weight, the weighted loss, and ``derivatives`` (4, n): a, b and c of the loss's slope
+    a f + b w + c to the warped pixels w, and its curvature. ``WINDOWS``, a power of two, can hold ``SIDE``, and ``SPANS`` the windows that a group of columns
+    is part of. ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches. ``STEP`` rows are worked on at a time."""
     line, first = tl.program_id(1), tl.program_id(0) * SIDE
     group = tl.arange(0, GROUPS)
     column = group[:, None] * LANES + tl.arange(0, LANES)[None, :]
@@ -265,7 +266,7 @@ def compare(
         )  # fmt: skip
     per_line = (width + WINDOW - 1) // WINDOW
     at, there, windows = line * per_line + first + window, (window < SIDE) & (first + window < per_line), (height + WINDOW - 1) // WINDOW * per_line
-    store_windows(weights + at, losses + at, derivatives + at, windows, count / (WINDOW * WINDOW), value, a, b, c, bend, there)
+    store_windows(values + at, weights + at, losses + at, derivatives + at, windows, count / (WINDOW * WINDOW), value, a, b, c, bend, there)
 
 
 @triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "cells"])
