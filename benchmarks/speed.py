@@ -10,12 +10,14 @@ Pairs are the retina texture under a smooth warp of 2 % of the diagonal, resized
 the process's time beyond its own clock: interpreter, modules, end. Peak memory is that of the process.
 
 The floor of a step is the larger of two times: the bytes that it must read (both images and both masks, once) over the measured rate of a copy, and its
-arithmetic (``FLOPS`` per pixel and channel) over the measured rate of a matrix product.
+arithmetic (``FLOPS`` per pixel and channel) over the measured rate of a matrix product. Steps by tensors are held against a second one too, of the bytes that
+their operations read and write, every intermediate image among them.
 """
 
 import argparse
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
@@ -33,6 +35,8 @@ import torch
 from numpy.typing import NDArray
 from skimage import color, data
 from skimage.transform import resize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.synthetic import warped_pair
 from register import affine, localfit, objective, optimise, pipeline, replay, settings
@@ -157,6 +161,20 @@ def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[st
             yield name, recording.next
 
 
+class Traffic(TorchDispatchMode):
+    """Counts the ``bytes`` that operations read and write while it is entered; those that only look at a tensor in another way move none."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):  # noqa: ANN204
+        made = function(*arguments, **(options or {}))
+        given, found = ([x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)] for tree in ((arguments, options), made))
+        kept = {x.untyped_storage().data_ptr() for x in given}
+        if function._schema.is_mutable or any(x.untyped_storage().data_ptr() not in kept for x in found):
+            self.bytes += sum(x.element_size() * math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride) for x in [*given, *found])
+        return made
+
+
 def steps(sides: list[int], device: str) -> None:
     """One Gauss-Newton step of the patches at some sizes, beside its floor."""
     bandwidth, rate = machine(device)
@@ -173,10 +191,18 @@ def steps(sides: list[int], device: str) -> None:
             floor = max(moved, worked)
             for name, step in ways(compare, grid, device):
                 step()
+                if name == "tensors":
+                    with Traffic() as traffic:
+                        step()
                 seconds = best(done(step, device))
+                own = (
+                    ""
+                    if "compiled" in name
+                    else f", {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB its operations move"
+                )
                 print(
                     f"  {side:5d} {metric:9s} {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
-                    f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor",
+                    f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor{own}",
                     flush=True,
                 )
 

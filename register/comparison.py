@@ -15,6 +15,8 @@ from register.similarity import SIMILARITIES, Still, Windows
 
 STRIP = 500_000
 """Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
+SMOOTHING = 0.7
+"""Gaussian, in pixels, before intensities are compared: interpolation error would make half-pixel shifts attractive."""
 NEARLY = 1.2
 """Ratio of pixel sizes up to which images are compared as they are."""
 
@@ -161,12 +163,11 @@ class Comparison:
         return Still(self.fixed, self.fixed_mask * sampling.sample(self.moving_mask, points, padding="zeros"), self.window)
 
 
-def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = 0.7) -> Comparison:
+def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = SMOOTHING) -> Comparison:
     """A comparison of two grey levels around the global fits ``moving_from_fixed`` (b, 2, 3), in original pixels.
 
-    Intensities are smoothed by ``smoothing`` pixels (interpolation error would make half-pixel shifts attractive) and read in
-    the moving image's own pixels. Orientation turns with the image: for ``structure`` and ``mind`` the moving image is brought into the
-    fixed frame first, ``margin`` pixels wider on every side, and its features are taken there.
+    Intensities are smoothed by ``smoothing`` pixels and read in the moving image's own pixels. Orientation turns with the image: for ``structure`` and
+    ``mind`` the moving image is brought into the fixed frame first, ``margin`` pixels wider on every side, and its features are taken there.
     """
     step = affine.compose(affine.compose(affine.invert(moving.original_from_level), moving_from_fixed), fixed.original_from_level)
     step = step.to(fixed.image)
@@ -185,6 +186,13 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
     features = structure.FEATURES[metric]
     still = pyramid.known(fixed, metric, lambda: features(fixed_image, fixed_mask))
     return Comparison(still, weight, features(brought, seen), seen, back, metric, window)
+
+
+def ready(levels: list[Level]) -> None:
+    """Compute of fixed levels what their comparisons need whatever is found, while something else is waited for."""
+    for level in levels:
+        structure.texture_of(level)
+        _smoothed(level, SMOOTHING)
 
 
 def _smoothed(level: Level, sigma: float) -> Tensor:

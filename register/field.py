@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from register import patches
 from register.patches import PatchGrid
 
 _NODES = (0.0, 1 / 3, 2 / 3, 1.0)

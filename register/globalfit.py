@@ -14,8 +14,8 @@ FIT_SIDE = 256
 WINDOW, MARGIN = 16, 16
 FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
 """Steps per level: Adam's for the fit on coarse levels, whose range is wider, and Gauss-Newton's where the answer is near."""
-SMOOTHING, EXACT_SMOOTHING = 0.7, 1.0
-"""Gaussian, in pixels, before intensities are compared. A global map has data enough to afford the wider one, which leaves less of the pull
+EXACT_SMOOTHING = 1.0
+"""Gaussian, in pixels, before intensities are compared for an exact fit: a global map has data enough to afford a wider one, which leaves less of the pull
 that linear interpolation has towards half pixels in noise."""
 Tick = Callable[[str, optimise.Descent], None]
 """Called with a level's name and how its descent went."""
@@ -43,7 +43,7 @@ def fit(
     """
     newton = metric in CURVED and (exact or optimizer == descent.GAUSS_NEWTON) and optimizer != descent.ADAM
     for level in levels if exact else coarse_levels(levels):
-        compare = compare_at(level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else SMOOTHING)
+        compare = compare_at(level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else comparison.SMOOTHING)
         if newton:
             residual, outcome = descent.descend_global(compare, model, optimizer=descent.GAUSS_NEWTON, step=0.0, steps=NEWTON_STEPS, tolerance=TOLERANCE)
         else:
@@ -63,7 +63,7 @@ def by_adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[T
     return descent.descend_global(compare, model, optimizer=descent.ADAM, step=step, steps=steps, tolerance=TOLERANCE)
 
 
-def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = SMOOTHING, margin: int = MARGIN) -> Comparison:
+def compare_at(level: Level, moving: Level, matrices: Tensor, metric: str, *, smoothing: float = comparison.SMOOTHING, margin: int = MARGIN) -> Comparison:
     """The comparison of one fixed level with the moving image under the global maps (b, 2, 3)."""
     each = [
         comparison.prepare(level, comparison.matching_level(moving, level, one), one[None], metric, window=WINDOW, margin=margin, smoothing=smoothing)
