@@ -166,7 +166,7 @@ class Traffic(TorchDispatchMode):
 
     bytes = 0
 
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):  # noqa: ANN204
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
         made = function(*arguments, **(options or {}))
         given, found = ([x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)] for tree in ((arguments, options), made))
         kept = {x.untyped_storage().data_ptr() for x in given}
@@ -195,14 +195,10 @@ def steps(sides: list[int], device: str) -> None:
                     with Traffic() as traffic:
                         step()
                 seconds = best(done(step, device))
-                own = (
-                    ""
-                    if "compiled" in name
-                    else f", {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB its operations move"
-                )
                 print(
                     f"  {side:5d} {metric:9s} {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
-                    f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor{own}",
+                    f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor",
+                    "" if "compiled" in name else f"and {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB it moves",
                     flush=True,
                 )
 
