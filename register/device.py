@@ -84,6 +84,17 @@ def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
 
 
 @contextmanager
+def meanwhile(work: Callable[[], object], place: torch.device) -> Iterator[None]:
+    """What a GPU is to do, asked for by a thread of its own while the block goes on; on a CPU nothing, which has enough to do with the block."""
+    if place.type != "cuda":
+        yield
+        return
+    with beside(work) as done:
+        yield
+        done()
+
+
+@contextmanager
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
     """As many threads as PyTorch has, each of which computes alone: for work that is cut in pieces."""
     count = threads()

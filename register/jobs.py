@@ -106,8 +106,8 @@ def _run(job: Job, listener: Listener) -> Result:
     refuse_overwrite(job)
     landmarks = read_landmarks(job.settings)
     listener(Event("read", "", 0.0, None))
-    clock = pipeline.Clock()
-    with clock("read"):
+    clock, place = pipeline.Clock(), device.choose(job.settings.device)
+    with clock("read"), device.meanwhile(lambda: native.warm(place), place):
         fixed, moving = open_pair(job)
         (fixed_level, fixed_grey), (moving_level, moving_grey) = (x.level(max_size(job.settings)) for x in (fixed, moving))
     alignment = _align(job, fixed, moving, fixed_level, moving_level, lambda event: listener(replace(event, done=event.done * ESTIMATE)))

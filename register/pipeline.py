@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, comparison, device, globalfit, localfit, pyramid, quality, replay, starts, structure
+from register import affine, comparison, device, globalfit, localfit, pyramid, quality, starts, structure
 from register.errors import AlignmentError
 from register.localfit import Local
 from register.optimise import Descent
@@ -93,7 +93,7 @@ def align(
     listener(Event("search", "", 0.02, None))
     with clock("search"):
         ranges = _ranges(settings, effort, pixel_ratio)
-        with _readying(levels):
+        with device.meanwhile(lambda: comparison.ready(levels), mover.image.device):
             begin = starts.find(levels[-1], mover, ranges) if start is None else starts.given(levels[-1], mover, start)
     listener(Event("global", "", 0.2, begin.similarity))
     max_shift = settings.max_shift or 0.1 * math.hypot(*sizes[0])
@@ -189,17 +189,6 @@ def levels_of(finest: Level) -> list[Level]:
     while min(levels[0].size) >= 2 * COARSEST:
         levels.insert(0, pyramid.shrink(levels[0], 2))
     return levels
-
-
-@contextmanager
-def _readying(levels: list[Level]) -> Iterator[None]:
-    """A while in which a GPU, which has nothing to do while features are matched, is made ready for what follows."""
-    if replay.at_hand(levels[-1].image):
-        yield
-        return
-    with device.beside(lambda: comparison.ready(levels)) as ready:
-        yield
-        ready()
 
 
 def _ranges(settings: Settings, effort: Effort, pixel_ratio: float | None) -> list[Range]:

@@ -150,6 +150,7 @@ def test_on_a_gpu_too(texture, metric):
     there = Comparison(*(x.cuda() for x in compare.tensors), metric, 20)
     found = PatchObjective(there, grid, 5.0, 1).expand(parameters.cuda())
     assert all(near(one.cpu(), other) for one, other in zip(found, expected, strict=True))
+    assert near(comparison.windows(there).value.cpu(), comparison.windows(precise(compare)).value)
 
 
 def solved(grid, size, block, seed=1):

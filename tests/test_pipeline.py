@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 import register
 from benchmarks.synthetic import warped_pair
-from register import affine, api, pipeline, pyramid
+from register import affine, api, device, pipeline, pyramid
 from register.errors import AlignmentError, RegisterError
 from register.patches import PatchGrid
 
@@ -219,6 +221,20 @@ def test_settings_are_refused_by_name(texture):
         register.align(texture, texture, patch_size=2)
     with pytest.raises(RegisterError, match="patchsize"):
         register.align(texture, texture, patchsize=20)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cuda", ["block", "work"]), ("cpu", ["block"])])
+def test_a_gpu_is_made_ready_meanwhile_and_waited_for(kind, expected):
+    begun, said = threading.Event(), []
+
+    def work():
+        begun.wait(10)
+        said.append("work")
+
+    with device.meanwhile(work, torch.device(kind)):
+        said.append("block")
+        begun.set()
+    assert said == expected
 
 
 @pytest.mark.parametrize("full", ["on the way there", "at work"])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register import replay
+from register import device, replay
 from register.native import gpu, gpu_cells
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
@@ -73,9 +73,9 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def there(device: torch.device) -> bool:
+def there(place: torch.device) -> bool:
     """Whether there is a compiled pass for a device; whether it is the quickest is another question."""
-    return library() is not None if device.type == "cpu" else replay.records(device) and gpu.there()
+    return library() is not None if place.type == "cpu" else replay.records(place) and gpu.there()
 
 
 def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
@@ -83,6 +83,12 @@ def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
     if metric not in METRICS or len(fixed) > 1 or min(*fixed.shape[-2:], *moving.shape[-2:]) < 2:
         return False
     return any(works(fixed) and works(moving) for works in (works_on, gpu.works_on))
+
+
+def warm(place: torch.device) -> None:
+    """Set a GPU up for kernels: the first of all takes a good part of a second, most of it spent waiting."""
+    with suppress(torch.OutOfMemoryError), device.current(place):
+        gpu.works_on(torch.zeros(1, device=place))
 
 
 def works_on(tensor: Tensor) -> bool:
