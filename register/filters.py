@@ -6,6 +6,7 @@ Libraries' convolutions and poolings are made for many channels; on the one plan
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
@@ -92,3 +93,11 @@ def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
     """Values (b, c, rows, columns), one per window as ``window_sums`` makes them, on all pixels (b, c, h, w) of an image of ``size``."""
     each = values[:, :, :, None, :, None].expand(-1, -1, -1, side, -1, side)
     return each.reshape(*values.shape[:2], values.shape[2] * side, values.shape[3] * side)[..., : size[0], : size[1]]
+
+
+def median(values: Tensor) -> float:
+    """The lower median of values (n,); on a CPU by NumPy, whose selection takes a fifth of the time of PyTorch's."""
+    if values.device.type != "cpu":
+        return float(values.median())
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values.numpy(), middle)[middle])

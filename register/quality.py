@@ -123,7 +123,7 @@ def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str
     shift = localfit.patches_at(local, level).displacement(*at).double() if local else torch.zeros(1, 1, 2, dtype=torch.float64, device=where)
     up, whole = (x.to(where) for x in (level.original_from_level, affine.compose(matrix.double().cpu(), level.original_from_level)))
     moved = affine.apply_to_grid((whole - up)[None], *(positions.double() for positions in at))[0] + shift @ whole[:, :2].T
-    length, local_length = moved.norm(dim=2), (shift * up.diagonal()[:2]).norm(dim=2)
+    length, local_length = (torch.hypot(*each.unbind(2)) for each in (moved, shift * up.diagonal()[:2]))  # norm() is slow where x and y are planes
     figures = torch.stack([length.median(), length.max(), local_length.median(), local_length.max()]).tolist()
     names = "displacement_median", "displacement_max", "local_displacement_median", "local_displacement_max"
     return dict(zip(names, map(_round, figures), strict=True))

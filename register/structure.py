@@ -111,7 +111,7 @@ def noise_variance(plane: Tensor, mask: Tensor) -> float:
         for x in range(3):
             high += SECOND[y] * SECOND[x] * every(plane, y, x)
     values = high.abs()[every(erode(mask[None], 1)[0], 1, 1) > 0.5]
-    return float(values.median() / (6 * 0.6745)) ** 2 if len(values) else 0.0
+    return (filters.median(values) / (6 * 0.6745)) ** 2 if len(values) else 0.0
 
 
 def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: float = 0.02) -> Tensor:
