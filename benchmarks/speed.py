@@ -38,6 +38,7 @@ from skimage.transform import resize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import register
 from benchmarks.synthetic import warped_pair
 from register import affine, localfit, objective, optimise, pipeline, replay, settings
 from register.comparison import Comparison
@@ -108,6 +109,25 @@ def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: 
         f"{title:13s} {preset:9s} median {whole:6.2f} s of {', '.join(f'{s:.1f}' for s, _ in found)}; peak {max(m for _, m in found):.2f} GB; "
         f"start-up {found[-1][0] - total:.1f} s; " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items()),
         f"\n  steps: {', '.join(f'{count} on {name}' for name, count in steps.items())}",
+        flush=True,
+    )
+
+
+def beside_two_threads(names: tuple[str, str], side: int, device: str, runs: int) -> None:
+    """Seconds of the alignment of two arrays on a device and by two threads of the processor, all in this process, after two that set things up."""
+    images, medians, least = [cv2.imread(name, cv2.IMREAD_GRAYSCALE) for name in names], [], []
+    for where in ({"device": device}, {"device": "cpu", "threads": 2}):
+        found = []
+        for _ in range(2 + (5 * runs if where["device"] == device else runs)):
+            begin = time.perf_counter()
+            register.align(*images, max_size=side, **where)
+            found.append(time.perf_counter() - begin)
+        medians.append(float(np.median(found[2:])))
+        least.append(min(found[2:]))
+    (ours, others), (best_of_ours, best_of_others) = medians, least
+    print(
+        f"{side} x {side}, arrays: {device} median {ours:.3f}, least {best_of_ours:.3f} s; two threads {others:.3f}, {best_of_others:.3f} s: "
+        f"{others / ours:.1f} and {best_of_others / best_of_ours:.1f} times",
         flush=True,
     )
 
@@ -224,6 +244,8 @@ def main() -> None:
             return
         for side in options.sides:
             names = write_pair(Path(scratch), side)
+            if options.device != "cpu":
+                beside_two_threads(names, min(side, LARGEST), options.device, options.runs)
             for preset in options.presets:
                 title, output, size = f"{side} x {side}", Path(scratch) / f"out_{side}_{preset}", ("--max-size", str(min(side, LARGEST)))
                 if options.device != "cpu":  # the work of the whole image, on both

@@ -49,6 +49,7 @@ def align(
         if name in values:
             raise RegisterError(f"{name} is for files; index the array instead")
     levels, place = [], device.choose(chosen.device)
+    place = place if place.type == "cuda" else device.CPU
     for name, image, mask, channel in (("fixed", fixed, fixed_mask, chosen.fixed_channel), ("moving", moving, moving_mask, chosen.moving_channel)):
         try:
             levels.append(level_of(image, mask, channel, chosen.nodata, place))
@@ -67,7 +68,7 @@ def align_levels(
     pixels: tuple[Pair, Pair] = UNKNOWN,
     listener: Listener = lambda event: None,
 ) -> Alignment:
-    """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice."""
+    """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice, or MPS cannot do it."""
     with device.using_threads(chosen.threads):
         return _align_levels(fixed, moving, sizes, chosen, pixels, listener)
 
@@ -75,7 +76,7 @@ def align_levels(
 def _align_levels(fixed: Level, moving: Level, sizes: tuple[Size, Size], chosen: Settings, pixels: tuple[Pair, Pair], listener: Listener) -> Alignment:
     start, ratio = starting_matrix(chosen, *sizes, pixels), pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None
     place = device.choose(chosen.device)
-    for where in (place, torch.device("cpu")):
+    for where in (place, device.CPU):
         try:
             still, still_mask, image, mask = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), where)
             one, other = Level(still, still_mask, fixed.original_from_level), Level(image, mask, moving.original_from_level)
@@ -84,7 +85,12 @@ def _align_levels(fixed: Level, moving: Level, sizes: tuple[Size, Size], chosen:
         except torch.OutOfMemoryError:
             if where.type == "cpu":
                 break
-        warnings.warn(f"{place} ran out of memory even in parts; the CPU goes on", RegisterWarning, stacklevel=2)
+            why = "ran out of memory even in parts"
+        except (RuntimeError, TypeError) as error:  # it knows no numbers of 64 bits, and not every operation
+            if where.type != "mps":
+                raise
+            why = f"cannot do it ({error})"
+        warnings.warn(f"{place} {why}; the CPU goes on", RegisterWarning, stacklevel=2)
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
@@ -168,4 +174,4 @@ def _planes(image: NDArray[Any] | Tensor) -> tuple[Tensor, float | None]:
         return image[None] if image.ndim == 2 else image, 255.0 if image.dtype == torch.uint8 else None
     white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
     dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else np.float32
-    return torch.from_numpy(np.ascontiguousarray(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype=dtype)), white
+    return torch.from_numpy(np.require(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype, ["C", "W"])), white

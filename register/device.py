@@ -17,9 +17,9 @@ CPU = torch.device("cpu")
 
 
 def choose(name: str) -> torch.device:
-    """The device of a ``--device`` value; ``auto`` takes CUDA, then MPS, then the CPU. Raises ``DeviceError`` when it is not there."""
+    """The device of a ``--device`` value; ``auto`` takes CUDA where it is, or else the CPU. Raises ``DeviceError`` when it is not there."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"--device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use --device cpu, or install a CUDA build of torch")

@@ -68,7 +68,7 @@ def _gpus() -> list[Finding]:
         advice = "" if native.gpu.there() else f"its steps are compiled where Triton {'.'.join(map(str, native.gpu.TRITON))} or newer is: pip install triton"
         return [Finding(f"cuda:{n}", torch.cuda.get_device_name(n), advice) for n in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        return [Finding("mps", "there")]
+        return [Finding("mps", "there, but never tried: --device auto leaves it out")]
     if torch.version.cuda is None:
         return [Finding("gpu", "none", "this PyTorch is built for the CPU; for an NVIDIA GPU install its CUDA build, as pytorch.org describes")]
     return [Finding("gpu", f"none that PyTorch, built for CUDA {torch.version.cuda}, can use", "check the driver: nvidia-smi")]

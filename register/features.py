@@ -14,7 +14,7 @@ from torch import Tensor
 from register import affine, consensus, device, pyramid
 from register.pyramid import Level
 
-FEW, PLAIN, TILTED = (400, 1000), (800, 4000), (640, 10000)
+FEW, PLAIN, TILTED = (340, 1000), (800, 4000), (640, 10000)
 """Longest side, in pixels, of the copies on which features are found, and how many of an image: a few, many, and those of simulated views."""
 CLEAR, ENOUGH = 0.8, 60
 """Share of the matches of a few features that one map must explain, and how many, for no more to be asked for."""

@@ -37,6 +37,26 @@ def test_identical_images_stay_identical(texture, device):
         assert np.array_equal(register.warp(pixels, alignment.transform), pixels)
 
 
+def test_pixels_that_a_device_has_no_memory_for_stay_where_they_are(texture, monkeypatch):
+    def full(tensors, place):
+        raise torch.OutOfMemoryError("fake")
+
+    monkeypatch.setattr(api.device, "upload", full)
+    assert api.level_of(texture, None, None, None, torch.device("cuda"))[0].image.device.type == "cpu"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "int16", "uint32", "float16", "float64"])
+@pytest.mark.parametrize("layout", ["C", "F", "reversed", "read-only"])
+def test_arrays_of_any_type_and_layout_are_read(dtype, layout):
+    pixels = np.arange(8 * 9).reshape(8, 9).astype(dtype)
+    given = np.asfortranarray(pixels) if layout == "F" else pixels[::-1, ::-1].copy()[::-1, ::-1] if layout == "reversed" else pixels.copy()
+    given.flags.writeable = layout != "read-only"
+    level, name = api.level_of(given, None, None, None)
+    assert name == "gray"
+    assert np.array_equal(level.image[0].numpy(), pixels.astype(np.float32))
+    assert float(level.mask.amin()) == 1
+
+
 @pytest.mark.parametrize("matrix", [[[1.02, 0.10, 30], [-0.09, 0.99, 60]], [[0.97, -0.05, 60], [0.06, 1.03, 20]]])
 @pytest.mark.parametrize("model", ["local", "affine"])
 def test_a_known_affine_is_recovered_everywhere(texture, through, model, matrix, device):
@@ -237,25 +257,32 @@ def test_a_gpu_is_made_ready_meanwhile_and_waited_for(kind, expected):
     assert said == expected
 
 
-@pytest.mark.parametrize("full", ["on the way there", "at work"])
-def test_out_of_memory_everywhere_falls_back_to_the_cpu_with_a_warning(texture, monkeypatch, full):
+@pytest.mark.parametrize(
+    ("place", "error", "said"),
+    [
+        ("meta", torch.OutOfMemoryError("fake"), "meta ran out of memory even in parts; the CPU goes on"),
+        ("mps", TypeError("no float64"), r"mps cannot do it \(no float64\); the CPU goes on"),
+    ],
+)
+@pytest.mark.parametrize("when", ["on the way there", "at work"])
+def test_what_a_device_cannot_do_the_cpu_does_with_a_warning(texture, monkeypatch, place, error, said, when):
     align, places = pipeline.align, []
 
-    def upload(tensors, place):
-        places.append(place.type)
-        if full == "on the way there" and place.type == "meta":
-            raise torch.OutOfMemoryError("fake")
+    def upload(tensors, where):
+        places.append(where.type)
+        if when == "on the way there" and where.type == place:
+            raise error
         return list(tensors)
 
     def small(*args, **kwargs):
-        if full == "at work" and places[-1] == "meta":
-            raise torch.OutOfMemoryError("fake")
+        if when == "at work" and places[-1] == place:
+            raise error
         return align(*args, **kwargs)
 
     monkeypatch.setattr(api.pipeline, "align", small)
     monkeypatch.setattr(api.device, "upload", upload)
-    monkeypatch.setattr(api.device, "choose", lambda name: torch.device("meta"))
-    with pytest.warns(register.RegisterWarning, match="the CPU goes on"):
+    monkeypatch.setattr(api.device, "choose", lambda name: torch.device(place))
+    with pytest.warns(register.RegisterWarning, match=said):
         alignment = register.align(texture, texture, model="translation")
-    assert places == ["meta", "meta", "meta", "cpu"]  # each image, both, both
+    assert places[-2:] == [place, "cpu"]
     assert alignment.quality["verdict"] == "ok"
