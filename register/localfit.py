@@ -32,7 +32,7 @@ REHEARSAL, LEAST_FALL = 2, 0.002
 """Steps on half of a level's windows, and the fall of the loss in the other half from which on the level is worth its patches."""
 AGAIN = 4
 """Steps of patches that were lost and begin again from their neighbours."""
-STIFFER = 4.0
+STIFFER = 8.0
 """Factor of the stiffness of a level whose patches would follow noise, before it is left out."""
 PROBE_SIDE = 260
 """Longest side of the finest level on which the metrics are tried."""
@@ -80,7 +80,7 @@ def fit(
     The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
     level on which the whole fit will end, with another pass of patches ``finer`` pixels apart, if that is given and windows can tell what it brings. After
     every pass patches that were lost begin again and the field is unfolded. A finer one whose first steps on half of its windows do not improve the
-    other half is left out: its patches would follow noise.
+    other half is stiffer, or left out: its patches would follow noise.
     """
     local, passes = begin, [(level, effort.patch_size) for level in levels] + ([(finest, finer)] if finer and metric in CURVED else [])
     for number, (level, spacing) in enumerate(passes):
@@ -132,14 +132,22 @@ def _share(passed: float, count: int) -> float:
 def _rehearsed(
     compare: comparison.Comparison, grid: PatchGrid, start: Tensor, descend: Callable[..., Descent], stiffness: float
 ) -> tuple[Tensor, float] | None:
-    """Where the first steps on half of a level's windows lead, and the stiffness with which the other half is better for it: that which was asked for, or a
-    greater one, under which patches follow less of the noise, so that any improvement will do. None where neither is."""
-    unmoved = comparison.windows(compare.half(1), Patches(grid, start))
-    for stiff, least in ((stiffness, LEAST_FALL), (STIFFER * stiffness, 0.0)):
-        tried = descend(compare.half(0), start=start, stiffness=stiff).parameters
-        if unmoved.fall(comparison.windows(compare.half(1), Patches(grid, tried))) > least:
-            return tried, stiff
-    return None
+    """Where a level's descent begins, and its stiffness, from its first steps on half of the windows: where these lead, if the other half is better for it; or
+    else the start, much stiffer, if steps that are as stiff improve both halves together; or None.
+
+    What patches gain by following noise in the windows they see, they lose in the others, so that the sum of both is what is no noise. The others alone ask
+    for too much of fine patches: those in windows that are left out see next to nothing.
+    """
+    seen, unseen = compare.half(0), compare.half(1)
+
+    def fall(half: comparison.Comparison, found: Tensor) -> float:
+        return comparison.windows(half, Patches(grid, start)).fall(comparison.windows(half, Patches(grid, found)))
+
+    found = descend(seen, start=start, stiffness=stiffness).parameters
+    if fall(unseen, found) > LEAST_FALL:
+        return found, stiffness
+    found = descend(seen, start=start, stiffness=STIFFER * stiffness).parameters
+    return (start, STIFFER * stiffness) if fall(seen, found) + fall(unseen, found) > 0 else None
 
 
 def of_map(mapped: Callable[[Tensor], Tensor], seen: tuple[Tensor, Tensor], level: Level, matrix: Tensor, effort: Effort) -> Local:

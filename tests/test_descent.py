@@ -180,7 +180,7 @@ def test_out_of_memory_in_every_number_of_parts_is_passed_on():
 
 
 @pytest.mark.parametrize(("soft", "stiff", "kept"), [(4.0, 0.0, 1.0), (0.0, 4.0, localfit.STIFFER), (0.0, 0.0, None)])
-def test_a_level_is_tried_with_stiffer_patches_before_it_is_left_out(texture, soft, stiff, kept):
+def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft, stiff, kept):
     """Patches that go the true way improve windows they have not seen, those that go astray do not."""
     fixed, moving = (torch.from_numpy(texture[:200, x : x + 260]).float()[None] for x in (4, 0))
     levels = [pyramid.base(image) for image in (fixed, moving)]
