@@ -116,9 +116,9 @@ def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: 
 def beside_two_threads(names: tuple[str, str], side: int, device: str, runs: int) -> None:
     """Seconds of the alignment of two arrays on a device and by two threads of the processor, all in this process, after two that set things up."""
     images, medians, least = [cv2.imread(name, cv2.IMREAD_GRAYSCALE) for name in names], [], []
-    for where in ({"device": device}, {"device": "cpu", "threads": 2}):
+    for count, where in ((5 * runs, {"device": device}), (runs, {"device": "cpu", "threads": 2})):
         found = []
-        for _ in range(2 + (5 * runs if where["device"] == device else runs)):
+        for _ in range(2 + count):
             begin = time.perf_counter()
             register.align(*images, max_size=side, **where)
             found.append(time.perf_counter() - begin)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register import affine, comparison, evidence, expected, field, globalfit, localfit, pyramid, regrow, sampling, verdict
+from register import affine, comparison, evidence, expected, field, filters, globalfit, localfit, pyramid, regrow, sampling, verdict
 from register.comparison import Comparison, windows
 from register.evidence import Back
 from register.features import Matched
@@ -124,9 +124,12 @@ def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str
     up, whole = (x.to(where) for x in (level.original_from_level, affine.compose(matrix.double().cpu(), level.original_from_level)))
     moved = affine.apply_to_grid((whole - up)[None], *(positions.double() for positions in at))[0] + shift @ whole[:, :2].T
     length, local_length = (torch.hypot(*each.unbind(2)) for each in (moved, shift * up.diagonal()[:2]))  # norm() is slow where x and y are planes
-    figures = torch.stack([length.median(), length.max(), local_length.median(), local_length.max()]).tolist()
-    names = "displacement_median", "displacement_max", "local_displacement_median", "local_displacement_max"
-    return dict(zip(names, map(_round, figures), strict=True))
+    return {
+        "displacement_median": _round(filters.median(length.flatten())),
+        "displacement_max": _round(length.max()),
+        "local_displacement_median": _round(filters.median(local_length.flatten())),
+        "local_displacement_max": _round(local_length.max()),
+    }
 
 
 def _jacobian(matrix: Tensor, local: Local | None) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def quickest(
     asked for from small images to large ones, and what is quicker than tensors on a small one is so on a large one. None where no way can be recorded."""
     ways, recordings = begins if kind not in _QUICKEST else [begins[_QUICKEST[kind]]], list[Recording[State]]()
     for begin in ways:
-        with _told():
+        with told("recorded"):
             recordings.append(Recording(begin, inputs, recorder()))
     if kind in _QUICKEST or len(recordings) < 2:
         return recordings[0] if recordings else None
@@ -228,14 +228,15 @@ def quickest(
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Goes on, with a warning, where something cannot be recorded: a driver that is too old, a compiler that a kernel needs and is not there."""
+def told(what: str) -> Iterator[None]:
+    """Goes on, with a warning, where steps cannot be recorded or compiled, as ``what`` says: a driver that is too old, a compiler that a kernel needs and is
+    not there. Where memory does not suffice the error stands."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        warnings.warn(f"steps cannot be recorded on the GPU, and run more slowly: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=4)
+        warnings.warn(f"steps cannot be {what} on the GPU, and run more slowly: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=4)
 
 
 def _seconds(work: Callable[[], None]) -> float:

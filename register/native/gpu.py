@@ -1,7 +1,6 @@
 """A step of the descent in one compiled pass over the pixels on a CUDA device."""
 
 import os
-import warnings
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -46,13 +45,10 @@ def there() -> bool:
 @cache
 def compiles(device: torch.device) -> bool:
     """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C compiler there. Warns where it has none."""
-    try:
-        grid, parameters = PatchGrid.cover(2, 2, 1).still()
-        _moved(grid, parameters.to(device), 2)
-    except Exception as error:
-        warnings.warn(f"steps cannot be compiled for the GPU, and run more slowly: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
-        return False
-    return True
+    (grid, parameters), done = PatchGrid.cover(2, 2, 1).still(device=device), list[Tensor]()
+    with replay.told("compiled"):
+        done.append(_moved(grid, parameters, 2))
+    return bool(done)
 
 
 def works_on(tensor: Tensor) -> bool:
