@@ -142,16 +142,16 @@ class PatchObjective:
             (pull,) = torch.autograd.grad(part.sum(), points)
             slope[:, :, strip.span] += patches.gather(pull[0], self.basis_x, strip.basis_y)
             total, weight = total + part.detach(), weight + part_weight
-        return self._with_bending(parameters, total, weight, slope)
+        return self._with_bending(parameters, total, weight.clamp(min=1e-6), slope)
 
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
         pairs = self.compare.compiled
         found = native.expand(pairs[0], self.grid, self.compare.in_moving_frame(parameters)[0], self.block) if pairs else self._in_strips(parameters)
-        weight = found.weights.sum()[None]
+        weight = found.weights.sum()[None].clamp(min=1e-6)
         loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.slope)
         near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[None]
-        return Expansion(loss, near, slope, found.curvature[None] / weight.clamp(min=1e-6))
+        return Expansion(loss, near, slope, found.curvature[None] / weight)
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step."""
@@ -184,13 +184,12 @@ class PatchObjective:
         """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
         slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
         bending, bent = self.couplings.bend(parameters[0])
-        return total / weight.clamp(min=1e-6) + bending, (slope / weight.clamp(min=1e-6) + bent)[None]
+        return total / weight + bending, torch.addcdiv(bent, slope, weight)[None]
 
 
 def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
     """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
-    length = torch.hypot(*parameters.unbind(-4)).unsqueeze(-4)
-    return parameters * (max_shift / length.clamp(min=1e-12)).clamp(max=1)
+    return parameters / (torch.hypot(*parameters.unbind(-4)) / max_shift).clamp(min=1).unsqueeze(-4)
 
 
 def block_of(compare: Comparison) -> int:

@@ -147,7 +147,7 @@ def gauss_newton(
     def propose(at: Held) -> Held:
         trial = project(at.best + solve(Expansion(at.loss, at.parts, at.slope, at.curvature), at.damping))
         settled = (trial - at.best).abs().max() < tolerance
-        return _if(at.why == GOING, at._replace(trial=trial, why=settled.to(at.why) * SETTLED), at)
+        return at._replace(trial=trial, why=torch.where(at.why == GOING, settled.to(at.why) * SETTLED, at.why))
 
     def judge(at: Held) -> Held:
         found, going = expand(at.trial), at.why == GOING
@@ -155,13 +155,10 @@ def gauss_newton(
         best, loss, parts, slope, curvature = (_where(better, new, old) for new, old in zip((at.trial, *found), at[:5], strict=True))
         mean = loss.mean()
         lowest = torch.where(mean < at.lowest[0], torch.cat([mean[None], at.lowest[:2]]), at.lowest)
-        level = torch.isfinite(lowest[2]) & (lowest[2] - lowest[0] < gain)
-        changed = at._replace(
-            damping=torch.where(found.parts < at.parts, at.damping / 3, at.damping * 6).clamp(1e-4, 1e6),
-            lowest=lowest,
-            why=torch.maximum(level.to(at.why) * LEVEL, _lost(found.loss, at.trial)),
-        )
-        return _if(going, changed, at)._replace(best=best, loss=loss, parts=parts, slope=slope, curvature=curvature)
+        level = lowest[2] - lowest[0] < gain  # not as long as there are fewer than three
+        damping = (at.damping * torch.where(found.parts < at.parts, 1 / 3, 6.0)).clamp(1e-4, 1e6)
+        why = torch.where(going, torch.maximum(level.to(at.why) * LEVEL, _lost(found.loss, at.trial)), at.why)
+        return Held(best, loss, parts, slope, curvature, damping, at.trial, lowest, why)
 
     trial = project(start)
     held = expand(trial)

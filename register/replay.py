@@ -5,6 +5,7 @@ a whole, and pairs of equal sizes share it. Nothing waits for the device inside 
 change nothing, and the host reads what it reported a few steps ago. Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019, section 5.
 """
 
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -21,6 +22,8 @@ AHEAD = 4
 """Steps that are asked for before the host looks at what the first of them said."""
 TRIED = 5
 """Steps that are timed to tell which of several recordings is the quickest."""
+APART = 0.05
+"""By how much the losses of two recordings of the same descent may differ after a few steps; what rounding does is a tenth of it."""
 GOING = 0
 """What a descent reports while it goes on; any other number says why it ended."""
 
@@ -31,7 +34,7 @@ Stage = Callable[[State], State]
 class Begun(NamedTuple, Generic[State]):
     """Where a descent begins, what takes it a step on, one stage after the other, and what it reports: why it ended, and its loss.
 
-    A stage passes on what it was given or makes new tensors, and changes nothing once the descent has ended.
+    A stage passes on what it was given or makes new tensors; where a descent has led, and why it ended, no stage changes once it has ended.
     """
 
     state: State
@@ -213,7 +216,8 @@ def quickest(
     kind: Hashable, begins: Sequence[Begin[State]], inputs: Sequence[Tensor], recorder: Callable[[], Record], seconds: Callable[[Callable[[], None]], float]
 ) -> Recording[State] | None:
     """A recording of the way whose steps take the fewest ``seconds``. Where it is not the first one, ways of this ``kind`` are compared no more: recordings are
-    asked for from small images to large ones, and what is quicker than tensors on a small one is so on a large one. None where no way can be recorded."""
+    asked for from small images to large ones, and what is quicker than tensors on a small one is so on a large one. A way that does not lead where the first
+    one does is left out, with a warning. None where no way can be recorded."""
     ways, recordings = begins if kind not in _QUICKEST else [begins[_QUICKEST[kind]]], list[Recording[State]]()
     for begin in ways:
         with told("recorded"):
@@ -221,6 +225,12 @@ def quickest(
     if kind in _QUICKEST or len(recordings) < 2:
         return recordings[0] if recordings else None
     times = [seconds(recording.next) for recording in recordings]
+    losses = [float(recording.begun.report(recording.begun.state)[1]) for recording in recordings]
+    for number in range(1, len(recordings)):
+        if not abs(losses[number] - losses[0]) <= APART:  # nor where one is no number
+            said = f"compiled steps are left out on the GPU: they lead to a loss of {losses[number]:.3g}, others to {losses[0]:.3g}"
+            warnings.warn(said, RuntimeWarning, stacklevel=3)
+            times[number] = math.inf
     best = recordings[times.index(min(times))]
     if best is not recordings[0]:
         _QUICKEST[kind] = list(begins).index(best.begin)

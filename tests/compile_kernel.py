@@ -5,20 +5,19 @@ from triton.compiler import ASTSource, compile
 
 from register.native import gpu, gpu_cells, kernel, kernel_cells, kernel_lines
 
-WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps"}
+WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps", "segments", "programs", "windows", "tiles"}
 BROKEN = {"origin", "spacing", "origin_x", "origin_y", "spacing_x", "spacing_y", "tolerance"}
-TABLES = {"wholly", "cell_x", "cell_y", "first_x", "first_y", "counter"}
-WINDOWS = {"WINDOW": 20, "STEP": gpu.STEP}
+TABLES = {"cell_x", "cell_y", "first_x", "first_y", "counter"}
+WINDOWS = {"WINDOW": 20, "BLOCK": 10, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4}
+KINDS = {"CHANNELS": 1, "COSINE": False}, {"CHANNELS": 2, "COSINE": True}, {"CHANNELS": 8, "COSINE": True}
 PATCHES = {"N": gpu_cells.PATCHES, "PROGRAMS": 512}
 KERNELS = [
     (kernel_lines.blend, {"N": 128}, {}),
-    (kernel.compare, WINDOWS | {"CHANNELS": 1, "COSINE": False, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
-    (kernel.compare, WINDOWS | {"CHANNELS": 2, "COSINE": True, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
-    (kernel.compare, WINDOWS | {"CHANNELS": 8, "COSINE": True, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4, "SPANS": 4}, {"num_warps": 1}),
-    *((kernel.pull, WINDOWS | {"CHANNELS": channels, "BLOCK": 10}, {"num_warps": 1}) for channels in (1, 2, 8)),
-    (kernel_lines.gather_columns, {"WINDOW": 20, "N": 8, "LONG": 128}, {}),
+    (kernel.ones, {}, {}),
+    *((kernel.expand, WINDOWS | kind | {"MORE": more}, {"num_warps": 1, "maxnreg": gpu.REGISTERS}) for kind in KINDS for more in (0, 1)),
+    (kernel_lines.gather_columns, {"WINDOW": 20, "SPAN": 60, "N": 8, "LONG": 8}, {"num_warps": 1}),
     (kernel_lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
-    (kernel_lines.pool, {"BLOCK": 10, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
+    (kernel_lines.pool, {"BLOCK": 10, "WINDOW": 20, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
     (kernel_cells.make, {"N": 8}, {"num_warps": 2}),
     (kernel_cells.solve, PATCHES, {"num_warps": gpu_cells.WARPS, "maxnreg": gpu_cells.REGISTERS, "launch_cooperative_grid": True}),
     (kernel_cells.bend, {"N": 128}, {}),

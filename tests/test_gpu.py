@@ -33,7 +33,6 @@ def interpreted(monkeypatch):
         pytest.skip("this machine has a GPU to run the kernel on")
     monkeypatch.setattr(native, "library", lambda: None)
     monkeypatch.setattr(gpu, "works_on", lambda tensor: tensor.dtype == torch.float32)
-    monkeypatch.setattr(gpu, "STEP", 8)  # the interpreter is quicker with many rows at once
 
 
 def compared(texture, metric, step, *, holes=False, window=20):
@@ -96,15 +95,28 @@ def test_windows_are_as_alike_as_tensors_say(interpreted, texture, metric, holes
         assert near(found.weight, expected.weight)
 
 
-def test_any_number_of_rows_at_once_gives_the_same(interpreted, texture, monkeypatch):
+def test_any_number_of_groups_gives_the_same(interpreted, texture, monkeypatch):
     compare, found = compared(texture[:30, :50], "ncc", BEYOND, window=10), []
     grid = PatchGrid.cover(*compare.size, 9)
     torch.manual_seed(6)
     parameters = torch.randn(2, 3, grid.rows, grid.columns)
-    for rows in (1, 4):
-        monkeypatch.setattr(gpu, "STEP", rows)
+    for groups in (1, 4):
+        monkeypatch.setattr(gpu, "GROUPS", groups)
         found.append(native.expand(compare.compiled[0], grid, parameters, 5))
     assert all(near(one, other, 1e-5) for others in found[1:] for one, other in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize(("step", "holes", "expected"), [(INSIDE, False, 5 / 6), (BEYOND, True, 0)])
+def test_what_is_certain_to_be_seen_is_quicker_and_the_same(interpreted, texture, monkeypatch, step, holes, expected):
+    from register.native import kernel
+
+    certain, said = kernel.certain, []
+    monkeypatch.setattr(kernel, "certain", lambda *given: said.append(certain(*given)) or said[-1])
+    (grid, parameters), pair = random_patches(30), compared(texture, "ncc", step, holes=holes).compiled[0]
+    found = [native.expand(each, grid, parameters[0], 10) for each in (pair, pair._replace(covered=torch.zeros_like(pair.covered)))]
+    answers = [bool(answer.handle.data.all()) for answer in said]
+    assert (sum(answers[:6]) / 6, any(answers[6:])) == (expected, False)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_a_global_map_is_two_by_two_patches_that_agree(interpreted, texture):
@@ -123,7 +135,7 @@ def test_a_descent_leads_where_that_of_tensors_leads(interpreted, texture):
     assert torch.allclose(found.parameters, expected.parameters, atol=2e-3)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow", "ignore:All-NaN")
 def test_parameters_that_are_no_numbers_do_not_lead_out_of_the_image(interpreted, texture):
     compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
     for value in (float("nan"), float("inf"), -1e30):
@@ -136,9 +148,10 @@ def test_the_kernels_compile_for_gpus_that_are_not_here():
     done = subprocess.run([sys.executable, Path(__file__).with_name("compile_kernel.py")], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 39
-    carried = {name: {line.split("carry ")[1] for line in lines if line.startswith(name)} for name in ("compare", "pull")}
-    assert carried == {"compare": {"[19]", "[17]"}, "pull": {"[34]"}}  # each variable of their loops: two that begin as one tensor can become one
+    assert len(lines) == 42
+    carried = {line.split("carry ")[1] for line in lines if line.startswith("expand")}
+    # each variable of the loops over patches, over rows, and where cells are: two that begin as one tensor can become one
+    assert carried == {"[3, 25]", "[3, 20]", "[3, 10]", "[3, 8]"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no cuda device")

@@ -199,20 +199,25 @@ def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
     monkeypatch.setattr(replay, "_QUICKEST", {})
     tried = []
 
-    def way(rate):
+    def way(number, more=0.0):
         def begin(start):
-            tried.append(rate)
-            return optimise.adam(lambda p: (rate * p.square().sum(1), p), start, step=0.5, steps=5, tolerance=0.0)
+            tried.append(number)
+            return optimise.adam(lambda p: (p.square().sum(1) + more, p), start, step=0.5, steps=5, tolerance=0.0)
 
         return begin
 
-    ways = [way(1.0), way(2.0)]
-    times = iter([3.0, 2.0])
+    ways = [way(1), way(2), way(3)]
+    times = iter([3.0, 2.0, 4.0])
     one = replay.quickest("kind", ways, [torch.ones(1, 2)], lambda: again, lambda work: next(times))
     assert one.begin is ways[1]
     tried.clear()
     assert replay.quickest("kind", ways, [torch.ones(1, 3)], lambda: again, lambda work: pytest.fail("not again")).begin is ways[1]
-    assert set(tried) == {2.0}
+    assert set(tried) == {2}
+
+    times = iter([3.0, 1.0])  # what is quicker leads elsewhere
+    with pytest.warns(RuntimeWarning, match="left out"):
+        one = replay.quickest("another", [ways[0], way(2, -0.1)], [torch.ones(1, 2)], lambda: again, lambda work: next(times))
+    assert one.begin is ways[0]
 
 
 def test_what_cannot_be_recorded_is_told_and_left_out(monkeypatch):

@@ -16,19 +16,19 @@ from register.patches import PatchGrid
 TRITON = 3, 4
 """The oldest version that compiles the kernels."""
 GROUPS = 2
-"""Groups of columns that a program sums windows of: the fewer columns are left over."""
-STEP = 2
-"""Rows that are worked on at once at most, a power of two."""
+"""Groups of columns that a program works on at least: the more, the fewer columns of windows are left over and the more registers are wanted."""
+REGISTERS = 144
+"""Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a number or two kept in memory."""
 
 
 class Pair(NamedTuple):
-    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device; ``whole`` (1,) is 1 where all of ``seen`` is."""
+    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device; ``covered`` is 1 where a tile of ``seen`` is."""
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
     moving: Tensor  # (c, h', w')
     seen: Tensor  # (h', w')
-    whole: Tensor
+    covered: Tensor  # (tiles along y, tiles along x)
     moving_from_fixed: Tensor
     metric: str
     window: int
@@ -58,42 +58,46 @@ def works_on(tensor: Tensor) -> bool:
 
 def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_from_fixed: Tensor, metric: str, window: int) -> Pair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
-    whole = (seen.amin() == 1)[None].int()
-    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), seen[0].contiguous(), whole, moving_from_fixed.contiguous(), metric, window)
+    from register.native import kernel  # Triton is there on a GPU only, and takes a while to load
+
+    fixed, weight, moving, seen = (x.contiguous() for x in (fixed, weight[0], moving, seen[0]))
+    height, width = seen.shape
+    tiles = -(-width // kernel.TILE.value), -(-height // kernel.TILE.value)
+    covered = seen.new_empty(tiles[::-1])
+    kernel.ones[tiles](seen, covered, width, height, tiles[0])
+    return Pair(fixed, weight, moving, seen, covered, moving_from_fixed.contiguous(), metric, window)
 
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
     """The same as ``native.expand``."""
-    from register.native import kernel, kernel_lines
+    from register.native import kernel_lines
 
-    (channels, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
-    lines, cells, blocks_y, blocks_x = -(-height // window), int((window - 1) / grid.spacing[1]) + 2, -(-height // block), -(-width // block)
-    moved = _moved(grid, parameters, width)
-    _, weights, losses, derivatives = _compared(pair, grid, moved)
-    pulled, bent = new(lines * cells, 6, width), new(3, blocks_y, width)
+    (_, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
+    lines, blocks_y, blocks_x = -(-height // window), -(-height // block), -(-width // block)
+    _, weights, losses, bends, pulled, bent = _summed(pair, grid, parameters, block)
+    _, cells, _, programs, segments = pulled.shape
     sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
     across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
-    kernel.pull[(-(-width // kernel.OWN.value), lines)](
-        *(*_images(pair), moved, derivatives, pulled, bent, *_where(pair, grid), cells),
-        CHANNELS=channels,
+    kernel_lines.gather_columns[(-(-grid.columns // 8), lines * cells, 6)](
+        *(pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, programs, segments),
         WINDOW=window,
-        BLOCK=block,
-        STEP=min(STEP, power_of_two(block + 1) // 2),
+        SPAN=_shape(window)[1] * window,
+        N=8,
+        LONG=8,
         num_warps=1,
-    )
-    kernel_lines.gather_columns[(-(-grid.columns // 8), lines * cells)](
-        pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, WINDOW=window, N=8, LONG=128
     )
     kernel_lines.gather_rows[(-(-grid.columns // 32), grid.rows, 2)](
         sums, slope, *down, height, grid.rows, grid.columns, cells, WINDOW=window, N=32, num_warps=1
     )
-    kernel_lines.pool[(-(-blocks_x // 64), 3 * blocks_y)](bent, curvature, width, blocks_x, BLOCK=block, HOLDS=power_of_two(block), SIDE=64, num_warps=2)
+    kernel_lines.pool[(-(-blocks_x // 64), blocks_y, 3)](
+        bent, bends, curvature, width, blocks_x, -(-width // window), BLOCK=block, WINDOW=window, HOLDS=power_of_two(block), SIDE=64, num_warps=2
+    )
     return Summed(losses, weights, slope, curvature)
 
 
 def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The same as ``native.similarities``."""
-    values, weights, _, _ = _compared(pair, grid, _moved(grid, parameters, pair.fixed.shape[2]))
+    values, weights, *_ = _summed(pair, grid, parameters, None)
     return values, weights
 
 
@@ -108,39 +112,42 @@ def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
     return moved
 
 
-def _compared(pair: Pair, grid: PatchGrid, moved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The similarity (n,) of n windows, their weights (n,), their weighted losses (n,) and the derivatives (4, n) of these."""
+def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int | None) -> tuple[Tensor, ...]:
+    """The similarity (n,) of n windows, their weights (n,), and for blocks of some side what else ``kernel.expand`` finds: their weighted losses (n,) and the
+    curvature (n,) of these, and what is pulled and bent."""
     from register.native import kernel
 
-    (channels, height, width), window = pair.fixed.shape, pair.window
-    lines, per_line = -(-height // window), -(-width // window)
-    (values, weights, losses), derivatives = (pair.fixed.new_empty(lines * per_line) for _ in range(3)), pair.fixed.new_empty(4, lines * per_line)
-    lanes = kernel.LANES.value
-    groups = max(GROUPS, power_of_two(-(-window // lanes)))
-    side = groups * lanes // window
-    kernel.compare[(-(-per_line // side), lines)](
-        *(*_images(pair), moved, values, weights, losses, derivatives, *_where(pair, grid)),
+    (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty
+    groups, side = _shape(window)
+    lines, per_line, programs = -(-height // window), -(-width // window), -(-width // (side * window))
+    segments, cells = (int((pixels - 1) / spacing) + 2 for pixels, spacing in zip((side * window, window), grid.spacing, strict=True))
+    values, weights, losses, bends = new(4, lines * per_line).unbind()
+    sizes = (lines, cells - 1, 18, width), (lines, cells, 18, programs, segments), (3, -(-height // block), width) if block else ()
+    apart, pulled, bent = (new(size if block else 0) for size in sizes)
+    kernel.expand[(programs, lines)](
+        *(pair.fixed, pair.weight, pair.moving, pair.seen, pair.covered, pair.moving_from_fixed, _moved(grid, parameters, width)),
+        *(values, weights, losses, bends, apart, pulled, bent, grid.origin[0], grid.spacing[0], grid.origin[1], grid.spacing[1]),
+        *(width, height, pair.moving.shape[2], pair.moving.shape[1], grid.rows, grid.columns, cells, segments),
         CHANNELS=channels,
         WINDOW=window,
-        STEP=STEP,
+        BLOCK=block or window,
         COSINE=METRICS[pair.metric] == 1,
         GROUPS=groups,
         SIDE=side,
         WINDOWS=power_of_two(side),
-        SPANS=power_of_two(-(-(lanes - 1) // window) + 1),
+        MORE=int(block is not None),
         num_warps=1,
+        maxnreg=REGISTERS,
     )
-    return values, weights, losses, derivatives
+    return values, weights, losses, bends, pulled, bent
 
 
-def _images(pair: Pair) -> tuple[Tensor, ...]:
-    """What kernels read of a pair."""
-    return pair.fixed, pair.weight, pair.moving, pair.seen, pair.whole, pair.moving_from_fixed
+def _shape(window: int) -> tuple[int, int]:
+    """Groups of columns that a program works on, and windows of a side that it finds room for there."""
+    from register.native import kernel
 
-
-def _where(pair: Pair, grid: PatchGrid) -> tuple[float, ...]:
-    """What they are told of its sizes."""
-    return grid.origin[1], grid.spacing[1], pair.fixed.shape[2], pair.fixed.shape[1], pair.moving.shape[2], pair.moving.shape[1], grid.rows
+    groups = max(GROUPS, power_of_two(-(-window // kernel.OWN.value)))
+    return groups, groups * kernel.OWN.value // window
 
 
 def power_of_two(least: int) -> int:

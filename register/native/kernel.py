@@ -1,7 +1,11 @@
-"""The pass of ``expand.c`` for a GPU, in Triton: what windows sum, then what their similarity pulls at.
+"""The pass of ``expand.c`` for a GPU, in Triton: blend -> sample -> windowed sums, and back to columns of pixels. Every pixel is sampled once.
 
-Programs work on groups of ``LANES`` columns, a few rows at a time. Where differences between neighbours are wanted, a group has a column more on either side.
-Axes are channels, rows, groups and lanes.
+The loss of a window follows its pixels w of the warped image by a f + b w + c, of numbers that are known when the whole window has been summed. What that pulls
+at is linear in them: slopes are summed times f, times w and as they are, and put together at the end.
+
+A program is one warp. It goes down some windows of a line, row by row, in groups of ``LANES`` columns, whose first and last one belong to the groups beside
+them: differences between neighbours are wanted. Axes are groups and lanes; channels, where there are any, come before them, and x and y, where something has
+both, before all. What comes and goes together is a tuple.
 """
 
 import triton
@@ -13,6 +17,11 @@ LEAST_BEND = tl.constexpr(0.1)  # similarity.LEAST_BEND
 LANES = tl.constexpr(32)
 OWN = tl.constexpr(30)
 """Columns of a group, and those of them that are its own."""
+TILE = tl.constexpr(32)
+TILES = tl.constexpr(8)
+"""The side of the tiles that a mask is looked at in, and how many a program looks at along each axis at most."""
+ROOM = tl.constexpr(0.01)
+"""How far from a border, in pixels, points certainly are within it, whatever rounding does."""
 
 
 @triton.jit
@@ -22,18 +31,38 @@ def cell_of(pixel, origin, spacing, count):
 
 
 @triton.jit
-def along(moved, cell, width):
-    """What ``blend`` found of a row of patches."""
-    at = moved + cell * 6 * width
-    return tl.load(at), tl.load(at + width), tl.load(at + 2 * width), tl.load(at + 3 * width), tl.load(at + 4 * width), tl.load(at + 5 * width)
+def load_three(at, step):
+    """Three values, ``step`` apart."""
+    return tl.load(at), tl.load(at + step), tl.load(at + 2 * step)
 
 
 @triton.jit
-def both(moved, cell, rows, width):
-    """The same of a row and of the next one, of which the last row of patches has none."""
-    ax, bx, cx, ay, by, cy = along(moved, cell, width)
-    dx, ex, fx, dy, ey, fy = along(moved, tl.minimum(cell + 1, rows - 2), width)
-    return ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy
+def store_three(at, step, values, there):
+    """Three values, ``step`` apart."""
+    one, two, three = values
+    tl.store(at, one, there)
+    tl.store(at + step, two, there)
+    tl.store(at + 2 * step, three, there)
+
+
+@triton.jit
+def add_times(values, factor, others):
+    """Three values, and a factor times three others."""
+    one, two, three = values
+    first, second, third = others
+    return one + factor * first, two + factor * second, three + factor * third
+
+
+@triton.jit
+def part(pairs, axis: tl.constexpr):
+    """What pairs (2, groups, lanes) hold along x (0) or y (1)."""
+    return tl.sum(tl.where(tl.arange(0, 2)[:, None, None] == axis, pairs, 0.0), 0)
+
+
+@triton.jit
+def one_of(pair, axis: tl.constexpr):
+    """That of two whole numbers (2,) along x (0) or y (1)."""
+    return tl.sum(tl.where(tl.arange(0, 2) == axis, pair, 0), 0)
 
 
 @triton.jit
@@ -57,292 +86,262 @@ def read(at, share_x, share_y, stride):
 
 
 @triton.jit
-def shown(seen, at, share_x, share_y, stride, wanted):
-    """Linear samples of a mask; 1 where none is ``wanted``."""
-    one, two = tl.load(seen + at, wanted, 1.0), tl.load(seen + at + 1, wanted, 1.0)
-    three, four = tl.load(seen + at + stride, wanted, 1.0), tl.load(seen + at + stride + 1, wanted, 1.0)
-    upper, lower = one + share_x * (two - one), three + share_x * (four - three)
-    return upper + share_y * (lower - upper)
+def sample(moving, seen, points, width, height, inside):
+    """The moving image (channels, groups, lanes) at points (2, groups, lanes), its slopes (2, channels, groups, lanes), and how much of it is seen there: all,
+    where points are known to be ``inside``."""
+    px, py = part(points, 0), part(points, 1)
+    if inside:
+        left, top = px.to(tl.int32), py.to(tl.int32)
+        corner = tl.max_contiguous(top * width + left, [1, LANES])  # nearly: lanes lie side by side in memory
+        value, along_x, along_y = read(moving + corner[None, :, :], (px - left)[None, :, :], (py - top)[None, :, :], width)
+        shown = tl.full(px.shape, 1.0, tl.float32)
+    else:
+        left, share_x, free_x, seen_x = place(px, width)
+        top, share_y, free_y, seen_y = place(py, height)
+        corner = tl.max_contiguous(top * width + left, [1, LANES])
+        value, along_x, along_y = read(moving + corner[None, :, :], share_x[None, :, :], share_y[None, :, :], width)
+        along_x, along_y = along_x * free_x[None, :, :], along_y * free_y[None, :, :]
+        shown, unused_x, unused_y = read(seen + corner, share_x, share_y, width)
+        shown = shown * seen_x * seen_y
+    return value, tl.where(tl.arange(0, 2)[:, None, None, None] == 0, along_x[None, :, :, :], along_y[None, :, :, :]), shown
 
 
 @triton.jit
-def sample(
-    moving, seen, partly, weight, y, x, own, from_x, from_y, by_y_x, by_y_y, cell, ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy,
-    origin, spacing, width, height, moving_width, moving_height,
-):  # fmt: skip
-    """Of pixels x (groups, lanes) of rows y, which lie behind row ``cell`` of patches or the next one: the values of the moving image where they meet it
-    (channels, rows, groups, lanes), its slopes there, the pixels' weights (rows, groups, lanes), and the rows' share of the way between rows of patches."""
-    y = tl.minimum(tl.maximum(y, 0), height - 1)[:, None, None]
-    t = (y - origin) / spacing - cell
-    first = t < 1
-    t = tl.where(first, t, t - 1)
-    bow = t * (1 - t)
-    a, b, c = tl.where(first, ax[None, :, :], dx[None, :, :]), tl.where(first, bx[None, :, :], ex[None, :, :]), tl.where(first, cx[None, :, :], fx[None, :, :])
-    px = from_x[None, :, :] + by_y_x * y + (a + t * b + bow * c)
-    a, b, c = tl.where(first, ay[None, :, :], dy[None, :, :]), tl.where(first, by[None, :, :], ey[None, :, :]), tl.where(first, cy[None, :, :], fy[None, :, :])
-    py = from_y[None, :, :] + by_y_y * y + (a + t * b + bow * c)
-    left, share_x, free_x, seen_x = place(px, moving_width)
-    top, share_y, free_y, seen_y = place(py, moving_height)
-    corner = tl.max_contiguous(top * moving_width + left, [1, 1, LANES])  # nearly: lanes lie side by side in memory
-    m = tl.load(weight + y * width + x[None, :, :]) * seen_x * seen_y * shown(seen, corner, share_x, share_y, moving_width, partly)
-    value, along_x, along_y = read(moving + corner[None, :, :, :], share_x[None, :, :, :], share_y[None, :, :, :], moving_width)
-    return value, along_x * free_x[None, :, :, :], along_y * free_y[None, :, :, :], tl.where(own, m, 0.0), t
+def ones(mask, found, width, height, tiles):
+    """The least number of each tile of a mask: 1 where all of it is seen."""
+    x, y = tl.program_id(0) * TILE + tl.arange(0, TILE)[None, :], tl.program_id(1) * TILE + tl.arange(0, TILE)[:, None]
+    seen = tl.load(mask + y * width + x, (x < width) & (y < height), 1.0)
+    tl.store(found + tl.program_id(1) * tiles + tl.program_id(0), tl.min(tl.min(seen, 1), 0))
 
 
 @triton.jit
-def near(fixed, moving, matrix, x, y, width, moving_height, moving_width):
+def certain(covered, moved, start, by_y, first, last, origin, spacing, width, rows, moving_width, moving_height):
+    """Whether all pixels of some columns from row ``first`` to row ``last`` meet the moving image where it is seen, whatever patches do between those two: no
+    displacement is beyond those of a cell's rows by more than a fourth of what t (1 - t) is multiplied with."""
+    low, high, known = start + 1e30, start - 1e30, start == start
+    for cell in range(cell_of(first, origin, spacing, rows), cell_of(last, origin, spacing, rows) + 1):
+        a, b, c = load_three(moved + cell * 6 * width, width)
+        least, most = a + 0.5 * (b - tl.abs(b)) - 0.25 * tl.abs(c), a + 0.5 * (b + tl.abs(b)) + 0.25 * tl.abs(c)
+        known = known & (least <= most)  # not where they are no numbers
+        low, high = tl.minimum(low, start + least), tl.maximum(high, start + most)
+    low, high = tl.min(low + tl.minimum(by_y * first, by_y * last), 2), tl.max(high + tl.maximum(by_y * first, by_y * last), 2)
+    low, high = tl.min(low, 1), tl.max(high, 1)
+    size = tl.where(tl.arange(0, 2) == 0, moving_width, moving_height)
+    begin, end = low.to(tl.int32) // TILE, (high.to(tl.int32) + 1) // TILE
+    fits = (low > ROOM) & (high < size - 1 - ROOM) & (tl.min(tl.min(known.to(tl.int32), 2), 1) == 1) & (end - begin < TILES)
+    inside = tl.min(fits.to(tl.int32), 0)
+    each, tiles, more = tl.arange(0, TILES * TILES), (moving_width + TILE - 1) // TILE, tl.where(fits, end - begin, -1)
+    looked_at = (each % TILES <= one_of(more, 0)) & (each // TILES <= one_of(more, 1))
+    seen = tl.load(covered + (one_of(begin, 1) + each // TILES) * tiles + one_of(begin, 0) + each % TILES, looked_at, 1.0)
+    return (inside == 1) & (tl.min(seen, 0) == 1)
+
+
+@triton.jit
+def near(fixed, moving, matrix, x, y, width, moving_width, moving_height):
     """Values of images of one channel near pixels x (groups, lanes) of row y."""
     px, py = tl.load(matrix) * x + tl.load(matrix + 1) * y + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 4) * y + tl.load(matrix + 5)
     left = tl.minimum(tl.maximum(px, 0.0), (moving_width - 1).to(tl.float32)).to(tl.int32)
     top = tl.minimum(tl.maximum(py, 0.0), (moving_height - 1).to(tl.float32)).to(tl.int32)
-    f, w = tl.load(fixed + (y * width + x)[None, None, :, :]), tl.load(moving + (top * moving_width + left)[None, None, :, :])
-    return tl.sum(tl.sum(f, 0), 0), tl.sum(tl.sum(w, 0), 0)
+    f, w = tl.load(fixed + (y * width + x)[None, :, :]), tl.load(moving + (top * moving_width + left)[None, :, :])
+    return tl.sum(f, 0), tl.sum(w, 0)
 
 
 @triton.jit
-def correlation(count, fw, ww, ff, wm, fm, from_f, from_w):
+def correlation(count, fw, ww, ff, wm, fm):
     """As ``similarity.ncc``: the value, a, b and c of its slope, and its curvature."""
-    n = tl.maximum(count, 1e-3)
-    per_pixel = 2 / tl.maximum(count, 1.0)
-    mean_w, mean_f = wm / n, fm / n
-    var_w, var_f = tl.maximum(ww / n - mean_w * mean_w, 0.0) + FLAT, tl.maximum(ff / n - mean_f * mean_f, 0.0) + FLAT
-    cov = fw / n - mean_f * mean_w
-    slope = cov / (var_f * var_w)
+    share, per_pixel = 1 / tl.maximum(count, 1e-3), 2 / tl.maximum(count, 1.0)
+    mean_w, mean_f = wm * share, fm * share
+    sharp_w = 1 / (tl.maximum(ww * share - mean_w * mean_w, 0.0) + FLAT)
+    sharp_f = 1 / (tl.maximum(ff * share - mean_f * mean_f, 0.0) + FLAT)
+    cov = fw * share - mean_f * mean_w
+    slope = cov * sharp_f * sharp_w
     value = cov * slope
-    a, b = slope * per_pixel, -value * per_pixel / var_w
-    return value, a, b, -a * (mean_f + from_f) - b * (mean_w + from_w), tl.maximum(value, LEAST_BEND) * per_pixel / var_w
+    a, b = slope * per_pixel, -value * per_pixel * sharp_w
+    return value, a, b, -a * mean_f - b * mean_w, tl.maximum(value, LEAST_BEND) * per_pixel * sharp_w
 
 
 @triton.jit
 def cosine(count, fw, ww, ff, area):
     """As ``similarity.cosine``."""
     floor = 0.02 * count + 1e-4 * area
-    size = 1 / tl.sqrt((ff + floor) * (ww + floor))
+    size, sharp = 1 / tl.sqrt((ff + floor) * (ww + floor)), 1 / (ww + floor)
     value = fw * size
-    return value, size, -value / (ww + floor), tl.zeros_like(value), tl.maximum(value, LEAST_BEND) / (ww + floor)
+    return value, size, -value * sharp, tl.zeros_like(value), tl.maximum(value, LEAST_BEND) * sharp
 
 
 @triton.jit
-def neighbours(values, distance, STEP: tl.constexpr):
-    """Of values (channels, rows, groups, lanes) those of the rows ``distance`` further down, 0 where there is none."""
-    step = tl.arange(0, STEP)
-    taken = (step[:, None] + distance == step[None, :])[None, :, :, None, None]
-    return tl.sum(tl.where(taken, values[:, None, :, :, :], 0.0), 2)
+def to_windows(sums, number, window):
+    """What windows (n,) sum of columns (groups, lanes) that are parts of those of a ``number``."""
+    return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], sums[None, :, :], 0.0), 1), 1)
 
 
 @triton.jit
-def differences(here, above, below, CHANNELS: tl.constexpr, STEP: tl.constexpr):
-    """Between the pixels on either side of each (channels, rows, 1, lanes), along x and along y, with the rows above and below; nothing of the outer lanes."""
-    step, lane = tl.arange(0, STEP)[None, :, None, None], tl.arange(0, LANES)[None, None, None, :] + tl.zeros([CHANNELS, STEP, 1, LANES], tl.int32)
-    gx = tl.gather(here, tl.minimum(lane + 1, LANES - 1), 3) - tl.gather(here, tl.maximum(lane - 1, 0), 3)
-    return gx, tl.where(step == STEP - 1, below, neighbours(here, 1, STEP)) - tl.where(step == 0, above, neighbours(here, -1, STEP))
+def of_windows(values, number, window):
+    """The values (n,) of the windows that columns (groups, lanes) are parts of."""
+    return tl.sum(tl.where(number[None, :, :] == window[:, None, None], values[:, None, None], 0.0), 0)
 
 
 @triton.jit
-def to_windows(sums, local, first, window, SPANS: tl.constexpr):
-    """What windows (n,) sum of columns (groups, lanes): ``local`` (columns) counts up to ``SPANS`` windows from the ``first`` one of their group."""
-    spans = tl.arange(0, SPANS)
-    each = tl.sum(tl.where(local[None, :, :] == spans[:, None, None], sums[None, :, :], 0.0), 2)  # (spans, groups)
-    number = first[None, :] + spans[:, None]
-    return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], each[None, :, :], 0.0), 2), 1)
+def pulled_more(sums, weighted, along, t, bow):
+    """Three sums (2, groups, lanes), and what a row adds to them: slopes (2, channels, groups, lanes), ``weighted``, times 1, t and t (1 - t)."""
+    one, two, three = sums
+    pull = tl.sum(weighted[None, :, :, :] * along, 1)
+    return one + pull, two + t * pull, three + bow * pull
 
 
 @triton.jit
-def store_windows(values, weights, losses, derivatives, step, share, value, a, b, c, bend, there):
-    """The similarity of windows, their weight, their weighted loss, and its derivatives, ``step`` apart, from those of the similarity."""
-    unexplained = tl.maximum(1 - value, 0.0) + UNEXPLAINED
-    steep = share / unexplained
-    tl.store(values, value, there)
-    tl.store(weights, share, there)
-    tl.store(losses, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
-    tl.store(derivatives, -a * steep, there)
-    tl.store(derivatives + step, -b * steep, there)
-    tl.store(derivatives + 2 * step, -c * steep, there)
-    tl.store(derivatives + 3 * step, bend * steep, there)
+def bent_more(sums, here, above, below, m, CHANNELS: tl.constexpr, GROUPS: tl.constexpr):
+    """Three sums, and what differences between the pixels on either side add to them in pixels of weight m: those along x times themselves, these times those
+    along y, and the latter times themselves. Nothing of the outer lanes is right."""
+    xx, xy, yy = sums
+    lane = tl.arange(0, LANES)[None, None, :] + tl.zeros([CHANNELS, GROUPS, 1], tl.int32)
+    gx = tl.gather(here, tl.minimum(lane + 1, LANES - 1), 2) - tl.gather(here, tl.maximum(lane - 1, 0), 2)
+    gy = below - above
+    weighted_x, weighted_y = m[None, :, :] * gx, m[None, :, :] * gy
+    return xx + tl.sum(weighted_x * gx, 0), xy + tl.sum(weighted_x * gy, 0), yy + tl.sum(weighted_y * gy, 0)
 
 
 @triton.jit
-def pulled_more(x0, x1, x2, y0, y1, y2, slope_x, slope_y, t, mine):
-    """Six sums of a row of patches, and what rows of pixels that are ``mine`` add to them: slopes along x and y times 1, t and t (1 - t)."""
-    one, two, three = tl.where(mine, 1.0, 0.0), tl.where(mine, t, 0.0), tl.where(mine, t * (1 - t), 0.0)
-    x0, x1, x2 = x0 + tl.sum(one * slope_x, 0), x1 + tl.sum(two * slope_x, 0), x2 + tl.sum(three * slope_x, 0)
-    return x0, x1, x2, y0 + tl.sum(one * slope_y, 0), y1 + tl.sum(two * slope_y, 0), y2 + tl.sum(three * slope_y, 0)
+def store_cells(to, step, sums, cell, share, first, last):
+    """What three values (2, groups, lanes) sum over columns times 1, s and s (1 - s), of the share s of the way to the next patch, behind each of the patches
+    ``first`` to ``last``: eighteen numbers for each, ``step`` apart."""
+    bow, to = (share * (1 - share))[None, :, :], to + tl.arange(0, 2) * 9 * step
+    for each in range(last - first + 1):
+        mine = (cell == first + each)[None, :, :]
+        for k in tl.static_range(3):
+            pull = tl.where(mine, sums[k], 0.0)
+            at = to + each + 3 * k * step
+            tl.store(at, tl.sum(tl.sum(pull, 1), 1))
+            tl.store(at + step, tl.sum(tl.sum(pull * share[None, :, :], 1), 1))
+            tl.store(at + 2 * step, tl.sum(tl.sum(pull * bow, 1), 1))
 
 
 @triton.jit
-def bent_more(xx, xy, yy, gx, gy, m):
-    """Three sums of a row of blocks, and what differences between neighbours add to them in pixels of weight m."""
-    return xx + tl.sum(m * tl.sum(gx * gx, 0), 0), xy + tl.sum(m * tl.sum(gx * gy, 0), 0), yy + tl.sum(m * tl.sum(gy * gy, 0), 0)
+def store_pulled(pulled, step, apart, pieces, sums, a, b, c, cell, share, first, last, width, COSINE: tl.constexpr, GROUPS: tl.constexpr):
+    """What columns of a line of windows pull at: a, b and c times what ``down`` summed, behind the last of its rows of patches, or stored ``apart``."""
+    none = tl.zeros([2, GROUPS, LANES], tl.float32)
+    tl.debug_barrier()
+    for piece in range(pieces + 1):
+        by_f, by_w, by_one = sums
+        if piece < pieces:
+            at = apart + piece * 18 * width
+            by_f, by_w = load_three(at, 2 * width), load_three(at + 6 * width, 2 * width)
+            if not COSINE:
+                by_one = load_three(at + 12 * width, 2 * width)
+        found = add_times(add_times(add_times((none, none, none), a, by_f), b, by_w), c, by_one)
+        store_cells(pulled + piece * 18 * step, step, found, cell, share, first, last)
 
 
 @triton.jit
-def store_bent(to, step, xx, xy, yy, bend, there):
-    """Three values times one, ``step`` apart."""
-    tl.store(to, xx * bend, there)
-    tl.store(to + step, xy * bend, there)
-    tl.store(to + 2 * step, yy * bend, there)
-
-
-@triton.jit
-def store_pulled(to, step, x0, x1, x2, y0, y1, y2, there):
-    """Six values, ``step`` apart."""
-    tl.store(to, x0, there)
-    tl.store(to + step, x1, there)
-    tl.store(to + 2 * step, x2, there)
-    tl.store(to + 3 * step, y0, there)
-    tl.store(to + 4 * step, y1, there)
-    tl.store(to + 5 * step, y2, there)
-
-
-@triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows"])
-def compare(
-    fixed, weight, moving, seen, wholly, matrix, moved, values, weights, losses, derivatives,
+def down(
+    fixed, weight, moving, seen, moved, apart, bent, from_f, from_w, start, by_y, x, own, inside, top, bottom,
     origin, spacing, width, height, moving_width, moving_height, rows,
-    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, STEP: tl.constexpr, COSINE: tl.constexpr,
-    GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr, SPANS: tl.constexpr,
+    CHANNELS: tl.constexpr, BLOCK: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr, MORE: tl.constexpr,
 ):  # fmt: skip
-    """Of ``SIDE`` windows of line ``program_id(1)``, the similarity, the weight, the weighted loss, and ``derivatives`` (4, n): a, b and c of the loss's slope
-    a f + b w + c to the warped pixels w, and its curvature. ``WINDOWS``, a power of two, can hold ``SIDE``, and ``SPANS`` the windows that a group of columns
-    is part of. ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches. ``STEP`` rows are worked on at a time."""
+    """What columns of a line of windows sum: weights, and these times f w, w w, f f, w and f; and slopes times f, times w and as they are, behind the last row
+    of patches. Those behind a row before are stored ``apart``, and squares of differences, for each row of blocks, as ``bent``."""
+    empty, none = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([2, GROUPS, LANES], tl.float32)
+    count, fw, ww, ff, wm, fm = empty, empty, empty, empty, empty, empty
+    by_f, by_w, by_one, field, squares = (none, none, none), (none, none, none), (none, none, none), (none, none, none), (empty, empty, empty)
+    above = tl.zeros([CHANNELS, GROUPS, LANES], tl.float32)
+    here, kept = above + 0, empty + 0
+    tops, bottoms = top + tl.zeros([GROUPS, LANES], tl.int32), bottom + tl.zeros([GROUPS, LANES], tl.int32)
+    first, blocks_apart = cell_of(top, origin, spacing, rows), (height + BLOCK - 1) // BLOCK * width
+    cell = first - 2
+    for y in range(top - MORE, bottom + MORE):  # with the rows on either side
+        inner = tl.minimum(tl.maximum(y, 0), height - 1)  # beyond the image its last pixels go on
+        behind = cell_of(inner, origin, spacing, rows)
+        if behind != cell:
+            if MORE and (y > top) & (y < bottom):
+                to = apart + (cell - first) * 18 * width
+                store_three(to, 2 * width, by_f, own[None, :, :])
+                store_three(to + 6 * width, 2 * width, by_w, own[None, :, :])
+                by_f, by_w = (none, none, none), (none, none, none)
+                if not COSINE:
+                    store_three(to + 12 * width, 2 * width, by_one, own[None, :, :])
+                    by_one = (none, none, none)
+            cell = behind
+            field = load_three(moved + cell * 6 * width, width)
+        t = (inner - origin) / spacing - cell
+        bow = t * (1 - t)
+        a, b, c = field
+        value, along, shown = sample(moving, seen, start + by_y * inner + (a + t * b + bow * c), moving_width, moving_height, inside)
+        m = tl.load(weight + inner * width + x, own & (y >= tops) & (y < bottoms), 0.0) * shown
+        f, w = tl.load(fixed + (inner * width + x)[None, :, :]), value
+        if not COSINE:
+            f, w = f - from_f[None, :, :], w - from_w[None, :, :]
+        weighted, other = m[None, :, :] * w, m[None, :, :] * f
+        count += m
+        fw += tl.sum(weighted * f, 0)
+        ww += tl.sum(weighted * w, 0)
+        ff += tl.sum(other * f, 0)
+        if not COSINE:
+            wm += tl.sum(weighted, 0)
+            fm += tl.sum(other, 0)
+        if MORE:
+            by_f, by_w = pulled_more(by_f, other, along, t, bow), pulled_more(by_w, weighted, along, t, bow)
+            if not COSINE:
+                by_one = pulled_more(by_one, m[None, :, :], along, t, bow)
+            squares = bent_more(squares, here, above, value, kept, CHANNELS, GROUPS)  # of the row before, which this one is below
+            if (y > top) & ((y % BLOCK == 0) | (y == bottom)):
+                store_three(bent + (y - 1) // BLOCK * width, blocks_apart, squares, own)
+                squares = (empty, empty, empty)
+            above, here, kept = here, value, m
+    return (count, fw, ww, ff, wm, fm), by_f, by_w, by_one
+
+
+@triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "segments"])
+def expand(
+    fixed, weight, moving, seen, covered, matrix, moved, values, weights, losses, bends, apart, pulled, bent,
+    origin_x, spacing_x, origin, spacing, width, height, moving_width, moving_height, rows, columns, cells, segments,
+    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr, COSINE: tl.constexpr,
+    GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr, MORE: tl.constexpr,
+):  # fmt: skip
+    """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the similarity and the weight. If ``MORE`` is wanted, the
+    weighted loss and its curvature to each pixel too; what they pull at; and ``bent`` (3, rows of blocks, width), which times the curvature and a fourth is the
+    patches' one. What is ``pulled`` (lines, ``cells``, 18, programs of a line, ``segments``) is, along x and along y, the slope times 1, t and t (1 - t), each
+    times 1, s and s (1 - s), for every row and column of patches that pixels lie behind. ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches, and
+    ``apart`` (lines, cells - 1, 18, width) room to work in."""
     line, first = tl.program_id(1), tl.program_id(0) * SIDE
-    group = tl.arange(0, GROUPS)
-    column = group[:, None] * LANES + tl.arange(0, LANES)[None, :]
-    number = column // WINDOW
+    lane, axis = tl.arange(0, LANES)[None, :], tl.arange(0, 2)[:, None, None]
+    column = tl.arange(0, GROUPS)[:, None] * OWN + lane - 1
     x = first * WINDOW + column
-    own = (column < SIDE * WINDOW) & (x < width)
-    x = tl.max_contiguous(tl.minimum(x, width - 1), [1, LANES])
-    top = line * WINDOW
-    bottom = tl.minimum(top + WINDOW, height)
-    channel, step = tl.arange(0, CHANNELS)[:, None, None, None], tl.arange(0, STEP)
-    fixed += channel * height * width
-    moving += channel * moving_height * moving_width
-    moved += x
-    partly = tl.load(wholly) == 0
-    xy, yy = tl.load(matrix + 1), tl.load(matrix + 4)
-    from_x, from_y = tl.load(matrix) * x + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 5)
-    empty, none = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([CHANNELS, GROUPS, LANES], tl.float32)
-    cell = -1
-    ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty
+    own = (lane >= 1) & (lane <= OWN) & (column < SIDE * WINDOW) & (x < width)
+    x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [1, LANES])
+    top, bottom = line * WINDOW, tl.minimum(line * WINDOW + WINDOW, height)
+    number, window = tl.minimum(tl.maximum(column, 0) // WINDOW, SIDE - 1), tl.arange(0, WINDOWS)
+    channel = tl.arange(0, CHANNELS)[:, None, None]
+    fixed, moving, bent = fixed + channel * height * width, moving + channel * moving_height * moving_width, bent + x
+    moved, apart = moved + axis * 3 * width + x[None, :, :], apart + line * (cells - 1) * 18 * width + axis * width + x[None, :, :]
+    start, by_y = tl.load(matrix + 3 * axis) * x[None, :, :] + tl.load(matrix + 3 * axis + 2), tl.load(matrix + 3 * axis + 1)
 
-    from_f, from_w = empty, empty
+    from_f, from_w = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([GROUPS, LANES], tl.float32)
     if not COSINE:  # the variance of small numbers is more exact: less the pixels about where each window begins
-        begin = tl.minimum((first + number) * WINDOW, width - 1)
-        from_f, from_w = near(fixed, moving, matrix, begin, top, width, moving_height, moving_width)
+        from_f, from_w = near(fixed, moving, matrix, tl.minimum((first + number) * WINDOW, width - 1), top, width, moving_width, moving_height)
+    above, below = tl.maximum(top - MORE, 0), tl.minimum(bottom - 1 + MORE, height - 1)
+    inside = certain(covered, moved, start, by_y, above, below, origin, spacing, width, rows, moving_width, moving_height)
+    sums, by_f, by_w, by_one = down(
+        fixed, weight, moving, seen, moved, apart, bent, from_f, from_w, start, by_y, x, own, inside, top, bottom,
+        origin, spacing, width, height, moving_width, moving_height, rows, CHANNELS, BLOCK, COSINE, GROUPS, MORE,
+    )  # fmt: skip
 
-    count, fw, ww, ff, wm, fm = empty, none, none, none, none, none
-    for begin_y in range(top, bottom, STEP):
-        now = cell_of(tl.minimum(begin_y, bottom - 1), origin, spacing, rows)
-        if now != cell:
-            cell = now
-            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = both(moved, cell, rows, width)
-        y = begin_y + step
-        w, unused_x, unused_y, m, t = sample(
-            moving, seen, partly, weight, y, x, own[None, :, :] & (y < bottom)[:, None, None], from_x, from_y, xy, yy, cell,
-            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy, origin, spacing, width, height, moving_width, moving_height,
-        )  # fmt: skip
-        f = tl.load(fixed + (tl.minimum(y, height - 1)[:, None, None] * width + x[None, :, :])[None, :, :, :])
-        if not COSINE:
-            w, f = w - from_w[None, None, :, :], f - from_f[None, None, :, :]
-        weighted, other = m[None, :, :, :] * w, m[None, :, :, :] * f
-        count += tl.sum(m, 0)
-        fw += tl.sum(weighted * f, 1)
-        ww += tl.sum(weighted * w, 1)
-        ff += tl.sum(other * f, 1)
-        if not COSINE:
-            wm += tl.sum(weighted, 1)
-            fm += tl.sum(other, 1)
-
-    window, local, left = tl.arange(0, WINDOWS), number - group[:, None] * LANES // WINDOW, group * LANES // WINDOW
-    count = to_windows(count, local, left, window, SPANS)
-    fw, ww = to_windows(tl.sum(fw, 0), local, left, window, SPANS), to_windows(tl.sum(ww, 0), local, left, window, SPANS)
-    ff = to_windows(tl.sum(ff, 0), local, left, window, SPANS)
+    count, fw = to_windows(sums[0], number, window), to_windows(sums[1], number, window)
+    ww, ff = to_windows(sums[2], number, window), to_windows(sums[3], number, window)
     if COSINE:
         value, a, b, c, bend = cosine(count, fw, ww, ff, WINDOW * WINDOW)
     else:
-        start = ((column == number * WINDOW) & (column < SIDE * WINDOW)).to(tl.float32)  # one column of each window
-        value, a, b, c, bend = correlation(
-            count, fw, ww, ff, to_windows(tl.sum(wm, 0), local, left, window, SPANS), to_windows(tl.sum(fm, 0), local, left, window, SPANS),
-            to_windows(start * from_f, local, left, window, SPANS), to_windows(start * from_w, local, left, window, SPANS),
-        )  # fmt: skip
-    per_line = (width + WINDOW - 1) // WINDOW
-    at, there, windows = line * per_line + first + window, (window < SIDE) & (first + window < per_line), (height + WINDOW - 1) // WINDOW * per_line
-    store_windows(values + at, weights + at, losses + at, derivatives + at, windows, count / (WINDOW * WINDOW), value, a, b, c, bend, there)
-
-
-@triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "cells"])
-def pull(
-    fixed, weight, moving, seen, wholly, matrix, moved, derivatives, pulled, bent,
-    origin, spacing, width, height, moving_width, moving_height, rows, cells,
-    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
-):  # fmt: skip
-    """What some columns of line ``program_id(1)`` of windows pull at, from the ``derivatives`` of ``compare``: per row of blocks, in each column, the curvature
-    xx, xy and yy; and, along x and along y, the slope times 1, t and t (1 - t), apart for each row of patches that the line lies behind: (lines, ``cells``, 6,
-    width). ``STEP`` rows are worked on at a time, no more than a block has. What belongs to the next row of blocks or of patches already is kept apart."""
-    line, lane = tl.program_id(1), tl.arange(0, LANES)[None, :]
-    x = tl.program_id(0) * OWN + lane - 1
-    own = (lane >= 1) & (lane <= OWN) & (x < width)
-    x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [1, LANES])  # beyond the image its last pixels go on
-    top, bottom = line * WINDOW, tl.minimum(line * WINDOW + WINDOW, height)
-    channel, step = tl.arange(0, CHANNELS)[:, None, None, None], tl.arange(0, STEP)
-    fixed, moving, moved = fixed + channel * height * width, moving + channel * moving_height * moving_width, moved + x
-    bent, pulled = bent + x, pulled + line * cells * 6 * width + x
-    partly = tl.load(wholly) == 0
-    xy, yy = tl.load(matrix + 1), tl.load(matrix + 4)
-    from_x, from_y = tl.load(matrix) * x + tl.load(matrix + 2), tl.load(matrix + 3) * x + tl.load(matrix + 5)
-    empty = tl.zeros([1, LANES], tl.float32)
-    per_line = (width + WINDOW - 1) // WINDOW
-    windows, at = (height + WINDOW - 1) // WINDOW * per_line, derivatives + line * per_line + x // WINDOW
-    a, b, c = tl.load(at)[None, None, :, :], tl.load(at + windows)[None, None, :, :], tl.load(at + 2 * windows)[None, None, :, :]
-    bend = tl.load(at + 3 * windows) * 0.25
-
-    blocks_apart = (height + BLOCK - 1) // BLOCK * width
-    first_cell = cell_of(top, origin, spacing, rows)
-    piece, number = first_cell, top // BLOCK
-    bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = empty, empty, empty, empty + 0, empty + 0, empty + 0
-    x0, x1, x2, y0, y1, y2 = empty, empty, empty, empty, empty, empty
-    next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = empty + 0, empty + 0, empty + 0, empty + 0, empty + 0, empty + 0
-    above, cell = tl.zeros([CHANNELS, 1, LANES], tl.float32), -1
-    ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty, empty
-    for begin_y in range(top - STEP, bottom, STEP):  # the first time round finds the row above
-        now = cell_of(tl.minimum(tl.maximum(begin_y, 0), bottom - 1), origin, spacing, rows)
-        if now != cell:
-            cell = now
-            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy = both(moved, cell, rows, width)
-        y = begin_y + step
-        here, along_x, along_y, m, t = sample(
-            moving, seen, partly, weight, y, x, own[None, :, :] & ((y >= top) & (y < bottom))[:, None, None], from_x, from_y, xy, yy, cell,
-            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy, origin, spacing, width, height, moving_width, moving_height,
-        )  # fmt: skip
-        below, unused_x, unused_y, unused_m, unused_t = sample(
-            moving, seen, partly, weight, begin_y + STEP + tl.arange(0, 1), x, own[None, :, :], from_x, from_y, xy, yy, cell,
-            ax, bx, cx, ay, by, cy, dx, ex, fx, dy, ey, fy, origin, spacing, width, height, moving_width, moving_height,
-        )  # fmt: skip
-        rows_ = tl.minimum(tl.maximum(y, 0), height - 1)
-        slope = a * tl.load(fixed + (rows_[:, None, None] * width + x[None, :, :])[None, :, :, :]) + b * here + c
-        slope_x, slope_y = tl.sum(slope * along_x, 0) * m, tl.sum(slope * along_y, 0) * m
-        mine = (cell_of(rows_, origin, spacing, rows) == piece)[:, None, None]
-        x0, x1, x2, y0, y1, y2 = pulled_more(x0, x1, x2, y0, y1, y2, slope_x, slope_y, t, mine)
-        next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = pulled_more(next_x0, next_x1, next_x2, next_y0, next_y1, next_y2, slope_x, slope_y, t, mine == 0)
-        gx, gy = differences(here, above[:, None, :, :], below, CHANNELS, STEP)
-        mine = (y // BLOCK == number)[:, None, None]
-        bent_xx, bent_xy, bent_yy = bent_more(bent_xx, bent_xy, bent_yy, gx, gy, tl.where(mine, m, 0.0))
-        next_xx, next_xy, next_yy = bent_more(next_xx, next_xy, next_yy, gx, gy, tl.where(mine, 0.0, m))
-        above = tl.sum(tl.where((step == STEP - 1)[None, :, None, None], here, 0.0), 1)
-
-        if begin_y >= top:
-            end = tl.minimum(begin_y + STEP, bottom)
-            done, following = end == bottom, end // BLOCK
-            if (following != number) | done:
-                store_bent(bent + number * width, blocks_apart, bent_xx, bent_xy, bent_yy, bend, own)
-                if done & ((end - 1) // BLOCK != number):
-                    store_bent(bent + (number + 1) * width, blocks_apart, next_xx, next_xy, next_yy, bend, own)
-                number = following
-                bent_xx, bent_xy, bent_yy, next_xx, next_xy, next_yy = next_xx, next_xy, next_yy, empty + 0, empty + 0, empty + 0
-            last = cell_of(end - 1, origin, spacing, rows)
-            if (last != piece) | done:
-                store_pulled(pulled + (piece - first_cell) * 6 * width, width, x0, x1, x2, y0, y1, y2, own)
-                if done & (last != piece):
-                    store_pulled(pulled + (last - first_cell) * 6 * width, width, next_x0, next_x1, next_x2, next_y0, next_y1, next_y2, own)
-                piece = last
-                x0, x1, x2, y0, y1, y2 = next_x0, next_x1, next_x2, next_y0, next_y1, next_y2
-                next_x0, next_x1, next_x2, next_y0, next_y1, next_y2 = empty + 0, empty + 0, empty + 0, empty + 0, empty + 0, empty + 0
+        value, a, b, c, bend = correlation(count, fw, ww, ff, to_windows(sums[4], number, window), to_windows(sums[5], number, window))
+    per_line, share, unexplained = (width + WINDOW - 1) // WINDOW, count / (WINDOW * WINDOW), tl.maximum(1 - value, 0.0) + UNEXPLAINED
+    at, there, steep = line * per_line + first + window, (window < SIDE) & (first + window < per_line), share / unexplained
+    tl.store(values + at, value, there)
+    tl.store(weights + at, share, there)
+    if MORE:
+        tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
+        tl.store(bends + at, bend * steep, there)
+        a, b, c = of_windows(-a * steep, number, window), of_windows(-b * steep, number, window), of_windows(-c * steep, number, window)
+        step, end = tl.num_programs(0) * segments, tl.minimum((first + SIDE) * WINDOW, width)
+        left, right = cell_of(first * WINDOW, origin_x, spacing_x, columns), cell_of(end - 1, origin_x, spacing_x, columns)
+        cell, pieces = cell_of(x, origin_x, spacing_x, columns), cell_of(bottom - 1, origin, spacing, rows) - cell_of(top, origin, spacing, rows)
+        share, cell = (x - origin_x) / spacing_x - cell, tl.where(own, cell, -1)
+        pulled += line * cells * 18 * step + tl.program_id(0) * segments
+        store_pulled(pulled, step, apart, pieces, (by_f, by_w, by_one), a, b, c, cell, share, left, right, width, COSINE, GROUPS)

@@ -33,21 +33,23 @@ def line(at, count, before, behind, there):
     return move + before * behind * (tl.load(at + count, there, 0.0) - tl.load(at + count + 1, there, 0.0)), bow
 
 
-@triton.jit(do_not_specialize=["width", "columns"])
-def pool(bent, curvature, width, columns, BLOCK: tl.constexpr, HOLDS: tl.constexpr, SIDE: tl.constexpr):
-    """Sums (n, columns) of every ``BLOCK`` columns of lines (n, width)."""
-    line, number = tl.program_id(1), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
-    inner = tl.arange(0, HOLDS)[None, :]
+@triton.jit(do_not_specialize=["width", "columns", "windows"])
+def pool(bent, bends, curvature, width, columns, windows, BLOCK: tl.constexpr, WINDOW: tl.constexpr, HOLDS: tl.constexpr, SIDE: tl.constexpr):
+    """Curvature (3, rows, columns) of blocks: what ``expand`` left of their pixels (3, rows, width), summed, times that of their windows, of which a line has
+    ``windows``, and a fourth."""
+    line, kind, number = tl.program_id(1), tl.program_id(2), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
+    inner, there, lines = tl.arange(0, HOLDS)[None, :], number < columns, kind * tl.num_programs(1) + line
     x = number[:, None] * BLOCK + inner
-    found = tl.sum(tl.load(bent + line * width + x, (inner < BLOCK) & (x < width), 0.0), 1)
-    tl.store(curvature + line * columns + number, found, number < columns)
+    found = tl.sum(tl.load(bent + lines * width + x, (inner < BLOCK) & (x < width), 0.0), 1)
+    bend = tl.load(bends + line * BLOCK // WINDOW * windows + number * BLOCK // WINDOW, there, 0.0)
+    tl.store(curvature + lines * columns + number, 0.25 * bend * found, there)
 
 
 @triton.jit
-def reach(patch, origin, spacing, size):
-    """The first pixel that patches have a say in, and the one after the last."""
-    begin = tl.minimum(tl.maximum(origin + (patch - 1) * spacing, 0.0), size - 1.0)
-    return begin.to(tl.int32), tl.minimum((origin + (patch + 1) * spacing).to(tl.int32) + 1, size)
+def reach(first, last, origin, spacing, size):
+    """The first pixel between two patches of a line, and the one after the last; or one more on either side."""
+    begin = tl.minimum(tl.maximum(origin + first * spacing, 0.0), size - 1.0)
+    return begin.to(tl.int32), tl.minimum((origin + last * spacing).to(tl.int32) + 1, size)
 
 
 @triton.jit
@@ -57,29 +59,40 @@ def cells_of(line, origin, spacing, height, rows, WINDOW: tl.constexpr):
     return cell_of(top, origin, spacing, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin, spacing, rows)
 
 
-@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells"])
+@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells", "programs", "segments"])
 def gather_columns(
-    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr
+    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, programs, segments,
+    WINDOW: tl.constexpr, SPAN: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """What lines (n, 6, width), ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of the weights and of the weighted
-    offsets times the line. Lines that no pixels are behind are left out."""
-    line = tl.program_id(1)
+    """What lines, ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of what pixels pull times the weights and times the
+    weighted offsets, of the ``program_id(2)``-th of six kinds, from what each program of ``expand`` found in ``SPAN`` columns. Lines that no pixels are behind
+    are left out."""
+    line, kind = tl.program_id(1), tl.program_id(2)
     first, last = cells_of(line // cells, origin_y, spacing_y, height, rows, WINDOW)
     if line % cells <= last - first:
         patch = tl.program_id(0) * N + tl.arange(0, N)
-        begin, end = reach(patch, origin_x, spacing_x, width)
-        end = tl.where(patch < columns, end, 0)
-        for kind in range(6):
-            weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
-            for step in range(0, tl.max(end - begin, 0), LONG):
-                x = tl.max_contiguous(begin[:, None] + step + tl.arange(0, LONG)[None, :], [1, LONG])
-                off = (x - origin_x) / spacing_x - patch[:, None]
-                pull = tl.load(pulled + (line * 6 + kind) * width + x, x < end[:, None], 0.0) * tl.maximum(1 - tl.abs(off), 0.0)
-                weighted += pull
-                shifted += pull * off
-            at = sums + (line * 6 + kind) * 2 * columns + patch
-            tl.store(at, tl.sum(weighted, 1), patch < columns)
-            tl.store(at + columns, tl.sum(shifted, 1), patch < columns)
+        step = programs * segments
+        weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
+        for behind in tl.static_range(2):
+            cell = patch - 1 + behind
+            begin, end = reach(cell, cell + 1, origin_x, spacing_x, width)
+            begin, end = begin // SPAN, tl.where((cell >= 0) & (cell < columns - 1), (end + SPAN - 1) // SPAN, 0)
+            for more in range(0, tl.max(end - begin, 0), LONG):
+                program = begin[:, None] + more + tl.arange(0, LONG)[None, :]
+                left, right = program * SPAN, tl.minimum(program * SPAN + SPAN, width) - 1
+                number = cell[:, None] - cell_of(left, origin_x, spacing_x, columns)
+                there = (program < end[:, None]) & (number >= 0) & (cell[:, None] <= cell_of(right, origin_x, spacing_x, columns))
+                at = pulled + (line * 6 + kind) * 3 * step + program * segments + number
+                share, bow = tl.load(at + step, there, 0.0), tl.load(at + 2 * step, there, 0.0)
+                if behind == 0:
+                    weighted += share
+                    shifted -= bow
+                else:
+                    weighted += tl.load(at, there, 0.0) - share
+                    shifted += bow
+        at = sums + (line * 6 + kind) * 2 * columns + patch
+        tl.store(at, tl.sum(weighted, 1), patch < columns)
+        tl.store(at + columns, tl.sum(shifted, 1), patch < columns)
 
 
 @triton.jit(do_not_specialize=["height", "rows", "columns", "cells"])
@@ -90,7 +103,7 @@ def gather_rows(sums, slope, origin_y, spacing_y, height, rows, columns, cells, 
     column = tl.program_id(0) * N + tl.arange(0, N)
     there = column < columns
     move, along_x, along_y = tl.zeros([N], tl.float32), tl.zeros([N], tl.float32), tl.zeros([N], tl.float32)
-    begin, end = reach(patch, origin_y, spacing_y, height)
+    begin, end = reach(patch - 1, patch + 1, origin_y, spacing_y, height)
     for line in range(begin // WINDOW, (end + WINDOW - 1) // WINDOW):
         first, last = cells_of(line, origin_y, spacing_y, height, rows, WINDOW)
         for cell in range(tl.maximum(patch - 1, first), tl.minimum(patch, last) + 1):
