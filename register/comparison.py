@@ -160,7 +160,7 @@ class Comparison:
         """The fixed side, weighed by what is seen of the moving image at points (b, h, w, 2)."""
         if sampling.all_seen(self.moving_mask, points):
             return self._all
-        return Still(self.fixed, self.fixed_mask * sampling.sample(self.moving_mask, points, padding="zeros"), self.window)
+        return Still(self.fixed, self.fixed_mask * filters.shares(sampling.sample(self.moving_mask, points, padding="zeros")), self.window)
 
 
 def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str, *, window: int, margin: int, smoothing: float = SMOOTHING) -> Comparison:
@@ -180,7 +180,7 @@ def prepare(fixed: Level, moving: Level, moving_from_fixed: Tensor, metric: str,
         moving_image = moving_image.expand(b, -1, -1, -1)
         return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window)
     points = affine.apply_to_grid(step, *sampling.axes(height, width, margin=margin, device=step.device))
-    seen = sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None]
+    seen = filters.shares(sampling.sample(moving_mask, points) * sampling.inside(points, *moving.size)[:, None])
     brought = sampling.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
     features = structure.FEATURES[metric]

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
+ROUNDING = 1e-5
+"""By how much sums of weights that are 1 together may miss it."""
+
 
 def gaussian(sigma: float) -> list[float]:
     """The odd kernel of a Gaussian of ``sigma`` pixels, cut at three of them."""
@@ -101,3 +104,8 @@ def median(values: Tensor) -> float:
         return float(values.median())
     middle = (len(values) - 1) // 2
     return float(np.partition(values.numpy(), middle)[middle])
+
+
+def shares(values: Tensor) -> Tensor:
+    """Shares of what is seen, in place: 1 where they miss it by rounding only. What is seen everywhere is compared in half the time."""
+    return values.masked_fill_(values > 1 - ROUNDING, 1.0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from register import affine
+from register import affine, filters
 
 Known = TypeVar("Known")
 LEAST = 8
@@ -65,7 +65,7 @@ def _shrunk(level: Level, factor: float) -> Level:
     if float(level.mask.amin()) == 1.0:
         image = resize(level.image, factor)
         return Level(image, torch.ones_like(image[:1]), up)
-    mask = resize(level.mask, factor)
+    mask = filters.shares(resize(level.mask, factor))
     image = resize(level.image * level.mask, factor) / mask.clamp(min=1e-6)
     return Level(image * (mask > 0), mask, up)
 

@@ -181,3 +181,20 @@ def test_affine_maps_are_patches_that_agree(texture):
     patches = from_matrices(grid, small.expand(grid.rows, grid.columns, 2, 3))
     composed = replace(compare, moving_from_fixed=affine.compose(compare.moving_from_fixed, small[None]))
     assert near(comparison.windows(compare, Patches(grid, patches)).value, comparison.windows(composed).value, 1e-4)
+
+
+@pytest.mark.parametrize("metric", ["structure", "mind"])
+def test_rounding_does_not_hide_what_is_seen_everywhere(texture, metric):
+    """A mask that was brought elsewhere, or shrunk, is 1 again where only rounding has changed it, and what it covers is known to be quick."""
+    turn = torch.tensor([[[0.87, -0.43, 110.0], [0.43, 0.87, -40.0]]], dtype=torch.float64)
+    fixed, moving = (torch.from_numpy(texture[y : y + 300, x : x + 400]).float()[None] for y, x in ((0, 0), (4, 7)))
+    mask = torch.ones_like(moving)
+    mask[:, :5] = 0
+    small = pyramid.shrink(pyramid.base(moving, mask), 1.3)
+    assert float((small.mask == 1).float().mean()) == pytest.approx(float((small.mask > 0.999).float().mean()), abs=1e-6)
+    made = comparison.prepare(pyramid.base(fixed), small, turn, metric, window=20, margin=12)
+    ones = made.moving_mask == 1
+    assert float(ones.float().mean()) > 0.3
+    assert not bool(((made.moving_mask > 0.999) & ~ones).any())
+    left, top, right, bottom = made.compiled[0].whole
+    assert (right - left) * (bottom - top) > 0.15 * ones.numel()
