@@ -1,5 +1,6 @@
 """The compiled pass says what tensors say."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -198,3 +199,22 @@ def test_rounding_does_not_hide_what_is_seen_everywhere(texture, metric):
     assert not bool(((made.moving_mask > 0.999) & ~ones).any())
     left, top, right, bottom = made.compiled[0].whole
     assert (right - left) * (bottom - top) > 0.15 * ones.numel()
+
+
+@pytest.mark.parametrize("degrees", [-90, 35])
+def test_rows_that_are_read_down_their_columns_are_apart_in_memory(texture, degrees):
+    """Those of an image 256 pixels wide would all lie in the same places of a processor's cache."""
+    fixed, moving = (torch.from_numpy(texture[y : y + 220, x : x + 256]).float()[None] for y, x in ((0, 0), (4, 7)))
+    mask = torch.ones_like(moving)
+    mask[:, 60:90, 100:150] = 0
+    turn = affine.similarity(math.radians(degrees), 1.0, torch.tensor([128.0, 110.0]), torch.tensor([127.4, 109.7])).double()
+    compare = comparison.prepare(pyramid.base(fixed), pyramid.base(moving, mask), turn[None], "ncc", window=20, margin=12)
+    grid = PatchGrid.cover(*compare.size, 60)
+    torch.manual_seed(3)
+    parameters = 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns)
+    compare = away_from_kinks(compare, grid, parameters[0])
+    pair = compare.compiled[0]
+    assert pair.seen is not None
+    assert pair.moving.stride(1) == pair.seen.stride(0) == 256 + 16
+    found, expected = PatchObjective(compare, grid, 5.0, 1).expand(parameters), PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    assert all(near(one, other) for one, other in zip(found, expected, strict=True))

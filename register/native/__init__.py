@@ -20,15 +20,19 @@ from register.native import gpu, gpu_cells
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
-FORMAT = 6
+FORMAT = 7
 """What a library must say it was made for; it counts changes of the two structures below."""
+TURNED = 0.1
+"""Rows by which a map must change from one column to the next to be told turned."""
+LINE, ALIKE = 64, 1024
+"""Bytes of a line of the processor's cache, and of what lines are told apart within."""
 PIECES = 16
 """Pieces of an image, each summed by one thread; their number is the same for any number of threads, and so are the sums."""
 
 
 class Pair(NamedTuple):
-    """What is compared: pixels in one piece, float32. Between the centres of the pixels ``whole`` (left, top, right, bottom) the moving mask is 1; ``seen`` is
-    None where it is 1 everywhere."""
+    """What is compared: rows of pixels in one piece each, float32, those of ``moving`` and ``seen`` equally far apart. Between the centres of the pixels
+    ``whole`` (left, top, right, bottom) the moving mask is 1; ``seen`` is None where it is 1 everywhere."""
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
@@ -44,7 +48,8 @@ class Pair(NamedTuple):
 
 class _Step(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int) for name in ("channels", "height", "width", "moving_height", "moving_width", "window", "block", "rows", "columns", "cosine")),
+        *((name, ctypes.c_int) for name in ("channels", "height", "width", "moving_height", "moving_width", "moving_stride")),
+        *((name, ctypes.c_int) for name in ("window", "block", "rows", "columns", "cosine")),
         ("matrix", ctypes.c_float * 6),
         ("origin", ctypes.c_float * 2),
         ("spacing", ctypes.c_float * 2),
@@ -100,12 +105,22 @@ def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_fro
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
     if gpu.works_on(fixed):
         return gpu.pair(fixed, weight, moving, seen, moving_from_fixed, metric, window)
-    whole = _ones(seen[0])
-    partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else seen[0].contiguous()
-    numbers = tuple(moving_from_fixed.flatten().tolist())
+    whole, numbers = _ones(seen[0]), tuple(moving_from_fixed.flatten().tolist())
+    moving, seen = (_in_rows(image, turned=abs(numbers[3]) > TURNED) for image in (moving, seen))
+    partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else seen[0]
     lines, per_line = (-(-n // window) for n in fixed.shape[1:])
     still = fixed.new_full((3, lines * per_line), torch.nan)
-    return Pair(fixed.contiguous(), weight[0].contiguous(), moving.contiguous(), partly, whole, numbers, metric, window, still)
+    return Pair(fixed.contiguous(), weight[0].contiguous(), moving, partly, whole, numbers, metric, window, still)
+
+
+def _in_rows(image: Tensor, *, turned: bool) -> Tensor:
+    """An image (c, h, w) whose rows are in one piece each. Where a map is ``turned`` they are read down the columns, and do not follow each other at nearly a
+    multiple of ``ALIKE`` bytes, whose places in a processor's cache are the same: there they are a line of it further apart."""
+    width = image.shape[2]
+    if not turned or (4 * width + LINE) % ALIKE > 2 * LINE:
+        return image.contiguous()
+    rows = image.new_empty(*image.shape[:2], width + LINE // 4)[..., :width]
+    return rows.copy_(image)
 
 
 def _ones(mask: Tensor) -> tuple[int, int, int, int]:
@@ -158,7 +173,7 @@ def _pass(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int, curvature
     pieces, parameters = min(PIECES, -(-height // pair.window)), parameters.contiguous()
     slope = torch.empty_like(parameters)
     step = _Step(
-        *(channels, height, width, moving_height, moving_width, pair.window, block, grid.rows, grid.columns, METRICS[pair.metric]),
+        *(channels, height, width, moving_height, moving_width, pair.moving.stride(1), pair.window, block, grid.rows, grid.columns, METRICS[pair.metric]),
         *(
             (ctypes.c_float * 6)(*pair.moving_from_fixed),
             (ctypes.c_float * 2)(*grid.origin),

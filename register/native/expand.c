@@ -41,6 +41,7 @@ typedef long long pair __attribute__((aligned(4), may_alias)); /* two numbers si
 typedef struct {
     int channels, height, width;         /* of the fixed image */
     int moving_height, moving_width;     /* at least 2 each */
+    int moving_stride;                   /* from a row to the next one in memory, of its image and mask */
     int window, block;                   /* sides in pixels; a window is a whole number of blocks */
     int rows, columns;                   /* of the patch grid, at least 2 each */
     int cosine;                          /* cosine of vectors, or else the squared correlation of one channel */
@@ -148,25 +149,40 @@ static INLINE int any(Ints numbers) {
 
 typedef struct { Lanes left_above, right_above, left_below, right_below; } Corners;
 
-/* The four pixels around each of LANES points that lie anywhere: reading from many places is what costs, so two neighbours are read as one number. */
-static __attribute__((noinline)) void read_apart(const float *image, const int *corner, int width, Corners *out) {
-    int each[4][LANES];
-    INDEPENDENT
-    for (int i = 0; i < LANES; i++) {
-        long long above = *(const pair *)(image + corner[i]), below = *(const pair *)(image + corner[i] + width);
-        each[0][i] = (int)above;
-        each[1][i] = (int)(above >> 32);
-        each[2][i] = (int)below;
-        each[3][i] = (int)(below >> 32);
+/* Two neighbours at each of LANES places, as those on the left and those on the right. */
+static INLINE void read_pairs(const float *image, const int *place, Lanes *left, Lanes *right) {
+#ifdef __AVX__
+    __m128 two[LANES / 2];
+    for (int i = 0; i < LANES / 2; i++) { /* in the order that what follows undoes */
+        int k = i == 1 ? 2 : i == 2 ? 1 : i;
+        __m128 one = _mm_castpd_ps(_mm_load_sd((const double *)(image + place[2 * k])));
+        two[i] = _mm_loadh_pi(one, (const __m64 *)(image + place[2 * k + 1]));
     }
-    *out = (Corners){LOAD(each[0]), LOAD(each[1]), LOAD(each[2]), LOAD(each[3])};
+    __m256 first = _mm256_insertf128_ps(_mm256_castps128_ps256(two[0]), two[1], 1), second = _mm256_insertf128_ps(_mm256_castps128_ps256(two[2]), two[3], 1);
+    *left = (Lanes)_mm256_shuffle_ps(first, second, 0x88);
+    *right = (Lanes)_mm256_shuffle_ps(first, second, 0xdd);
+#else
+    int each[2][LANES];
+    for (int i = 0; i < LANES; i++) {
+        long long both = *(const pair *)(image + place[i]);
+        each[0][i] = (int)both;
+        each[1][i] = (int)(both >> 32);
+    }
+    *left = LOAD(each[0]), *right = LOAD(each[1]);
+#endif
 }
 
-typedef struct { const float *moving; size_t size, plane; int channels, width; float *value, *along_x, *along_y; } Samples; /* what sample() reads and writes */
+/* The four pixels around each of LANES points that lie anywhere. Reading from many places is what costs, so two neighbours are read as one number. */
+static INLINE void read_apart(const float *image, const int *corner, int width, Corners *out) {
+    read_pairs(image, corner, &out->left_above, &out->right_above);
+    read_pairs(image + width, corner, &out->left_below, &out->right_below);
+}
+
+typedef struct { const float *moving; size_t size, plane; int channels, stride; float *value, *along_x, *along_y; } Samples; /* what sample() reads and writes */
 
 static INLINE Samples samples_of(const Step *step, const Scratch *s, size_t place, int channels) {
-    size_t size = (size_t)step->moving_width * step->moving_height, plane = (size_t)(step->window + 2) * s->stride;
-    return (Samples){step->moving, size, plane, channels, step->moving_width, s->value + place, s->along_x + place, s->along_y + place};
+    size_t size = (size_t)step->moving_stride * step->moving_height, plane = (size_t)(step->window + 2) * s->stride;
+    return (Samples){step->moving, size, plane, channels, step->moving_stride, s->value + place, s->along_x + place, s->along_y + place};
 }
 
 /* Samples of all channels at LANES points into the places from number ``i`` on, with their slopes: the pixels before the points, and how far beyond them these
@@ -177,12 +193,12 @@ static INLINE void sample(const Samples to, int i, Ints corner, Lanes x, Lanes y
         const float *image = to.moving + c * to.size, *at = image + first;
         size_t place = c * to.plane + i;
         Corners near;
-        AHEAD(at + 2 * to.width);
+        AHEAD(at + 2 * to.stride);
         if (__builtin_expect(apart, 0)) {
             Ints corners = corner;
-            read_apart(image, (const int *)&corners, to.width, &near);
+            read_apart(image, (const int *)&corners, to.stride, &near);
         } else {
-            near = (Corners){LOAD(at), LOAD(at + 1), LOAD(at + to.width), LOAD(at + to.width + 1)};
+            near = (Corners){LOAD(at), LOAD(at + 1), LOAD(at + to.stride), LOAD(at + to.stride + 1)};
         }
         Lanes above = near.right_above - near.left_above, below = near.right_below - near.left_below;
         Lanes upper = near.left_above + x * above, lower = near.left_below + x * below;
@@ -198,14 +214,14 @@ static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int f
     const float *m = step->matrix, *ax = s->blend + first, *bx = ax + s->stride, *cx = bx + s->stride, *ay = cx + s->stride, *by = ay + s->stride, *cy = by + s->stride;
     float from_x = m[1] * (float)y + m[2], from_y = m[4] * (float)y + m[5], q = t * (1 - t);
     float left = step->whole[0], top = step->whole[1], right = step->whole[2], bottom = step->whole[3];
-    int width = step->moving_width;
-    unsigned last = width * (step->moving_height - 1) - 2; /* points outside may lie anywhere */
+    int apart = step->moving_stride;
+    unsigned last = apart * (step->moving_height - 1) - 2; /* points outside may lie anywhere */
     Samples to = samples_of(step, s, (size_t)line * s->stride + first, channels);
     Ints outside = {0};
     for (int i = 0; i < n; i += LANES) {
         Lanes x = from_x + (LOAD(ax + i) + t * LOAD(bx + i) + q * LOAD(cx + i));
         Lanes y = from_y + (LOAD(ay + i) + t * LOAD(by + i) + q * LOAD(cy + i));
-        Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints), corner = row * width + column;
+        Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints), corner = row * apart + column;
         if (!certain) outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (COUNT < n - i);
         if (!certain) corner &= (Unsigned)corner <= last;
         sample(to, i, corner, x - __builtin_convertvector(column, Lanes), y - __builtin_convertvector(row, Lanes));
@@ -226,7 +242,7 @@ static void corners_anywhere(const Step *step, Scratch *s, int n, float *restric
         x = x < last_x ? x : last_x;
         y = y < last_y ? y : last_y;
         int column = least((int)x, width - 2), row = least((int)y, height - 2);
-        corner[i] = row * width + column;
+        corner[i] = row * step->moving_stride + column;
         fx[i] = x - (float)column;
         fy[i] = y - (float)row;
         free_x[i] = (float)((x > 0) & (x < last_x));
@@ -252,7 +268,7 @@ static void sample_anywhere(const Step *step, Scratch *s, int y, int first, int 
         }
         if (step->seen) { /* beyond the border nothing is seen: what was said of ones holds there too */
             Corners near;
-            read_apart(step->seen, s->corner + i, to.width, &near);
+            read_apart(step->seen, s->corner + i, to.stride, &near);
             Lanes upper = near.left_above + x * (near.right_above - near.left_above), lower = near.left_below + x * (near.right_below - near.left_below);
             LOAD(seen + i) *= upper + y * (lower - upper);
         }
@@ -568,7 +584,7 @@ static void piece(const Step *step, Scratch *s, int line, int end, float *slope)
 }
 
 /* What __init__.py must have been written for. */
-int format(void) { return 6; }
+int format(void) { return 7; }
 
 /* Memory of which the begin is zero. */
 static float *allocate(size_t count, size_t zeros) {

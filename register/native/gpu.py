@@ -121,7 +121,7 @@ def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int | None) 
     groups, side = _shape(window)
     lines, per_line, programs = -(-height // window), -(-width // window), -(-width // (side * window))
     segments, cells = (int((pixels - 1) / spacing) + 2 for pixels, spacing in zip((side * window, window), grid.spacing, strict=True))
-    values, weights, losses, bends = new(4, lines * per_line).unbind()
+    values, weights, losses, bends = (new(lines * per_line) for _ in range(4))
     sizes = (lines, cells - 1, 18, width), (lines, cells, 18, programs, segments), (3, -(-height // block), width) if block else ()
     apart, pulled, bent = (new(size if block else 0) for size in sizes)
     kernel.expand[(programs, lines)](

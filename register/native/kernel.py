@@ -20,6 +20,8 @@ OWN = tl.constexpr(30)
 TILE = tl.constexpr(32)
 TILES = tl.constexpr(8)
 """The side of the tiles that a mask is looked at in, and how many a program looks at along each axis at most."""
+IMAGES = ["fixed", "weight", "moving", "seen", "matrix"]
+"""What may be one of several in a tensor, and so begin anywhere: code of its own for what begins at a multiple of 16 bytes would only take time to compile."""
 ROOM = tl.constexpr(0.01)
 """How far from a border, in pixels, points certainly are within it, whatever rounding does."""
 
@@ -106,12 +108,12 @@ def sample(moving, seen, points, width, height, inside):
     return value, tl.where(tl.arange(0, 2)[:, None, None, None] == 0, along_x[None, :, :, :], along_y[None, :, :, :]), shown
 
 
-@triton.jit
-def ones(mask, found, width, height, tiles):
+@triton.jit(do_not_specialize=["width", "height", "tiles"], do_not_specialize_on_alignment=IMAGES)
+def ones(seen, found, width, height, tiles):
     """The least number of each tile of a mask: 1 where all of it is seen."""
     x, y = tl.program_id(0) * TILE + tl.arange(0, TILE)[None, :], tl.program_id(1) * TILE + tl.arange(0, TILE)[:, None]
-    seen = tl.load(mask + y * width + x, (x < width) & (y < height), 1.0)
-    tl.store(found + tl.program_id(1) * tiles + tl.program_id(0), tl.min(tl.min(seen, 1), 0))
+    shown = tl.load(seen + y * width + x, (x < width) & (y < height), 1.0)
+    tl.store(found + tl.program_id(1) * tiles + tl.program_id(0), tl.min(tl.min(shown, 1), 0))
 
 
 @triton.jit
@@ -290,7 +292,9 @@ def down(
     return (count, fw, ww, ff, wm, fm), by_f, by_w, by_one
 
 
-@triton.jit(do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "segments"])
+@triton.jit(
+    do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "segments"], do_not_specialize_on_alignment=IMAGES
+)
 def expand(
     fixed, weight, moving, seen, covered, matrix, moved, values, weights, losses, bends, apart, pulled, bent,
     origin_x, spacing_x, origin, spacing, width, height, moving_width, moving_height, rows, columns, cells, segments,
