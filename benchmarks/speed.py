@@ -11,7 +11,7 @@ the process's time beyond its own clock: interpreter, modules, end. Peak memory 
 
 The floor of a step is the larger of two times: the bytes that it must read (both images and both masks, once) over the measured rate of a copy, and its
 arithmetic (``FLOPS`` per pixel and channel) over the measured rate of a matrix product. Steps by tensors are held against a second one too, of the bytes that
-their operations read and write, every intermediate image among them.
+their operations read and write, every intermediate image among them. Steps are timed on an image and itself, as it is and turned by 30°.
 """
 
 import argparse
@@ -205,8 +205,9 @@ def steps(sides: list[int], device: str) -> None:
         image = torch.from_numpy(cv2.resize(texture, (side, side))).to(device)[None]
         level = pipeline.working_copy(base(image), side, "fixed")
         grid = PatchGrid.cover(side, side, effort.patch_size)
-        for metric, channels in (("ncc", 1), ("structure", 2)):
-            compare = localfit.compare_at(level, level, affine.identity(), metric, effort)
+        middle = torch.tensor([(side - 1) / 2] * 2, dtype=torch.float64)
+        for metric, channels, degrees in (("ncc", 1, 0), ("structure", 2, 0), ("ncc", 1, 30), ("structure", 2, 30)):
+            compare = localfit.compare_at(level, level, affine.similarity(math.radians(degrees), 1.0, middle, middle), metric, effort)
             moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
             floor = max(moved, worked)
             for name, step in ways(compare, grid, device):
@@ -216,7 +217,7 @@ def steps(sides: list[int], device: str) -> None:
                         step()
                 seconds = best(done(step, device))
                 print(
-                    f"  {side:5d} {metric:9s} {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
+                    f"  {side:5d} {metric:9s} {degrees:2d}° {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
                     f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor",
                     "" if "compiled" in name else f"and {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB it moves",
                     flush=True,
