@@ -5,6 +5,7 @@ tilts when plain features do not suffice (Morel & Yu, "ASIFT", SIAM J. Imaging S
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +15,17 @@ from torch import Tensor
 from register import affine, consensus, device, pyramid
 from register.pyramid import Level
 
-FEW, PLAIN, TILTED = (340, 1000), (800, 4000), (640, 10000)
-"""Longest side, in pixels, of the copies on which features are found, and how many of an image: a few, many, and those of simulated views."""
+
+class Look(NamedTuple):
+    """Longest side, in pixels, of the copies on which features are found, how many of an image, and whether in simulated views of it too."""
+
+    side: int
+    most: int
+    tilted: bool = False
+
+
+FEW, PLAIN, TILTED = Look(340, 1000), Look(800, 4000), Look(640, 10000, tilted=True)
+"""Ways to look for features, the next one slower than the last one; simulated views take seconds."""
 CLEAR, ENOUGH = 0.8, 60
 """Share of the matches of a few features that one map must explain, and how many, for no more to be asked for."""
 RATIO = 0.85
@@ -67,27 +77,27 @@ def count(matched: Matched | None) -> int:
     return len(matched.fixed) if matched else 0
 
 
-def match(fixed: Level, moving: Level, *, model: str = "affine", tilted: bool = False) -> Matched | None:
+def match(fixed: Level, moving: Level, *, model: str = "affine", look: Look | None = None) -> Matched | None:
     """The homography on which most features agree and the map of a global ``model`` nearest to it, or None.
 
-    ``tilted`` looks at simulated views too, which takes seconds.
+    Features are looked for in one way, or a few of them and then many, unless the few are enough or none of them agree: where they do not, many hardly ever do.
     """
-    if tilted:
-        return _match(fixed, moving, *TILTED, model, tilted=True)[0]
-    found, share = _match(fixed, moving, *FEW, model)
-    if found and share >= CLEAR and len(found.fixed) >= ENOUGH:
+    if look:
+        return _match(fixed, moving, look, model)[0]
+    found, share = _match(fixed, moving, FEW, model)
+    if found is None or (share >= CLEAR and len(found.fixed) >= ENOUGH):
         return found
-    return _match(fixed, moving, *PLAIN, model)[0]
+    return _match(fixed, moving, PLAIN, model)[0]
 
 
-def _match(fixed: Level, moving: Level, side: int, most: int, model: str, *, tilted: bool = False) -> tuple[Matched | None, float]:
-    """The same from so many features of copies of one size, and the share of all matches that it explains; where few agree, with the moving negative."""
+def _match(fixed: Level, moving: Level, look: Look, model: str) -> tuple[Matched | None, float]:
+    """The same in one way, and the share of all matches that it explains; where few agree, with the moving negative."""
     import cv2
 
     cv2.setNumThreads(torch.get_num_threads())  # it would take every core in each of several workers
-    fixed, moving = (pyramid.shrink(level, max(level.size) / side) for level in (fixed, moving))
-    with device.beside(lambda: _features(moving, most, tilted)) as those_of_moving:
-        (at_fixed, described), (at_moving, others) = _features(fixed, most, tilted), those_of_moving()
+    fixed, moving = (pyramid.shrink(level, max(level.size) / look.side) for level in (fixed, moving))
+    with device.beside(lambda: _features(moving, look)) as those_of_moving:
+        (at_fixed, described), (at_moving, others) = _features(fixed, look), those_of_moving()
     if min(len(described), len(others)) < LEAST:
         return None, 0.0
     tried = list[tuple[Matched | None, float]]()
@@ -150,18 +160,18 @@ def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool)
     return float(stretch[0]) <= MOST_TILT * float(stretch[1]) and 0.1 < float(stretch.prod().sqrt()) < 10
 
 
-def _features(level: Level, most: int, tilted: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _features(level: Level, look: Look) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Positions (n, 2) in pixels and descriptors (n, 128) of the strongest features of a grey level."""
     import cv2
 
     picture = (level.image[0] * 255).round().byte().cpu().numpy()
     mask = (level.mask[0] > 0.5).byte().cpu().numpy() * np.uint8(255)
-    sift = cv2.SIFT.create(0 if tilted else most, contrastThreshold=0.02)
-    points, descriptors = (cv2.AffineFeature.create(sift, 5) if tilted else sift).detectAndCompute(picture, mask)
+    sift = cv2.SIFT.create(0 if look.tilted else look.most, contrastThreshold=0.02)
+    points, descriptors = (cv2.AffineFeature.create(sift, 5) if look.tilted else sift).detectAndCompute(picture, mask)
     if not points:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
-    if len(points) > most:
-        strongest = np.argsort([-p.response for p in points])[:most]
+    if len(points) > look.most:
+        strongest = np.argsort([-p.response for p in points])[: look.most]
         points, descriptors = [points[i] for i in strongest], descriptors[strongest]
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
     return np.array([p.pt for p in points], dtype=np.float64), root

@@ -9,7 +9,7 @@ from torch import Tensor
 from register import affine, comparison, evidence, features, globalfit, pyramid, search
 from register.comparison import Comparison
 from register.errors import AlignmentError
-from register.features import SURE, Matched
+from register.features import PLAIN, SURE, TILTED, Look, Matched
 from register.pyramid import Level
 
 ROUNDS = (96, 16, 2), (224, 12, 1)
@@ -85,12 +85,12 @@ def scales(limit: float, middle: float = 1.0, step: float = SCALE_STEP) -> Tenso
 
 
 def find(fixed: Level, moving: Level, ranges: list[Range]) -> Start:
-    """The first start that stands out in one range after the other, then on features of simulated views; else the last one found."""
+    """The first start that stands out in one range after the other, then on many features, then on those of simulated views; else the last one found."""
     for one in ranges:
         found = search_in(fixed, moving, one)
         if stands_out(fixed, moving, found):
             return found
-    return search_tilted(fixed, moving, ranges[-1]) or found
+    return on_features(fixed, moving, ranges[-1], PLAIN) or on_features(fixed, moving, ranges[-1], TILTED) or found
 
 
 def given(fixed: Level, moving: Level, matrix: Tensor) -> Start:
@@ -127,12 +127,14 @@ def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
     return replace(best, matched=matched) if matched and agrees(best.matrix, matched) else best
 
 
-def search_tilted(fixed: Level, moving: Level, asked: Range) -> Start | None:
-    """A start from features of simulated views, which takes seconds; None when too few agree, or the model cannot follow a tilt."""
-    if asked.model not in ("affine", "local"):
+def on_features(fixed: Level, moving: Level, asked: Range, look: Look) -> Start | None:
+    """A start from features looked for in one way; None when too few agree, they lie beyond the range, or the model cannot follow a tilt that is looked for."""
+    if look.tilted and asked.model not in ("affine", "local"):
         return None
-    matched = max((features.match(fixed, x, tilted=True) for x in _hands(moving, asked)), key=features.count)
-    return _at(fixed, moving, matched.matrix, matched) if matched and features.count(matched) >= SURE else None
+    matched = max((features.match(fixed, x, model=globalfit.global_model(asked.model), look=look) for x in _hands(moving, asked)), key=features.count)
+    if features.count(matched) < SURE or matched is None or not (look.tilted or asked.holds(matched.matrix)):
+        return None
+    return _at(fixed, moving, matched.matrix, matched)
 
 
 def mirror(level: Level) -> Level:

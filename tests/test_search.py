@@ -68,7 +68,7 @@ def test_features_find_a_small_overlap_at_another_scale(texture, angle):
 def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, model, mirrored):
     cut = texture[7:, 11:]
     fixed, moving = level(texture), level(cut[:, ::-1] if mirrored else cut)
-    found, share = features._match(fixed, starts.mirror(moving) if mirrored else moving, 300, 1000, model)  # copies smaller than the images
+    found, share = features._match(fixed, starts.mirror(moving) if mirrored else moving, features.Look(300, 1000), model)  # copies smaller than the images
     truth = affine.translation(-11, -7)
     if mirrored:
         truth = affine.compose(torch.tensor([[-1.0, 0.0, cut.shape[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth)
@@ -79,7 +79,7 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
 
 
 def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
-    (at, described), (at_negative, of_negative) = (features._features(base(x), 300, False) for x in (texture, 1 - texture))
+    (at, described), (at_negative, of_negative) = (features._features(base(x), features.Look(340, 300)) for x in (texture, 1 - texture))
     expected = features._of_negative(described)
     for place, one in zip(at, expected, strict=True):
         same_place = of_negative[np.linalg.norm(at_negative - place, axis=1) < 0.01]  # a place may have several directions
@@ -89,6 +89,33 @@ def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
 def test_features_of_unrelated_pictures_are_no_match(texture):
     rng = np.random.default_rng(5)
     assert features.match(level(texture), level(rng.normal(size=texture.shape))) is None
+
+
+def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(texture, monkeypatch):
+    asked = starts.Range("affine", 30.0, 2)
+    looked = []
+
+    def agree(of_few, of_many):
+        def match(fixed, moving, look, model):
+            looked.append(look)
+            return {features.FEW: of_few, features.PLAIN: of_many}.get(look), 0.5
+
+        monkeypatch.setattr(features, "_match", match)
+        looked.clear()
+
+    few, many = (features.Matched(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()]) for n in (14, 40))
+    agree(few, many)
+    assert features.match(level(texture), level(texture)) is many
+    agree(None, many)
+    assert features.match(level(texture), level(texture)) is None
+    assert looked == [features.FEW]
+    looked.clear()
+    monkeypatch.setattr(starts, "stands_out", lambda *given: False)
+    assert starts.find(level(texture), level(texture), [asked]).matched is many
+    assert looked == [features.FEW, features.PLAIN]
+    agree(None, None)
+    assert starts.find(level(texture), level(texture), [asked]).matched is None
+    assert looked == [features.FEW, features.PLAIN, features.TILTED]
 
 
 @pytest.mark.parametrize("contrast", ["plain", "inverted"])
