@@ -86,6 +86,15 @@ def test_loss_slope_and_curvature_are_those_of_tensors(interpreted, texture, met
     assert all(near(one, other) for one, other in zip(found, expected, strict=True))
 
 
+def test_patches_may_end_where_windows_and_programs_do(interpreted, texture):
+    grid = PatchGrid(6, 4, (0.0, 0.0), (20.0, 20.0))
+    torch.manual_seed(2)
+    parameters = 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns)
+    compare = away_from_kinks(compared(texture, "ncc", INSIDE), grid, parameters[0])
+    found, expected = PatchObjective(compare, grid, 5.0, 1).expand(parameters), PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    assert all(near(one, other, 1e-5) for one, other in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize(("metric", "holes"), [("ncc", True), ("structure", False)])
 def test_windows_are_as_alike_as_tensors_say(interpreted, texture, metric, holes):
     compare, (grid, parameters) = compared(texture, metric, BEYOND, holes=holes), random_patches(30)

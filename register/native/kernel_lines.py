@@ -76,7 +76,7 @@ def gather_columns(
         for behind in tl.static_range(2):
             cell = patch - 1 + behind
             begin, end = reach(cell, cell + 1, origin_x, spacing_x, width)
-            begin, end = begin // SPAN, tl.where((cell >= 0) & (cell < columns - 1), (end + SPAN - 1) // SPAN, 0)
+            begin, end = begin // SPAN, tl.where((cell >= 0) & (cell < columns - 1), tl.minimum(end // SPAN + 1, programs), 0)
             for more in range(0, tl.max(end - begin, 0), LONG):
                 program = begin[:, None] + more + tl.arange(0, LONG)[None, :]
                 left, right = program * SPAN, tl.minimum(program * SPAN + SPAN, width) - 1
