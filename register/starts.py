@@ -132,9 +132,8 @@ def on_features(fixed: Level, moving: Level, asked: Range, look: Look) -> Start 
     if look.tilted and asked.model not in ("affine", "local"):
         return None
     matched = max((features.match(fixed, x, model=globalfit.global_model(asked.model), look=look) for x in _hands(moving, asked)), key=features.count)
-    if features.count(matched) < SURE or matched is None or not (look.tilted or asked.holds(matched.matrix)):
-        return None
-    return _at(fixed, moving, matched.matrix, matched)
+    sure = matched and features.count(matched) >= SURE and (look.tilted or asked.holds(matched.matrix))
+    return _at(fixed, moving, matched.matrix, matched) if matched and sure else None
 
 
 def mirror(level: Level) -> Level:

@@ -8,7 +8,7 @@ leaves them out.
 import ctypes
 import os
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,11 +106,11 @@ def pair(fixed: Tensor, weight: Tensor, moving: Tensor, seen: Tensor, moving_fro
     if gpu.works_on(fixed):
         return gpu.pair(fixed, weight, moving, seen, moving_from_fixed, metric, window)
     whole, numbers = _ones(seen[0]), tuple(moving_from_fixed.flatten().tolist())
-    moving, seen = (_in_rows(image, turned=abs(numbers[3]) > TURNED) for image in (moving, seen))
-    partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else seen[0]
+    in_rows = partial(_in_rows, turned=abs(numbers[3]) > TURNED)
+    partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else in_rows(seen)[0]
     lines, per_line = (-(-n // window) for n in fixed.shape[1:])
     still = fixed.new_full((3, lines * per_line), torch.nan)
-    return Pair(fixed.contiguous(), weight[0].contiguous(), moving, partly, whole, numbers, metric, window, still)
+    return Pair(fixed.contiguous(), weight[0].contiguous(), in_rows(moving), partly, whole, numbers, metric, window, still)
 
 
 def _in_rows(image: Tensor, *, turned: bool) -> Tensor:

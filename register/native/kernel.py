@@ -247,7 +247,7 @@ def down(
     by_f, by_w, by_one, field, squares = (none, none, none), (none, none, none), (none, none, none), (none, none, none), (empty, empty, empty)
     above = tl.zeros([CHANNELS, GROUPS, LANES], tl.float32)
     here, kept = above + 0, empty + 0
-    tops, bottoms = top + tl.zeros([GROUPS, LANES], tl.int32), bottom + tl.zeros([GROUPS, LANES], tl.int32)
+    tops, bottoms = top + tl.zeros([GROUPS, LANES], tl.int32), bottom + tl.zeros([GROUPS, LANES], tl.int32)  # Triton's interpreter joins tensors only
     first, blocks_apart = cell_of(top, origin, spacing, rows), (height + BLOCK - 1) // BLOCK * width
     cell = first - 2
     for y in range(top - MORE, bottom + MORE):  # with the rows on either side
