@@ -17,7 +17,7 @@ TRITON = 3, 4
 """The oldest version that compiles the kernels."""
 GROUPS = 2
 """Groups of columns that a program works on at least: the more, the fewer columns of windows are left over and the more registers are wanted."""
-REGISTERS = 144
+REGISTERS = 80
 """Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a number or two kept in memory."""
 
 
@@ -75,13 +75,14 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
     (_, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
     lines, blocks_y, blocks_x = -(-height // window), -(-height // block), -(-width // block)
     _, weights, losses, bends, pulled, bent = _summed(pair, grid, parameters, block)
-    _, cells, _, programs, segments = pulled.shape
+    _, cells, _, groups, segments = pulled.shape
     sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
     across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
     kernel_lines.gather_columns[(-(-grid.columns // 8), lines * cells, 6)](
-        *(pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, programs, segments),
+        *(pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, groups, segments),
         WINDOW=window,
         SPAN=_shape(window)[1] * window,
+        GROUPS=_shape(window)[0],
         N=8,
         LONG=8,
         num_warps=1,
@@ -120,9 +121,9 @@ def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int | None) 
     (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty
     groups, side = _shape(window)
     lines, per_line, programs = -(-height // window), -(-width // window), -(-width // (side * window))
-    segments, cells = (int((pixels - 1) / spacing) + 2 for pixels, spacing in zip((side * window, window), grid.spacing, strict=True))
+    segments, cells = (int((pixels - 1) / spacing) + 2 for pixels, spacing in zip((kernel.OWN.value, window), grid.spacing, strict=True))
     values, weights, losses, bends = (new(lines * per_line) for _ in range(4))
-    sizes = (lines, cells - 1, 18, width), (lines, cells, 18, programs, segments), (3, -(-height // block), width) if block else ()
+    sizes = (lines, cells - 1, 18, width), (lines, cells, 18, programs * groups, segments), (3, -(-height // block), width) if block else ()
     apart, pulled, bent = (new(size if block else 0) for size in sizes)
     kernel.expand[(programs, lines)](
         *(pair.fixed, pair.weight, pair.moving, pair.seen, pair.covered, pair.moving_from_fixed, _moved(grid, parameters, width)),
@@ -136,7 +137,7 @@ def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int | None) 
         SIDE=side,
         WINDOWS=power_of_two(side),
         MORE=int(block is not None),
-        num_warps=1,
+        num_warps=groups,
         maxnreg=REGISTERS,
     )
     return values, weights, losses, bends, pulled, bent

@@ -8,6 +8,8 @@ from register.patches import PatchGrid
 
 PATCHES, WARPS = 32, 8
 """Patches that a program works on at once, and its warps."""
+PROGRAMS = 512
+"""Programs at most: a power of two, as code of its own for fewer would only take time to compile."""
 RESIDENT, REGISTERS = 3, 80
 """Programs for each multiprocessor, and registers for each of their threads, of which it has 65536: programs wait for each other, so all of them must be at
 work at the same time."""
@@ -22,7 +24,7 @@ class Cells:
         self.tables = (cell_y, share_y, reached(cell_y, grid.rows), cell_x, share_x, reached(cell_x, grid.columns))
         self.programs = min(-(-grid.count // PATCHES), at_once(x.device))
         self.stencil = x.new_zeros(grid.count, 9, 3, 3, 4)
-        self.room = x.new_empty(grid.count, 8, 8), x.new_empty(10, grid.count, 8), x.new_empty(2, 2, gpu.power_of_two(self.programs))
+        self.room = x.new_empty(grid.count, 8, 8), x.new_empty(10, grid.count, 8), x.new_empty(2, 2, PROGRAMS)
         self.counter = torch.empty(1, dtype=torch.int32, device=x.device)
 
     def bend(self, parameters: Tensor) -> Tensor:
@@ -39,13 +41,13 @@ class Cells:
 
         curvature, damping, right = (x.contiguous() for x in (curvature, damping, right))
         found, size = torch.empty_like(right), (self.grid.rows, self.grid.columns)
-        kernel_cells.make[(-(-self.grid.count // 8), 9)](
+        kernel_cells.make[(-(-self.grid.count // 8), 5)](
             curvature, *self.tables, *self.ties[::-1], damping, self.stencil, self.counter, *size, *curvature.shape[1:], N=8, num_warps=2
         )
         kernel_cells.solve[(self.programs,)](
             *(self.stencil, right, *self.room, self.counter, found, *size, steps, tolerance),
             N=PATCHES,
-            PROGRAMS=self.room[2].shape[-1],
+            PROGRAMS=PROGRAMS,
             num_warps=WARPS,
             maxnreg=REGISTERS,
             launch_cooperative_grid=True,
@@ -61,4 +63,4 @@ def reached(cells: Tensor, count: int) -> Tensor:
 
 def at_once(device: torch.device) -> int:
     """How many programs a device works on at the same time; one after the other where there is no GPU."""
-    return RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    return min(RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count, PROGRAMS) if device.type == "cuda" else 1

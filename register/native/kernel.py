@@ -22,6 +22,9 @@ TILES = tl.constexpr(8)
 """The side of the tiles that a mask is looked at in, and how many a program looks at along each axis at most."""
 IMAGES = ["fixed", "weight", "moving", "seen", "matrix"]
 """What may be one of several in a tensor, and so begin anywhere: code of its own for what begins at a multiple of 16 bytes would only take time to compile."""
+NEARLY = tl.constexpr(2)
+"""How many places in memory (groups, lanes) are said to follow each other along the groups, as all of them nearly do along the lanes: so lanes become those of
+a warp, and groups warps, whatever comes before these axes, and nothing need be brought from one to the other."""
 ROOM = tl.constexpr(0.01)
 """How far from a border, in pixels, points certainly are within it, whatever rounding does."""
 
@@ -94,13 +97,13 @@ def sample(moving, seen, points, width, height, inside):
     px, py = part(points, 0), part(points, 1)
     if inside:
         left, top = px.to(tl.int32), py.to(tl.int32)
-        corner = tl.max_contiguous(top * width + left, [1, LANES])  # nearly: lanes lie side by side in memory
+        corner = tl.max_contiguous(top * width + left, [NEARLY, LANES])
         value, along_x, along_y = read(moving + corner[None, :, :], (px - left)[None, :, :], (py - top)[None, :, :], width)
         shown = tl.full(px.shape, 1.0, tl.float32)
     else:
         left, share_x, free_x, seen_x = place(px, width)
         top, share_y, free_y, seen_y = place(py, height)
-        corner = tl.max_contiguous(top * width + left, [1, LANES])
+        corner = tl.max_contiguous(top * width + left, [NEARLY, LANES])
         value, along_x, along_y = read(moving + corner[None, :, :], share_x[None, :, :], share_y[None, :, :], width)
         along_x, along_y = along_x * free_x[None, :, :], along_y * free_y[None, :, :]
         shown, unused_x, unused_y = read(seen + corner, share_x, share_y, width)
@@ -174,7 +177,7 @@ def cosine(count, fw, ww, ff, area):
 @triton.jit
 def to_windows(sums, number, window):
     """What windows (n,) sum of columns (groups, lanes) that are parts of those of a ``number``."""
-    return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], sums[None, :, :], 0.0), 1), 1)
+    return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], sums[None, :, :], 0.0), 2), 1)
 
 
 @triton.jit
@@ -204,22 +207,19 @@ def bent_more(sums, here, above, below, m, CHANNELS: tl.constexpr, GROUPS: tl.co
 
 
 @triton.jit
-def store_cells(to, step, sums, cell, share, first, last):
-    """What three values (2, groups, lanes) sum over columns times 1, s and s (1 - s), of the share s of the way to the next patch, behind each of the patches
-    ``first`` to ``last``: eighteen numbers for each, ``step`` apart."""
-    bow, to = (share * (1 - share))[None, :, :], to + tl.arange(0, 2) * 9 * step
-    for each in range(last - first + 1):
-        mine = (cell == first + each)[None, :, :]
-        for k in tl.static_range(3):
-            pull = tl.where(mine, sums[k], 0.0)
-            at = to + each + 3 * k * step
-            tl.store(at, tl.sum(tl.sum(pull, 1), 1))
-            tl.store(at + step, tl.sum(tl.sum(pull * share[None, :, :], 1), 1))
-            tl.store(at + 2 * step, tl.sum(tl.sum(pull * bow, 1), 1))
+def store_cells(to, step, sums, share, own, ends):
+    """What three values (2, groups, lanes) sum over a group's ``own`` columns up to each that ``ends`` those behind a patch: as they are, and times s and
+    s (1 - s), of the share s of the way to the next patch, the nine of them ``step`` apart."""
+    share, own, ends = share[None, :, :], own[None, :, :], ends[None, :, :]
+    for k in tl.static_range(3):
+        pull, at = tl.where(own, sums[k], 0.0), to + 3 * k * step
+        tl.store(at, tl.cumsum(pull, 2), ends)
+        tl.store(at + step, tl.cumsum(pull * share, 2), ends)
+        tl.store(at + 2 * step, tl.cumsum(pull * (share * (1 - share)), 2), ends)
 
 
 @triton.jit
-def store_pulled(pulled, step, apart, pieces, sums, a, b, c, cell, share, first, last, width, COSINE: tl.constexpr, GROUPS: tl.constexpr):
+def store_pulled(to, step, apart, pieces, sums, a, b, c, share, own, ends, width, COSINE: tl.constexpr, GROUPS: tl.constexpr):
     """What columns of a line of windows pull at: a, b and c times what ``down`` summed, behind the last of its rows of patches, or stored ``apart``."""
     none = tl.zeros([2, GROUPS, LANES], tl.float32)
     tl.debug_barrier()
@@ -231,7 +231,7 @@ def store_pulled(pulled, step, apart, pieces, sums, a, b, c, cell, share, first,
             if not COSINE:
                 by_one = load_three(at + 12 * width, 2 * width)
         found = add_times(add_times(add_times((none, none, none), a, by_f), b, by_w), c, by_one)
-        store_cells(pulled + piece * 18 * step, step, found, cell, share, first, last)
+        store_cells(to + piece * 18 * step, step, found, share, own, ends)
 
 
 @triton.jit
@@ -311,7 +311,7 @@ def expand(
     column = tl.arange(0, GROUPS)[:, None] * OWN + lane - 1
     x = first * WINDOW + column
     own = (lane >= 1) & (lane <= OWN) & (column < SIDE * WINDOW) & (x < width)
-    x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [1, LANES])
+    x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [NEARLY, LANES])
     top, bottom = line * WINDOW, tl.minimum(line * WINDOW + WINDOW, height)
     number, window = tl.minimum(tl.maximum(column, 0) // WINDOW, SIDE - 1), tl.arange(0, WINDOWS)
     channel = tl.arange(0, CHANNELS)[:, None, None]
@@ -343,9 +343,11 @@ def expand(
         tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
         tl.store(bends + at, bend * steep, there)
         a, b, c = of_windows(-a * steep, number, window), of_windows(-b * steep, number, window), of_windows(-c * steep, number, window)
-        step, end = tl.num_programs(0) * segments, tl.minimum((first + SIDE) * WINDOW, width)
-        left, right = cell_of(first * WINDOW, origin_x, spacing_x, columns), cell_of(end - 1, origin_x, spacing_x, columns)
         cell, pieces = cell_of(x, origin_x, spacing_x, columns), cell_of(bottom - 1, origin, spacing, rows) - cell_of(top, origin, spacing, rows)
-        share, cell = (x - origin_x) / spacing_x - cell, tl.where(own, cell, -1)
-        pulled += line * cells * 18 * step + tl.program_id(0) * segments
-        store_pulled(pulled, step, apart, pieces, (by_f, by_w, by_one), a, b, c, cell, share, left, right, width, COSINE, GROUPS)
+        ends = own & ((lane == OWN) | (column == SIDE * WINDOW - 1) | (x == width - 1) | (cell_of(x + 1, origin_x, spacing_x, columns) != cell))
+        group, step = tl.arange(0, GROUPS)[:, None], tl.num_programs(0) * GROUPS * segments
+        begin = cell_of(tl.minimum(first * WINDOW + group * OWN, width - 1), origin_x, spacing_x, columns)
+        slot = tl.max_contiguous((tl.program_id(0) * GROUPS + group) * segments + cell - begin, [NEARLY, LANES])
+        to = pulled + line * cells * 18 * step + axis * 9 * step + slot[None, :, :]
+        share = (x - origin_x) / spacing_x - cell
+        store_pulled(to, step, apart, pieces, (by_f, by_w, by_one), a, b, c, share, own, ends, width, COSINE, GROUPS)

@@ -35,14 +35,15 @@ def tie(ties, one, other, step, number, count, there):
 def make(
     curvature, cell_y, share_y, first_y, cell_x, share_x, first_x, ties_y, ties_x, damping, stencil, counter, rows, columns, height, width, N: tl.constexpr
 ):  # fmt: skip
-    """The stencil of a curvature (3, height, width) for the patch around each that ``program_id(1)`` counts, its ties and its damping."""
-    around = tl.program_id(1)
+    """The stencil of a curvature (3, height, width) for each patch itself and the four after it around it, one of which ``program_id(1)`` counts, with ties and
+    damping, and the same for these four the other way round; where there is no patch around one, its numbers stay 0."""
+    around = 4 + tl.program_id(1)
     down, right = around // 3 - 1, around % 3 - 1
     patch = tl.program_id(0) * N + tl.arange(0, N)
     count = rows * columns
     i, j = patch // columns, patch % columns
     there = (patch < count) & (i + down >= 0) & (i + down < rows) & (j + right >= 0) & (j + right < columns)
-    if (tl.program_id(0) == 0) & (around == 0):
+    if (tl.program_id(0) == 0) & (around == 4):
         tl.store(counter, 0)
 
     begin_y, end_y = tl.load(first_y + tl.where(down > 0, i + 1, i), there, 0), tl.load(first_y + tl.where(down < 0, i + 1, i + 2), there, 0)
@@ -97,17 +98,17 @@ def make(
             tl.where(straight, s11 * more + 1e-9, s11),
             tl.where(straight, s22 * more + 1e-9, s22),
         )
+    rows_of = (s00, s01, s02), (s10, s11, s12), (s20, s21, s22)
+    known = there[:, None] & (kind < 3)
     at = stencil + (patch[:, None] * 9 + around) * BLOCK + kind * 4
-    known = (patch < count)[:, None] & (kind < 3)
-    tl.store(at, s00, known)
-    tl.store(at + 1, s10, known)
-    tl.store(at + 2, s20, known)
-    tl.store(at + 12, s01, known)
-    tl.store(at + 13, s11, known)
-    tl.store(at + 14, s21, known)
-    tl.store(at + 24, s02, known)
-    tl.store(at + 25, s12, known)
-    tl.store(at + 26, s22, known)
+    for one in tl.static_range(3):
+        for other in tl.static_range(3):
+            tl.store(at + 12 * other + one, rows_of[one][other], known)
+    if around != 4:
+        at = stencil + ((patch + down * columns + right)[:, None] * 9 + 8 - around) * BLOCK + kind * 4
+        for one in tl.static_range(3):
+            for other in tl.static_range(3):
+                tl.store(at + 12 * one + other, rows_of[one][other], known)
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from register.native.kernel import cell_of
+from register.native.kernel import OWN, cell_of
 
 
 @triton.jit(do_not_specialize=["width", "rows", "columns"])
@@ -59,36 +59,50 @@ def cells_of(line, origin, spacing, height, rows, WINDOW: tl.constexpr):
     return cell_of(top, origin, spacing, rows), cell_of(tl.minimum(top + WINDOW, height) - 1, origin, spacing, rows)
 
 
-@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells", "programs", "segments"])
+@triton.jit
+def group_of(x, SPAN: tl.constexpr, GROUPS: tl.constexpr):
+    """The group of columns that a pixel is in, of all programs' ``GROUPS``."""
+    return x // SPAN * GROUPS + x % SPAN // OWN
+
+
+@triton.jit
+def between(at, number, there):
+    """The ``number``-th sum of a group, of sums that hold those before."""
+    return tl.load(at, there, 0.0) - tl.load(at - 1, there & (number > 0), 0.0)
+
+
+@triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells", "groups", "segments"])
 def gather_columns(
-    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, programs, segments,
-    WINDOW: tl.constexpr, SPAN: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
+    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, groups, segments,
+    WINDOW: tl.constexpr, SPAN: tl.constexpr, GROUPS: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
     """What lines, ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of what pixels pull times the weights and times the
-    weighted offsets, of the ``program_id(2)``-th of six kinds, from what each program of ``expand`` found in ``SPAN`` columns. Lines that no pixels are behind
-    are left out."""
+    weighted offsets, of the ``program_id(2)``-th of six kinds, from what each of ``GROUPS`` groups of the ``SPAN`` columns of a program of ``expand`` found, of
+    which there are ``groups`` in all. Lines that no pixels are behind are left out."""
     line, kind = tl.program_id(1), tl.program_id(2)
     first, last = cells_of(line // cells, origin_y, spacing_y, height, rows, WINDOW)
     if line % cells <= last - first:
         patch = tl.program_id(0) * N + tl.arange(0, N)
-        step = programs * segments
+        step = groups * segments
         weighted, shifted = tl.zeros([N, LONG], tl.float32), tl.zeros([N, LONG], tl.float32)
         for behind in tl.static_range(2):
             cell = patch - 1 + behind
             begin, end = reach(cell, cell + 1, origin_x, spacing_x, width)
-            begin, end = begin // SPAN, tl.where((cell >= 0) & (cell < columns - 1), tl.minimum(end // SPAN + 1, programs), 0)
+            begin, end = group_of(begin, SPAN, GROUPS), tl.minimum(group_of(end, SPAN, GROUPS) + 1, groups)
+            end = tl.where((cell >= 0) & (cell < columns - 1), end, 0)
             for more in range(0, tl.max(end - begin, 0), LONG):
-                program = begin[:, None] + more + tl.arange(0, LONG)[None, :]
-                left, right = program * SPAN, tl.minimum(program * SPAN + SPAN, width) - 1
+                group = begin[:, None] + more + tl.arange(0, LONG)[None, :]
+                program, left = group // GROUPS, group // GROUPS * SPAN + group % GROUPS * OWN
+                right = tl.minimum(tl.minimum(left + OWN, (program + 1) * SPAN), width) - 1
                 number = cell[:, None] - cell_of(left, origin_x, spacing_x, columns)
-                there = (program < end[:, None]) & (number >= 0) & (cell[:, None] <= cell_of(right, origin_x, spacing_x, columns))
-                at = pulled + (line * 6 + kind) * 3 * step + program * segments + number
-                share, bow = tl.load(at + step, there, 0.0), tl.load(at + 2 * step, there, 0.0)
+                there = (group < end[:, None]) & (number >= 0) & (cell[:, None] <= cell_of(right, origin_x, spacing_x, columns)) & (left <= right)
+                at = pulled + (line * 6 + kind) * 3 * step + group * segments + number
+                share, bow = between(at + step, number, there), between(at + 2 * step, number, there)
                 if behind == 0:
                     weighted += share
                     shifted -= bow
                 else:
-                    weighted += tl.load(at, there, 0.0) - share
+                    weighted += between(at, number, there) - share
                     shifted += bow
         at = sums + (line * 6 + kind) * 2 * columns + patch
         tl.store(at, tl.sum(weighted, 1), patch < columns)
