@@ -5,16 +5,16 @@ from triton.compiler import ASTSource, compile
 
 from register.native import gpu, gpu_cells, kernel, kernel_cells, kernel_lines
 
-WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps", "segments", "groups", "windows", "tiles"}
+WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps", "segments", "groups", "windows", "tiles", "block"}
 BROKEN = {"origin", "spacing", "origin_x", "origin_y", "spacing_x", "spacing_y", "tolerance"}
 TABLES = {"cell_x", "cell_y", "first_x", "first_y", "counter"}
-WINDOWS = {"WINDOW": 20, "BLOCK": 10, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4}
+WINDOWS = {"WINDOW": 20, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4}
 KINDS = {"CHANNELS": 1, "COSINE": False}, {"CHANNELS": 2, "COSINE": True}, {"CHANNELS": 8, "COSINE": True}
 PATCHES = {"N": gpu_cells.PATCHES, "PROGRAMS": gpu_cells.PROGRAMS}
 KERNELS = [
     (kernel_lines.blend, {"N": 128}, {}),
     (kernel.ones, {}, {}),
-    *((kernel.expand, WINDOWS | kind | {"MORE": more}, {"num_warps": gpu.GROUPS, "maxnreg": gpu.REGISTERS}) for kind in KINDS for more in (0, 1)),
+    *((kernel.expand, WINDOWS | kind, {"num_warps": gpu.GROUPS, "maxnreg": gpu.REGISTERS}) for kind in KINDS),
     (kernel_lines.gather_columns, {"WINDOW": 20, "SPAN": 60, "GROUPS": gpu.GROUPS, "N": 8, "LONG": 8}, {"num_warps": 1}),
     (kernel_lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
     (kernel_lines.pool, {"BLOCK": 10, "WINDOW": 20, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),

@@ -157,10 +157,10 @@ def test_the_kernels_compile_for_gpus_that_are_not_here():
     done = subprocess.run([sys.executable, Path(__file__).with_name("compile_kernel.py")], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 42
+    assert len(lines) == 33
     carried = {line.split("carry ")[1] for line in lines if line.startswith("expand")}
     # each variable of the loops over patches, over rows, and where cells are: two that begin as one tensor can become one
-    assert carried == {"[3, 25]", "[3, 20]", "[3, 10]", "[3, 8]"}
+    assert carried == {"[3, 27]", "[3, 22]"}
 
 
 def solved(grid, size, block, seed=1):

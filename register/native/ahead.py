@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from itertools import product
 
 import torch
 
@@ -21,9 +20,8 @@ SIDE = 64
 def compile_all(place: torch.device) -> None:
     """Compile the kernels, or read them from the disk, where earlier runs have left them."""
     grid = PatchGrid.cover(SIDE, SIDE, SIDE // 2)
-    tasks = [partial(_cells, grid, place), *(partial(_expand, grid, place, *kind, more=more) for more, kind in product((True, False), WANTED))]
     with ThreadPoolExecutor(device.cores()) as pool:
-        for done in [pool.submit(_on, place, task) for task in tasks]:
+        for done in [pool.submit(_on, place, task) for task in (partial(_cells, grid, place), *(partial(_expand, grid, place, *kind) for kind in WANTED))]:
             done.result()
 
 
@@ -32,13 +30,10 @@ def _on(place: torch.device, task: Callable[[], object]) -> None:
         task()
 
 
-def _expand(grid: PatchGrid, place: torch.device, metric: str, channels: int, window: int, *, more: bool) -> None:
+def _expand(grid: PatchGrid, place: torch.device, metric: str, channels: int, window: int) -> None:
     image, mask = torch.zeros(channels, SIDE, SIDE, device=place), torch.ones(1, SIDE, SIDE, device=place)
     pair = gpu.pair(image, mask, image, mask, torch.eye(3, device=place)[:2], metric, window)
-    if more:
-        gpu.expand(pair, grid, grid.zeros(device=place), window // 2)
-    else:
-        gpu.similarities(pair, grid, grid.zeros(device=place))
+    gpu.expand(pair, grid, grid.zeros(device=place), window // 2)
 
 
 def _cells(grid: PatchGrid, place: torch.device) -> None:

@@ -98,7 +98,7 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
 
 def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
     """The same as ``native.similarities``."""
-    values, weights, *_ = _summed(pair, grid, parameters, None)
+    values, weights, *_ = _summed(pair, grid, parameters, pair.window)
     return values, weights
 
 
@@ -113,9 +113,9 @@ def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
     return moved
 
 
-def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int | None) -> tuple[Tensor, ...]:
-    """The similarity (n,) of n windows, their weights (n,), and for blocks of some side what else ``kernel.expand`` finds: their weighted losses (n,) and the
-    curvature (n,) of these, and what is pulled and bent."""
+def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> tuple[Tensor, ...]:
+    """What ``kernel.expand`` finds: the similarity (n,) of n windows, their weights (n,), their weighted losses (n,), the curvature (n,) of these, and what is
+    pulled and bent."""
     from register.native import kernel
 
     (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty
@@ -123,20 +123,18 @@ def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int | None) 
     lines, per_line, programs = -(-height // window), -(-width // window), -(-width // (side * window))
     segments, cells = (int((pixels - 1) / spacing) + 2 for pixels, spacing in zip((kernel.OWN.value, window), grid.spacing, strict=True))
     values, weights, losses, bends = (new(lines * per_line) for _ in range(4))
-    sizes = (lines, cells - 1, 18, width), (lines, cells, 18, programs * groups, segments), (3, -(-height // block), width) if block else ()
-    apart, pulled, bent = (new(size if block else 0) for size in sizes)
+    sizes = (lines, cells - 1, 18, width), (lines, cells, 18, programs * groups, segments), (3, -(-height // block), width)
+    apart, pulled, bent = (new(size) for size in sizes)
     kernel.expand[(programs, lines)](
         *(pair.fixed, pair.weight, pair.moving, pair.seen, pair.covered, pair.moving_from_fixed, _moved(grid, parameters, width)),
         *(values, weights, losses, bends, apart, pulled, bent, grid.origin[0], grid.spacing[0], grid.origin[1], grid.spacing[1]),
-        *(width, height, pair.moving.shape[2], pair.moving.shape[1], grid.rows, grid.columns, cells, segments),
+        *(width, height, pair.moving.shape[2], pair.moving.shape[1], grid.rows, grid.columns, cells, segments, block),
         CHANNELS=channels,
         WINDOW=window,
-        BLOCK=block or window,
         COSINE=METRICS[pair.metric] == 1,
         GROUPS=groups,
         SIDE=side,
         WINDOWS=power_of_two(side),
-        MORE=int(block is not None),
         num_warps=groups,
         maxnreg=REGISTERS,
     )

@@ -30,9 +30,18 @@ ROOM = tl.constexpr(0.01)
 
 
 @triton.jit
+def before(pixel, origin, spacing, count):
+    """The patch before a pixel of an axis, and the share of the way from there to the next one."""
+    position = (pixel - origin) / spacing
+    cell = tl.minimum(position.to(tl.int32), count - 2)
+    return cell, position - cell
+
+
+@triton.jit
 def cell_of(pixel, origin, spacing, count):
     """The patch before a pixel of an axis."""
-    return tl.minimum(((pixel - origin) / spacing).to(tl.int32), count - 2)
+    cell, share = before(pixel, origin, spacing, count)
+    return cell
 
 
 @triton.jit
@@ -237,8 +246,8 @@ def store_pulled(to, step, apart, pieces, sums, a, b, c, share, own, ends, width
 @triton.jit
 def down(
     fixed, weight, moving, seen, moved, apart, bent, from_f, from_w, start, by_y, x, own, inside, top, bottom,
-    origin, spacing, width, height, moving_width, moving_height, rows,
-    CHANNELS: tl.constexpr, BLOCK: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr, MORE: tl.constexpr,
+    origin, spacing, width, height, moving_width, moving_height, rows, block,
+    CHANNELS: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
     """What columns of a line of windows sum: weights, and these times f w, w w, f f, w and f; and slopes times f, times w and as they are, behind the last row
     of patches. Those behind a row before are stored ``apart``, and squares of differences, for each row of blocks, as ``bent``."""
@@ -248,13 +257,13 @@ def down(
     above = tl.zeros([CHANNELS, GROUPS, LANES], tl.float32)
     here, kept = above + 0, empty + 0
     tops, bottoms = top + tl.zeros([GROUPS, LANES], tl.int32), bottom + tl.zeros([GROUPS, LANES], tl.int32)  # Triton's interpreter joins tensors only
-    first, blocks_apart = cell_of(top, origin, spacing, rows), (height + BLOCK - 1) // BLOCK * width
-    cell = first - 2
-    for y in range(top - MORE, bottom + MORE):  # with the rows on either side
+    first, blocks_apart = cell_of(top, origin, spacing, rows), (height + block - 1) // block * width
+    cell, begin, until = first - 2, top // block * width, top + block
+    for y in range(top - 1, bottom + 1):  # with the rows on either side
         inner = tl.minimum(tl.maximum(y, 0), height - 1)  # beyond the image its last pixels go on
-        behind = cell_of(inner, origin, spacing, rows)
+        behind, t = before(inner, origin, spacing, rows)
         if behind != cell:
-            if MORE and (y > top) & (y < bottom):
+            if (y > top) & (y < bottom):
                 to = apart + (cell - first) * 18 * width
                 store_three(to, 2 * width, by_f, own[None, :, :])
                 store_three(to + 6 * width, 2 * width, by_w, own[None, :, :])
@@ -264,9 +273,8 @@ def down(
                     by_one = (none, none, none)
             cell = behind
             field = load_three(moved + cell * 6 * width, width)
-        t = (inner - origin) / spacing - cell
-        bow = t * (1 - t)
         a, b, c = field
+        bow = t * (1 - t)
         value, along, shown = sample(moving, seen, start + by_y * inner + (a + t * b + bow * c), moving_width, moving_height, inside)
         m = tl.load(weight + inner * width + x, own & (y >= tops) & (y < bottoms), 0.0) * shown
         f, w = tl.load(fixed + (inner * width + x)[None, :, :]), value
@@ -280,29 +288,28 @@ def down(
         if not COSINE:
             wm += tl.sum(weighted, 0)
             fm += tl.sum(other, 0)
-        if MORE:
-            by_f, by_w = pulled_more(by_f, other, along, t, bow), pulled_more(by_w, weighted, along, t, bow)
-            if not COSINE:
-                by_one = pulled_more(by_one, m[None, :, :], along, t, bow)
-            squares = bent_more(squares, here, above, value, kept, CHANNELS, GROUPS)  # of the row before, which this one is below
-            if (y > top) & ((y % BLOCK == 0) | (y == bottom)):
-                store_three(bent + (y - 1) // BLOCK * width, blocks_apart, squares, own)
-                squares = (empty, empty, empty)
-            above, here, kept = here, value, m
+        by_f, by_w = pulled_more(by_f, other, along, t, bow), pulled_more(by_w, weighted, along, t, bow)
+        if not COSINE:
+            by_one = pulled_more(by_one, m[None, :, :], along, t, bow)
+        squares = bent_more(squares, here, above, value, kept, CHANNELS, GROUPS)  # of the row before, which this one is below
+        if (y == until) | (y == bottom):
+            store_three(bent + begin, blocks_apart, squares, own)
+            squares, begin, until = (empty, empty, empty), begin + width, until + block
+        above, here, kept = here, value, m
     return (count, fw, ww, ff, wm, fm), by_f, by_w, by_one
 
 
 @triton.jit(
-    do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "segments"], do_not_specialize_on_alignment=IMAGES
+    do_not_specialize=["width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "segments", "block"],
+    do_not_specialize_on_alignment=IMAGES,
 )
 def expand(
     fixed, weight, moving, seen, covered, matrix, moved, values, weights, losses, bends, apart, pulled, bent,
-    origin_x, spacing_x, origin, spacing, width, height, moving_width, moving_height, rows, columns, cells, segments,
-    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr, COSINE: tl.constexpr,
-    GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr, MORE: tl.constexpr,
+    origin_x, spacing_x, origin, spacing, width, height, moving_width, moving_height, rows, columns, cells, segments, block,
+    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr,
 ):  # fmt: skip
-    """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the similarity and the weight. If ``MORE`` is wanted, the
-    weighted loss and its curvature to each pixel too; what they pull at; and ``bent`` (3, rows of blocks, width), which times the curvature and a fourth is the
+    """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the similarity, the weight,
+    the weighted loss and its curvature to each pixel; what they pull at; and ``bent`` (3, rows of blocks, width), which times the curvature and a fourth is the
     patches' one. What is ``pulled`` (lines, ``cells``, 18, programs of a line, ``segments``) is, along x and along y, the slope times 1, t and t (1 - t), each
     times 1, s and s (1 - s), for every row and column of patches that pixels lie behind. ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches, and
     ``apart`` (lines, cells - 1, 18, width) room to work in."""
@@ -322,11 +329,11 @@ def expand(
     from_f, from_w = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([GROUPS, LANES], tl.float32)
     if not COSINE:  # the variance of small numbers is more exact: less the pixels about where each window begins
         from_f, from_w = near(fixed, moving, matrix, tl.minimum((first + number) * WINDOW, width - 1), top, width, moving_width, moving_height)
-    above, below = tl.maximum(top - MORE, 0), tl.minimum(bottom - 1 + MORE, height - 1)
+    above, below = tl.maximum(top - 1, 0), tl.minimum(bottom, height - 1)
     inside = certain(covered, moved, start, by_y, above, below, origin, spacing, width, rows, moving_width, moving_height)
     sums, by_f, by_w, by_one = down(
         fixed, weight, moving, seen, moved, apart, bent, from_f, from_w, start, by_y, x, own, inside, top, bottom,
-        origin, spacing, width, height, moving_width, moving_height, rows, CHANNELS, BLOCK, COSINE, GROUPS, MORE,
+        origin, spacing, width, height, moving_width, moving_height, rows, block, CHANNELS, COSINE, GROUPS,
     )  # fmt: skip
 
     count, fw = to_windows(sums[0], number, window), to_windows(sums[1], number, window)
@@ -339,15 +346,14 @@ def expand(
     at, there, steep = line * per_line + first + window, (window < SIDE) & (first + window < per_line), share / unexplained
     tl.store(values + at, value, there)
     tl.store(weights + at, share, there)
-    if MORE:
-        tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
-        tl.store(bends + at, bend * steep, there)
-        a, b, c = of_windows(-a * steep, number, window), of_windows(-b * steep, number, window), of_windows(-c * steep, number, window)
-        cell, pieces = cell_of(x, origin_x, spacing_x, columns), cell_of(bottom - 1, origin, spacing, rows) - cell_of(top, origin, spacing, rows)
-        ends = own & ((lane == OWN) | (column == SIDE * WINDOW - 1) | (x == width - 1) | (cell_of(x + 1, origin_x, spacing_x, columns) != cell))
-        group, step = tl.arange(0, GROUPS)[:, None], tl.num_programs(0) * GROUPS * segments
-        begin = cell_of(tl.minimum(first * WINDOW + group * OWN, width - 1), origin_x, spacing_x, columns)
-        slot = tl.max_contiguous((tl.program_id(0) * GROUPS + group) * segments + cell - begin, [NEARLY, LANES])
-        to = pulled + line * cells * 18 * step + axis * 9 * step + slot[None, :, :]
-        share = (x - origin_x) / spacing_x - cell
-        store_pulled(to, step, apart, pieces, (by_f, by_w, by_one), a, b, c, share, own, ends, width, COSINE, GROUPS)
+    tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
+    tl.store(bends + at, bend * steep, there)
+    a, b, c = of_windows(-a * steep, number, window), of_windows(-b * steep, number, window), of_windows(-c * steep, number, window)
+    cell, share = before(x, origin_x, spacing_x, columns)
+    pieces = cell_of(bottom - 1, origin, spacing, rows) - cell_of(top, origin, spacing, rows)
+    ends = own & ((lane == OWN) | (column == SIDE * WINDOW - 1) | (x == width - 1) | (cell_of(x + 1, origin_x, spacing_x, columns) != cell))
+    group, step = tl.arange(0, GROUPS)[:, None], tl.num_programs(0) * GROUPS * segments
+    begin = cell_of(tl.minimum(first * WINDOW + group * OWN, width - 1), origin_x, spacing_x, columns)
+    slot = tl.max_contiguous((tl.program_id(0) * GROUPS + group) * segments + cell - begin, [NEARLY, LANES])
+    to = pulled + line * cells * 18 * step + axis * 9 * step + slot[None, :, :]
+    store_pulled(to, step, apart, pieces, (by_f, by_w, by_one), a, b, c, share, own, ends, width, COSINE, GROUPS)
