@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, device, grey, pipeline, pyramid, settings
+from register import affine, device, grey, native, pipeline, pyramid, settings
 from register.errors import AlignmentError, RegisterError
 from register.io.points import read_points
 from register.io.starts import Pair, read_start
@@ -55,6 +55,7 @@ def align(
             levels.append(level_of(image, mask, channel, chosen.nodata, place))
         except RegisterError as error:
             raise RegisterError(f"the {name} image {error}") from None
+    native.warm(place)
     alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
     return replace(alignment, quality=alignment.quality | {"fixed_grey": levels[0][1], "moving_grey": levels[1][1]})
 
@@ -69,18 +70,13 @@ def align_levels(
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice, or MPS cannot do it."""
-    with device.using_threads(chosen.threads):
-        return _align_levels(fixed, moving, sizes, chosen, pixels, listener)
-
-
-def _align_levels(fixed: Level, moving: Level, sizes: tuple[Size, Size], chosen: Settings, pixels: tuple[Pair, Pair], listener: Listener) -> Alignment:
     start, ratio = starting_matrix(chosen, *sizes, pixels), pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None
     place = device.choose(chosen.device)
     for where in (place, device.CPU):
         try:
             still, still_mask, image, mask = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), where)
             one, other = Level(still, still_mask, fixed.original_from_level), Level(image, mask, moving.original_from_level)
-            with device.current(where):
+            with device.using_threads(chosen.threads, where), device.current(where):
                 return pipeline.align(one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener)
         except torch.OutOfMemoryError:
             if where.type == "cpu":

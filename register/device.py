@@ -14,6 +14,8 @@ from register.errors import DeviceError
 
 Done = TypeVar("Done")
 CPU = torch.device("cpu")
+BESIDE_GPU = 8
+"""Threads at most of what the processor does beside a GPU: pieces are small, and more threads wait for each other longer than they compute."""
 
 
 def choose(name: str) -> torch.device:
@@ -63,10 +65,10 @@ def cores() -> int:
 
 
 @contextmanager
-def using_threads(count: int | None) -> Iterator[None]:
-    """So many threads for a while; by default as many as PyTorch has, and no more than ``cores``."""
+def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None]:
+    """So many threads for a while; by default as many as PyTorch has, and no more than ``cores`` or than it takes beside another ``place``."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or min(before, cores()))
+    torch.set_num_threads(count or min(before, cores(), BESIDE_GPU if place.type == "cuda" else before))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from register import device, replay
-from register.native import gpu, gpu_cells
+from register.native import ahead, gpu, gpu_cells
 from register.native.summed import METRICS, Summed
 from register.patches import PatchGrid
 
@@ -91,9 +91,11 @@ def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
 
 
 def warm(place: torch.device) -> None:
-    """Set a GPU up for kernels: the first of all takes a good part of a second, most of it spent waiting."""
+    """Set a GPU up for kernels, and compile these where that was not done before, which takes some seconds; on a CPU there is nothing to do."""
     with suppress(torch.OutOfMemoryError), device.current(place):
-        gpu.works_on(torch.zeros(1, device=place))
+        if gpu.works_on(torch.zeros(1, device=place)):
+            with replay.told("compiled"):
+                ahead.compile_all(place)
 
 
 def works_on(tensor: Tensor) -> bool:
