@@ -15,7 +15,7 @@ KERNELS = [
     (kernel_lines.blend, {"N": 128}, {}),
     (kernel.ones, {}, {}),
     *((kernel.expand, WINDOWS | kind, {"num_warps": gpu.GROUPS, "maxnreg": gpu.REGISTERS}) for kind in KINDS),
-    (kernel_lines.gather_columns, {"WINDOW": 20, "SPAN": 60, "GROUPS": gpu.GROUPS, "N": 8, "LONG": 8}, {"num_warps": 1}),
+    (kernel_lines.gather_columns, {"WINDOW": 20, "SPAN": 60, "GROUPS": gpu.GROUPS, "N": 16, "LONG": 4}, {"num_warps": 1}),
     (kernel_lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
     (kernel_lines.pool, {"BLOCK": 10, "WINDOW": 20, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
     (kernel_cells.make, {"N": 8}, {"num_warps": 2}),

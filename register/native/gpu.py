@@ -78,13 +78,13 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
     _, cells, _, groups, segments = pulled.shape
     sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
     across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
-    kernel_lines.gather_columns[(-(-grid.columns // 8), lines * cells, 6)](
+    kernel_lines.gather_columns[(-(-grid.columns // 16), lines * cells, 6)](
         *(pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, groups, segments),
         WINDOW=window,
         SPAN=_shape(window)[1] * window,
         GROUPS=_shape(window)[0],
-        N=8,
-        LONG=8,
+        N=16,
+        LONG=4,
         num_warps=1,
     )
     kernel_lines.gather_rows[(-(-grid.columns // 32), grid.rows, 2)](

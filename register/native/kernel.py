@@ -132,17 +132,17 @@ def ones(seen, found, width, height, tiles):
 def certain(covered, moved, start, by_y, first, last, origin, spacing, width, rows, moving_width, moving_height):
     """Whether all pixels of some columns from row ``first`` to row ``last`` meet the moving image where it is seen, whatever patches do between those two: no
     displacement is beyond those of a cell's rows by more than a fourth of what t (1 - t) is multiplied with."""
-    low, high, known = start + 1e30, start - 1e30, start == start
+    low, high = start + 1e30, start - 1e30
     for cell in range(cell_of(first, origin, spacing, rows), cell_of(last, origin, spacing, rows) + 1):
         a, b, c = load_three(moved + cell * 6 * width, width)
         least, most = a + 0.5 * (b - tl.abs(b)) - 0.25 * tl.abs(c), a + 0.5 * (b + tl.abs(b)) + 0.25 * tl.abs(c)
-        known = known & (least <= most)  # not where they are no numbers
-        low, high = tl.minimum(low, start + least), tl.maximum(high, start + most)
+        low = tl.minimum(low, tl.where(least <= most, start + least, -1e30))  # far outside where they are no numbers
+        high = tl.maximum(high, start + most)
     low, high = tl.min(low + tl.minimum(by_y * first, by_y * last), 2), tl.max(high + tl.maximum(by_y * first, by_y * last), 2)
     low, high = tl.min(low, 1), tl.max(high, 1)
     size = tl.where(tl.arange(0, 2) == 0, moving_width, moving_height)
     begin, end = low.to(tl.int32) // TILE, (high.to(tl.int32) + 1) // TILE
-    fits = (low > ROOM) & (high < size - 1 - ROOM) & (tl.min(tl.min(known.to(tl.int32), 2), 1) == 1) & (end - begin < TILES)
+    fits = (low > ROOM) & (high < size - 1 - ROOM) & (end - begin < TILES)
     inside = tl.min(fits.to(tl.int32), 0)
     each, tiles, more = tl.arange(0, TILES * TILES), (moving_width + TILE - 1) // TILE, tl.where(fits, end - begin, -1)
     looked_at = (each % TILES <= one_of(more, 0)) & (each // TILES <= one_of(more, 1))
@@ -184,15 +184,11 @@ def cosine(count, fw, ww, ff, area):
 
 
 @triton.jit
-def to_windows(sums, number, window):
-    """What windows (n,) sum of columns (groups, lanes) that are parts of those of a ``number``."""
-    return tl.sum(tl.sum(tl.where(number[None, :, :] == window[:, None, None], sums[None, :, :], 0.0), 2), 1)
-
-
-@triton.jit
-def of_windows(values, number, window):
-    """The values (n,) of the windows that columns (groups, lanes) are parts of."""
-    return tl.sum(tl.where(number[None, :, :] == window[:, None, None], values[:, None, None], 0.0), 0)
+def of_window(sums, number, WINDOWS: tl.constexpr):
+    """What the window sums that each of some columns (groups, lanes) is part of, the ``number``-th of those that there is room for."""
+    mine = number[None, :, :] == tl.arange(0, WINDOWS)[:, None, None]
+    windows = tl.sum(tl.sum(tl.where(mine, sums[None, :, :], 0.0), 2), 1)
+    return tl.sum(tl.where(mine, windows[:, None, None], 0.0), 0)
 
 
 @triton.jit
@@ -320,7 +316,7 @@ def expand(
     own = (lane >= 1) & (lane <= OWN) & (column < SIDE * WINDOW) & (x < width)
     x = tl.max_contiguous(tl.minimum(tl.maximum(x, 0), width - 1), [NEARLY, LANES])
     top, bottom = line * WINDOW, tl.minimum(line * WINDOW + WINDOW, height)
-    number, window = tl.minimum(tl.maximum(column, 0) // WINDOW, SIDE - 1), tl.arange(0, WINDOWS)
+    number = tl.minimum(tl.maximum(column, 0) // WINDOW, SIDE - 1)
     channel = tl.arange(0, CHANNELS)[:, None, None]
     fixed, moving, bent = fixed + channel * height * width, moving + channel * moving_height * moving_width, bent + x
     moved, apart = moved + axis * 3 * width + x[None, :, :], apart + line * (cells - 1) * 18 * width + axis * width + x[None, :, :]
@@ -336,19 +332,19 @@ def expand(
         origin, spacing, width, height, moving_width, moving_height, rows, block, CHANNELS, COSINE, GROUPS,
     )  # fmt: skip
 
-    count, fw = to_windows(sums[0], number, window), to_windows(sums[1], number, window)
-    ww, ff = to_windows(sums[2], number, window), to_windows(sums[3], number, window)
+    count, fw = of_window(sums[0], number, WINDOWS), of_window(sums[1], number, WINDOWS)
+    ww, ff = of_window(sums[2], number, WINDOWS), of_window(sums[3], number, WINDOWS)
     if COSINE:
         value, a, b, c, bend = cosine(count, fw, ww, ff, WINDOW * WINDOW)
     else:
-        value, a, b, c, bend = correlation(count, fw, ww, ff, to_windows(sums[4], number, window), to_windows(sums[5], number, window))
-    per_line, share, unexplained = (width + WINDOW - 1) // WINDOW, count / (WINDOW * WINDOW), tl.maximum(1 - value, 0.0) + UNEXPLAINED
-    at, there, steep = line * per_line + first + window, (window < SIDE) & (first + window < per_line), share / unexplained
-    tl.store(values + at, value, there)
-    tl.store(weights + at, share, there)
-    tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, there)
-    tl.store(bends + at, bend * steep, there)
-    a, b, c = of_windows(-a * steep, number, window), of_windows(-b * steep, number, window), of_windows(-c * steep, number, window)
+        value, a, b, c, bend = correlation(count, fw, ww, ff, of_window(sums[4], number, WINDOWS), of_window(sums[5], number, WINDOWS))
+    share, unexplained = count / (WINDOW * WINDOW), tl.maximum(1 - value, 0.0) + UNEXPLAINED
+    at, begins, steep = line * ((width + WINDOW - 1) // WINDOW) + first + number, own & (column % WINDOW == 0), share / unexplained
+    tl.store(values + at, value, begins)
+    tl.store(weights + at, share, begins)
+    tl.store(losses + at, tl.log(unexplained / (1 + UNEXPLAINED)) * share, begins)
+    tl.store(bends + at, bend * steep, begins)
+    a, b, c = -a * steep, -b * steep, -c * steep
     cell, share = before(x, origin_x, spacing_x, columns)
     pieces = cell_of(bottom - 1, origin, spacing, rows) - cell_of(top, origin, spacing, rows)
     ends = own & ((lane == OWN) | (column == SIDE * WINDOW - 1) | (x == width - 1) | (cell_of(x + 1, origin_x, spacing_x, columns) != cell))
