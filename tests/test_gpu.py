@@ -7,11 +7,13 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from register import affine, comparison, descent, native, pyramid
-from register.native import gpu, gpu_cells
+import register
+from register import affine, comparison, descent, device, native, pyramid
+from register.native import ahead, gpu, gpu_cells
 from register.objective import GlobalObjective, PatchObjective, block_centres
 from register.patches import Patches, PatchGrid, Ties
 from register.stencil import Couplings
@@ -202,3 +204,16 @@ def test_programs_of_a_gpu_wait_for_each_other():
     expected = by_tensors(couplings).step(*given)
     for _ in range(20):
         assert near(couplings.step(*given), expected, 0.1)
+
+
+def test_kernels_that_are_compiled_ahead_are_those_that_are_used(kernels, texture, monkeypatch):
+    monkeypatch.setattr(device, "cores", lambda: 1)  # Triton's interpreter knows of one thread
+    ahead.compile_all.__wrapped__(HERE)
+    if HERE.type == "cuda":
+        import triton
+
+        compiled = []
+        monkeypatch.setattr(triton.knobs.compilation, "listener", lambda **said: compiled.append(said["src"].name))
+        aligned = register.align(texture, np.roll(texture, 5, 1), device="cuda")
+        assert aligned.quality["verdict"] == "ok"
+        assert not compiled

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+import register
 from register import affine, comparison, native, pyramid
 from register.errors import AlignmentError
+from register.native import ahead
 from register.objective import GlobalObjective, PatchObjective, block_centres
 from register.optimise import ended, gauss_newton
 from register.patches import Patches, PatchGrid, Ties, from_matrices
@@ -218,3 +220,14 @@ def test_rows_that_are_read_down_their_columns_are_apart_in_memory(texture, degr
     assert pair.moving.stride(1) == pair.seen.stride(0) == 256 + 16
     found, expected = PatchObjective(compare, grid, 5.0, 1).expand(parameters), PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
     assert all(near(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["ncc", "structure", "auto"])
+def test_what_is_compared_by_default_is_compiled_ahead_for_a_gpu(texture, monkeypatch, metric):
+    compared = set()
+    for name in ("expand", "similarities"):
+        known = getattr(native, name)
+        monkeypatch.setattr(native, name, lambda pair, *given, known=known: compared.add((pair.metric, len(pair.fixed), pair.window)) or known(pair, *given))
+    register.align(texture[:256, :300], texture[4:260, 7:307], metric=metric)
+    assert compared
+    assert compared <= set(ahead.WANTED)

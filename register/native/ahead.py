@@ -10,9 +10,9 @@ from register import device
 from register.native import gpu, gpu_cells
 from register.patches import PatchGrid
 
-WANTED = ("mind", 8, 16), ("structure", 2, 16), ("ncc", 1, 20), ("structure", 2, 20)
+WANTED = ("mind", 8, 16), ("structure", 2, 16), ("ncc", 1, 16), ("ncc", 1, 20), ("structure", 2, 20)
 """Metric, channels and window of what is compared by default: first for a global map, then for patches."""
-SIDE = 64
+SIDE = 40
 """Of the images that kernels are compiled on."""
 
 
@@ -26,7 +26,7 @@ def compile_all(place: torch.device) -> None:
 
 
 def _on(place: torch.device, task: Callable[[], object]) -> None:
-    with torch.cuda.device(place):
+    with device.current(place):
         task()
 
 

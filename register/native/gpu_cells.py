@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor
 
-from register.native import gpu
 from register.patches import PatchGrid
 
-PATCHES, WARPS = 32, 8
+PATCHES, WARPS = 32, 4
 """Patches that a program works on at once, and its warps."""
 PROGRAMS = 512
 """Programs at most: a power of two, as code of its own for fewer would only take time to compile."""
-RESIDENT, REGISTERS = 3, 80
+RESIDENT, REGISTERS = 4, 80
 """Programs for each multiprocessor, and registers for each of their threads, of which it has 65536: programs wait for each other, so all of them must be at
 work at the same time."""
 
