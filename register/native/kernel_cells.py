@@ -31,6 +31,16 @@ def tie(ties, one, other, step, number, count, there):
     return tl.load(ties + kind * count + number + tl.minimum(step, 0), there, 0.0)
 
 
+@triton.jit
+def store_tied(stencil, patch, around, tied, there):
+    """How the functions of patches are ``tied`` (3 of their own, 3 of the other's) to those of one around them."""
+    kind = tl.arange(0, 4)[None, :]
+    at, known = stencil + (patch[:, None] * 9 + around) * BLOCK + kind * 4, there[:, None] & (kind < 3)
+    for one in tl.static_range(3):
+        for other in tl.static_range(3):
+            tl.store(at + 12 * other + one, tied[one][other], known)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def make(
     curvature, cell_y, share_y, first_y, cell_x, share_x, first_x, ties_y, ties_x, damping, stencil, counter, rows, columns, height, width, N: tl.constexpr
@@ -98,17 +108,9 @@ def make(
             tl.where(straight, s11 * more + 1e-9, s11),
             tl.where(straight, s22 * more + 1e-9, s22),
         )
-    rows_of = (s00, s01, s02), (s10, s11, s12), (s20, s21, s22)
-    known = there[:, None] & (kind < 3)
-    at = stencil + (patch[:, None] * 9 + around) * BLOCK + kind * 4
-    for one in tl.static_range(3):
-        for other in tl.static_range(3):
-            tl.store(at + 12 * other + one, rows_of[one][other], known)
+    store_tied(stencil, patch, around, ((s00, s01, s02), (s10, s11, s12), (s20, s21, s22)), there)
     if around != 4:
-        at = stencil + ((patch + down * columns + right)[:, None] * 9 + 8 - around) * BLOCK + kind * 4
-        for one in tl.static_range(3):
-            for other in tl.static_range(3):
-                tl.store(at + 12 * one + other, rows_of[one][other], known)
+        store_tied(stencil, patch + down * columns + right, 8 - around, ((s00, s10, s20), (s01, s11, s21), (s02, s12, s22)), there)
 
 
 @triton.jit
