@@ -64,11 +64,16 @@ def cores() -> int:
     return count
 
 
+def threads_beside(place: torch.device, count: int | None) -> int:
+    """How many threads an alignment on a device uses: ``count``, or as many as PyTorch has, and no more than ``cores`` or than pay beside a GPU."""
+    return count or min(threads(), cores(), BESIDE_GPU if place.type == "cuda" else threads())
+
+
 @contextmanager
 def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None]:
-    """So many threads for a while; by default as many as PyTorch has, and no more than ``cores`` or than it takes beside another ``place``."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or min(before, cores(), BESIDE_GPU if place.type == "cuda" else before))
+    """The threads of ``threads_beside`` for a while."""
+    before = threads()
+    torch.set_num_threads(threads_beside(place, count))
     try:
         yield
     finally:

@@ -284,14 +284,15 @@ def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[flo
 
 def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image) -> Transform:
     """The transform with its frames' files and where it comes from."""
+    place = device.choose(job.settings.device)
     provenance = {
         "register": register.__version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "device": str(device.choose(job.settings.device)),
-        "threads": torch.get_num_threads(),
-        "compiled": native.there(device.choose(job.settings.device)),
+        "device": str(place),
+        "threads": device.threads_beside(place, job.settings.threads),
+        "compiled": native.there(place),
         "seed": job.settings.seed,
         "settings": asdict(job.asked or job.settings),
         "files": hashes(job.settings),
