@@ -121,9 +121,10 @@ class Comparison:
     def half(self, parity: int) -> "Comparison":
         """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
         y, x = (torch.arange(n, device=self.fixed.device) // self.window % 2 == 0 for n in self.size)
-        chosen = self.fixed_mask * (y[:, None] ^ x if parity else y[:, None] == x)
-        for rows in self.strips(1)[1::2]:
-            chosen[:, :, rows] = 0
+        chosen = torch.zeros_like(self.fixed_mask)
+        for rows in self.strips(1)[::2]:
+            fields = y[rows, None] ^ x if parity else y[rows, None] == x
+            torch.mul(self.fixed_mask[:, :, rows], fields, out=chosen[:, :, rows])
         return replace(self, fixed_mask=chosen)
 
     def blank(self, block: int) -> "Expanded":

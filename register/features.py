@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, consensus, device, pyramid
+from register import affine, consensus, device, filters, pyramid
 from register.pyramid import Level
 
 
@@ -92,9 +92,7 @@ def match(fixed: Level, moving: Level, *, model: str = "affine", look: Look | No
 
 def _match(fixed: Level, moving: Level, look: Look, model: str) -> tuple[Matched | None, float]:
     """The same in one way, and the share of all matches that it explains; where few agree, with the moving negative."""
-    import cv2
-
-    cv2.setNumThreads(torch.get_num_threads())  # it would take every core in each of several workers
+    filters.opencv()
     fixed, moving = (pyramid.shrink(level, max(level.size) / look.side) for level in (fixed, moving))
     with device.beside(lambda: _features(moving, look)) as those_of_moving:
         (at_fixed, described), (at_moving, others) = _features(fixed, look), those_of_moving()

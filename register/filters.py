@@ -1,13 +1,16 @@
-"""Filters of images: shifted sums and maxima, a few passes of vector arithmetic each, and sums over windows.
+"""Filters of images: on a CPU those of OpenCV, which are made for the one plane of a grey image; elsewhere shifted sums and maxima; and sums over windows.
 
-Libraries' convolutions and poolings are made for many channels; on the one plane of a grey image the same numbers take ten times as long.
+PyTorch's convolutions and poolings are made for many channels: on one plane the same numbers take ten times as long.
 """
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
@@ -34,14 +37,48 @@ def smooth_widely(image: Tensor, sigma: float) -> Tensor:
     """
     block = max(int(sigma / 2), 1)
     coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
-    coarse = smooth(coarse, sigma / block)
-    fine = interpolate(coarse, scale_factor=float(block), mode="bilinear", align_corners=False)
-    return fine[..., : image.shape[-2], : image.shape[-1]]
+    return enlarged(smooth(coarse, sigma / block), block)[..., : image.shape[-2], : image.shape[-1]]
+
+
+def enlarged(image: Tensor, factor: int) -> Tensor:
+    """Linear interpolation (b, c, factor h, factor w) between the pixels of (b, c, h, w)."""
+    if not at_hand(image):
+        return interpolate(image, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    cv2, (height, width) = opencv(), image.shape[-2:]
+    found = image.new_empty(*image.shape[:2], factor * height, factor * width)
+    for plane, larger in zip(planes(image), planes(found), strict=True):
+        cv2.resize(plane, larger.shape[::-1], dst=larger, interpolation=cv2.INTER_LINEAR)
+    return found
 
 
 def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float]) -> Tensor:
     """Correlate (..., h, w) with one odd kernel per axis, border values going on outside."""
-    return _along(_along(image, along_x, -1), along_y, -2)
+    if not at_hand(image):
+        return _along(_along(image, along_x, -1), along_y, -2)
+    cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
+    kernels = [image.new_tensor(kernel).numpy() for kernel in (along_x, along_y)]
+    for plane, filtered in zip(planes(image), planes(found), strict=True):
+        cv2.sepFilter2D(plane, -1, *kernels, dst=filtered, borderType=cv2.BORDER_REPLICATE)
+    return found
+
+
+def at_hand(image: Tensor) -> bool:
+    """Whether OpenCV can look at an image, and nobody asks for slopes."""
+    return image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64) and not image.requires_grad and image.numel() > 0
+
+
+def planes(image: Tensor) -> list[NDArray[Any]]:
+    """The planes (h, w) of (..., h, w), which share its memory if it is in one piece."""
+    return list(image.reshape(-1, *image.shape[-2:]).numpy())
+
+
+def opencv() -> ModuleType:
+    """OpenCV, with as many threads as PyTorch has."""
+    import cv2
+
+    if cv2.getNumThreads() != torch.get_num_threads():  # it would take every core in each of several workers
+        cv2.setNumThreads(torch.get_num_threads())
+    return cv2
 
 
 def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
@@ -56,6 +93,11 @@ def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
 
 def highest(image: Tensor, side: int) -> Tensor:
     """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w), by doubling."""
+    if at_hand(image):
+        cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
+        for plane, largest in zip(planes(image), planes(found), strict=True):
+            cv2.dilate(plane, np.ones((side, side), np.uint8), dst=largest, anchor=(0, 0))
+        return found[..., : image.shape[-2] - side + 1, : image.shape[-1] - side + 1]
     for axis in (-1, -2):
         reach = 1
         while reach < side:

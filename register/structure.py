@@ -62,13 +62,14 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
     """
     gx, gy = gradient(image, sigma)
     solid = erode(mask, round(2 * sigma) + 1)  # a gradient needs valid neighbours: the edge of a mask is no edge
-    gx, gy = gx * solid, gy * solid
-    energy = gx * gx + gy * gy
-    weight = filters.smooth_widely(solid, neighbourhood).clamp(min=1e-3)
-    local = filters.smooth_widely(energy, neighbourhood) / weight
+    gx, gy = gx.mul_(solid), gy.mul_(solid)
+    xx, yy = gx * gx, gy * gy
+    energy = xx + yy
+    weight = filters.smooth_widely(solid, neighbourhood).clamp_(min=1e-3)
+    local = filters.smooth_widely(energy, neighbourhood).div_(weight)
     floor = (energy.sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1)) * 0.05 + 1e-10
-    scale = (energy * (local + floor)).clamp(min=1e-20).rsqrt()
-    return torch.cat([(gx * gx - gy * gy) * scale, 2 * gx * gy * scale], dim=1)
+    scale = energy.mul_(local.add_(floor)).clamp_(min=1e-20).rsqrt_()
+    return torch.cat([xx.sub_(yy).mul_(scale), gx.mul_(2).mul_(gy).mul_(scale)], dim=1)
 
 
 def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance: int = 2) -> Tensor:
@@ -120,11 +121,12 @@ def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: f
     Local variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
     """
     share, total = filters.smooth_widely(torch.stack([mask, plane * mask]), radius)
-    share = share.clamp(min=1e-3)
-    variance = filters.smooth_widely((plane - total / share).square()[None] * mask, radius)[0] / share
+    share.clamp_(min=1e-3)
+    apart = (plane - total.div_(share)).square_().mul_(mask)
+    variance = filters.smooth_widely(apart[None], radius)[0].div_(share)
     noise = noise_variance(plane, mask)
-    excess = (variance - 1.2 * noise).clamp(min=0)
-    return mask * excess / (excess + 2 * noise + least**2)
+    excess = variance.sub_(1.2 * noise).clamp_(min=0)
+    return (mask * excess).div_(excess.add_(2 * noise).add_(least**2))
 
 
 def texture_of(level: Level) -> Tensor:
@@ -136,10 +138,10 @@ def erode(mask: Tensor, radius: int) -> Tensor:
     """1 where every pixel within ``radius`` (a square) of (b, 1, h, w) is fully valid, else 0."""
     if radius <= 0:
         return (mask > 0.999).to(mask.dtype)
-    holes = (mask < 0.999).to(mask.dtype)
+    holes = mask < 0.999
     if not bool(holes.any()):
-        return 1 - holes
-    return 1 - filters.widened(holes, radius)
+        return torch.ones_like(mask)
+    return 1 - filters.widened(holes.to(mask.dtype), radius)
 
 
 def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
@@ -173,11 +175,9 @@ def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
 
     Connection is followed on a copy of at most ``side`` pixels, from block to any of its eight neighbours.
     """
-    import cv2
-
     block = max(math.ceil(max(allowed.shape[-2:]) / side), 1)
     free = filters.window_sums((~allowed)[None].float(), block)[0, 0] == 0
-    parts = torch.from_numpy(cv2.connectedComponents(free.cpu().byte().numpy(), connectivity=8)[1])  # 0 is what is not free
+    parts = torch.from_numpy(filters.opencv().connectedComponents(free.cpu().byte().numpy(), connectivity=8)[1])  # 0 is what is not free
     outer = torch.cat([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     current = torch.isin(parts, outer[outer > 0]).to(allowed.device)
     reached = filters.widened(current[None].float(), 1).repeat_interleave(block, 1).repeat_interleave(block, 2)

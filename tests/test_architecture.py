@@ -34,7 +34,7 @@ FLOORS = {
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 DOORS = {
-    "cv2": ("features", "structure"),
+    "cv2": ("features", "filters"),
     "tifffile": "io",
     "imagecodecs": ("io", "report", "doctor"),
     "PIL": ("io", "report"),

@@ -1,7 +1,8 @@
 """A quicker start and end: what of PyTorch nothing here uses is not loaded, garbage is searched for rarely, threads wait
-for each other no longer than it pays, and the end is no slower than it must be."""
+for each other no longer than it pays, memory is used again, and the end is no slower than it must be."""
 
 import atexit
+import ctypes
 import gc
 import os
 import re
@@ -32,7 +33,13 @@ UNUSED = (
 """More than half of the time that ``import torch`` takes, and of no use to a program that samples images."""
 KNOWN = (2, 6), (2, 14)
 """The first and the last version of PyTorch that was seen to load without them."""
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""Of ``mallopt`` in GNU's C library: the bytes from which a piece of memory is given back when it is free, and those at the heap's end."""
+KEPT = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 2**31 - 1}
+"""What is given back is asked for again at once, and the system fills it with zeros, page by page, for as long as it takes to compute what is put there."""
 ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(KEPT[MMAP_THRESHOLD]),  # for processes that this one starts; itself is told by ``mallopt``
+    "MALLOC_TRIM_THRESHOLD_": str(KEPT[TRIM_THRESHOLD]),
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's own threads have next to nothing to do here, and wait for it busily
     "GOMP_SPINCOUNT": "10000",  # PyTorch's wait busily for each other, by default for so long that beside other programs they mostly wait
     "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it looks for them among all that is installed
@@ -64,6 +71,8 @@ def quickly() -> Iterator[End]:
     gc.set_threshold(OBJECTS)
     end = End()
     if "torch" not in sys.modules:
+        if not os.environ.keys() & {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}:  # unless the user, or the program that started this one, has
+            keep_memory()
         os.environ.update(ENVIRONMENT | os.environ)
         atexit.register(end)  # the first one is called last
         if KNOWN[0] <= _version() <= KNOWN[1]:
@@ -72,6 +81,13 @@ def quickly() -> Iterator[End]:
         yield end
     finally:
         gc.freeze()  # the interpreter looks through every object once more before it ends, for nearly half a second
+
+
+def keep_memory() -> None:
+    """Have the C library use again what is given back to it, where it is GNU's."""
+    with suppress(OSError, AttributeError, TypeError):
+        for parameter, value in KEPT.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 class Empty(MetaPathFinder, Loader):
