@@ -7,6 +7,8 @@ import pytest
 import reference
 import SimpleITK
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import register
 from benchmarks.synthetic import warped_pair
@@ -160,3 +162,22 @@ def test_landmark_files(tmp_path):
         (tmp_path / "b.csv").write_text(text)
         with pytest.raises(FileError, match=what):
             read_points(tmp_path / "b.csv")
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
+
+
+@given(VALUES)
+def test_what_is_written_reads_back(value):
+    text = transforms._text(value)
+    assert json.dumps(json.loads(text)) == json.dumps(value)
+
+
+def test_lists_of_numbers_have_a_line_and_others_one_for_each_item():
+    value = {"a": [1.5, 2, None], "b": [[0.1, 0.2], [3.0]], "c": ["x", "[1, 2]"], "d": [], "e": {}}
+    assert transforms._text(value) == (
+        '{\n "a": [ 1.5, 2, null ],\n "b": [\n  [ 0.1, 0.2 ],\n  [ 3.0 ]\n ],\n "c": [\n  "x",\n  "[1, 2]"\n ],\n "d": [],\n "e": {}\n}'
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        transforms._text([1.0, float("nan")])

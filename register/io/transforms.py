@@ -1,7 +1,7 @@
 """The transform file: JSON, version 1, checked on the way in and written whole."""
 
 import json
-import re
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,6 +84,7 @@ class LinkFile(Open):
     transform: TransformFile
 
 
+ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 LISTS = ("confidence", "status", "similarity_before", "similarity_after", "expected_error")
 KNOWN = {field.alias or name for name, field in TransformFile.model_fields.items()}
 
@@ -108,8 +109,7 @@ def read_transform(path: str | Path) -> Transform:
 
 def write_transform(transform: Transform, path: str | Path) -> None:
     """Write the file, whole or not at all; two writes of one transform are the same bytes."""
-    text = json.dumps(to_dict(transform), ensure_ascii=False, allow_nan=False, indent=1)
-    write_text(path, _compact(text) + "\n")
+    write_text(path, _text(to_dict(transform)) + "\n")
 
 
 def to_dict(transform: Transform) -> dict[str, Any]:
@@ -210,6 +210,16 @@ def _frame_to_dict(frame: Frame) -> dict[str, Any]:
     }
 
 
-def _compact(text: str) -> str:
-    """The indented JSON with every list of plain numbers on one line."""
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda found: " ".join(found[0].split()), text)
+def _text(value: Any, indent: str = "\n") -> str:
+    """JSON with an item on each line, but for lists of plain numbers, which have one line; the library does that in Python, number by number."""
+    deeper = f"{indent} "
+    if isinstance(value, dict) and value:
+        return "{" + ",".join(f"{deeper}{ENCODE(key)}: {_text(item, deeper)}" for key, item in value.items()) + indent + "}"
+    if not isinstance(value, list | tuple) or not value:
+        return ENCODE(value)
+    kinds = set(map(type, value))
+    if kinds == {float} and all(map(math.isfinite, value)):
+        return f"[ {', '.join(map(repr, value))} ]"
+    if kinds & {list, tuple, dict, str}:
+        return "[" + ",".join(deeper + _text(item, deeper) for item in value) + indent + "]"
+    return f"[ {ENCODE(value)[1:-1]} ]"
