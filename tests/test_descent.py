@@ -140,7 +140,8 @@ def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(compari
         refused = fake_memory(monkeypatch, 400 * 460 // 3)
         parts = descent.descend_patches(one, grid, grid.zeros(), **settings)
     assert refused
-    assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.02)
+    assert float(parts.loss) == pytest.approx(float(whole.loss), abs=1e-3)
+    assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.03)  # the loss of images that agree wholly is flat there
 
 
 def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison, monkeypatch, tensors_only):
