@@ -42,7 +42,7 @@ def smooth_widely(image: Tensor, sigma: float) -> Tensor:
 
 def enlarged(image: Tensor, factor: int) -> Tensor:
     """Linear interpolation (b, c, factor h, factor w) between the pixels of (b, c, h, w)."""
-    if not at_hand(image):
+    if not suits_opencv(image):
         return interpolate(image, scale_factor=float(factor), mode="bilinear", align_corners=False)
     cv2, (height, width) = opencv(), image.shape[-2:]
     found = image.new_empty(*image.shape[:2], factor * height, factor * width)
@@ -53,7 +53,7 @@ def enlarged(image: Tensor, factor: int) -> Tensor:
 
 def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float]) -> Tensor:
     """Correlate (..., h, w) with one odd kernel per axis, border values going on outside."""
-    if not at_hand(image):
+    if not suits_opencv(image):
         return _along(_along(image, along_x, -1), along_y, -2)
     cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
     kernels = [image.new_tensor(kernel).numpy() for kernel in (along_x, along_y)]
@@ -62,8 +62,8 @@ def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float])
     return found
 
 
-def at_hand(image: Tensor) -> bool:
-    """Whether OpenCV can look at an image, and nobody asks for slopes."""
+def suits_opencv(image: Tensor) -> bool:
+    """Whether OpenCV knows numbers of an image's kind, where they are, and nobody asks for slopes."""
     return image.device.type == "cpu" and image.dtype in (torch.float32, torch.float64) and not image.requires_grad and image.numel() > 0
 
 
@@ -93,7 +93,7 @@ def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
 
 def highest(image: Tensor, side: int) -> Tensor:
     """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w), by doubling."""
-    if at_hand(image):
+    if suits_opencv(image):
         cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
         for plane, largest in zip(planes(image), planes(found), strict=True):
             cv2.dilate(plane, np.ones((side, side), np.uint8), dst=largest, anchor=(0, 0))

@@ -13,7 +13,7 @@ def elsewhere(monkeypatch):
 
     def run(work):
         with monkeypatch.context() as patch:
-            patch.setattr(filters, "at_hand", lambda image: False)
+            patch.setattr(filters, "suits_opencv", lambda image: False)
             return work()
 
     return run

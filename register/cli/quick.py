@@ -33,13 +33,11 @@ UNUSED = (
 """More than half of the time that ``import torch`` takes, and of no use to a program that samples images."""
 KNOWN = (2, 6), (2, 14)
 """The first and the last version of PyTorch that was seen to load without them."""
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""Of ``mallopt`` in GNU's C library: the bytes from which a piece of memory is given back when it is free, and those at the heap's end."""
-KEPT = {MMAP_THRESHOLD: 32 * 2**20, TRIM_THRESHOLD: 2**31 - 1}
-"""What is given back is asked for again at once, and the system fills it with zeros, page by page, for as long as it takes to compute what is put there."""
+KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 32 * 2**20), "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1)}
+"""What tells GNU's C library from how many bytes on a free piece of memory, and the heap's free end, are given back to the system: ``mallopt``'s number, and
+the bytes. What is given back is asked for again at once, and filled with zeros, page by page, for as long as it takes to compute what is put there."""
 ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(KEPT[MMAP_THRESHOLD]),  # for processes that this one starts; itself is told by ``mallopt``
-    "MALLOC_TRIM_THRESHOLD_": str(KEPT[TRIM_THRESHOLD]),
+    **{name: str(least) for name, (_, least) in KEPT.items()},  # for processes that this one starts; itself is told by ``mallopt``
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's own threads have next to nothing to do here, and wait for it busily
     "GOMP_SPINCOUNT": "10000",  # PyTorch's wait busily for each other, by default for so long that beside other programs they mostly wait
     "PYDANTIC_DISABLE_PLUGINS": "__all__",  # it looks for them among all that is installed
@@ -71,7 +69,7 @@ def quickly() -> Iterator[End]:
     gc.set_threshold(OBJECTS)
     end = End()
     if "torch" not in sys.modules:
-        if not os.environ.keys() & {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}:  # unless the user, or the program that started this one, has
+        if not os.environ.keys() & KEPT.keys():  # unless the user, or the program that started this one, has
             keep_memory()
         os.environ.update(ENVIRONMENT | os.environ)
         atexit.register(end)  # the first one is called last
@@ -86,8 +84,8 @@ def quickly() -> Iterator[End]:
 def keep_memory() -> None:
     """Have the C library use again what is given back to it, where it is GNU's."""
     with suppress(OSError, AttributeError, TypeError):
-        for parameter, value in KEPT.items():
-            ctypes.CDLL(None).mallopt(parameter, value)
+        for number, least in KEPT.values():
+            ctypes.CDLL(None).mallopt(number, least)
 
 
 class Empty(MetaPathFinder, Loader):

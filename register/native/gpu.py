@@ -16,7 +16,7 @@ from register.patches import PatchGrid
 TRITON = 3, 4
 """The oldest version that compiles the kernels."""
 GROUPS = 2
-"""Groups of columns that a program works on at least: the more, the fewer columns of windows are left over and the more registers are wanted."""
+"""Groups of columns, a warp for each, that a program works on at least: the more, the fewer columns of windows are left over."""
 REGISTERS = 80
 """Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a number or two kept in memory."""
 
@@ -74,6 +74,7 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
 
     (_, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
     lines, blocks_y, blocks_x = -(-height // window), -(-height // block), -(-width // block)
+    per_program, side = _shape(window)
     _, weights, losses, bends, pulled, bent = _summed(pair, grid, parameters, block)
     _, cells, _, groups, segments = pulled.shape
     sums, slope, curvature = new(lines * cells, 6, 2, grid.columns), new(2, 3, grid.rows, grid.columns), new(3, blocks_y, blocks_x)
@@ -81,8 +82,8 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
     kernel_lines.gather_columns[(-(-grid.columns // 16), lines * cells, 6)](
         *(pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, groups, segments),
         WINDOW=window,
-        SPAN=_shape(window)[1] * window,
-        GROUPS=_shape(window)[0],
+        SPAN=side * window,
+        GROUPS=per_program,
         N=16,
         LONG=4,
         num_warps=1,

@@ -3,8 +3,8 @@
 The loss of a window follows its pixels w of the warped image by a f + b w + c, of numbers that are known when the whole window has been summed. What that pulls
 at is linear in them: slopes are summed times f, times w and as they are, and put together at the end.
 
-A program is one warp. It goes down some windows of a line, row by row, in groups of ``LANES`` columns, whose first and last one belong to the groups beside
-them: differences between neighbours are wanted. Axes are groups and lanes; channels, where there are any, come before them, and x and y, where something has
+A program goes down some windows of a line, row by row, a warp for each group of ``LANES`` columns, whose first and last one belong to the groups beside them:
+differences between neighbours are wanted. Axes are groups and lanes; channels, where there are any, come before them, and x and y, where something has
 both, before all. What comes and goes together is a tuple.
 """
 
@@ -306,7 +306,7 @@ def expand(
 ):  # fmt: skip
     """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the similarity, the weight,
     the weighted loss and its curvature to each pixel; what they pull at; and ``bent`` (3, rows of blocks, width), which times the curvature and a fourth is the
-    patches' one. What is ``pulled`` (lines, ``cells``, 18, programs of a line, ``segments``) is, along x and along y, the slope times 1, t and t (1 - t), each
+    patches' one. What is ``pulled`` (lines, ``cells``, 18, groups of a line, ``segments``) is, along x and along y, the slope times 1, t and t (1 - t), each
     times 1, s and s (1 - s), for every row and column of patches that pixels lie behind. ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches, and
     ``apart`` (lines, cells - 1, 18, width) room to work in."""
     line, first = tl.program_id(1), tl.program_id(0) * SIDE
