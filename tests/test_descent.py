@@ -134,14 +134,14 @@ def fake_memory(monkeypatch, limit):
 def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(comparison, monkeypatch, tensors_only, optimizer):
     one = comparison.batches(3)[0]
     grid = PatchGrid.cover(400, 460, 60)
-    settings = {"optimizer": optimizer, "stiffness": 5.0, "max_shift": 30.0, "step": 0.5, "steps": 8, "tolerance": 0.0}
+    settings = {"optimizer": optimizer, "stiffness": 5.0, "max_shift": 30.0, "step": 0.5, "steps": 12, "tolerance": 0.0}
     with tensors_only():
         whole = descent.descend_patches(one, grid, grid.zeros(), **settings)
         refused = fake_memory(monkeypatch, 400 * 460 // 3)
         parts = descent.descend_patches(one, grid, grid.zeros(), **settings)
     assert refused
     assert float(parts.loss) == pytest.approx(float(whole.loss), abs=1e-3)
-    assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.03)  # the loss of images that agree wholly is flat there
+    assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.02)
 
 
 def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison, monkeypatch, tensors_only):
