@@ -1,19 +1,22 @@
 """Seconds of the search for a start, 1000 × 1000 pixels, full circle and scales of 0.4 to 2.5: ``python -m benchmarks.search_time [--repeat 5]``.
 
-One pair is found by its features (same contrast), the other has none to find (inverted contrast) and goes through the whole sweep. Working copies are made
-before the clock starts, as they are for any alignment.
+Pairs of the same and of inverted contrast are found by their features; folded ones are searched with features left out, so that they go through the whole
+sweep. Working copies are made before the clock starts, as they are for any alignment.
 """
 
 import argparse
 import math
 import time
+from contextlib import nullcontext
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
 from benchmarks.accuracy import textures
-from register import affine, pipeline, pyramid, settings, starts
+from benchmarks.synthetic import folded
+from register import affine, features, pipeline, pyramid, settings, starts
 
 ANGLE = 100.0
 
@@ -33,7 +36,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for name in ("retina", "tissue"):
         texture = textures()[name][:1000, :1000]
-        for contrast, moving in (("same", texture), ("inverted", 1 - texture)):
+        for contrast, moving in (("same", texture), ("inverted", 1 - texture), ("folded", folded(texture))):
             levels = []
             for image in (turned(texture), moving):
                 plane = torch.from_numpy(image + rng.normal(0, 0.02, image.shape)).float()[None]
@@ -41,7 +44,8 @@ def main() -> None:
             seconds = []
             for _ in range(repeat):
                 begin = time.perf_counter()
-                found = starts.find(*levels, [starts.Range("local", 180.0, settings.PRESETS["balanced"].candidates)])
+                with patch.object(features, "match", return_value=None) if contrast == "folded" else nullcontext():
+                    found = starts.find(*levels, [starts.Range("local", 180.0, settings.PRESETS["balanced"].candidates)])
                 seconds.append(time.perf_counter() - begin)
             off = (abs(affine.decompose(found.matrix).rotation) - ANGLE + 180) % 360 - 180
             size = f"{texture.shape[1]} × {texture.shape[0]}"

@@ -61,6 +61,12 @@ def warped_pair(texture: Array, amplitude: float, seed: int, *, contrast: str = 
     return Pair(np.clip(fixed, 0, 1), np.clip(moving, 0, 1), target)
 
 
+def folded(image: Array) -> Array:
+    """Grey values (h, w) folded at their median, from 0 to 1: edges keep their directions, and no gradient its sense, so that features do not match."""
+    away = np.abs(image - np.median(image))
+    return np.clip(away / np.quantile(away, 0.99), 0, 1)
+
+
 def textured(image: Array, *, sigma: float = 8.0, floor: float = 0.02) -> NDArray[np.bool_]:
     """Where a grey image (h, w) in [0, 1] has texture: local standard deviation above ``floor``."""
     mean = gaussian_filter(image, sigma)
@@ -70,7 +76,8 @@ def textured(image: Array, *, sigma: float = 8.0, floor: float = 0.02) -> NDArra
 def views(texture: np.ndarray, angle: float, scale: float, overlap: float, contrast: str, flip: bool, seed: int):
     """A fixed and a moving view (SIDE, SIDE) and the true map (2, 3) from fixed to moving pixels.
 
-    The texture is read with reflection beyond its border, at the resolution of the finer view.
+    The texture is read with reflection beyond its border, at the resolution of the finer view. ``contrast`` of the moving view is ``plain``, ``inverted`` or
+    ``folded``.
     """
     rng = np.random.default_rng(seed)
     direction = rng.uniform(0, 2 * math.pi)
@@ -91,6 +98,6 @@ def views(texture: np.ndarray, angle: float, scale: float, overlap: float, contr
         return map_coordinates(texture, at.T[::-1], order=3, mode="mirror").reshape(SIDE, SIDE)
 
     fixed, moving = read(world), read(affine.compose(world, affine.invert(truth)))
-    moving = 1 - moving if contrast == "inverted" else moving
+    moving = {"plain": lambda x: x, "inverted": lambda x: 1 - x, "folded": folded}[contrast](moving)
     fixed, moving = (np.clip(x + rng.normal(0, 0.02, x.shape), 0, 1) for x in (fixed, moving))
     return fixed, moving, truth

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,39 +99,27 @@ def align(
     listener(Event("global", "", 0.2, begin.similarity))
     max_shift = settings.max_shift or 0.1 * math.hypot(*sizes[0])
     bent = _bent(begin, levels[0], effort) if settings.model == "local" else None
+    if bent and settings.max_shift is None:
+        max_shift = max(max_shift, 1.5 * float(bent.parameters[:, 0].norm(dim=0).max()) * pyramid.pixel(bent.level))
     with clock("global"):
-        matrix, notes = begin.matrix, list[str]()
-        if bent is None:
-            coarse = globalfit.coarse_levels(levels)[-1 if begin.sure else 0 :]  # matched features are near the answer: the finest of them will do
-            matrix, notes = _fit_global(coarse, mover, begin.matrix, "mind", settings, keep, exact=begin.sure)
-            if begin.matched and starts.agrees(begin.matrix, begin.matched, CLOSE) and not starts.agrees(matrix, begin.matched, CLOSE):
-                matrix, notes = begin.matrix, ["the global fit left the matched features, whose map was kept"]
-        elif settings.max_shift is None:
-            max_shift = max(max_shift, 1.5 * float(bent.parameters[:, 0].norm(dim=0).max()) * pyramid.pixel(bent.level))
-    metric, why, local = str(settings.metric), "asked for", None
+        matrix, notes = (begin.matrix, list[str]()) if bent else _from_start(levels, mover, begin, settings, keep)
+    metric, why, local, rest = str(settings.metric), "asked for", bent, levels
     with clock("metric"):
         if metric == "auto":
             choice = localfit.choose_metric(levels, mover, matrix, effort, max_shift=max_shift, bent=bent)
-            metric, why, local = choice.metric, choice.why, choice.local
+            metric, why, local, rest = choice.metric, choice.why, choice.local, levels[len(localfit.probe_levels(levels)) :]
     with clock("local"):
-        if settings.model == "local":
-            rest = levels[len(localfit.probe_levels(levels)) :] if local else levels
-            begun, report = local or bent, _report(listener)
-            local = localfit.fit(rest, levels[-1], mover, matrix, metric, effort, max_shift=max_shift, begin=begun, finer=effort.finer, report=report)
-        else:
-            local = None
+        fit = partial(localfit.fit, max_shift=max_shift, begin=local, finer=effort.finer, report=_report(listener))
+        local = fit(rest, levels[-1], mover, matrix, metric, effort) if settings.model == "local" else None
     with clock("global or local"):
         matrix, local, more = _simplest(levels, mover, matrix, local, metric, settings, effort, keep)
     with clock("verdict"):
         figures = quality.judge(levels, mover, matrix, local, metric, effort, max_shift=max_shift, matched=begin.matched, frames=frames)
-    patches, record = (
-        figures.patches,
-        figures.summary | {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance},
-    )
-    if figures.summary["verdict"] == "failed" and start is None:
+    said = {"metric": metric, "metric_choice": why, "notes": notes + more, "search_significance": begin.significance}
+    patches, record = figures.patches, figures.summary | said
+    if record["verdict"] == "failed" and start is None:
         record["rejected_matrix"] = matrix.tolist()
-        record["notes"].append("no alignment was found: the identity is written instead")
-        record["notes"] += _mirrored(levels[-1], mover, ranges)
+        record["notes"] += ["no alignment was found: the identity is written instead", *_mirrored(levels[-1], mover, ranges)]
         matrix, local, patches = affine.identity(), None, quality.unknown(localfit.few(*sizes[0]).count)
     transform = localfit.as_transform(settings.model, frames, matrix, local, patches)
     listener(Event("done", "", 1.0, record["similarity_after"]))
@@ -217,6 +206,15 @@ def _bent(start: Start, level: Level, effort: Effort) -> Local | None:
     if float(apart) < BENT * matched.extent:
         return None
     return localfit.of_map(matched.map, (matched.fixed.amin(0), matched.fixed.amax(0)), level, start.matrix, effort)
+
+
+def _from_start(levels: list[Level], moving: Level, begin: Start, settings: Settings, keep: globalfit.Tick) -> tuple[Tensor, list[str]]:
+    """The global map fitted from a start, or the start's own map where the fit leaves the matched features that it agrees with."""
+    coarse = globalfit.coarse_levels(levels)[-1 if begin.sure else 0 :]  # matched features are near the answer: the finest of them will do
+    matrix, notes = _fit_global(coarse, moving, begin.matrix, "mind", settings, keep, exact=begin.sure)
+    if begin.matched and starts.agrees(begin.matrix, begin.matched, CLOSE) and not starts.agrees(matrix, begin.matched, CLOSE):
+        return begin.matrix, ["the global fit left the matched features, whose map was kept"]
+    return matrix, notes
 
 
 def _fit_global(

@@ -166,6 +166,23 @@ def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path, stop, 
         assert "interrupted" in done.stderr
 
 
+UNLOADED = """
+import sys
+from register.__main__ import run
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+run()
+"""
+
+
+def test_one_line_when_interrupted_before_the_program_is_loaded():
+    done = subprocess.run([sys.executable, "-c", UNLOADED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was begun\n")
+
+
 def test_help_is_grouped_and_does_not_wait_for_torch():
     code = "import sys; sys.argv = ['register', 'align', '--help']\nfrom register.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "120"})

@@ -53,8 +53,6 @@ def batch(
     What is done already is left alone. Ends with 0 when all are done, 1 when any pair erred, 3 when none erred and any
     verdict is `failed`.
     """
-    import json
-
     if series is not None:
         if any((fixed, moving, fixed_dir, moving_dir, pair, pairs)):
             raise typer.BadParameter("--series goes without pairs")
@@ -67,24 +65,30 @@ def batch(
 
     pairing = _pairing(settings, fixed, moving, fixed_dir, moving_dir, pair, pairs).checked(skip_unpaired or dry_run)
     if dry_run:
-        rows = [{"id": one.id, "fixed": one.fixed, "moving": one.moving} for one in pairing.pairs]
-        if as_json:
-            print(json.dumps({"pairs": rows, "problems": list(pairing.problems)}, ensure_ascii=False))
-        else:
-            show.pairing(rows, pairing.problems)
+        _planned(pairing, as_json)
         return
-    count = processes.fitting(list(pairing.pairs), workers)
-    runner = cluster.on_cluster(scheduler, output, redo) if scheduler else processes.in_processes(output, count, redo)
+    runner = cluster.on_cluster(scheduler, output, redo) if scheduler else processes.in_processes(output, processes.fitting(list(pairing.pairs), workers), redo)
     with show.pairs(len(pairing.pairs), quiet or as_json) as tick:
         outcomes = many.run(pairing.pairs, output, runner, max_failures=max_failures, tick=tick)
     if as_json:
         print(many.as_json(outcomes))
     else:
         show.outcomes(outcomes, len(pairing.pairs), Path(output) if "://" not in output else output, quiet)
-    if any(one.error for one in outcomes):
-        raise typer.Exit(ERRED)
-    if any(one.failed for one in outcomes):
-        raise typer.Exit(FAILED)
+    if any(one.error or one.failed for one in outcomes):
+        raise typer.Exit(ERRED if any(one.error for one in outcomes) else FAILED)
+
+
+def _planned(pairing: "Pairing", as_json: bool) -> None:
+    """Show the pairs and what is wrong with them."""
+    import json
+
+    from register.cli import show
+
+    rows = [{"id": one.id, "fixed": one.fixed, "moving": one.moving} for one in pairing.pairs]
+    if as_json:
+        print(json.dumps({"pairs": rows, "problems": list(pairing.problems)}, ensure_ascii=False))
+    else:
+        show.pairing(rows, pairing.problems)
 
 
 def _series(

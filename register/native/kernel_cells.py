@@ -32,6 +32,16 @@ def tie(ties, one, other, step, number, count, there):
 
 
 @triton.jit
+def with_ties(mixed, other, same, ties, step, number, count, there):
+    """Sums (N, 4) over functions 0 1, 1 0 and 1 1 of an axis, with how these are tied along it: each component to itself."""
+    straight = tl.arange(0, 4)[None, :] != 1
+    mixed += tl.where(straight, tie(ties, 0, 1, step, number, count, there)[:, None], 0.0)
+    other += tl.where(straight, tie(ties, 1, 0, step, number, count, there)[:, None], 0.0)
+    same += tl.where(straight, tie(ties, 1, 1, step, number, count, there)[:, None], 0.0)
+    return mixed, other, same
+
+
+@triton.jit
 def store_tied(stencil, patch, around, tied, there):
     """How the functions of patches are ``tied`` (3 of their own, 3 of the other's) to those of one around them."""
     kind = tl.arange(0, 4)[None, :]
@@ -50,8 +60,7 @@ def make(
     around = 4 + tl.program_id(1)
     down, right = around // 3 - 1, around % 3 - 1
     patch = tl.program_id(0) * N + tl.arange(0, N)
-    count = rows * columns
-    i, j = patch // columns, patch % columns
+    count, i, j = rows * columns, patch // columns, patch % columns
     there = (patch < count) & (i + down >= 0) & (i + down < rows) & (j + right >= 0) & (j + right < columns)
     if (tl.program_id(0) == 0) & (around == 4):
         tl.store(counter, 0)
@@ -70,8 +79,7 @@ def make(
         weight, offset = functions(cell, share, (i + down)[:, None])
         ww, wo, ow, oo = empty, empty, empty, empty
         for step_x in range(tl.max(end_x - begin_x, 0)):
-            x = begin_x + step_x
-            inside_x = x < end_x
+            x, inside_x = begin_x + step_x, begin_x + step_x < end_x
             left, part = tl.load(cell_x + x, inside_x, 0), tl.load(share_x + x, inside_x, 0.0)
             known = (inside_y & inside_x[:, None])[:, :, None] & (kind < 3)[None, :, :]
             at = tl.max_contiguous((kind[None, :, :] * height + y[:, :, None]) * width + x[:, None, None], [1, LINES, 1])
@@ -93,21 +101,14 @@ def make(
         s21 += tl.sum(wo * (own_offset * weight)[:, :, None], 1)
         s22 += tl.sum(ww * (own_offset * offset)[:, :, None], 1)
 
-    straight, across, along = kind != 1, there & (down == 0), there & (right == 0)  # a component is tied to itself
+    straight = kind != 1  # a component is tied to itself
+    across, along = there & (down == 0), there & (right == 0)  # a move is tied along both axes, and what grows along an axis along that one
     s00 += tl.where(straight, (tie(ties_x, 0, 0, right, j, columns, across) + tie(ties_y, 0, 0, down, i, rows, along))[:, None], 0.0)
-    s01 += tl.where(straight, tie(ties_x, 0, 1, right, j, columns, across)[:, None], 0.0)
-    s10 += tl.where(straight, tie(ties_x, 1, 0, right, j, columns, across)[:, None], 0.0)
-    s11 += tl.where(straight, tie(ties_x, 1, 1, right, j, columns, across)[:, None], 0.0)
-    s02 += tl.where(straight, tie(ties_y, 0, 1, down, i, rows, along)[:, None], 0.0)
-    s20 += tl.where(straight, tie(ties_y, 1, 0, down, i, rows, along)[:, None], 0.0)
-    s22 += tl.where(straight, tie(ties_y, 1, 1, down, i, rows, along)[:, None], 0.0)
+    s01, s10, s11 = with_ties(s01, s10, s11, ties_x, right, j, columns, across)
+    s02, s20, s22 = with_ties(s02, s20, s22, ties_y, down, i, rows, along)
     if around == 4:
-        more = 1 + tl.load(damping + patch, there, 0.0)[:, None]
-        s00, s11, s22 = (
-            tl.where(straight, s00 * more + 1e-9, s00),
-            tl.where(straight, s11 * more + 1e-9, s11),
-            tl.where(straight, s22 * more + 1e-9, s22),
-        )
+        more, least = tl.where(straight, 1 + tl.load(damping + patch, there, 0.0)[:, None], 1.0), tl.where(straight, 1e-9, 0.0)
+        s00, s11, s22 = s00 * more + least, s11 * more + least, s22 * more + least
     store_tied(stencil, patch, around, ((s00, s01, s02), (s10, s11, s12), (s20, s21, s22)), there)
     if around != 4:
         store_tied(stencil, patch + down * columns + right, 8 - around, ((s00, s10, s20), (s01, s11, s21), (s02, s12, s22)), there)
@@ -191,6 +192,39 @@ def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constex
     tl.store(at + 8 * size, u, there)
 
 
+@triton.jit
+def advance(stencil, inverses, vectors, step, alpha, beta, patch, number, rows, columns, N: tl.constexpr):
+    """A step of some patches, after which others can read what they need of them; what these patches add to r u and to w u. The first one finds w, of u, and
+    moves nothing."""
+    count = rows * columns
+    size, there, at = count * NUMBERS, (patch < count)[:, None] & (number >= 0), patch[:, None] * NUMBERS + number
+    r_, u_, w_, z_, q_ = vectors, vectors + size, vectors + 2 * size, vectors + 3 * size, vectors + 4 * size
+    s_, p_, x_, m_ = vectors + 5 * size, vectors + 6 * size, vectors + 7 * size, vectors + 8 * size
+    m, made = m_ + step % 2 * size, m_ + (step + 1) % 2 * size
+    n = times(stencil, m, patch, number, there, rows, columns, N)
+    w, u = tl.load(w_ + at, there, 0.0), tl.load(u_ + at, there, 0.0)
+    z = n + beta * tl.load(z_ + at, there, 0.0)
+    q = tl.load(m + at, there, 0.0) + beta * tl.load(q_ + at, there, 0.0)
+    s = w + beta * tl.load(s_ + at, there, 0.0)
+    p = u + beta * tl.load(p_ + at, there, 0.0)
+    x = tl.load(x_ + at, there, 0.0) + alpha * p
+    r = tl.load(r_ + at, there, 0.0) - alpha * s
+    u -= alpha * q
+    w -= alpha * z
+    if step == 0:
+        w = n
+    tl.store(z_ + at, z, there)
+    tl.store(q_ + at, q, there)
+    tl.store(s_ + at, s, there)
+    tl.store(p_ + at, p, there)
+    tl.store(x_ + at, x, there)
+    tl.store(r_ + at, r, there)
+    tl.store(u_ + at, u, there)
+    tl.store(w_ + at, w, there)
+    tl.store(made + at, precondition(inverses, w, patch, number, there, N), there)
+    return tl.sum(tl.sum(r * u, 1), 0), tl.sum(tl.sum(w * u, 1), 0)
+
+
 @triton.jit(do_not_specialize=["rows", "columns", "steps"])
 def solve(stencil, right, inverses, vectors, shares, counter, found, rows, columns, steps, tolerance, N: tl.constexpr, PROGRAMS: tl.constexpr):
     """Conjugate gradients in the form whose two products are known at the same time, so that programs wait for each other once a step. ``vectors``
@@ -199,46 +233,18 @@ def solve(stencil, right, inverses, vectors, shares, counter, found, rows, colum
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     count = rows * columns
-    size, tiles = count * NUMBERS, (count + N - 1) // N
-    r_, u_, w_, z_, q_ = vectors, vectors + size, vectors + 2 * size, vectors + 3 * size, vectors + 4 * size
-    s_, p_, x_, m_ = vectors + 5 * size, vectors + 6 * size, vectors + 7 * size, vectors + 8 * size
-    number = tl.arange(0, NUMBERS)[None, :]
-    full = number % 4 < 3
+    tiles, number = (count + N - 1) // N, tl.arange(0, NUMBERS)[None, :]
     for tile in range(program, tiles, programs):
         begin(stencil, right, inverses, vectors, tile * N + tl.arange(0, N), number, count, N)
     wait(counter, 1)
     alpha, beta, gamma, stop = 0.0, 0.0, 0.0, 0.0
     step, going = 0, steps > 0
-    while going:  # the first time round finds w, of u, and moves nothing
-        m, made = m_ + step % 2 * size, m_ + (step + 1) % 2 * size
+    while going:
         ru, wu = 0.0, 0.0
         for tile in range(program, tiles, programs):
-            patch = tile * N + tl.arange(0, N)
-            there = (patch < count)[:, None] & (number >= 0)
-            at = patch[:, None] * NUMBERS + number
-            n = times(stencil, m, patch, number, there, rows, columns, N)
-            w, u = tl.load(w_ + at, there, 0.0), tl.load(u_ + at, there, 0.0)
-            z = n + beta * tl.load(z_ + at, there, 0.0)
-            q = tl.load(m + at, there, 0.0) + beta * tl.load(q_ + at, there, 0.0)
-            s = w + beta * tl.load(s_ + at, there, 0.0)
-            p = u + beta * tl.load(p_ + at, there, 0.0)
-            x = tl.load(x_ + at, there, 0.0) + alpha * p
-            r = tl.load(r_ + at, there, 0.0) - alpha * s
-            u -= alpha * q
-            w -= alpha * z
-            if step == 0:
-                w = n
-            tl.store(z_ + at, z, there)
-            tl.store(q_ + at, q, there)
-            tl.store(s_ + at, s, there)
-            tl.store(p_ + at, p, there)
-            tl.store(x_ + at, x, there)
-            tl.store(r_ + at, r, there)
-            tl.store(u_ + at, u, there)
-            tl.store(w_ + at, w, there)
-            tl.store(made + at, precondition(inverses, w, patch, number, there, N), there)
-            ru += tl.sum(tl.sum(r * u, 1), 0)
-            wu += tl.sum(tl.sum(w * u, 1), 0)
+            more_ru, more_wu = advance(stencil, inverses, vectors, step, alpha, beta, tile * N + tl.arange(0, N), number, rows, columns, N)
+            ru += more_ru
+            wu += more_wu
         said = shares + step % 2 * 2 * PROGRAMS
         tl.store(said + program, ru)
         tl.store(said + PROGRAMS + program, wu)
@@ -255,8 +261,8 @@ def solve(stencil, right, inverses, vectors, shares, counter, found, rows, colum
         step += 1
     for tile in range(program, tiles, programs):
         patch = tile * N + tl.arange(0, N)
-        there = (patch < count)[:, None] & full
-        x = tl.load(x_ + patch[:, None] * NUMBERS + number, there, 0.0)
+        there = (patch < count)[:, None] & (number % 4 < 3)
+        x = tl.load(vectors + (7 * count + patch[:, None]) * NUMBERS + number, there, 0.0)
         tl.store(found + (number // 4 * 3 + number % 4) * count + patch[:, None], x, there)
 
 
