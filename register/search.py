@@ -68,16 +68,12 @@ def distinct(found: list[Candidate], count: int, fixed: Level, moving: Level) ->
     height, width = fixed.size
     corners = affine.apply(fixed.original_from_level, torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], dtype=torch.float64))
     least = APART * max(moving.size) * pyramid.pixel(moving)
-    kept: list[Candidate] = []
-    places: list[Tensor] = []
-    for hit in found:
-        place = affine.apply(hit.matrix, corners)
-        if all(float((place - other).norm(dim=1).mean()) > least for other in places):
-            kept.append(hit)
-            places.append(place)
-        if len(kept) == count:
-            break
-    return kept
+    places = affine.apply(torch.stack([hit.matrix for hit in found]), corners) if found else corners.new_zeros(0, 4, 2)
+    free, kept = torch.ones(len(found), dtype=torch.bool), list[int]()
+    while len(kept) < count and bool(free.any()):
+        kept.append(first := int(free.int().argmax()))
+        free &= (places - places[first]).norm(dim=-1).mean(-1) > least
+    return [found[i] for i in kept]
 
 
 def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iterator[tuple[Tensor, Tensor]]:

@@ -13,15 +13,19 @@ from register.features import PLAIN, SURE, TILTED, Look, Matched
 from register.pyramid import Level
 
 ROUNDS = (96, 16, 2), (224, 12, 1)
-"""Rounds of refining starts: the level's longest side, Adam's steps, and how many starts are kept."""
+"""Rounds of refining starts: the level's longest side, Adam's steps, and how many starts are kept at least."""
+KEPT = 25
+"""One of so many starts is kept, too: among many wrong ones, some mean as much as the true one until they are seen in more detail."""
 ANGLE_STEP, SCALE_STEP = 7.5, 1.2
 """Degrees, and factor, between the turns and scales that are searched."""
 ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
 """Most pairs stand within so many degrees and such a factor."""
+MANY = 150
+"""Starts that are refined where none of the first few stands out: between images of different sensors, noise can put the true one behind a hundred others."""
 FINER = 0.67
 """Steps of the ordinary range in units of the whole one's."""
-STANDS_OUT = 9.0
-"""Standard deviations above chance from which on a start needs no other."""
+STANDS_OUT, MEANT = 9.0, 0.5
+"""Standard deviations above chance, and significance, from which on a start needs no other."""
 SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
 """Factors searched when the scale is not known, and about the scale that pixel sizes give."""
 
@@ -102,8 +106,8 @@ def given(fixed: Level, moving: Level, matrix: Tensor) -> Start:
 
 
 def stands_out(fixed: Level, moving: Level, start: Start) -> bool:
-    """Whether a start rests on matched features, or lies well above chance."""
-    return start.sure or evidence.above_chance(fixed, moving, start.matrix) >= STANDS_OUT
+    """Whether a start rests on matched features, or lies well above chance and the images are alike there: shifted borders alone may lie above chance."""
+    return start.sure or (start.significance >= MEANT and evidence.above_chance(fixed, moving, start.matrix) >= STANDS_OUT)
 
 
 def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
@@ -124,6 +128,10 @@ def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
     found = [search.distinct(hits, asked.count, fixed, moving) for hits in (whole, ordinary)]
     matrices = [affine.identity(), *(hit.matrix for hit in search.distinct(found[0] + found[1], 2 * asked.count, fixed, moving))]
     best = refine(fixed, moving, torch.stack(matrices + ([matched.matrix] if matched else [])), asked.model)
+    if not stands_out(fixed, moving, best):
+        many = search.distinct(sorted(whole + ordinary, key=lambda hit: -hit.score), MANY, fixed, moving)
+        again = refine(fixed, moving, torch.stack([best.matrix, *(hit.matrix for hit in many)]), asked.model)
+        best = max(best, again, key=lambda start: start.significance)
     return replace(best, matched=matched) if matched and agrees(best.matrix, matched) else best
 
 
@@ -153,11 +161,12 @@ def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
         sides = [_balanced_side(fixed, moving, matrix, side) for matrix in matrices]
         for one in sorted(set(sides)):
             group, level = matrices[[x == one for x in sides]], globalfit.at_side(fixed, one)
-            residual, _ = globalfit.by_adam(globalfit.compare_at(level, moving, group, "mind"), model, 1.0, steps)
-            group = affine.compose(group, comparison.residual_in_original(residual, level))
-            found.append((group, *_significances(globalfit.compare_at(level, moving, group, "mind"))))
+            compare = globalfit.compare_at(level, moving, group, "mind")
+            residual, _ = globalfit.by_adam(compare, model, 1.0, steps)
+            moved = replace(compare, moving_from_fixed=affine.compose(compare.moving_from_fixed, residual))
+            found.append((affine.compose(group, comparison.residual_in_original(residual, level)), *_significances(moved)))
         matrices, mean, significance = (torch.cat(x) for x in zip(*found, strict=True))
-        order = significance.argsort(descending=True)[:keep]
+        order = significance.argsort(descending=True)[: max(keep, len(matrices) // KEPT)]
         matrices, mean, significance = matrices[order], mean[order], significance[order]
     return Start(matrices[0], float(mean[0]), float(significance[0]))
 

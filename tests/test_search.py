@@ -54,6 +54,39 @@ def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
     assert distance(found["paired"].matrix, found["alone"].matrix) < 1.5
 
 
+def test_distinct_starts_are_the_best_ones_that_lie_apart(texture):
+    image = level(texture)
+    rng = np.random.default_rng(0)
+    found = [search.Candidate(affine.translation(*rng.uniform(-60, 60, 2)), 9 - i / 20) for i in range(120)]
+    kept, least = search.distinct(found, 1000, image, image), search.APART * max(texture.shape)
+    moves = torch.stack([hit.matrix[:, 2] for hit in kept])
+    apart = torch.cdist(moves, moves) + 1000 * torch.eye(len(kept))
+    assert float(apart.min()) > least
+    for hit in found:  # each is kept, or lies near one that is better
+        better = [one for one in kept if one.score >= hit.score]
+        assert any(float((one.matrix - hit.matrix)[:, 2].norm()) <= least for one in better)
+    assert search.distinct(found, 7, image, image) == kept[:7]
+    assert search.distinct([], 7, image, image) == []
+
+
+def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch):
+    fixed, moving, truth = views(texture, 140.0, 1.2, 0.8, "folded", False, seed=5)
+    rng = np.random.default_rng(1)
+    wrong = [search.Candidate(affine.compose(truth, affine.translation(*rng.choice([-1, 1], 2) * rng.uniform(60, 160, 2))), 6 - i / 100) for i in range(300)]
+    near = search.Candidate(affine.compose(truth, affine.translation(6, -5)), wrong[-1].score - 0.1)
+    assert starts.MANY > len(search.distinct(wrong, 1000, level(fixed), level(moving))) > 60
+    monkeypatch.setattr(features, "match", lambda *given, **options: None)
+    monkeypatch.setattr(search, "candidates", lambda *given, **options: [*wrong, near])
+    assert distance(start(fixed, moving).matrix, truth) < 1.0
+
+
+def test_images_that_are_not_alike_do_not_stand_out(texture, monkeypatch):
+    image = level(texture)
+    monkeypatch.setattr(starts.evidence, "above_chance", lambda *given: 12.0)
+    assert not starts.stands_out(image, image, starts.Start(affine.identity(), 0.01, 0.04))
+    assert starts.stands_out(image, image, starts.Start(affine.identity(), 0.5, 1.3))
+
+
 @pytest.mark.parametrize("angle", [0, 75, 180])
 def test_features_find_a_small_overlap_at_another_scale(texture, angle):
     fixed, moving, truth = views(texture, angle, 1.6, 0.5, "plain", False, seed=3)
