@@ -113,7 +113,7 @@ def stands_out(fixed: Level, moving: Level, start: Start) -> bool:
 def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
     """Where to start in one range: on matched features when many agree, else the most significant of the identity, the features' map and searched starts.
 
-    Half of the searched starts come from a finer sweep of the ordinary range, where most pairs stand.
+    Half of the searched starts come from a finer sweep of the ordinary range, where most pairs stand. Where the winner does not stand out, many are refined.
     """
     mirrored = _hands(moving, asked)
     matched = max((features.match(fixed, x, model=globalfit.global_model(asked.model)) for x in mirrored), key=features.count)
