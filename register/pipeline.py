@@ -193,7 +193,7 @@ def _mirrored(fixed: Level, moving: Level, ranges: list[Range]) -> list[str]:
         return []
     mirrored = starts.mirror(moving)
     found = starts.search_in(fixed, mirrored, ranges[0])
-    return ["the mirrored moving image stands out: try --allow-flip"] if starts.stands_out(fixed, mirrored, found) else []
+    return ["the mirrored moving image stands out: try --allow-flip"] if found.stands_out else []
 
 
 def _bent(start: Start, level: Level, effort: Effort) -> Local | None:

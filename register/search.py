@@ -65,10 +65,12 @@ def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -
 
 def distinct(found: list[Candidate], count: int, fixed: Level, moving: Level) -> list[Candidate]:
     """The first ``count`` candidates that are not alike."""
+    if not found:
+        return []
     height, width = fixed.size
     corners = affine.apply(fixed.original_from_level, torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], dtype=torch.float64))
     least = APART * max(moving.size) * pyramid.pixel(moving)
-    places = affine.apply(torch.stack([hit.matrix for hit in found]), corners) if found else corners.new_zeros(0, 4, 2)
+    places = affine.apply(torch.stack([hit.matrix for hit in found]), corners)
     free, kept = torch.ones(len(found), dtype=torch.bool), list[int]()
     while len(kept) < count and bool(free.any()):
         kept.append(first := int(free.int().argmax()))

@@ -32,12 +32,19 @@ SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
 
 @dataclass(frozen=True)
 class Start:
-    """The global map (2, 3) in original pixels, its structure similarity, how much it means, and the matched features it rests on, if any."""
+    """The global map (2, 3) in original pixels, its similarity, how much it means, the matched features it rests on, if any, and by how many standard
+    deviations it lies ``above`` chance, if it was searched."""
 
     matrix: Tensor
     similarity: float
     significance: float
     matched: Matched | None = None
+    above: float = 0.0
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it rests on matched features, or lies well above chance and the images are alike there: shifted borders alone may lie above chance."""
+        return self.sure or (self.significance >= MEANT and self.above >= STANDS_OUT)
 
     @property
     def sure(self) -> bool:
@@ -92,7 +99,7 @@ def find(fixed: Level, moving: Level, ranges: list[Range]) -> Start:
     """The first start that stands out in one range after the other, then on many features, then on those of simulated views; else the last one found."""
     for one in ranges:
         found = search_in(fixed, moving, one)
-        if stands_out(fixed, moving, found):
+        if found.stands_out:
             return found
     return on_features(fixed, moving, ranges[-1], PLAIN) or on_features(fixed, moving, ranges[-1], TILTED) or found
 
@@ -103,11 +110,6 @@ def given(fixed: Level, moving: Level, matrix: Tensor) -> Start:
     if start.significance == 0:
         raise AlignmentError("nothing overlaps under the given start; check its direction (fixed to moving, in pixels), or use --init auto")
     return start
-
-
-def stands_out(fixed: Level, moving: Level, start: Start) -> bool:
-    """Whether a start rests on matched features, or lies well above chance and the images are alike there: shifted borders alone may lie above chance."""
-    return start.sure or (start.significance >= MEANT and evidence.above_chance(fixed, moving, start.matrix) >= STANDS_OUT)
 
 
 def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
@@ -128,7 +130,7 @@ def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
     found = [search.distinct(hits, asked.count, fixed, moving) for hits in (whole, ordinary)]
     matrices = [affine.identity(), *(hit.matrix for hit in search.distinct(found[0] + found[1], 2 * asked.count, fixed, moving))]
     best = refine(fixed, moving, torch.stack(matrices + ([matched.matrix] if matched else [])), asked.model)
-    if not stands_out(fixed, moving, best):
+    if not best.stands_out:
         many = search.distinct(sorted(whole + ordinary, key=lambda hit: -hit.score), MANY, fixed, moving)
         again = refine(fixed, moving, torch.stack([best.matrix, *(hit.matrix for hit in many)]), asked.model)
         best = max(best, again, key=lambda start: start.significance)
@@ -168,7 +170,7 @@ def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
         matrices, mean, significance = (torch.cat(x) for x in zip(*found, strict=True))
         order = significance.argsort(descending=True)[: max(keep, len(matrices) // KEPT)]
         matrices, mean, significance = matrices[order], mean[order], significance[order]
-    return Start(matrices[0], float(mean[0]), float(significance[0]))
+    return Start(matrices[0], float(mean[0]), float(significance[0]), above=evidence.above_chance(fixed, moving, matrices[0]))
 
 
 def agrees(matrix: Tensor, matched: Matched, share: float = 0.05) -> bool:

@@ -77,14 +77,15 @@ def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch)
     assert starts.MANY > len(search.distinct(wrong, 1000, level(fixed), level(moving))) > 60
     monkeypatch.setattr(features, "match", lambda *given, **options: None)
     monkeypatch.setattr(search, "candidates", lambda *given, **options: [*wrong, near])
-    assert distance(start(fixed, moving).matrix, truth) < 1.0
+    found = start(fixed, moving)
+    assert distance(found.matrix, truth) < 1.0
+    assert found.stands_out
 
 
-def test_images_that_are_not_alike_do_not_stand_out(texture, monkeypatch):
-    image = level(texture)
-    monkeypatch.setattr(starts.evidence, "above_chance", lambda *given: 12.0)
-    assert not starts.stands_out(image, image, starts.Start(affine.identity(), 0.01, 0.04))
-    assert starts.stands_out(image, image, starts.Start(affine.identity(), 0.5, 1.3))
+def test_images_that_are_not_alike_do_not_stand_out():
+    assert not starts.Start(affine.identity(), 0.01, 0.04, above=12.0).stands_out
+    assert starts.Start(affine.identity(), 0.5, 1.3, above=12.0).stands_out
+    assert not starts.Start(affine.identity(), 0.5, 1.3, above=4.0).stands_out
 
 
 @pytest.mark.parametrize("angle", [0, 75, 180])
@@ -143,7 +144,7 @@ def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(t
     assert features.match(level(texture), level(texture)) is None
     assert looked == [features.FEW]
     looked.clear()
-    monkeypatch.setattr(starts, "stands_out", lambda *given: False)
+    monkeypatch.setattr(starts.Start, "stands_out", False)
     assert starts.find(level(texture), level(texture), [asked]).matched is many
     assert looked == [features.FEW, features.PLAIN]
     agree(None, None)
