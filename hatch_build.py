@@ -1,4 +1,4 @@
-"""Compile the C files of ``register/native`` into libraries beside them, one per kind of processor.
+"""Compile the C files of ``register/kernels/c`` into libraries beside them, one per kind of processor.
 
 Runs when the package is built or installed in place, and as ``python hatch_build.py``. Without a compiler the package is as it is: what is compiled says
 the same as tensors do, only faster.
@@ -14,13 +14,31 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NATIVE = Path(__file__).parent / "register" / "native"
-FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"]
+NATIVE = Path(__file__).parent / "register" / "kernels" / "c"
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-shared",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fassociative-math",
+    "-freciprocal-math",
+]
 """Sums in any order, so that they can be vectors; numbers that are no numbers stay what they are."""
 KINDS = {
     "default": [],
     "avx2": ["-mavx2", "-mfma", "-mtune=haswell"],
-    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mtune=skylake-avx512", "-mprefer-vector-width=512"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512vl",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mfma",
+        "-mtune=skylake-avx512",
+        "-mprefer-vector-width=512",
+    ],
 }
 """Names of processors as ``torch.backends.cpu.get_cpu_capability`` gives them, in small letters, and what a compiler may use there.
 It reads from many places at once only where it is told a processor that likes that."""
@@ -53,11 +71,15 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         """Compile; what could not be made is left out."""
         made = compile_all()
         if not made:
-            self.app.display_warning("no C compiler was found: register will use tensors alone, which is slower")
+            self.app.display_warning(
+                "no C compiler was found: register will use tensors alone, which is slower"
+            )
         elif self.target_name == "wheel":
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform()}"
-            build_data["force_include"] |= {str(x): f"register/native/{x.name}" for x in made} if version != "editable" else {}
+            build_data["force_include"] |= (
+                {str(x): f"register/kernels/c/{x.name}" for x in made} if version != "editable" else {}
+            )
 
 
 def _platform() -> str:

@@ -2,6 +2,6 @@
 
 import os
 
-from register.cli.quick import ENVIRONMENT
+from register.cli.startup import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT | os.environ)

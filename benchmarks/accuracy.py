@@ -28,8 +28,8 @@ from skimage import color, data
 
 import register
 from benchmarks.synthetic import textured, warped_pair
-from register import affine
-from register.io.points import read_points
+from register.geometry import affine
+from register.io.points.open import read_points
 
 NOT_COUNTED = ("birl_artificial", "iguazu")
 
@@ -65,7 +65,10 @@ def real(folder: Path, everything: bool, seed: int | None = None) -> Iterator[Ro
         scale, title, size = 1.0, entry["id"], fixed.shape[1::-1]
         if seed is not None:
             rng = np.random.default_rng([seed, *entry["id"].encode()])
-            angle, scale = rng.uniform(-180, 180), max(math.exp(rng.uniform(math.log(0.5), math.log(1.8))), 200 / max(moving.shape[:2]))
+            angle, scale = (
+                rng.uniform(-180, 180),
+                max(math.exp(rng.uniform(math.log(0.5), math.log(1.8))), 200 / max(moving.shape[:2])),
+            )
             moving, matrix = turned(moving, angle, scale)
             points[1], title = affine.apply(matrix, points[1]), f"{title} {angle:.0f}° x {scale:.2f}"
         begin = time.perf_counter()
@@ -75,20 +78,37 @@ def real(folder: Path, everything: bool, seed: int | None = None) -> Iterator[Ro
         before = float(np.median((points[0] - points[1]).norm(dim=1))) / scale
         floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
         limit = max(0.01 * np.hypot(*size), 1.5 * float(floor[1]) if floor else 0.0)
-        yield _row(title, alignment, errors, before, size, seconds, float(np.median(errors)) <= limit, not title.startswith(NOT_COUNTED))
+        yield _row(
+            title,
+            alignment,
+            errors,
+            before,
+            size,
+            seconds,
+            float(np.median(errors)) <= limit,
+            not title.startswith(NOT_COUNTED),
+        )
 
 
 def turned(image: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, torch.Tensor]:
     """An image (h, w, c) turned by ``angle`` degrees and scaled on a canvas that holds all of it, black around it, and the map (2, 3) of its pixels."""
     height, width = image.shape[:2]
-    corners = torch.tensor([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=torch.float64)
+    corners = torch.tensor(
+        [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=torch.float64
+    )
     turn = affine.similarity(math.radians(angle), scale, *torch.zeros(2, 2, dtype=torch.float64))
     ends = affine.apply(turn, corners)
     matrix = affine.compose(affine.translation(*(-ends.amin(0)).tolist()), turn)
     columns, rows = (ends.amax(0) - ends.amin(0)).ceil().int().tolist()
-    at = affine.apply(affine.invert(matrix), affine.points_at(torch.arange(columns + 1.0).double(), torch.arange(rows + 1.0).double())).numpy()
+    at = affine.apply(
+        affine.invert(matrix),
+        affine.points_at(torch.arange(columns + 1.0).double(), torch.arange(rows + 1.0).double()),
+    ).numpy()
     sigma = max(0.5 / scale - 0.4, 0.0)  # as much as pixels that become larger ask for
-    planes = [map_coordinates(gaussian_filter(plane.astype(float), sigma), [at[..., 1], at[..., 0]], order=1) for plane in np.moveaxis(image, 2, 0)]
+    planes = [
+        map_coordinates(gaussian_filter(plane.astype(float), sigma), [at[..., 1], at[..., 0]], order=1)
+        for plane in np.moveaxis(image, 2, 0)
+    ]
     pixels = np.stack(planes, 2)
     return (np.rint(pixels) if image.dtype.kind in "ui" else pixels).astype(image.dtype), matrix
 
@@ -104,13 +124,27 @@ def synthetic(seeds: int) -> Iterator[Row]:
                     alignment = register.align(pair.fixed, pair.moving)
                     seconds = time.perf_counter() - begin
                     truth = pair.moving_from_fixed
-                    still = np.stack(np.meshgrid(np.arange(truth.shape[1]), np.arange(truth.shape[0])), axis=2)
-                    shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(warped_pair(texture, amplitude, seed).fixed)
-                    errors = np.linalg.norm(alignment.transform.field().numpy() + still - truth, axis=2)[shown]
+                    still = np.stack(
+                        np.meshgrid(np.arange(truth.shape[1]), np.arange(truth.shape[0])), axis=2
+                    )
+                    shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(
+                        axis=2
+                    ) & textured(warped_pair(texture, amplitude, seed).fixed)
+                    errors = np.linalg.norm(alignment.transform.field().numpy() + still - truth, axis=2)[
+                        shown
+                    ]
                     before = float(np.median(np.linalg.norm(truth - still, axis=2)[shown]))
                     limit = 0.10 if (contrast, noise) == ("plain", 0.0) else 0.25
                     title = f"{name} {amplitude:.0%} {contrast}{' noise' if noise else ''} #{seed}"
-                    yield _row(title, alignment, errors, before, truth.shape[:2], seconds, float(np.median(errors)) <= limit)
+                    yield _row(
+                        title,
+                        alignment,
+                        errors,
+                        before,
+                        truth.shape[:2],
+                        seconds,
+                        float(np.median(errors)) <= limit,
+                    )
 
 
 def textures() -> dict[str, np.ndarray]:
@@ -128,12 +162,23 @@ def _row(name, alignment, errors, before, size, seconds, passed, counted=True) -
     quality = alignment.quality
     median = float(np.median(errors))
     figures = before, median, float(np.percentile(errors, 90)), median / float(np.hypot(*size))
-    return Row(name, quality["metric"], quality["verdict"], *figures, quality["folds"], seconds, bool(passed), counted)
+    return Row(
+        name,
+        quality["metric"],
+        quality["verdict"],
+        *figures,
+        quality["folds"],
+        seconds,
+        bool(passed),
+        counted,
+    )
 
 
 def show(rows: Iterator[Row]) -> list[Row]:
     """Print a table as it grows, and its summary."""
-    print(f"{'pair':40s} {'metric':9s} {'verdict':8s} {'before':>8s} {'median':>8s} {'p90':>8s} {'rTRE %':>7s} {'folds':>5s} {'s':>6s}")
+    print(
+        f"{'pair':40s} {'metric':9s} {'verdict':8s} {'before':>8s} {'median':>8s} {'p90':>8s} {'rTRE %':>7s} {'folds':>5s} {'s':>6s}"
+    )
     done = []
     for row in rows:
         done.append(row)
@@ -154,10 +199,18 @@ def show(rows: Iterator[Row]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     parser.add_argument("--all", action="store_true", help="also the pairs outside ±30° and 0.8 to 1.25")
-    parser.add_argument("--turned", type=int, nargs="+", metavar="SEED", help="turn and scale the real moving images at random, once per seed")
+    parser.add_argument(
+        "--turned",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="turn and scale the real moving images at random, once per seed",
+    )
     parser.add_argument("--synthetic", action="store_true", help="run the synthetic pairs")
     parser.add_argument("--seeds", type=int, default=3, help="random warps per texture and amplitude")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")

@@ -34,9 +34,18 @@ def make(folder: Path, count: int, side: int = 512) -> Path:
         texture = (texture - texture.min()) / np.ptp(texture)
         y, x = np.mgrid[24 : 24 + side, 24 : 24 + side].astype(float)
         angle, (dx, dy), middle = rng.uniform(-0.05, 0.05), rng.uniform(-12, 12, 2), 24 + side / 2
-        across = middle + (x - middle) * np.cos(angle) - (y - middle) * np.sin(angle) + dx + 3 * np.sin(2 * np.pi * y / 300)
+        across = (
+            middle
+            + (x - middle) * np.cos(angle)
+            - (y - middle) * np.sin(angle)
+            + dx
+            + 3 * np.sin(2 * np.pi * y / 300)
+        )
         down = middle + (x - middle) * np.sin(angle) + (y - middle) * np.cos(angle) + dy
-        views = map_coordinates(texture, [down, across], order=3, mode="reflect"), texture[24 : 24 + side, 24 : 24 + side]
+        views = (
+            map_coordinates(texture, [down, across], order=3, mode="reflect"),
+            texture[24 : 24 + side, 24 : 24 + side],
+        )
         for name, view in zip("fm", views, strict=True):
             (folder / name).mkdir(parents=True, exist_ok=True)
             noisy = np.clip(view + rng.normal(0, 0.01, view.shape), 0, 1)
@@ -62,7 +71,12 @@ def watched(command: list[str]) -> tuple[float, list[tuple[float, int]]]:
     while process.poll() is None:
         try:
             parent = psutil.Process(process.pid)
-            kept.append((time.time() - begin, sum(x.memory_info().rss for x in (parent, *parent.children(recursive=True)))))
+            kept.append(
+                (
+                    time.time() - begin,
+                    sum(x.memory_info().rss for x in (parent, *parent.children(recursive=True))),
+                )
+            )
         except psutil.Error:
             pass
         time.sleep(0.5)
@@ -73,14 +87,32 @@ def rates(folder: Path, count: int) -> None:
     few, loop = range(min(count, 20)), range(12)
     begin = time.time()
     for n in loop:
-        subprocess.run([*PROGRAM, "align", folder / f"f/p{n:03d}.tif", folder / f"m/p{n:03d}.tif", "-o", folder / f"loop/{n}", "-q", "--overwrite"], check=True)
+        subprocess.run(
+            [
+                *PROGRAM,
+                "align",
+                folder / f"f/p{n:03d}.tif",
+                folder / f"m/p{n:03d}.tif",
+                "-o",
+                folder / f"loop/{n}",
+                "-q",
+                "--overwrite",
+            ],
+            check=True,
+        )
     shell = (time.time() - begin) / len(loop)
     alone, _ = watched(batch(table(folder, few), folder / "alone", "--workers", "1", "--redo"))
     both, kept = watched(batch(table(folder, range(count)), folder / "both", "--workers", "2", "--redo"))
-    print(f"shell loop {shell:.2f} s per pair; one worker {alone / len(few):.2f}; two workers {both / count:.2f}, of {count} pairs")
-    print(f"  two workers: {alone / len(few) / (both / count):.2f} times the rate of one, {shell / (both / count):.2f} times that of the loop")
+    print(
+        f"shell loop {shell:.2f} s per pair; one worker {alone / len(few):.2f}; two workers {both / count:.2f}, of {count} pairs"
+    )
+    print(
+        f"  two workers: {alone / len(few) / (both / count):.2f} times the rate of one, {shell / (both / count):.2f} times that of the loop"
+    )
     ten = max(m for t, m in kept if t < both * 10 / count + 8)
-    print(f"  memory of all processes: {ten / 1e6:.0f} MB at most up to pair 10, {max(m for _, m in kept) / 1e6:.0f} MB in all")
+    print(
+        f"  memory of all processes: {ten / 1e6:.0f} MB at most up to pair 10, {max(m for _, m in kept) / 1e6:.0f} MB in all"
+    )
 
 
 def bad(folder: Path) -> None:
@@ -90,12 +122,17 @@ def bad(folder: Path) -> None:
     (folder / "closed.tif").write_bytes((folder / "m/p000.tif").read_bytes())
     (folder / "closed.tif").chmod(0)  # which keeps nobody out who is root: run this as another user
     rng = np.random.default_rng(99)
-    tifffile.imwrite(folder / "other.tif", (gaussian_filter(rng.normal(size=(512, 512)), 4) * 1000).astype(np.float32))
+    tifffile.imwrite(
+        folder / "other.tif", (gaussian_filter(rng.normal(size=(512, 512)), 4) * 1000).astype(np.float32)
+    )
     for number, name in ((7, "corrupt.tif"), (19, "none.tif"), (33, "other.tif"), (41, "closed.tif")):
         rows[number][1] = name
     path = folder / "bad.csv"
     path.write_text("fixed,moving\n" + "".join(",".join(row) + "\n" for row in rows))
-    code = subprocess.run(batch(path, folder / "bad", "--redo", *QUICK[:-1], "--init", "auto", "--no-report"), stdout=subprocess.DEVNULL).returncode
+    code = subprocess.run(
+        batch(path, folder / "bad", "--redo", *QUICK[:-1], "--init", "auto", "--no-report"),
+        stdout=subprocess.DEVNULL,
+    ).returncode
     with open(folder / "bad" / "summary.csv", newline="") as file:
         found = list(csv.DictReader(file))
     print(f"exit {code}; {sum(row['verdict'] == 'ok' for row in found)} of {len(found)} ok")
@@ -121,10 +158,18 @@ def tree(folder: Path) -> list[str]:
 
 def interrupts(folder: Path, times: int = 20) -> None:
     path, rng = table(folder, range(40)), random.Random(1)
-    subprocess.run(batch(path, folder / "whole", "--redo", "--workers", "2", *QUICK), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        batch(path, folder / "whole", "--redo", "--workers", "2", *QUICK),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     output, stamps, again = folder / "broken", {}, 0
     for number in range(times):
-        process = subprocess.Popen(batch(path, output, "--workers", "2", *QUICK), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            batch(path, output, "--workers", "2", *QUICK),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(rng.uniform(1, 14))
         process.send_signal(signal.SIGKILL if number % 2 else signal.SIGINT)
         process.wait()
@@ -145,19 +190,33 @@ def dask(folder: Path) -> None:
 
     path = table(folder, range(12))
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        process = subprocess.Popen(batch(path, folder / "dask", "--redo", "--scheduler", cluster.scheduler_address, *QUICK), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            batch(path, folder / "dask", "--redo", "--scheduler", cluster.scheduler_address, *QUICK),
+            stdout=subprocess.DEVNULL,
+        )
         while len(list((folder / "dask").glob("*/transform.json"))) < 3 and process.poll() is None:
             time.sleep(0.2)
         os.kill(cluster.workers[0].pid, signal.SIGKILL)
         code = process.wait()
-    subprocess.run(batch(path, folder / "local", "--redo", "--workers", "1", *QUICK), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        batch(path, folder / "local", "--redo", "--workers", "1", *QUICK),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     one, other = plain(folder / "dask"), plain(folder / "local")
-    apart = max(abs(np.array(one[k]["global"]["matrix"]) - np.array(other[k]["global"]["matrix"])).max() for k in other)
-    print(f"Dask, one of two workers killed: exit {code}, {len(one)} of 12 pairs done, largest difference of a matrix {apart:.2g}")
+    apart = max(
+        abs(np.array(one[k]["global"]["matrix"]) - np.array(other[k]["global"]["matrix"])).max()
+        for k in other
+    )
+    print(
+        f"Dask, one of two workers killed: exit {code}, {len(one)} of 12 pairs done, largest difference of a matrix {apart:.2g}"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--folder", type=Path, required=True, help="where pairs and results go")
     parser.add_argument("--count", type=int, default=200)
     for name in ("rates", "bad", "interrupts", "dask"):

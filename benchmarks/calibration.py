@@ -21,12 +21,12 @@ from skimage import color, data
 import register
 from benchmarks.accuracy import NOT_COUNTED, textures
 from benchmarks.synthetic import warped_pair
-from register import expected
-from register.io.points import read_points
+from register.engine.quality import expected_error
+from register.io.points.open import read_points
 
 MORE = "brick", "grass", "camera", "coins", "moon", "chelsea", "page"
 COVERED = 0.68
-COLUMNS = ("predicted", "true", *[name for name in expected.LOG_ERROR if name != "one"])
+COLUMNS = ("predicted", "true", *[name for name in expected_error.LOG_ERROR if name != "one"])
 
 
 def all_textures() -> dict[str, np.ndarray]:
@@ -35,13 +35,22 @@ def all_textures() -> dict[str, np.ndarray]:
     return textures() | {name: color.rgb2gray(x) if x.ndim == 3 else x / 255.0 for name, x in more.items()}
 
 
-def cell_errors(error: np.ndarray, shown: np.ndarray, centres: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+def cell_errors(
+    error: np.ndarray, shown: np.ndarray, centres: np.ndarray, spacing: tuple[float, float]
+) -> np.ndarray:
     """The root mean square error (n,) over the cell of every patch; NaN where less than half of it is shown."""
-    sums = [np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for x in (np.where(shown, error**2, 0.0), shown.astype(float))]
+    sums = [
+        np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        for x in (np.where(shown, error**2, 0.0), shown.astype(float))
+    ]
     found = []
     for x, y in centres:
-        left, right = (int(np.clip(round(x + s * spacing[0] / 2) + (s > 0), 0, error.shape[1])) for s in (-1, 1))
-        top, bottom = (int(np.clip(round(y + s * spacing[1] / 2) + (s > 0), 0, error.shape[0])) for s in (-1, 1))
+        left, right = (
+            int(np.clip(round(x + s * spacing[0] / 2) + (s > 0), 0, error.shape[1])) for s in (-1, 1)
+        )
+        top, bottom = (
+            int(np.clip(round(y + s * spacing[1] / 2) + (s > 0), 0, error.shape[0])) for s in (-1, 1)
+        )
         total, count = (t[bottom, right] - t[top, right] - t[bottom, left] + t[top, left] for t in sums)
         found.append(np.sqrt(total / count) if count > 0.5 * (right - left) * (bottom - top) else np.nan)
     return np.array(found)
@@ -50,13 +59,13 @@ def cell_errors(error: np.ndarray, shown: np.ndarray, centres: np.ndarray, spaci
 def synthetic(seeds: int) -> dict[str, np.ndarray]:
     """Every patch of every pair: what is predicted, what is true, the terms behind the prediction, and where it comes from."""
     seen: dict[str, Any] = {}
-    errors = expected.errors
+    errors = expected_error.errors
 
     def spy(bound: Any, parameters: Any, back: Any, similarity: Any) -> Any:
-        seen.update(expected.terms(bound, parameters, back, similarity))
+        seen.update(expected_error.terms(bound, parameters, back, similarity))
         return errors(bound, parameters, back, similarity)
 
-    expected.errors = spy
+    expected_error.errors = spy
     rows, textures_of, pairs = [], [], []
     for seed in range(1, seeds + 1):
         for name, texture in all_textures().items():
@@ -68,17 +77,26 @@ def synthetic(seeds: int) -> dict[str, np.ndarray]:
                     y, x = np.indices(truth.shape[:2])
                     error = np.linalg.norm(transform.field().numpy() + np.stack([x, y], 2) - truth, axis=2)
                     shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2)
-                    true = cell_errors(error, shown, transform.grid.centres().reshape(-1, 2).numpy(), transform.grid.spacing)
-                    predicted = np.array([np.nan if v is None else v for v in transform.patch_figures["expected_error"]])
-                    table = np.column_stack([predicted, true, *[np.asarray(seen[term]) for term in COLUMNS[2:]]])
+                    true = cell_errors(
+                        error, shown, transform.grid.centres().reshape(-1, 2).numpy(), transform.grid.spacing
+                    )
+                    predicted = np.array(
+                        [np.nan if v is None else v for v in transform.patch_figures["expected_error"]]
+                    )
+                    table = np.column_stack(
+                        [predicted, true, *[np.asarray(seen[term]) for term in COLUMNS[2:]]]
+                    )
                     table = table[np.isfinite(table).all(axis=1)]
                     rows.append(table)
                     textures_of += [name] * len(table)
                     pairs += [len(rows)] * len(table)
                     title = f"{name} {amplitude:.0%} {contrast} noise {noise:.0%} #{seed}"
                     middle = np.median(table[:, :2], axis=0) if len(table) else (np.nan, np.nan)
-                    print(f"{title:40s} {alignment.quality['verdict']:8s} predicted {middle[0]:.3f}, true {middle[1]:.3f} px", flush=True)
-    expected.errors = errors
+                    print(
+                        f"{title:40s} {alignment.quality['verdict']:8s} predicted {middle[0]:.3f}, true {middle[1]:.3f} px",
+                        flush=True,
+                    )
+    expected_error.errors = errors
     return {"table": np.concatenate(rows), "texture": np.array(textures_of), "pair": np.array(pairs)}
 
 
@@ -89,7 +107,10 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, share: float) -> f
 
 def fit(table: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Constants of the log of the error that ``COVERED`` of the patches stay below: least squares of logs, then moved up to the quantile."""
-    design, goal = np.column_stack([np.ones(len(table)), np.log(table[:, 2:])]), np.log(np.maximum(table[:, 1], 1e-4))
+    design, goal = (
+        np.column_stack([np.ones(len(table)), np.log(table[:, 2:])]),
+        np.log(np.maximum(table[:, 1], 1e-4)),
+    )
     found = np.linalg.lstsq(design * np.sqrt(weight)[:, None], goal * np.sqrt(weight), rcond=None)[0]
     found[0] += weighted_quantile(goal - design @ found, weight, COVERED)
     return found
@@ -109,18 +130,28 @@ def show_synthetic(found: dict[str, np.ndarray]) -> None:
     print(f"{len(table)} patches of {len(np.unique(pair))} pairs, as the program predicts:")
     below = table[:, 1] <= table[:, 0]
     equally = (below / patches).sum() / (1 / patches).sum()
-    print(f"Spearman {spearmanr(table[:, 0], table[:, 1])[0]:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs")
-    print("  by texture:", ", ".join(f"{name} {below[texture == name].mean():.0%}" for name in np.unique(texture)))
+    print(
+        f"Spearman {spearmanr(table[:, 0], table[:, 1])[0]:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs"
+    )
+    print(
+        "  by texture:",
+        ", ".join(f"{name} {below[texture == name].mean():.0%}" for name in np.unique(texture)),
+    )
     reliability(table[:, 0], table[:, 1])
     held_out = np.zeros(len(table))
     for name in np.unique(texture):
         inside = texture == name
-        held_out[inside] = np.exp(np.column_stack([np.ones(inside.sum()), np.log(table[inside, 2:])]) @ fit(table[~inside], weight[~inside]))
+        held_out[inside] = np.exp(
+            np.column_stack([np.ones(inside.sum()), np.log(table[inside, 2:])])
+            @ fit(table[~inside], weight[~inside])
+        )
     below = table[:, 1] <= held_out
-    constants = dict(zip(expected.LOG_ERROR, fit(table, weight).round(3).tolist(), strict=True))
-    print(f"fitted to all: {constants}; in use: {expected.LOG_ERROR}")
+    constants = dict(zip(expected_error.LOG_ERROR, fit(table, weight).round(3).tolist(), strict=True))
+    print(f"fitted to all: {constants}; in use: {expected_error.LOG_ERROR}")
     equally = (below / patches).sum() / (1 / patches).sum()
-    print(f"one texture left out: Spearman {spearmanr(held_out, table[:, 1])[0]:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs")
+    print(
+        f"one texture left out: Spearman {spearmanr(held_out, table[:, 1])[0]:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs"
+    )
 
 
 def show_real(folder: Path) -> None:
@@ -129,25 +160,43 @@ def show_real(folder: Path) -> None:
         for entry in csv.DictReader(file):
             if entry["id"].startswith(NOT_COUNTED):
                 continue
-            alignment = register.align(*(register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving")))
-            points = [read_points((folder / entry["fixed"]).parent / f"landmarks_{kind}.csv") for kind in ("fixed", "moving")]
+            alignment = register.align(
+                *(register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving"))
+            )
+            points = [
+                read_points((folder / entry["fixed"]).parent / f"landmarks_{kind}.csv")
+                for kind in ("fixed", "moving")
+            ]
             predicted += alignment.expected_error(points[0]).tolist()
             true += (alignment.transform.map(points[0]) - points[1]).norm(dim=1).tolist()
     errors, ranked = np.array(true), np.array(predicted)
     known = np.isfinite(ranked)
-    print(f"{len(errors)} landmarks, {known.mean():.0%} where something is known; Spearman {spearmanr(ranked[known], errors[known])[0]:.3f}")
+    print(
+        f"{len(errors)} landmarks, {known.mean():.0%} where something is known; Spearman {spearmanr(ranked[known], errors[known])[0]:.3f}"
+    )
     reliability(ranked[known], errors[known])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--synthetic", action="store_true", help="known warps")
     parser.add_argument("--seeds", type=int, default=1, help="random warps per texture and amplitude")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep the patches of known warps here, or read them from here")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FILE",
+        help="keep the patches of known warps here, or read them from here",
+    )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     options = parser.parse_args()
     if options.synthetic:
-        found = dict(np.load(options.keep)) if options.keep and options.keep.exists() else synthetic(options.seeds)
+        found = (
+            dict(np.load(options.keep))
+            if options.keep and options.keep.exists()
+            else synthetic(options.seeds)
+        )
         if options.keep:
             np.savez_compressed(options.keep, **found)
         show_synthetic(found)

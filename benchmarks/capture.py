@@ -20,7 +20,11 @@ import torch
 
 from benchmarks.accuracy import textures
 from benchmarks.synthetic import SIDE, views
-from register import affine, pipeline, pyramid, settings, starts
+from register import settings
+from register.engine import pair
+from register.engine.initial import search
+from register.geometry import affine
+from register.images import pyramid
 
 
 def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool) -> tuple[bool, float]:
@@ -28,11 +32,17 @@ def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool
     chosen = settings.check(allow_flip=flip)
     levels = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
     begin = time.perf_counter()
-    a, b = (pipeline.working_copy(pyramid.base(x), 2048, name) for x, name in zip(levels, ("fixed", "moving"), strict=True))
+    a, b = (
+        pair.working_copy(pyramid.base(x), 2048, name)
+        for x, name in zip(levels, ("fixed", "moving"), strict=True)
+    )
     effort = settings.PRESETS[chosen.preset]
-    start = starts.find(a, b, [starts.Range("local", 180.0, effort.candidates, flip=flip)])
+    start = search.find(a, b, [search.Range("local", 180.0, effort.candidates, flip=flip)])
     seconds = time.perf_counter() - begin
-    grid = torch.cartesian_prod(torch.linspace(0, SIDE - 1, 20, dtype=torch.float64), torch.linspace(0, SIDE - 1, 20, dtype=torch.float64))
+    grid = torch.cartesian_prod(
+        torch.linspace(0, SIDE - 1, 20, dtype=torch.float64),
+        torch.linspace(0, SIDE - 1, 20, dtype=torch.float64),
+    )
     target = affine.apply(truth, grid)
     shown = ((target >= 0) & (target <= SIDE - 1)).all(dim=1)
     error = (affine.apply(start.matrix, grid) - target).norm(dim=1)[shown].mean()
@@ -47,27 +57,41 @@ def figure(rows: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     cases = sorted({(row["contrast"], row["overlap"], row["flip"]) for row in rows})
-    fig, axes = plt.subplots(len(cases), 1, figsize=(9, 1.6 + 1.6 * len(cases)), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        len(cases), 1, figsize=(9, 1.6 + 1.6 * len(cases)), squeeze=False, layout="constrained"
+    )
     for axis, case in zip(axes[:, 0], cases, strict=True):
         mine = [row for row in rows if (row["contrast"], row["overlap"], row["flip"]) == case]
         angles, scales = (sorted({row[name] for row in mine}) for name in ("angle", "scale"))
-        shares = np.array([[np.mean([r["found"] for r in mine if r["angle"] == a and r["scale"] == s]) for a in angles] for s in scales])
+        shares = np.array(
+            [
+                [np.mean([r["found"] for r in mine if r["angle"] == a and r["scale"] == s]) for a in angles]
+                for s in scales
+            ]
+        )
         picture = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
         axis.set_xticks(range(len(angles)), [f"{a:g}°" for a in angles], fontsize=7)
         axis.set_yticks(range(len(scales)), [f"{s:g}" for s in scales], fontsize=7)
-        axis.set_title(f"{case[0]}, {case[1]:.0%} overlap{', mirrored' if case[2] else ''}: {np.mean([r['found'] for r in mine]):.0%} found", fontsize=9)
+        axis.set_title(
+            f"{case[0]}, {case[1]:.0%} overlap{', mirrored' if case[2] else ''}: {np.mean([r['found'] for r in mine]):.0%} found",
+            fontsize=9,
+        )
         axis.set_ylabel("scale", fontsize=8)
     fig.colorbar(picture, ax=axes[:, 0], label="share found")
     fig.savefig(path, dpi=110)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--step", type=float, default=15.0, help="degrees between rotations")
     parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 0.71, 1.0, 1.41, 2.0])
     parser.add_argument("--overlaps", type=float, nargs="+", default=[0.6, 0.3])
     parser.add_argument("--contrasts", nargs="+", default=["plain", "inverted", "folded"])
-    parser.add_argument("--flip", action="store_true", help="mirror the moving view and search with --allow-flip")
+    parser.add_argument(
+        "--flip", action="store_true", help="mirror the moving view and search with --allow-flip"
+    )
     parser.add_argument("--texture", nargs="+", default=["tissue"])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
@@ -78,11 +102,22 @@ def main() -> None:
             for scale in options.scales:
                 for texture in options.texture:
                     for angle in np.arange(0, 360, options.step).tolist():
-                        pair = views(known[texture], angle, scale, overlap, contrast, options.flip, seed=int(angle))
+                        pair = views(
+                            known[texture], angle, scale, overlap, contrast, options.flip, seed=int(angle)
+                        )
                         hit, seconds = found(*pair, options.flip)
-                        row = {"texture": texture, "contrast": contrast, "overlap": overlap, "scale": scale, "angle": angle, "flip": options.flip}
+                        row = {
+                            "texture": texture,
+                            "contrast": contrast,
+                            "overlap": overlap,
+                            "scale": scale,
+                            "angle": angle,
+                            "flip": options.flip,
+                        }
                         rows.append(row | {"found": hit, "seconds": seconds})
-                mine = [r for r in rows if (r["contrast"], r["overlap"], r["scale"]) == (contrast, overlap, scale)]
+                mine = [
+                    r for r in rows if (r["contrast"], r["overlap"], r["scale"]) == (contrast, overlap, scale)
+                ]
                 missed = ", ".join(f"{r['texture']} {r['angle']:g}°" for r in mine if not r["found"])
                 print(
                     f"{contrast:9s} overlap {overlap:4.0%} scale {scale:4g}: {np.mean([r['found'] for r in mine]):4.0%} of {len(mine)}, "

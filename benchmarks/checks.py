@@ -36,26 +36,37 @@ def unrelated(folder: Path | None) -> Iterator[tuple[str, np.ndarray, np.ndarray
     if folder:
         with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
             entries = list(csv.DictReader(file))
-        for one, other in zip(entries, entries[7:] + entries[:7], strict=True):  # far enough down the list to be of another kind
-            pictures = [register.read_image(folder / path).picture() for path in (one["fixed"], other["moving"])]
+        for one, other in zip(
+            entries, entries[7:] + entries[:7], strict=True
+        ):  # far enough down the list to be of another kind
+            pictures = [
+                register.read_image(folder / path).picture() for path in (one["fixed"], other["moving"])
+            ]
             yield f"{one['id']} / {other['id']}", pictures[0], pictures[1]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     options = parser.parse_args()
     for name in ("tissue", "gravel"):
         for shift in (0.0, 0.25, 0.5, 0.75):
             errors = np.array([bias(textures()[name], shift, seed) for seed in range(2)])
-            print(f"bias  {name:8s} shift {shift:4.2f} px: x {errors[:, 0].mean():+.4f}, y {errors[:, 1].mean():+.4f} px", flush=True)
+            print(
+                f"bias  {name:8s} shift {shift:4.2f} px: x {errors[:, 0].mean():+.4f}, y {errors[:, 1].mean():+.4f} px",
+                flush=True,
+            )
     found = []
     for name, fixed, moving in unrelated(options.real):
         quality = register.align(fixed, moving).quality
         found.append((quality["above_chance"], quality["verdict"]))
         print(f"chance {name:48s} {quality['above_chance']:6.2f} {quality['verdict']}", flush=True)
     failed = sum(verdict == "failed" for _, verdict in found)
-    print(f"{failed} of {len(found)} unrelated pairs called failed; {max(found)[0]:.2f} standard deviations at most")
+    print(
+        f"{failed} of {len(found)} unrelated pairs called failed; {max(found)[0]:.2f} standard deviations at most"
+    )
 
 
 if __name__ == "__main__":

@@ -10,30 +10,41 @@ from pathlib import Path
 
 import torch
 
-from register import Transform, jobs, settings
+from register import Transform, settings
+from register.workflows import align
 
 LOSSY = ("jpeg", "jpg")
 
 
 def transform_of(fixed: Path, moving: Path) -> Transform:
     with tempfile.TemporaryDirectory() as scratch:
-        return jobs.run(jobs.Job(fixed, moving, Path(scratch) / "out", settings.check())).alignment.transform
+        return align.run(
+            align.Job(fixed, moving, Path(scratch) / "out", settings.check())
+        ).alignment.transform
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     names = sorted(path.name.removeprefix("fixed_") for path in folder.glob("fixed_*"))
     reference = transform_of(folder / "fixed_gray.png", folder / "moving_gray.png")
-    x, y = (torch.linspace(0, side - 1, 40, dtype=torch.float64) for side in (reference.fixed.width, reference.fixed.height))
+    x, y = (
+        torch.linspace(0, side - 1, 40, dtype=torch.float64)
+        for side in (reference.fixed.width, reference.fixed.height)
+    )
     expected = reference.map_grid(x, y)
     for name in names:
         found = transform_of(folder / f"fixed_{name}", folder / f"moving_{name}")
         apart = (found.map_grid(x, y) - expected).norm(dim=-1)
         grey = f"{found.quality['fixed_grey']} / {found.quality['moving_grey']}"
         lossy = " (lossy)" if any(word in name for word in LOSSY) else ""
-        print(f"{name:26s} median {float(apart.median()):.4f} px, largest {float(apart.max()):.4f} px, {grey}, {found.quality['metric']}{lossy}", flush=True)
+        print(
+            f"{name:26s} median {float(apart.median()):.4f} px, largest {float(apart.max()):.4f} px, {grey}, {found.quality['metric']}{lossy}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

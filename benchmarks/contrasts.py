@@ -21,7 +21,11 @@ def pictures() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """A name and two pictures (h, w) in [0, 1] of one thing, pixel on pixel."""
     tissue, retina = data.immunohistochemistry(), data.retina()[300:900, 400:1000] / 255
     stains, grey = color.rgb2hed(tissue), _robust(color.rgb2gray(tissue))
-    sky, face, gravel = data.hubble_deep_field()[100:700, 100:700] / 255, data.astronaut() / 255, _robust(data.gravel() / 255)
+    sky, face, gravel = (
+        data.hubble_deep_field()[100:700, 100:700] / 255,
+        data.astronaut() / 255,
+        _robust(data.gravel() / 255),
+    )
     yield "tissue haematoxylin / DAB", _robust(stains[..., 0]), _robust(stains[..., 2])
     yield "tissue grey / DAB", grey, _robust(stains[..., 2])
     yield "retina red / green", _robust(retina[..., 0]), _robust(retina[..., 1])
@@ -43,7 +47,11 @@ def errors(one: np.ndarray, other: np.ndarray, metric: str) -> tuple[np.ndarray,
     begin = time.perf_counter()
     found = register.align(fixed, moving, metric=metric)
     seconds = time.perf_counter() - begin
-    return np.linalg.norm(found.transform.field().numpy() + still - truth, axis=2)[shown], found.quality["metric"], seconds
+    return (
+        np.linalg.norm(found.transform.field().numpy() + still - truth, axis=2)[shown],
+        found.quality["metric"],
+        seconds,
+    )
 
 
 def _robust(plane: np.ndarray) -> np.ndarray:
@@ -52,17 +60,26 @@ def _robust(plane: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--metrics", nargs="+", default=["auto", "structure", "mind", "ncc"], choices=Metric.__args__)  # type: ignore[attr-defined]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--metrics", nargs="+", default=["auto", "structure", "mind", "ncc"], choices=Metric.__args__
+    )  # type: ignore[attr-defined]
     options = parser.parse_args()
     for metric in options.metrics:
         figures = []
         for name, one, other in pictures():
             found, used, seconds = errors(one, other, metric)
             figures.append(np.percentile(found, (50, 90)))
-            print(f"{name:26s} {metric:9s} ({used:9s}) median {figures[-1][0]:7.3f} px, p90 {figures[-1][1]:7.3f} px, {seconds:5.1f} s", flush=True)
+            print(
+                f"{name:26s} {metric:9s} ({used:9s}) median {figures[-1][0]:7.3f} px, p90 {figures[-1][1]:7.3f} px, {seconds:5.1f} s",
+                flush=True,
+            )
         mean = np.exp(np.log(figures).mean(axis=0))
-        print(f"{'geometric mean':26s} {metric:21s} median {mean[0]:7.3f} px, p90 {mean[1]:7.3f} px", flush=True)
+        print(
+            f"{'geometric mean':26s} {metric:21s} median {mean[0]:7.3f} px, p90 {mean[1]:7.3f} px", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,20 @@ import tifffile
 from PIL import Image as Pillow
 
 SECONDS, MEMORY, BATCH = 10, 3 * 2**30, 250
-EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"1e999", b"-", b"null", b"[[", b"NaN")
+EXTREMES = (
+    b"\0",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\xff\xff\xff\xff",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\x7f",
+    b"1e999",
+    b"-",
+    b"null",
+    b"[[",
+    b"NaN",
+)
 
 
 def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
@@ -50,20 +63,32 @@ def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
     import imagecodecs
     import torch
 
-    from register import affine
-    from register.patches import PatchGrid
-    from register.transform import Frame, Transform
+    from register.geometry import affine
+    from register.geometry.patch_grid import PatchGrid
+    from register.transforms.transform import Frame, Transform
 
     found.append(("deep.png", imagecodecs.png_encode(grey)))
     grid = PatchGrid.cover(40, 50, 20)
-    local = Transform("local", Frame(50, 40), Frame(50, 40), affine.identity(), grid, affine.identity().expand(grid.rows, grid.columns, 2, 3).clone())
+    local = Transform(
+        "local",
+        Frame(50, 40),
+        Frame(50, 40),
+        affine.identity(),
+        grid,
+        affine.identity().expand(grid.rows, grid.columns, 2, 3).clone(),
+    )
     with tempfile.TemporaryDirectory() as scratch:
         local.save(Path(scratch) / "t.json")
         found.append(("local.transform", (Path(scratch) / "t.json").read_bytes()))
     assert torch.isfinite(local.matrix).all()
     found.append(("points.csv", b"x,y,name\n1.5,2,a\n3,4.25,b\n"))
     ring = [[1, 1], [9, 1], [9, 9], [1, 1]]
-    tree = {"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}]}
+    tree = {
+        "type": "FeatureCollection",
+        "features": [
+            {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}
+        ],
+    }
     found.append(("mask.geojson", json.dumps(tree).encode()))
     for path in sorted(folder.rglob("*")) if folder else []:
         if path.is_file() and 0 < path.stat().st_size < 100_000:
@@ -94,10 +119,10 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 
 def readers() -> dict[str, Callable[[Path], object]]:
     """How a file of each ending is read; all others are images."""
-    from register.io.images import Image, read_image
-    from register.io.masks import read_mask
-    from register.io.points import read_point_file
-    from register.transform import Transform
+    from register.io.images.masks import read_mask
+    from register.io.images.open import Image, read_image
+    from register.io.points.open import read_point_file
+    from register.transforms.transform import Transform
 
     mask_of = Image(np.zeros((1, 40, 50), np.uint8))
 
@@ -143,7 +168,10 @@ def work(begin: int, count: int, folder: Path | None) -> int:
             except BaseException as error:
                 wrong += 1
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                print(f"wrong {number} {name}: {type(error).__name__} {error} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})", flush=True)
+                print(
+                    f"wrong {number} {name}: {type(error).__name__} {error} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})",
+                    flush=True,
+                )
             finally:
                 signal.alarm(0)
     return wrong
@@ -154,12 +182,22 @@ def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
     faults, begin = [], 0
     while begin < count:
         size = min(batch, count - begin)
-        command = [sys.executable, "-m", "benchmarks.fuzz", "--work", str(begin), str(size), *(["--seeds", str(folder)] if folder else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.fuzz",
+            "--work",
+            str(begin),
+            str(size),
+            *(["--seeds", str(folder)] if folder else []),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS * size + 120)
         faults += [line for line in done.stdout.splitlines() if line.startswith("wrong")]
         last = int(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("at "))[3:])
         if done.returncode not in (0, 1):
-            faults.append(f"wrong {last}: the process ended with {done.returncode}: {done.stderr.strip().splitlines()[:1]}")
+            faults.append(
+                f"wrong {last}: the process ended with {done.returncode}: {done.stderr.strip().splitlines()[:1]}"
+            )
             begin = last + 1
         else:
             begin += size
@@ -167,9 +205,13 @@ def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seeds", type=Path, metavar="FOLDER", help="files to mutate besides those that are made here")
+    parser.add_argument(
+        "--seeds", type=Path, metavar="FOLDER", help="files to mutate besides those that are made here"
+    )
     parser.add_argument("--work", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:

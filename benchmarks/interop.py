@@ -16,9 +16,16 @@ import SimpleITK
 import torch
 
 import register
-from register.io.export import SUFFIXES, Units, export
+from register.io.transforms.export import SUFFIXES, Units, export
 
-CASES = (("affine", "itk"), ("local", "itk"), ("local", "itk-h5"), ("local", "field-mha"), ("affine", "elastix"), ("local", "elastix"))
+CASES = (
+    ("affine", "itk"),
+    ("local", "itk"),
+    ("local", "itk-h5"),
+    ("local", "field-mha"),
+    ("affine", "elastix"),
+    ("local", "elastix"),
+)
 TRANSFORMIX = """
 import sys, itk, numpy as np
 folder, sx, sy = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
@@ -35,20 +42,30 @@ def main() -> None:
     wanted = sys.argv[2:] or ["dic12_oht_11", "retina_27", "rs_DO4"]
     with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
         entries = [entry for entry in csv.DictReader(file) if entry["id"] in wanted]
-    print(f"{'pair':24s} {'model':7s} {'format':10s} {'median':>8s} {'99 %':>8s} {'largest':>8s}  grey levels; fit or field error in px")
+    print(
+        f"{'pair':24s} {'model':7s} {'format':10s} {'median':>8s} {'99 %':>8s} {'largest':>8s}  grey levels; fit or field error in px"
+    )
     for entry in entries:
         pictures = [register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving")]
         grey = pictures[1].astype(np.float32).mean(2)
         moving = np.rint(255 * (grey - grey.min()) / (grey.max() - grey.min())).astype(np.uint8)
         found = register.align(*pictures).transform
-        frames = [replace(frame, pixel_size=size, pixel_unit="µm") for frame, size in ((found.fixed, (0.5, 0.7)), (found.moving, (0.25, 0.4)))]
+        frames = [
+            replace(frame, pixel_size=size, pixel_unit="µm")
+            for frame, size in ((found.fixed, (0.5, 0.7)), (found.moving, (0.25, 0.4)))
+        ]
         for model, form in CASES:
             transform = replace(found, fixed=frames[0], moving=frames[1])
-            transform = transform if model == "local" else replace(transform, model="affine", grid=None, matrices=None)
+            transform = (
+                transform
+                if model == "local"
+                else replace(transform, model="affine", grid=None, matrices=None)
+            )
             with tempfile.TemporaryDirectory() as scratch:
                 apart, error = compare(transform, moving, form, Path(scratch))
             print(
-                f"{entry['id']:24s} {model:7s} {form:10s} {np.median(apart):8.3f} {np.percentile(apart, 99):8.3f} {apart.max():8.3f}  {error:.4f}", flush=True
+                f"{entry['id']:24s} {model:7s} {form:10s} {np.median(apart):8.3f} {np.percentile(apart, 99):8.3f} {apart.max():8.3f}  {error:.4f}",
+                flush=True,
             )
 
 
@@ -59,7 +76,11 @@ def compare(transform, moving, form, folder):
     size = [transform.fixed.width, transform.fixed.height]
     if form == "elastix":
         np.save(folder / "moving.npy", moving.astype(np.float32))
-        subprocess.run([sys.executable, "-c", TRANSFORMIX, str(folder), *map(str, units.moving)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", TRANSFORMIX, str(folder), *map(str, units.moving)],
+            check=True,
+            capture_output=True,
+        )
         picture = np.load(folder / "picture.npy")
     else:
         picture = by_simpleitk(moving, path, form, units, size)
@@ -68,7 +89,9 @@ def compare(transform, moving, form, folder):
     limit = torch.tensor([transform.moving.width - 3.0, transform.moving.height - 3.0])
     inner = ((at > 2) & (at < limit)).all(-1).numpy()
     inner[:2], inner[-2:], inner[:, :2], inner[:, -2:] = False, False, False, False
-    return np.abs(picture - ours)[inner], max(report.get("fit_error_max", 0.0), report.get("field_error_max", 0.0))
+    return np.abs(picture - ours)[inner], max(
+        report.get("fit_error_max", 0.0), report.get("field_error_max", 0.0)
+    )
 
 
 def by_simpleitk(moving, path, form, units, size):
@@ -76,10 +99,14 @@ def by_simpleitk(moving, path, form, units, size):
     image = SimpleITK.GetImageFromArray(moving.astype(np.float64))
     image.SetSpacing(units.moving)
     if form == "field-mha":
-        other = SimpleITK.DisplacementFieldTransform(SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkVectorFloat64))
+        other = SimpleITK.DisplacementFieldTransform(
+            SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkVectorFloat64)
+        )
     else:
         other = SimpleITK.ReadTransform(str(path))
-    theirs = SimpleITK.Resample(image, size, other, SimpleITK.sitkLinear, [0.0, 0.0], units.fixed, [1.0, 0.0, 0.0, 1.0], 0.0)
+    theirs = SimpleITK.Resample(
+        image, size, other, SimpleITK.sitkLinear, [0.0, 0.0], units.fixed, [1.0, 0.0, 0.0, 1.0], 0.0
+    )
     return SimpleITK.GetArrayFromImage(theirs)
 
 

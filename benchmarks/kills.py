@@ -31,7 +31,9 @@ def whole(path: Path, expected: Path) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -58,12 +60,16 @@ def main() -> None:
             if again.returncode and not finished:
                 raise SystemExit(f"after a kill at {wait:.2f} s: {again.stderr}")
             kept = sorted(path.name for path in out.iterdir())
-            if kept != sorted(path.name for path in expected.iterdir()) or not all(whole(out / name, expected / name) for name in kept):
+            if kept != sorted(path.name for path in expected.iterdir()) or not all(
+                whole(out / name, expected / name) for name in kept
+            ):
                 raise SystemExit(f"after a kill at {wait:.2f} s, the next run left {kept}")
             for path in out.iterdir():
                 path.unlink()
             out.rmdir()
-        print(f"{options.count} kills within {seconds:.1f} s, {left} while or after files were written: {half} half files; every next run succeeded")
+        print(
+            f"{options.count} kills within {seconds:.1f} s, {left} while or after files were written: {half} half files; every next run succeeded"
+        )
         raise SystemExit(1 if half else 0)
 
 

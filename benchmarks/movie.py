@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from benchmarks.synthetic import smooth_field
-from register.transform import Transform
+from register.transforms.transform import Transform
 
 SIDE, MARGIN, PERIODS = 512, 24, (37, 53, 91)
 EVERY = 10
@@ -50,7 +51,9 @@ def motion(frames: int, seed: int = 1) -> tuple[np.ndarray, list[np.ndarray]]:
 
 def moved(index: int, drift: np.ndarray, modes: list[np.ndarray]) -> np.ndarray:
     """Where the pixels of a frame lie in the scene, but for the margin: the displacement (h, w, 2)."""
-    return drift[index] + sum(1.5 * np.sin(2 * np.pi * index / period) * mode for period, mode in zip(PERIODS, modes, strict=True))
+    return drift[index] + sum(
+        1.5 * np.sin(2 * np.pi * index / period) * mode for period, mode in zip(PERIODS, modes, strict=True)
+    )
 
 
 def make(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
@@ -59,8 +62,13 @@ def make(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) ->
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for index in range(frames):
             shift = moved(index, drift, modes)
-            frame = map_coordinates(picture, [y + MARGIN + shift[..., 1], x + MARGIN + shift[..., 0]], order=3, mode="reflect")
-            file.write((np.clip((frame + rng.normal(0, 0.04, x.shape)) / 1.6, 0, 1) * 60000).astype(np.uint16), contiguous=True)
+            frame = map_coordinates(
+                picture, [y + MARGIN + shift[..., 1], x + MARGIN + shift[..., 0]], order=3, mode="reflect"
+            )
+            file.write(
+                (np.clip((frame + rng.normal(0, 0.04, x.shape)) / 1.6, 0, 1) * 60000).astype(np.uint16),
+                contiguous=True,
+            )
 
 
 def errors(index: int, transform, drift: np.ndarray, modes: list[np.ndarray]) -> np.ndarray:
@@ -72,7 +80,10 @@ def errors(index: int, transform, drift: np.ndarray, modes: list[np.ndarray]) ->
 
 def show(name: str, found: list[np.ndarray], seconds: float, frames: int) -> None:
     every = np.concatenate(found)
-    print(f"{name:24s} median {np.median(every):.3f} px, p90 {np.percentile(every, 90):.3f} px, {frames / seconds:.2f} frames/s", flush=True)
+    print(
+        f"{name:24s} median {np.median(every):.3f} px, p90 {np.percentile(every, 90):.3f} px, {frames / seconds:.2f} frames/s",
+        flush=True,
+    )
 
 
 def memory_of(process: subprocess.Popen, kept: list[tuple[float, int]]) -> None:
@@ -80,7 +91,9 @@ def memory_of(process: subprocess.Popen, kept: list[tuple[float, int]]) -> None:
     while process.poll() is None:
         try:
             parent = psutil.Process(process.pid)
-            kept.append((time.time(), sum(x.memory_info().rss for x in (parent, *parent.children(recursive=True)))))
+            kept.append(
+                (time.time(), sum(x.memory_info().rss for x in (parent, *parent.children(recursive=True))))
+            )
         except psutil.Error:
             pass
         time.sleep(2)
@@ -88,7 +101,20 @@ def memory_of(process: subprocess.Popen, kept: list[tuple[float, int]]) -> None:
 
 def ours(path: Path, folder: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
     begin, kept = time.time(), list[tuple[float, int]]()
-    call = [sys.executable, "-m", "register", "batch", "--series", str(path), "--to", "first", "-o", str(folder), "--redo", "-q"]
+    call = [
+        sys.executable,
+        "-m",
+        "register",
+        "batch",
+        "--series",
+        str(path),
+        "--to",
+        "first",
+        "-o",
+        str(folder),
+        "--redo",
+        "-q",
+    ]
     process = subprocess.Popen(call)
     watcher = threading.Thread(target=memory_of, args=(process, kept))
     watcher.start()
@@ -98,10 +124,17 @@ def ours(path: Path, folder: Path, frames: int, drift: np.ndarray, modes: list[n
     found = []
     for index in range(0, frames, EVERY):
         transform = Transform.load(folder / "transforms" / f"{index:05d}.json")
-        found.append(errors(index, lambda points, t=transform: t.map(torch.from_numpy(points)).numpy(), drift, modes))
+        found.append(
+            errors(index, lambda points, t=transform: t.map(torch.from_numpy(points)).numpy(), drift, modes)
+        )
     show(f"register (exit {code})", found, seconds, frames)
-    parts = [max(m for t, m in kept if low <= (t - begin) / seconds <= high) / 1e6 for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.01))]
-    print(f"  resident memory, all processes: {parts[0]:.0f} MB in the first fifth, {parts[1]:.0f} MB, {parts[2]:.0f} MB in the last two")
+    parts = [
+        max(m for t, m in kept if low <= (t - begin) / seconds <= high) / 1e6
+        for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.01))
+    ]
+    print(
+        f"  resident memory, all processes: {parts[0]:.0f} MB in the first fifth, {parts[1]:.0f} MB, {parts[2]:.0f} MB in the last two"
+    )
 
 
 def pystackreg(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
@@ -117,7 +150,9 @@ def pystackreg(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarra
             chosen = range(0, min(frames, 400), EVERY)
             for index in chosen:
                 matrix = tool.register(fixed, file.pages[index].asarray().astype(float))
-                found.append(errors(index, lambda points, m=matrix: points @ m[:2, :2].T + m[:2, 2], drift, modes))
+                found.append(
+                    errors(index, lambda points, m=matrix: points @ m[:2, :2].T + m[:2, 2], drift, modes)
+                )
             show(f"pystackreg {name}", found, time.time() - begin, len(chosen))
 
 
@@ -126,20 +161,34 @@ def suite2p(python: str, path: Path, folder: Path, drift: np.ndarray, modes: lis
     out = folder / "suite2p.npz"
     subprocess.run([python, Path(__file__).with_name("suite2p_shifts.py"), path, str(EVERY), out], check=True)
     values = np.load(out)
-    for name, blocks in (("suite2p, rigid", 0 * values["blocks"]), ("suite2p, blocks of 128", values["blocks"])):
+    for name, blocks in (
+        ("suite2p, rigid", 0 * values["blocks"]),
+        ("suite2p, blocks of 128", values["blocks"]),
+    ):
         found = []
         for number, (rigid, shifts) in enumerate(zip(values["rigid"], blocks, strict=True)):
             inner = RegularGridInterpolator((values["y"], values["x"]), shifts)
             low, high = (np.array([values["x"][k], values["y"][k]]) for k in (0, -1))
-            moved = lambda points, r=rigid, i=inner, a=low, b=high: points + r + i(np.clip(points, a, b)[:, ::-1])  # noqa: E731
+            moved = partial(displaced, rigid, inner, low, high)
             found.append(errors(number * EVERY, moved, drift, modes))
         show(name, found, float(values["seconds"]), len(found))
 
 
+def displaced(
+    rigid: np.ndarray, inner: RegularGridInterpolator, low: np.ndarray, high: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """Points (n, 2) after the rigid shift and the shift of blocks that suite2p found for one frame."""
+    return points + rigid + inner(np.clip(points, low, high)[:, ::-1])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--folder", type=Path, required=True, metavar="FOLDER", help="where the movie and the results go")
+    parser.add_argument(
+        "--folder", type=Path, required=True, metavar="FOLDER", help="where the movie and the results go"
+    )
     parser.add_argument("--suite2p", metavar="PYTHON", help="the Python that has suite2p")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -38,9 +38,12 @@ PACKAGES = {
     **dict.fromkeys(OURS, "register"), "elastix": "itk", "ants": "ants", "greedy": "picsl_greedy", "sift": "cv2", "dis": "cv2", "ecc": "cv2",
     "ilk": "skimage", "kornia": "kornia", "fireants": "fireants",
 }  # fmt: skip
-LATE = {"register": ("register.api", ()), "elastix": ("itk", ("elastix_registration_method", "transformix_deformation_field", "image_from_array"))}
+LATE = {
+    "register": ("register.api", ()),
+    "elastix": ("itk", ("elastix_registration_method", "transformix_deformation_field", "image_from_array")),
+}
 LATE["fast"] = LATE["register"]
-LATE["program"] = ("register.transform", ())
+LATE["program"] = ("register.transforms.transform", ())
 """Modules, and what of them, that packages load when they are first used: loaded before the clock starts, for all alike."""
 NOT_COUNTED = ("birl_artificial", "iguazu")
 
@@ -72,7 +75,9 @@ def by_elastix(fixed: np.ndarray, moving: np.ndarray) -> Field:
     maps = itk.ParameterObject.New()
     for name in ("rigid", "affine", "bspline"):
         chosen = maps.GetDefaultParameterMap(name)
-        chosen["Metric"] = ["AdvancedMattesMutualInformation"] + (["TransformBendingEnergyPenalty"] if name == "bspline" else [])
+        chosen["Metric"] = ["AdvancedMattesMutualInformation"] + (
+            ["TransformBendingEnergyPenalty"] if name == "bspline" else []
+        )
         maps.AddParameterMap(chosen)
     images = [itk.image_from_array(np.ascontiguousarray(x, np.float32)) for x in (fixed, moving)]
     _, found = itk.elastix_registration_method(*images, parameter_object=maps, log_to_console=False)
@@ -99,7 +104,12 @@ def by_greedy(fixed: np.ndarray, moving: np.ndarray) -> Field:
     program = Greedy2D()
     images = [sitk.GetImageFromArray(np.ascontiguousarray(x, np.float32)) for x in (fixed, moving)]
     metric = "-i fixed moving -m NCC 4x4 -threads 2"
-    program.execute(f"{metric} -a -dof 12 -ia-image-centers -n 100x50x20 -o affine", fixed=images[0], moving=images[1], affine=None)
+    program.execute(
+        f"{metric} -a -dof 12 -ia-image-centers -n 100x50x20 -o affine",
+        fixed=images[0],
+        moving=images[1],
+        affine=None,
+    )
     program.execute(f"{metric} -it affine -n 100x50x20 -o warp", warp=None)
     program.execute("-rf fixed -r warp affine -rc composed", composed=None)
     shift = sitk.GetArrayFromImage(program["composed"])
@@ -111,8 +121,13 @@ def by_sift(fixed: np.ndarray, moving: np.ndarray) -> Field:
 
     sift = cv2.SIFT_create()
     (one, a), (other, b) = (sift.detectAndCompute((x * 255).astype(np.uint8), None) for x in (fixed, moving))
-    pairs = [x[0] for x in cv2.BFMatcher().knnMatch(a, b, 2) if len(x) == 2 and x[0].distance < 0.8 * x[1].distance]
-    ends = [np.float64([points[getattr(m, name)].pt for m in pairs]) for points, name in ((one, "queryIdx"), (other, "trainIdx"))]
+    pairs = [
+        x[0] for x in cv2.BFMatcher().knnMatch(a, b, 2) if len(x) == 2 and x[0].distance < 0.8 * x[1].distance
+    ]
+    ends = [
+        np.float64([points[getattr(m, name)].pt for m in pairs])
+        for points, name in ((one, "queryIdx"), (other, "trainIdx"))
+    ]
     homography, _ = cv2.findHomography(*ends, cv2.USAC_MAGSAC, 3.0)
     return _project(homography, fixed)
 
@@ -121,7 +136,10 @@ def by_dis(fixed: np.ndarray, moving: np.ndarray) -> Field:
     import cv2
 
     start = by_sift(fixed, moving).astype(np.float32)
-    images = [np.uint8(np.clip(x, 0, 1) * 255) for x in (fixed, cv2.remap(moving.astype(np.float32), start, None, cv2.INTER_LINEAR))]
+    images = [
+        np.uint8(np.clip(x, 0, 1) * 255)
+        for x in (fixed, cv2.remap(moving.astype(np.float32), start, None, cv2.INTER_LINEAR))
+    ]
     at = _still(fixed) + cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*images, None)
     return cv2.remap(start, at.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
@@ -131,7 +149,9 @@ def by_ecc(fixed: np.ndarray, moving: np.ndarray) -> Field:
 
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 500, 1e-6)
     images = [np.ascontiguousarray(x, np.float32) for x in (fixed, moving)]
-    _, matrix = cv2.findTransformECC(*images, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, stop, None, 5)
+    _, matrix = cv2.findTransformECC(
+        *images, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, stop, None, 5
+    )
     return _project(np.vstack([matrix, [0, 0, 1]]), fixed)
 
 
@@ -152,9 +172,14 @@ def by_kornia(fixed: np.ndarray, moving: np.ndarray) -> Field:
     from kornia.geometry.transform import ImageRegistrator
 
     size = tuple(map(max, fixed.shape, moving.shape))  # it wants equal sizes
-    padded = [_on_device(np.pad(x, [(0, n - m) for n, m in zip(size, x.shape, strict=True)]))[None, None] for x in (fixed, moving)]
+    padded = [
+        _on_device(np.pad(x, [(0, n - m) for n, m in zip(size, x.shape, strict=True)]))[None, None]
+        for x in (fixed, moving)
+    ]
     registrator = ImageRegistrator("homography", num_iterations=200).to(padded[0].device)
-    found = denormalize_homography(registrator.register(padded[1], padded[0]).detach(), size, size, align_corners=False)
+    found = denormalize_homography(
+        registrator.register(padded[1], padded[0]).detach(), size, size, align_corners=False
+    )
     return _project(found[0].double().cpu().numpy(), fixed)
 
 
@@ -166,15 +191,31 @@ def by_fireants(fixed: np.ndarray, moving: np.ndarray) -> Field:
     from fireants.registration.greedy import GreedyRegistration
 
     device = _on_device(fixed[:1, :1]).device
-    images = [BatchedImages([Image(sitk.GetImageFromArray(np.ascontiguousarray(x, np.float32)), device=str(device))]) for x in (fixed, moving)]
+    images = [
+        BatchedImages(
+            [Image(sitk.GetImageFromArray(np.ascontiguousarray(x, np.float32)), device=str(device))]
+        )
+        for x in (fixed, moving)
+    ]
     shared = {"optimizer": "Adam", "cc_kernel_size": 5, "progress_bar": False}
     linear = AffineRegistration([8, 4, 2, 1], [200, 100, 50, 20], *images, optimizer_lr=3e-3, **shared)
     linear.optimize()
     start = linear.get_affine_matrix().detach()
-    bent = GreedyRegistration([4, 2, 1], [200, 100, 50], *images, deformation_type="compositive", optimizer_lr=0.5, init_affine=start, **shared)
+    bent = GreedyRegistration(
+        [4, 2, 1],
+        [200, 100, 50],
+        *images,
+        deformation_type="compositive",
+        optimizer_lr=0.5,
+        init_affine=start,
+        **shared,
+    )
     bent.optimize()
     found = bent.get_warp_parameters(*images)
-    at = torch.nn.functional.affine_grid(found["affine"], (1, 1, *fixed.shape), align_corners=True) + found["grid"]
+    at = (
+        torch.nn.functional.affine_grid(found["affine"], (1, 1, *fixed.shape), align_corners=True)
+        + found["grid"]
+    )
     return (at[0].detach().double().cpu().numpy() + 1) / 2 * (np.array(moving.shape[::-1]) - 1)
 
 
@@ -202,7 +243,9 @@ def _on_device(image: np.ndarray):
     """An image as a tensor on the GPU, where there is one."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(image, np.float32)).to("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(
+        "cuda" if torch.cuda.is_available() else "cpu"
+    )
 
 
 def _project(homography: np.ndarray, fixed: np.ndarray) -> Field:
@@ -238,14 +281,30 @@ def run_apart(name: str, fixed: np.ndarray, moving: np.ndarray) -> Run:
     """One peer in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         np.savez(Path(scratch) / "pair.npz", fixed=fixed, moving=moving)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OPENBLAS_NUM_THREADS"), THREADS)
-        options = {"env": os.environ | threads, "capture_output": True, "text": True, "timeout": LIMIT, "check": True}
+        threads = dict.fromkeys(
+            (
+                "OMP_NUM_THREADS",
+                "MKL_NUM_THREADS",
+                "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+                "OPENBLAS_NUM_THREADS",
+            ),
+            THREADS,
+        )
+        options = {
+            "env": os.environ | threads,
+            "capture_output": True,
+            "text": True,
+            "timeout": LIMIT,
+            "check": True,
+        }
         spent = 0.0
         begin = time.perf_counter()
         try:
             if name == "program":
                 spent = _align_files(Path(scratch), fixed, moving, options)
-            done = subprocess.run([sys.executable, "-m", "benchmarks.peers", "--run", name, scratch], **options)
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.peers", "--run", name, scratch], **options
+            )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return Run(None, time.perf_counter() - begin, time.perf_counter() - begin)
         whole = time.perf_counter() - begin
@@ -261,7 +320,9 @@ def _align_files(folder: Path, fixed: np.ndarray, moving: np.ndarray, options: d
     for name, image in zip(names, (fixed, moving), strict=True):
         tifffile.imwrite(name, image.astype(np.float32))
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "register", "align", *names, "-o", str(folder / "out"), "-q"], **options)
+    subprocess.run(
+        [sys.executable, "-m", "register", "align", *names, "-o", str(folder / "out"), "-q"], **options
+    )
     return time.perf_counter() - begin
 
 
@@ -270,7 +331,10 @@ def ratios(errors: dict[str, float], runs: dict[str, Run]) -> None:
     others = [name for name in runs if name not in OURS]
     for ours in (name for name in OURS if name in runs and others):
         seconds = {name: run.whole if ours == "program" else run.seconds for name, run in runs.items()}
-        told = [f"{name} {seconds[ours] / seconds[name]:.2f} of the time, {errors[ours] / errors[name]:.2f} of the error" for name in others]
+        told = [
+            f"{name} {seconds[ours] / seconds[name]:.2f} of the time, {errors[ours] / errors[name]:.2f} of the error"
+            for name in others
+        ]
         print(f"  {ours}: {'; '.join(told)}", flush=True)
 
 
@@ -278,7 +342,9 @@ def at_points(field: Field, points: np.ndarray) -> np.ndarray:
     """The field (h, w, 2) at points (n, 2), going on as it is at the border outside."""
     from scipy.ndimage import map_coordinates
 
-    return np.stack([map_coordinates(field[..., k], points.T[::-1], order=1, mode="nearest") for k in (0, 1)], axis=1)
+    return np.stack(
+        [map_coordinates(field[..., k], points.T[::-1], order=1, mode="nearest") for k in (0, 1)], axis=1
+    )
 
 
 def folded(field: Field) -> int:
@@ -293,14 +359,17 @@ def real_pairs(folder: Path, only: list[str]):
     import re
 
     import register
-    from register.io.points import read_points
+    from register.io.points.open import read_points
 
     with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
         entries = list(csv.DictReader(file))
     for entry in entries:
         if entry["id"].startswith(NOT_COUNTED) or (only and not any(word in entry["id"] for word in only)):
             continue
-        images = [_grey(np.moveaxis(register.read_image(folder / entry[kind]).picture(), 2, 0)) for kind in ("fixed", "moving")]
+        images = [
+            _grey(np.moveaxis(register.read_image(folder / entry[kind]).picture(), 2, 0))
+            for kind in ("fixed", "moving")
+        ]
         where = (folder / entry["fixed"]).parent
         points = [read_points(where / f"landmarks_{kind}.csv").numpy() for kind in ("fixed", "moving")]
         floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
@@ -322,10 +391,27 @@ def real(folder: Path, only: list[str], peers: list[str]) -> list[dict]:
         errors, runs = dict[str, float](), dict[str, Run]()
         for peer in peers:
             run = runs[peer] = run_apart(peer, *images)
-            error = np.inf if run.field is None else float(np.median(np.linalg.norm(at_points(run.field, points[0]) - points[1], axis=1)))
+            error = (
+                np.inf
+                if run.field is None
+                else float(np.median(np.linalg.norm(at_points(run.field, points[0]) - points[1], axis=1)))
+            )
             rtre = errors[peer] = 100 * error / np.hypot(*images[0].shape)
-            row = {"pair": name, "category": category, "peer": peer, "rtre": rtre, "found": bool(error <= limit)}
-            rows.append(row | {"seconds": run.seconds, "whole": run.whole, "folds": 0 if run.field is None else folded(run.field)})
+            row = {
+                "pair": name,
+                "category": category,
+                "peer": peer,
+                "rtre": rtre,
+                "found": bool(error <= limit),
+            }
+            rows.append(
+                row
+                | {
+                    "seconds": run.seconds,
+                    "whole": run.whole,
+                    "folds": 0 if run.field is None else folded(run.field),
+                }
+            )
             words = f"{'found' if error <= limit else '-':6s} {run.seconds:6.1f} s, whole process {run.whole:.1f} s, {rows[-1]['folds']} folds"
             print(f"{name:28s} {peer:9s} rTRE {rtre:8.3f} % {words}", flush=True)
         ratios(errors, runs)
@@ -358,11 +444,15 @@ def synthetic(amplitude: float, peers: list[str], side: int | None, only: list[s
             texture = resize(texture, (side, side), anti_aliasing=True)
         pair = warped_pair(texture, amplitude, 1, noise=0.02)
         truth = pair.moving_from_fixed
-        shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(warped_pair(texture, amplitude, 1).fixed)
+        shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(
+            warped_pair(texture, amplitude, 1).fixed
+        )
         medians, runs = dict[str, float](), dict[str, Run]()
         for peer in peers:
             run = runs[peer] = run_apart(peer, pair.fixed, pair.moving)
-            errors = np.full(1, np.inf) if run.field is None else np.linalg.norm(run.field - truth, axis=2)[shown]
+            errors = (
+                np.full(1, np.inf) if run.field is None else np.linalg.norm(run.field - truth, axis=2)[shown]
+            )
             medians[peer] = float(np.median(errors))
             figures = f"median {medians[peer]:7.3f} px, p90 {np.percentile(errors, 90):7.3f} px, {run.seconds:6.1f} s, whole process {run.whole:.1f} s"
             print(f"{name:9s} {amplitude:.0%} {peer:9s} {figures}", flush=True)
@@ -370,12 +460,16 @@ def synthetic(amplitude: float, peers: list[str], side: int | None, only: list[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--real", type=Path, metavar="FOLDER")
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--amplitude", type=float, default=0.04)
     parser.add_argument("--side", type=int, help="resize the textures to so many pixels each way")
-    parser.add_argument("--only", nargs="*", default=[], help="words in the names of the pairs to run, or textures")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="words in the names of the pairs to run, or textures"
+    )
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)

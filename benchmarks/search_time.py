@@ -16,7 +16,11 @@ from scipy.ndimage import map_coordinates
 
 from benchmarks.accuracy import textures
 from benchmarks.synthetic import folded
-from register import affine, features, pipeline, pyramid, settings, starts
+from register import settings
+from register.engine import pair
+from register.engine.initial import features, search
+from register.geometry import affine
+from register.images import pyramid
 
 ANGLE = 100.0
 
@@ -25,12 +29,17 @@ def turned(texture: np.ndarray) -> np.ndarray:
     """The texture turned about its centre, reflected at its border."""
     centre, angle = np.array(texture.shape) / 2, math.radians(ANGLE)
     y, x = (np.indices(texture.shape).T - centre).T
-    rows, columns = centre[0] + x * math.sin(angle) + y * math.cos(angle), centre[1] + x * math.cos(angle) - y * math.sin(angle)
+    rows, columns = (
+        centre[0] + x * math.sin(angle) + y * math.cos(angle),
+        centre[1] + x * math.cos(angle) - y * math.sin(angle),
+    )
     return map_coordinates(texture, [rows, columns], order=3, mode="reflect")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeat", type=int, default=5)
     repeat = parser.parse_args().repeat
     rng = np.random.default_rng(0)
@@ -40,16 +49,25 @@ def main() -> None:
             levels = []
             for image in (turned(texture), moving):
                 plane = torch.from_numpy(image + rng.normal(0, 0.02, image.shape)).float()[None]
-                levels.append(pipeline.working_copy(pyramid.base(plane), 2048, "fixed"))
+                levels.append(pair.working_copy(pyramid.base(plane), 2048, "fixed"))
             seconds = []
             for _ in range(repeat):
                 begin = time.perf_counter()
-                with patch.object(features, "match", return_value=None) if contrast == "folded" else nullcontext():
-                    found = starts.find(*levels, [starts.Range("local", 180.0, settings.PRESETS["balanced"].candidates)])
+                with (
+                    patch.object(features, "match", return_value=None)
+                    if contrast == "folded"
+                    else nullcontext()
+                ):
+                    found = search.find(
+                        *levels, [search.Range("local", 180.0, settings.PRESETS["balanced"].candidates)]
+                    )
                 seconds.append(time.perf_counter() - begin)
             off = (abs(affine.decompose(found.matrix).rotation) - ANGLE + 180) % 360 - 180
             size = f"{texture.shape[1]} × {texture.shape[0]}"
-            print(f"{name:7s} {size:11s} {contrast:8s} median {np.median(seconds):.2f} s, best {min(seconds):.2f} s, rotation off by {off:+.2f}°", flush=True)
+            print(
+                f"{name:7s} {size:11s} {contrast:8s} median {np.median(seconds):.2f} s, best {min(seconds):.2f} s, rotation off by {off:+.2f}°",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ SHIFT = 40, 20
 
 def scene(side: int) -> np.ndarray:
     """Coarse blobs (n, n) in [0, 1], one value per ``GRAIN`` pixels."""
-    blobs = gaussian_filter(np.random.default_rng(0).normal(size=(side // GRAIN + 8 + 2 * TILE // GRAIN,) * 2), 2)
+    blobs = gaussian_filter(
+        np.random.default_rng(0).normal(size=(side // GRAIN + 8 + 2 * TILE // GRAIN,) * 2), 2
+    )
     return (blobs - blobs.min()) / np.ptp(blobs)
 
 
@@ -69,7 +71,12 @@ def copy(source: Path, target: Path, side: int, kind: str) -> None:
     with tifffile.TiffFile(source) as file:
         page = file.pages[0]
         tifffile.imwrite(
-            target, (np.ascontiguousarray(np.squeeze(tile[0], 0)[..., 0] if kind == "uint16" else tile[0][0]) for tile in page.segments()), **layout(side, kind)
+            target,
+            (
+                np.ascontiguousarray(np.squeeze(tile[0], 0)[..., 0] if kind == "uint16" else tile[0][0])
+                for tile in page.segments()
+            ),
+            **layout(side, kind),
         )
 
 
@@ -85,10 +92,16 @@ def measured(*command: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sides", type=int, nargs="+", default=[5000, 10000, 20000, 30000, 40000])
     parser.add_argument("--kinds", nargs="+", default=["uint16", "rgb"], choices=["uint16", "rgb"])
-    parser.add_argument("--folder", type=Path, help="where the images go, which need 6 bytes per pixel; default: the system's temporary folder")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the images go, which need 6 bytes per pixel; default: the system's temporary folder",
+    )
     parser.add_argument("--copy", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.copy:
@@ -96,7 +109,10 @@ def main() -> None:
         copy(Path(source), Path(target), int(side), kind)
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    print("kind     side    align s     MB   apply s     MB    copy s     MB   apply/copy  s per 10^9 pixels", flush=True)
+    print(
+        "kind     side    align s     MB   apply s     MB    copy s     MB   apply/copy  s per 10^9 pixels",
+        flush=True,
+    )
     for kind in options.kinds:
         for side in options.sides:
             with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
@@ -105,13 +121,38 @@ def main() -> None:
                     tifffile.imwrite(path, tiles(side, kind, shift), **layout(side, kind))
                 command = [sys.executable, "-m", "register"]
                 # no pyramid, so that what is compared with a copy is a copy's work
-                align = measured(*command, "align", str(fixed), str(moving), "-o", str(out), "--no-pyramid", "-q")
+                align = measured(
+                    *command, "align", str(fixed), str(moving), "-o", str(out), "--no-pyramid", "-q"
+                )
                 (out / "aligned.tif").unlink()
-                apply = measured(*command, "apply", str(out / "transform.json"), str(moving), "-o", str(out / "applied.tif"), "--no-pyramid", "--json")
+                apply = measured(
+                    *command,
+                    "apply",
+                    str(out / "transform.json"),
+                    str(moving),
+                    "-o",
+                    str(out / "applied.tif"),
+                    "--no-pyramid",
+                    "--json",
+                )
                 (out / "applied.tif").unlink()
-                plain = measured(sys.executable, "-m", "benchmarks.sizes", "--copy", str(moving), str(out / "copy.tif"), str(side), kind)
-                figures = "  ".join(f"{seconds:8.1f} {memory:6.0f}" for seconds, memory in (align, apply, plain))
-                print(f"{kind:7s} {side:5d}  {figures}  {apply[0] / plain[0]:10.2f}  {apply[0] / side**2 * 1e9:10.1f}", flush=True)
+                plain = measured(
+                    sys.executable,
+                    "-m",
+                    "benchmarks.sizes",
+                    "--copy",
+                    str(moving),
+                    str(out / "copy.tif"),
+                    str(side),
+                    kind,
+                )
+                figures = "  ".join(
+                    f"{seconds:8.1f} {memory:6.0f}" for seconds, memory in (align, apply, plain)
+                )
+                print(
+                    f"{kind:7s} {side:5d}  {figures}  {apply[0] / plain[0]:10.2f}  {apply[0] / side**2 * 1e9:10.1f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -40,10 +40,15 @@ from torch.utils._pytree import tree_leaves
 
 import register
 from benchmarks.synthetic import warped_pair
-from register import affine, localfit, objective, optimise, pipeline, replay, settings
-from register.comparison import Comparison
-from register.patches import PatchGrid
-from register.pyramid import base
+from register import settings
+from register.compute import cuda_graphs
+from register.engine import pair
+from register.engine.fit import local_fit, objective
+from register.engine.fit.comparison import Comparison
+from register.geometry import affine
+from register.geometry.patch_grid import PatchGrid
+from register.images.pyramid import base
+from register.optim import gauss_newton
 
 LARGEST = 4096
 FLOPS = 100
@@ -79,7 +84,12 @@ def write_pair(folder: Path, side: int) -> tuple[str, str]:
         if side == small:
             cv2.imwrite(str(path), pixels)
         else:
-            tifffile.imwrite(path, cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), tile=(512, 512), compression="zlib")
+            tifffile.imwrite(
+                path,
+                cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC),
+                tile=(512, 512),
+                compression="zlib",
+            )
         names.append(str(path))
     return names[0], names[1]
 
@@ -90,7 +100,9 @@ def write_rgb(folder: Path, width: int = 5800, height: int = 4800) -> tuple[str,
     pair = warped_pair(texture, 0.02, seed=1)
     names = []
     for name, image in (("fixed", pair.fixed), ("moving", pair.moving)):
-        density = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+        density = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)[
+            ..., None
+        ]
         path = folder / f"{name}_rgb.tif"
         pixels = np.rint(255 * np.exp(-density.clip(0, 1) * np.float32([0.4, 1.6, 0.9]))).astype(np.uint8)
         tifffile.imwrite(path, pixels, photometric="rgb", tile=(512, 512), compression="zlib")
@@ -100,14 +112,18 @@ def write_rgb(folder: Path, width: int = 5800, height: int = 4800) -> tuple[str,
 
 def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: int, *more: str) -> None:
     """Seconds of one pair, in all and per stage."""
-    found = [timed("align", *names, "-o", str(output), "--overwrite", "-q", "--preset", preset, *more) for _ in range(runs)]
+    found = [
+        timed("align", *names, "-o", str(output), "--overwrite", "-q", "--preset", preset, *more)
+        for _ in range(runs)
+    ]
     provenance = json.loads((output / "transform.json").read_text())["provenance"]
     stages, whole = provenance["seconds"], float(np.median([s for s, _ in found]))
     total = stages.pop("total")
     steps = {name: len(losses) - 1 for name, losses in provenance["history"].items() if "global" not in name}
     print(
         f"{title:13s} {preset:9s} median {whole:6.2f} s of {', '.join(f'{s:.1f}' for s, _ in found)}; peak {max(m for _, m in found):.2f} GB; "
-        f"start-up {found[-1][0] - total:.1f} s; " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items()),
+        f"start-up {found[-1][0] - total:.1f} s; "
+        + ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items()),
         f"\n  steps: {', '.join(f'{count} on {name}' for name, count in steps.items())}",
         flush=True,
     )
@@ -160,15 +176,21 @@ def machine(device: str) -> tuple[float, float]:
     """Bytes per second that a copy reads and writes, and floating point operations per second of a matrix product."""
     source, square = torch.rand(32 * 2**20, device=device), torch.rand(1536, 1536, device=device)
     target = torch.empty_like(source)
-    return 2 * 4 * source.numel() / best(done(lambda: target.copy_(source), device)), 2 * 1536**3 / best(done(lambda: square @ square, device))
+    return 2 * 4 * source.numel() / best(done(lambda: target.copy_(source), device)), 2 * 1536**3 / best(
+        done(lambda: square @ square, device)
+    )
 
 
 def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """A Gauss-Newton step of the patches in each of the ways that there are on a device."""
 
-    def begin(*tensors: torch.Tensor, tensors_only: bool) -> replay.Begun[optimise.Held]:
-        made = objective.PatchObjective(replace(compare.of(*tensors), tensors_only=tensors_only), grid, localfit.STIFFNESS, 1)
-        return optimise.gauss_newton(made.expand, made.solve, grid.zeros(device=device)[None] + 0.3, tolerance=0.0, gain=-1.0)
+    def begin(*tensors: torch.Tensor, tensors_only: bool) -> cuda_graphs.Begun[gauss_newton.Held]:
+        made = objective.PatchObjective(
+            replace(compare.of(*tensors), tensors_only=tensors_only), grid, local_fit.STIFFNESS, 1
+        )
+        return gauss_newton.gauss_newton(
+            made.expand, made.solve, grid.zeros(device=device)[None] + 0.3, tolerance=0.0, gain=-1.0
+        )
 
     for name, only in (("compiled", False), ("tensors", True)):
         if only or compare.compiled:
@@ -176,7 +198,9 @@ def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[st
             yield name, lambda: begun.stages[1](begun.stages[0](begun.state))  # noqa: B023
     if device != "cpu":
         for name, only in (("recorded", True), ("recorded, compiled", False)):
-            recording = replay.Recording(partial(begin, tensors_only=only), compare.tensors, replay.cuda_graphs())
+            recording = cuda_graphs.Recording(
+                partial(begin, tensors_only=only), compare.tensors, cuda_graphs.cuda_graphs()
+            )
             recording.first()
             yield name, recording.next
 
@@ -188,26 +212,42 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         made = function(*arguments, **(options or {}))
-        given, found = ([x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)] for tree in ((arguments, options), made))
+        given, found = (
+            [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)]
+            for tree in ((arguments, options), made)
+        )
         kept = {x.untyped_storage().data_ptr() for x in given}
         if function._schema.is_mutable or any(x.untyped_storage().data_ptr() not in kept for x in found):
-            self.bytes += sum(x.element_size() * math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride) for x in [*given, *found])
+            self.bytes += sum(
+                x.element_size()
+                * math.prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride)
+                for x in [*given, *found]
+            )
         return made
 
 
 def steps(sides: list[int], device: str) -> None:
     """One Gauss-Newton step of the patches at some sizes, beside its floor."""
     bandwidth, rate = machine(device)
-    print(f"{device}: a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
+    print(
+        f"{device}: a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads"
+    )
     effort = settings.PRESETS["balanced"]
     texture = retina().astype(np.float32)
     for side in sides:
         image = torch.from_numpy(cv2.resize(texture, (side, side))).to(device)[None]
-        level = pipeline.working_copy(base(image), side, "fixed")
+        level = pair.working_copy(base(image), side, "fixed")
         grid = PatchGrid.cover(side, side, effort.patch_size)
         middle = torch.tensor([(side - 1) / 2] * 2, dtype=torch.float64)
-        for metric, channels, degrees in (("ncc", 1, 0), ("structure", 2, 0), ("ncc", 1, 30), ("structure", 2, 30)):
-            compare = localfit.compare_at(level, level, affine.similarity(math.radians(degrees), 1.0, middle, middle), metric, effort)
+        for metric, channels, degrees in (
+            ("ncc", 1, 0),
+            ("structure", 2, 0),
+            ("ncc", 1, 30),
+            ("structure", 2, 30),
+        ):
+            compare = local_fit.compare_at(
+                level, level, affine.similarity(math.radians(degrees), 1.0, middle, middle), metric, effort
+            )
             moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
             floor = max(moved, worked)
             for name, step in ways(compare, grid, device):
@@ -219,24 +259,40 @@ def steps(sides: list[int], device: str) -> None:
                 print(
                     f"  {side:5d} {metric:9s} {degrees:2d}° {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
                     f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor",
-                    "" if "compiled" in name else f"and {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB it moves",
+                    ""
+                    if "compiled" in name
+                    else f"and {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB it moves",
                     flush=True,
                 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sides", type=int, nargs="*", default=[512, 1024, 2048, 4096])
     parser.add_argument("--presets", nargs="+", default=["balanced", "fast"])
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where; cuda is shown beside two threads of the processor")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        choices=["cpu", "cuda"],
+        help="where; cuda is shown beside two threads of the processor",
+    )
     parser.add_argument("--files", nargs=2, metavar="FILE", help="a pair of files instead")
-    parser.add_argument("--rgb", action="store_true", help="a pair of colour images of 5800 x 4800 pixels instead")
+    parser.add_argument(
+        "--rgb", action="store_true", help="a pair of colour images of 5800 x 4800 pixels instead"
+    )
     options = parser.parse_args()
     for words in (["--help"], ["align", "--help"]):
         seconds = [timed(*words)[0] for _ in range(options.runs + 2)]
-        print(f"register {' '.join(words):15s} median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
-    seconds = [best(lambda: subprocess.run([sys.executable, "-c", "import register"], check=True), seconds=0) for _ in range(options.runs + 2)]
+        print(
+            f"register {' '.join(words):15s} median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s"
+        )
+    seconds = [
+        best(lambda: subprocess.run([sys.executable, "-c", "import register"], check=True), seconds=0)
+        for _ in range(options.runs + 2)
+    ]
     print(f"import register          median {np.median(seconds):5.2f} s, least {min(seconds):5.2f} s")
     with tempfile.TemporaryDirectory() as scratch:
         if options.files or options.rgb:
@@ -248,13 +304,40 @@ def main() -> None:
             if options.device != "cpu":
                 beside_two_threads(names, min(side, LARGEST), options.device, options.runs)
             for preset in options.presets:
-                title, output, size = f"{side} x {side}", Path(scratch) / f"out_{side}_{preset}", ("--max-size", str(min(side, LARGEST)))
+                title, output, size = (
+                    f"{side} x {side}",
+                    Path(scratch) / f"out_{side}_{preset}",
+                    ("--max-size", str(min(side, LARGEST))),
+                )
                 if options.device != "cpu":  # the work of the whole image, on both
-                    report(f"{title}, GPU", names, output, preset, options.runs, "--device", options.device, *size)
-                    report(f"{title}, CPU", names, output, preset, options.runs, "--device", "cpu", "--threads", "2", *size)
+                    report(
+                        f"{title}, GPU",
+                        names,
+                        output,
+                        preset,
+                        options.runs,
+                        "--device",
+                        options.device,
+                        *size,
+                    )
+                    report(
+                        f"{title}, CPU",
+                        names,
+                        output,
+                        preset,
+                        options.runs,
+                        "--device",
+                        "cpu",
+                        "--threads",
+                        "2",
+                        *size,
+                    )
                 else:
                     report(title, names, output, preset, options.runs)
-    steps([side for side in (256, 512, 1024, 2048, 4096) if side <= max(options.sides, default=2048)], options.device)
+    steps(
+        [side for side in (256, 512, 1024, 2048, 4096) if side <= max(options.sides, default=2048)],
+        options.device,
+    )
 
 
 if __name__ == "__main__":

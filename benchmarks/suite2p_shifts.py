@@ -13,7 +13,16 @@ import numpy as np
 import tifffile
 import torch
 
-for missing in ("cellpose", "cellpose.metrics", "fastremap", "ScanImageTiffReader", "sbxreader", "dcimg", "nd2", "mbf_reader"):
+for missing in (
+    "cellpose",
+    "cellpose.metrics",
+    "fastremap",
+    "ScanImageTiffReader",
+    "sbxreader",
+    "dcimg",
+    "nd2",
+    "mbf_reader",
+):
     sys.modules.setdefault(missing, MagicMock())
 
 from suite2p.registration import register  # noqa: E402
@@ -25,7 +34,9 @@ def main() -> None:
         frames = np.stack([file.pages[n].asarray() for n in range(0, len(file.pages), every)])
     frames = (frames // 2).astype(np.int16)  # as it reads 16 bits itself
     begin = time.perf_counter()
-    *_, offsets, blocks, _, _, _ = register.register_frames(frames.copy(), frames[0], device=torch.device("cpu"))
+    *_, offsets, blocks, _, _, _ = register.register_frames(
+        frames.copy(), frames[0], device=torch.device("cpu")
+    )
     seconds = time.perf_counter() - begin
     down, across, _, down_of_blocks, across_of_blocks = offsets[:5]
     rows, columns = blocks[2]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from register import affine
+from register.geometry import affine
 
 Array = NDArray[np.float64]
 SIDE = 360
@@ -39,7 +39,15 @@ def smooth_field(height: int, width: int, amplitude: float, seed: int, *, cycles
     return field * (amplitude / np.linalg.norm(field, axis=2).max())
 
 
-def warped_pair(texture: Array, amplitude: float, seed: int, *, contrast: str = "plain", noise: float = 0.0, margin: int = 0) -> Pair:
+def warped_pair(
+    texture: Array,
+    amplitude: float,
+    seed: int,
+    *,
+    contrast: str = "plain",
+    noise: float = 0.0,
+    margin: int = 0,
+) -> Pair:
     """A pair from a texture (h, w) in [0, 1]; ``amplitude`` is the largest displacement as a share of the diagonal.
 
     ``contrast`` of the moving image is ``plain``, ``gamma`` (0.5 plus a tilt of brightness) or ``inverted``; ``noise`` is the standard
@@ -54,7 +62,9 @@ def warped_pair(texture: Array, amplitude: float, seed: int, *, contrast: str = 
     fixed = map_coordinates(texture, [target[..., 1], target[..., 0]], order=5, mode="reflect")
     moving = texture.copy()
     if contrast == "gamma":
-        moving = np.clip(moving, 0, 1) ** 0.5 * (0.6 + 0.3 * np.mgrid[: texture.shape[0], : texture.shape[1]][1] / texture.shape[1])
+        moving = np.clip(moving, 0, 1) ** 0.5 * (
+            0.6 + 0.3 * np.mgrid[: texture.shape[0], : texture.shape[1]][1] / texture.shape[1]
+        )
     elif contrast == "inverted":
         moving = 1 - moving
     fixed, moving = (image + rng.normal(0, noise, image.shape) for image in (fixed, moving))
@@ -73,7 +83,9 @@ def textured(image: Array, *, sigma: float = 8.0, floor: float = 0.02) -> NDArra
     return np.sqrt(np.maximum(gaussian_filter(image * image, sigma) - mean * mean, 0)) > floor
 
 
-def views(texture: np.ndarray, angle: float, scale: float, overlap: float, contrast: str, flip: bool, seed: int):
+def views(
+    texture: np.ndarray, angle: float, scale: float, overlap: float, contrast: str, flip: bool, seed: int
+):
     """A fixed and a moving view (SIDE, SIDE) and the true map (2, 3) from fixed to moving pixels.
 
     The texture is read with reflection beyond its border, at the resolution of the finer view. ``contrast`` of the moving view is ``plain``, ``inverted`` or
@@ -82,12 +94,16 @@ def views(texture: np.ndarray, angle: float, scale: float, overlap: float, contr
     rng = np.random.default_rng(seed)
     direction = rng.uniform(0, 2 * math.pi)
     smaller = SIDE * min(1.0, 1 / scale)  # side, in fixed pixels, of the smaller view
-    away = (1 - overlap) * smaller + abs(SIDE - SIDE / scale) / 2  # along an axis: the overlap of equal squares falls linearly
+    away = (1 - overlap) * smaller + abs(
+        SIDE - SIDE / scale
+    ) / 2  # along an axis: the overlap of equal squares falls linearly
     shift = away * np.array([1.0, 0.0]) if math.cos(direction) > 0 else away * np.array([0.0, 1.0])
     half = torch.tensor([(SIDE - 1) / 2] * 2, dtype=torch.float64)
     truth = affine.similarity(math.radians(angle), scale, half + torch.from_numpy(shift), half)
     if flip:
-        truth = affine.compose(torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth)
+        truth = affine.compose(
+            torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth
+        )
     centre = torch.tensor([texture.shape[1] / 2, texture.shape[0] / 2], dtype=torch.float64)
     zoom = min(1.0, 1 / scale)  # texture pixels per fixed pixel stay at least one per moving pixel
     world = affine.similarity(0.0, 1.0 / max(zoom, 0.5), half, centre - torch.from_numpy(shift) / 2)

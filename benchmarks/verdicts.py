@@ -22,9 +22,10 @@ from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 import register
-from register import affine, verdict
-from register.io.points import read_points
-from register.transform import Frame, Transform
+from register.engine.quality import verdict
+from register.geometry import affine
+from register.io.points.open import read_points
+from register.transforms.transform import Frame, Transform
 
 SCENES = "birl_artificial", "homogr_LePoint", "padfield"
 """Beginnings of names of pairs that show the same scene."""
@@ -44,12 +45,19 @@ def jobs(entries: list[dict[str, str]]) -> Iterator[tuple[str, dict[str, str], d
     n, pairs = len(entries), set()
     while len(pairs) < 55:
         i, j = map(int, rng.integers(n, size=2))
-        if entries[i]["category"] != entries[j]["category"] or entries[i]["id"].split("_")[0] != entries[j]["id"].split("_")[0]:
+        if (
+            entries[i]["category"] != entries[j]["category"]
+            or entries[i]["id"].split("_")[0] != entries[j]["id"].split("_")[0]
+        ):
             pairs.add((i, j))
     for k in range(n):  # and of the same kind
         same = [j for j in range(n) if j != k and entries[j]["category"] == entries[k]["category"]]
         pairs |= {(k, int(rng.choice(same)))} if same else set()
-    yield from (("unrelated", entries[i], entries[j]) for i, j in sorted(pairs) if scene(entries[i]["id"]) != scene(entries[j]["id"]))
+    yield from (
+        ("unrelated", entries[i], entries[j])
+        for i, j in sorted(pairs)
+        if scene(entries[i]["id"]) != scene(entries[j]["id"])
+    )
     for entry in entries:
         yield from ((kind, entry, entry) for kind in ("start-near", "start-far"))
 
@@ -58,13 +66,23 @@ def wrong_start(folder: Path, entry: dict[str, str], kind: str, seed: int) -> to
     """The true affine map turned and shifted: by up to 15 degrees and 8 % of the diagonal, or by up to a half turn and 25 %."""
     rng, near = np.random.default_rng(seed), kind == "start-near"
     width, height = map(int, entry["size_fixed"].split("x"))
-    points = [read_points((folder / entry["fixed"]).parent / f"landmarks_{which}.csv") for which in ("fixed", "moving")]
+    points = [
+        read_points((folder / entry["fixed"]).parent / f"landmarks_{which}.csv")
+        for which in ("fixed", "moving")
+    ]
     truth = affine.fit(*points, "affine" if len(points[0]) >= 4 else "similarity")
     angle = math.radians(rng.uniform(*((2, 15) if near else (20, 180))) * rng.choice([-1, 1]))
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
-    length, towards = math.hypot(width, height) * rng.uniform(*((0.02, 0.08) if near else (0.05, 0.25))), rng.uniform(0, 2 * math.pi)
-    moved = centre + torch.tensor([length * math.cos(towards), length * math.sin(towards)], dtype=torch.float64)
-    return affine.compose(truth, affine.similarity(angle, float(math.exp(rng.normal(0, 0.05))), moved, centre))
+    length, towards = (
+        math.hypot(width, height) * rng.uniform(*((0.02, 0.08) if near else (0.05, 0.25))),
+        rng.uniform(0, 2 * math.pi),
+    )
+    moved = centre + torch.tensor(
+        [length * math.cos(towards), length * math.sin(towards)], dtype=torch.float64
+    )
+    return affine.compose(
+        truth, affine.similarity(angle, float(math.exp(rng.normal(0, 0.05))), moved, centre)
+    )
 
 
 def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], seed: int) -> dict[str, Any]:
@@ -75,17 +93,33 @@ def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], see
     settings = {}
     with tempfile.TemporaryDirectory() as place:
         if kind.startswith("start"):
-            start = Transform("affine", Frame(fixed.shape[1], fixed.shape[0]), Frame(moving.shape[1], moving.shape[0]), wrong_start(folder, one, kind, seed))
+            start = Transform(
+                "affine",
+                Frame(fixed.shape[1], fixed.shape[0]),
+                Frame(moving.shape[1], moving.shape[0]),
+                wrong_start(folder, one, kind, seed),
+            )
             start.save(Path(place) / "start.json")
             settings["init"] = str(Path(place) / "start.json")
         alignment = register.align(fixed, moving, **settings)
     diagonal, rtre = math.hypot(*fixed.shape[:2]), math.inf
     if kind == "real" or kind.startswith("start"):
-        points = [read_points((folder / one["fixed"]).parent / f"landmarks_{which}.csv") for which in ("fixed", "moving")]
-        rejected = alignment.quality.get("rejected_matrix")  # what was found, where the identity was written instead
-        found = alignment.transform.map(points[0]) if rejected is None else affine.apply(torch.tensor(rejected, dtype=torch.float64), points[0])
+        points = [
+            read_points((folder / one["fixed"]).parent / f"landmarks_{which}.csv")
+            for which in ("fixed", "moving")
+        ]
+        rejected = alignment.quality.get(
+            "rejected_matrix"
+        )  # what was found, where the identity was written instead
+        found = (
+            alignment.transform.map(points[0])
+            if rejected is None
+            else affine.apply(torch.tensor(rejected, dtype=torch.float64), points[0])
+        )
         rtre = float((found - points[1]).norm(dim=1).median()) / diagonal
-    return row(kind, one["id"] if one is other else f"{one['id']}+{other['id']}", rtre, alignment.quality, diagonal)
+    return row(
+        kind, one["id"] if one is other else f"{one['id']}+{other['id']}", rtre, alignment.quality, diagonal
+    )
 
 
 def row(kind: str, name: str, rtre: float, quality: dict[str, Any], diagonal: float) -> dict[str, Any]:
@@ -103,7 +137,10 @@ def fit(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     design = np.column_stack([np.ones(len(features)), (features - mean) / spread])
     weight = np.where(wrong, 0.5 / wrong.mean(), 0.5 / (1 - wrong.mean()))
     sign = np.where(wrong, 1.0, -1.0)
-    found = minimize(lambda b: (weight * np.logaddexp(0, -sign * (design @ b))).sum() + RIDGE * (b[1:] ** 2).sum() / 2, np.zeros(design.shape[1])).x
+    found = minimize(
+        lambda b: (weight * np.logaddexp(0, -sign * (design @ b))).sum() + RIDGE * (b[1:] ** 2).sum() / 2,
+        np.zeros(design.shape[1]),
+    ).x
     slope = found[1:] / spread
     return np.concatenate([[found[0] - (slope * mean).sum()], slope])
 
@@ -117,34 +154,53 @@ def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float:
 def report(rows: list[dict[str, Any]]) -> None:
     """Fit, cross-validate, and print what is called what."""
     wrong = np.array([one["rtre"] > verdict.WRONG for one in rows])
-    known = [[math.log((one["recognised"] + 0.01) / (1.01 - one["recognised"])), math.log1p(max(one["sigma"], 0))] for one in rows]
+    known = [
+        [math.log((one["recognised"] + 0.01) / (1.01 - one["recognised"])), math.log1p(max(one["sigma"], 0))]
+        for one in rows
+    ]
     features, groups = np.array(known), np.array([scene(one["name"].split("+")[0]) for one in rows])
     odds = np.zeros(len(rows))
     for group in np.unique(groups):
         inside = groups == group
-        odds[inside] = np.column_stack([np.ones(inside.sum()), features[inside]]) @ fit(features[~inside], wrong[~inside])
+        odds[inside] = np.column_stack([np.ones(inside.sum()), features[inside]]) @ fit(
+            features[~inside], wrong[~inside]
+        )
     chance = 1 / (1 + np.exp(-odds))
     names = list(verdict.LOG_ODDS)
     print(f"{len(rows)} runs, {wrong.sum()} wrong")
-    print("fitted to all:", ", ".join(f"{name} {value:.2f}" for name, value in zip(names, fit(features, wrong), strict=True)), "; in use:", verdict.LOG_ODDS)
+    print(
+        "fitted to all:",
+        ", ".join(f"{name} {value:.2f}" for name, value in zip(names, fit(features, wrong), strict=True)),
+        "; in use:",
+        verdict.LOG_ODDS,
+    )
     ok, failed = chance < verdict.SUSPECT_FROM, chance >= verdict.FAILED_FROM
     print(f"cross-validated: AUC {area_under_curve(odds, wrong):.4f}")
     for name, those in (("wrong", wrong), ("right", ~wrong)):
         print(f"  of {name} ones {ok[those].mean():.1%} ok, {failed[those].mean():.1%} failed")
     for kind in dict.fromkeys(one["kind"] for one in rows):
         inside = np.array([one["kind"] == kind for one in rows])
-        called = {name: sum(one["verdict"] == name for one in rows if one["kind"] == kind) for name in ("ok", "suspect", "failed")}
+        called = {
+            name: sum(one["verdict"] == name for one in rows if one["kind"] == kind)
+            for name in ("ok", "suspect", "failed")
+        }
         held_out = f"cross-validated {ok[inside].sum():3d} ok, {failed[inside].sum():3d} failed"
-        print(f"  {kind:10s} {inside.sum():3d} runs, {wrong[inside].sum():3d} wrong; {held_out}; the program: {called}")
+        print(
+            f"  {kind:10s} {inside.sum():3d} runs, {wrong[inside].sum():3d} wrong; {held_out}; the program: {called}"
+        )
     print("most surprising:")
     for i in np.argsort(-np.abs(chance - wrong))[:12]:
         one = rows[i]
         evidence = f"recognised {one['recognised']:.2f} ({one['sigma']:.1f} σ), back {one['back']:.4f}"
-        print(f"  {one['kind']:10s} {one['name']:44s} rTRE {one['rtre']:.4f}, probability {chance[i]:.2f}, {evidence}")
+        print(
+            f"  {one['kind']:10s} {one['name']:44s} rTRE {one['rtre']:.4f}, probability {chance[i]:.2f}, {evidence}"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE", help="where runs are kept")
     options = parser.parse_args()

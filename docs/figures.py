@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 import register
-from register import pyramid, structure
-from register.patches import PatchGrid
+from register.geometry.patch_grid import PatchGrid
+from register.images import preprocess, pyramid
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "images"
@@ -31,11 +31,15 @@ def structures(pictures: list[np.ndarray]) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
     for i, (name, picture) in enumerate(zip(("fixed", "aligned, another stain"), pictures, strict=True)):
         plane = torch.from_numpy(picture.astype(np.float32)).mean(0, keepdim=True)
-        level = pyramid.shrink(pyramid.base(structure.normalise(plane, torch.ones_like(plane)), torch.ones_like(plane)), 2)
-        vectors = structure.orientation(level.image[None], level.mask[None])[0].numpy()
+        level = pyramid.shrink(
+            pyramid.base(preprocess.normalise(plane, torch.ones_like(plane)), torch.ones_like(plane)), 2
+        )
+        vectors = preprocess.orientation(level.image[None], level.mask[None])[0].numpy()
         axes[2 * i].imshow(level.image[0], cmap="gray")
         axes[2 * i].set_title(name)
-        axes[2 * i + 1].imshow(np.arctan2(vectors[1], vectors[0]), cmap="twilight", alpha=np.clip(np.hypot(*vectors), 0, 1))
+        axes[2 * i + 1].imshow(
+            np.arctan2(vectors[1], vectors[0]), cmap="twilight", alpha=np.clip(np.hypot(*vectors), 0, 1)
+        )
         axes[2 * i + 1].set_title("orientation structure")
     for axis in axes:
         axis.set_axis_off()
@@ -59,7 +63,10 @@ def field_and_descent(alignment: register.Alignment, fixed: np.ndarray) -> None:
 
 
 def main() -> None:
-    fixed, moving = (np.moveaxis(register.read_image(ROOT / "sample_images" / f"tissue_{kind}.png").pixels, 0, 2) for kind in ("fixed", "moving"))
+    fixed, moving = (
+        np.moveaxis(register.read_image(ROOT / "sample_images" / f"tissue_{kind}.png").pixels, 0, 2)
+        for kind in ("fixed", "moving")
+    )
     alignment = register.align(fixed, moving)
     aligned = register.warp(moving, alignment.transform)
     blend_weights()

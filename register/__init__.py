@@ -3,28 +3,40 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from register._version import __version__
 from register.errors import RegisterError
 
 if TYPE_CHECKING:
     from register.api import RegisterWarning, align, warp
-    from register.io.images import Image, read_image, write_image
-    from register.pipeline import Alignment
+    from register.engine.pair import Alignment
+    from register.io.images.open import Image, read_image, write_image
     from register.settings import Settings
-    from register.transform import Transform
+    from register.transforms.transform import Transform
 
-__version__ = "0.1.0"
-__all__ = ["Alignment", "Image", "RegisterError", "RegisterWarning", "Settings", "Transform", "align", "read_image", "warp", "write_image"]
+__all__ = [
+    "Alignment",
+    "Image",
+    "RegisterError",
+    "RegisterWarning",
+    "Settings",
+    "Transform",
+    "__version__",
+    "align",
+    "read_image",
+    "warp",
+    "write_image",
+]
 
 _HOMES = {
-    "Alignment": "register.pipeline",
-    "Image": "register.io.images",
+    "Alignment": "register.engine.pair",
+    "Image": "register.io.images.open",
     "RegisterWarning": "register.api",
     "Settings": "register.settings",
-    "Transform": "register.transform",
+    "Transform": "register.transforms.transform",
     "align": "register.api",
-    "read_image": "register.io.images",
+    "read_image": "register.io.images.open",
     "warp": "register.api",
-    "write_image": "register.io.images",
+    "write_image": "register.io.images.open",
 }
 
 

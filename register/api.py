@@ -10,15 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from register import affine, device, grey, native, pipeline, pyramid, settings
+from register import settings
+from register.compute import device
+from register.engine import pair
+from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, RegisterError
-from register.io.points import read_points
-from register.io.starts import Pair, read_start
-from register.pipeline import Alignment, Listener, Size
-from register.pyramid import Level
-from register.resample import warp_pixels
+from register.geometry import affine
+from register.images import grayscale, pyramid
+from register.images.pyramid import Level
+from register.io.points.open import read_points
+from register.io.transforms.starts import Pair, read_start
+from register.kernels import cpu
 from register.settings import Settings
-from register.transform import Transform
+from register.transforms.resample import warp_pixels
+from register.transforms.transform import Transform
 
 Picture = TypeVar("Picture", NDArray[Any], Tensor)
 
@@ -50,14 +55,19 @@ def align(
             raise RegisterError(f"{name} is for files; index the array instead")
     levels, place = [], device.choose(chosen.device)
     place = place if place.type == "cuda" else device.CPU
-    for name, image, mask, channel in (("fixed", fixed, fixed_mask, chosen.fixed_channel), ("moving", moving, moving_mask, chosen.moving_channel)):
+    for name, image, mask, channel in (
+        ("fixed", fixed, fixed_mask, chosen.fixed_channel),
+        ("moving", moving, moving_mask, chosen.moving_channel),
+    ):
         try:
             levels.append(level_of(image, mask, channel, chosen.nodata, place))
         except RegisterError as error:
             raise RegisterError(f"the {name} image {error}") from None
-    native.warm(place)
+    cpu.warm(place)
     alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
-    return replace(alignment, quality=alignment.quality | {"fixed_grey": levels[0][1], "moving_grey": levels[1][1]})
+    return replace(
+        alignment, quality=alignment.quality | {"fixed_grey": levels[0][1], "moving_grey": levels[1][1]}
+    )
 
 
 def align_levels(
@@ -70,14 +80,24 @@ def align_levels(
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice, or MPS cannot do it."""
-    start, ratio = starting_matrix(chosen, *sizes, pixels), pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None
+    start, ratio = (
+        starting_matrix(chosen, *sizes, pixels),
+        pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None,
+    )
     place = device.choose(chosen.device)
     for where in (place, device.CPU):
         try:
-            still, still_mask, image, mask = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), where)
-            one, other = Level(still, still_mask, fixed.original_from_level), Level(image, mask, moving.original_from_level)
+            still, still_mask, image, mask = device.upload(
+                (fixed.image, fixed.mask, moving.image, moving.mask), where
+            )
+            one, other = (
+                Level(still, still_mask, fixed.original_from_level),
+                Level(image, mask, moving.original_from_level),
+            )
             with device.using_threads(chosen.threads, where), device.current(where):
-                return pipeline.align(one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener)
+                return pair.align(
+                    one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener
+                )
         except torch.OutOfMemoryError:
             if where.type == "cpu":
                 break
@@ -90,7 +110,9 @@ def align_levels(
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
-def starting_matrix(chosen: Settings, fixed_size: Size, moving_size: Size, pixels: tuple[Pair, Pair] = UNKNOWN) -> Tensor | None:
+def starting_matrix(
+    chosen: Settings, fixed_size: Size, moving_size: Size, pixels: tuple[Pair, Pair] = UNKNOWN
+) -> Tensor | None:
     """The start (2, 3) that ``init`` asks for, or None for the search; ``pixels`` are the pixel sizes that other programs' files count in.
 
     Raises ``RegisterError`` for a start that cannot be read.
@@ -105,16 +127,24 @@ def starting_matrix(chosen: Settings, fixed_size: Size, moving_size: Size, pixel
     if len(parts) == 2:
         fixed, moving = (read_points(part) for part in parts)
         try:
-            return affine.fit(fixed, moving, _model_for(len(fixed)) if chosen.model in ("affine", "local") else chosen.model)
+            return affine.fit(
+                fixed, moving, _model_for(len(fixed)) if chosen.model in ("affine", "local") else chosen.model
+            )
         except ValueError as error:
             raise RegisterError(f"--init {chosen.init}: {error}") from None
     path = Path(chosen.init)
     if not path.exists():
-        raise RegisterError(f"--init {chosen.init}: is none of auto, identity, center, and no file of that name exists")
-    return read_start(path, *pixels) if path.suffix.lower() in (".tfm", ".txt") else Transform.load(path).matrix
+        raise RegisterError(
+            f"--init {chosen.init}: is none of auto, identity, center, and no file of that name exists"
+        )
+    return (
+        read_start(path, *pixels) if path.suffix.lower() in (".tfm", ".txt") else Transform.load(path).matrix
+    )
 
 
-def warp(image: Picture, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None) -> Picture:
+def warp(
+    image: Picture, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None
+) -> Picture:
     """The moving ``image`` on the fixed grid: same kind, layout and dtype as it came.
 
     Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w). ``fill`` is the value of what the moving image does not show (None:
@@ -126,7 +156,9 @@ def warp(image: Picture, transform: Transform, *, interpolation: str = "bilinear
     planes = pixels[None] if flat else np.moveaxis(pixels, 2, 0) if is_array else pixels
     if planes.shape[1:] != (transform.moving.height, transform.moving.width):
         found, asked = planes.shape[:0:-1], (transform.moving.width, transform.moving.height)
-        raise RegisterError(f"the image is {found[0]} × {found[1]} pixels, the transform's moving image {asked[0]} × {asked[1]}")
+        raise RegisterError(
+            f"the image is {found[0]} × {found[1]} pixels, the transform's moving image {asked[0]} × {asked[1]}"
+        )
     aligned = warp_pixels(planes, transform, interpolation=interpolation, fill=fill)
     if is_array:
         return aligned[0] if flat else np.ascontiguousarray(np.moveaxis(aligned, 0, 2))  # type: ignore[return-value]
@@ -139,7 +171,11 @@ def _model_for(count: int) -> str:
 
 
 def level_of(
-    image: NDArray[Any] | Tensor, mask: NDArray[Any] | Tensor | None, channel: str | None, nodata: float | None, place: torch.device = device.CPU
+    image: NDArray[Any] | Tensor,
+    mask: NDArray[Any] | Tensor | None,
+    channel: str | None,
+    nodata: float | None,
+    place: torch.device = device.CPU,
 ) -> tuple[Level, str]:
     """The grey level of an array (h, w[, c]) or a tensor ([c, ]h, w), on the device that is to compute where its memory suffices, and the grey's name.
 
@@ -152,15 +188,23 @@ def level_of(
         planes = device.upload([given], place)[0].float()
     except torch.OutOfMemoryError:
         planes = given.cpu().float()
-    valid = torch.isfinite(planes).all(0, keepdim=True) if given.is_floating_point() else torch.ones_like(planes[:1], dtype=torch.bool)
+    valid = (
+        torch.isfinite(planes).all(0, keepdim=True)
+        if given.is_floating_point()
+        else torch.ones_like(planes[:1], dtype=torch.bool)
+    )
     if nodata is not None:
         valid &= ~(planes == nodata).all(0, keepdim=True)
     if mask is not None:
         shown = torch.as_tensor(mask, device=planes.device)
         if tuple(shown.shape) != tuple(planes.shape[1:]):
-            raise RegisterError(f"and its mask differ in size: {tuple(planes.shape[1:])} and {tuple(shown.shape)}")
+            raise RegisterError(
+                f"and its mask differ in size: {tuple(planes.shape[1:])} and {tuple(shown.shape)}"
+            )
         valid &= (shown != 0)[None]
-    chosen = grey.choose(planes, valid, colour="rgb" if len(planes) == 3 else "grey", white=white, wanted=channel)
+    chosen = grayscale.choose(
+        planes, valid, colour="rgb" if len(planes) == 3 else "grey", white=white, wanted=channel
+    )
     return pyramid.base(torch.where(valid, chosen(planes), 0.0), valid.float()), chosen.name
 
 
@@ -170,4 +214,6 @@ def _planes(image: NDArray[Any] | Tensor) -> tuple[Tensor, float | None]:
         return image[None] if image.ndim == 2 else image, 255.0 if image.dtype == torch.uint8 else None
     white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
     dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else np.float32
-    return torch.from_numpy(np.require(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype, ["C", "W"])), white
+    return torch.from_numpy(
+        np.require(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype, ["C", "W"])
+    ), white

@@ -1,6 +1,13 @@
 """The one family of errors. A message says what is wrong, the value, and what to do about it."""
 
-NO_MEMORY = "can't allocate memory", "not enough memory", "Insufficient memory", "out of memory", "failed to map segment", "can't start new thread"
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "Insufficient memory",
+    "out of memory",
+    "failed to map segment",
+    "can't start new thread",
+)
 """How PyTorch, OpenCV, CUDA, the loader of libraries and Python say so when it is no ``MemoryError``."""
 
 

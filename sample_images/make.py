@@ -19,7 +19,9 @@ HERE = Path(__file__).parent
 Array = NDArray[np.float64]
 
 
-def moving_from_fixed(width: int, height: int, centre: tuple[float, float], degrees: float, scale: float, warp: float, seed: int) -> Array:
+def moving_from_fixed(
+    width: int, height: int, centre: tuple[float, float], degrees: float, scale: float, warp: float, seed: int
+) -> Array:
     """The map (h, w, 2) from the pixels of a fixed image to the moving one: a similarity about the centres, then a smooth warp."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
@@ -50,7 +52,14 @@ def save_landmarks(name: str, points: Array, moving_shape: tuple[int, ...], step
                 rows.append((x, y, px, py))
     for kind, columns in (("fixed", slice(0, 2)), ("moving", slice(2, 4))):
         values = np.array(rows)[:, columns]
-        np.savetxt(HERE / f"{name}_landmarks_{kind}.csv", values, fmt="%.4f", delimiter=",", header="x,y", comments="")
+        np.savetxt(
+            HERE / f"{name}_landmarks_{kind}.csv",
+            values,
+            fmt="%.4f",
+            delimiter=",",
+            header="x,y",
+            comments="",
+        )
 
 
 def tissue() -> None:
@@ -62,7 +71,9 @@ def tissue() -> None:
     fixed = np.stack([read_through(source[..., c], points, 0.93) for c in range(3)], axis=2)
     fixed = np.clip(fixed + rng.normal(0, 0.006, fixed.shape), 0, 1)
     for kind, image in (("fixed", fixed), ("moving", moving)):
-        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(HERE / f"tissue_{kind}.png", optimize=True)
+        Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(
+            HERE / f"tissue_{kind}.png", optimize=True
+        )
     save_landmarks("tissue", points, moving.shape)
 
 

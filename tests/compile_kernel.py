@@ -3,24 +3,49 @@
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from register.native import gpu, gpu_cells, kernel, kernel_cells, kernel_lines
+from register.kernels.triton import cells, expand, launch, launch_cells, lines
 
-WHOLE = {"width", "height", "moving_width", "moving_height", "rows", "columns", "cells", "steps", "segments", "groups", "windows", "tiles", "block"}
+WHOLE = {
+    "width",
+    "height",
+    "moving_width",
+    "moving_height",
+    "rows",
+    "columns",
+    "cells",
+    "steps",
+    "segments",
+    "groups",
+    "windows",
+    "tiles",
+    "block",
+}
 BROKEN = {"origin", "spacing", "origin_x", "origin_y", "spacing_x", "spacing_y", "tolerance"}
 TABLES = {"cell_x", "cell_y", "first_x", "first_y", "counter"}
-WINDOWS = {"WINDOW": 20, "GROUPS": gpu.GROUPS, "SIDE": 3, "WINDOWS": 4}
+WINDOWS = {"WINDOW": 20, "GROUPS": launch.GROUPS, "SIDE": 3, "WINDOWS": 4}
 KINDS = {"CHANNELS": 1, "COSINE": False}, {"CHANNELS": 2, "COSINE": True}, {"CHANNELS": 8, "COSINE": True}
-PATCHES = {"N": gpu_cells.PATCHES, "PROGRAMS": gpu_cells.PROGRAMS}
+PATCHES = {"N": launch_cells.PATCHES, "PROGRAMS": launch_cells.PROGRAMS}
 KERNELS = [
-    (kernel_lines.blend, {"N": 128}, {}),
-    (kernel.ones, {}, {}),
-    *((kernel.expand, WINDOWS | kind, {"num_warps": gpu.GROUPS, "maxnreg": gpu.REGISTERS}) for kind in KINDS),
-    (kernel_lines.gather_columns, {"WINDOW": 20, "SPAN": 60, "GROUPS": gpu.GROUPS, "N": 16, "LONG": 4}, {"num_warps": 1}),
-    (kernel_lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
-    (kernel_lines.pool, {"BLOCK": 10, "WINDOW": 20, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
-    (kernel_cells.make, {"N": 8}, {"num_warps": 2}),
-    (kernel_cells.solve, PATCHES, {"num_warps": gpu_cells.WARPS, "maxnreg": gpu_cells.REGISTERS, "launch_cooperative_grid": True}),
-    (kernel_cells.bend, {"N": 128}, {}),
+    (lines.blend, {"N": 128}, {}),
+    (expand.ones, {}, {}),
+    *(
+        (expand.expand, WINDOWS | kind, {"num_warps": launch.GROUPS, "maxnreg": launch.REGISTERS})
+        for kind in KINDS
+    ),
+    (
+        lines.gather_columns,
+        {"WINDOW": 20, "SPAN": 60, "GROUPS": launch.GROUPS, "N": 16, "LONG": 4},
+        {"num_warps": 1},
+    ),
+    (lines.gather_rows, {"WINDOW": 20, "N": 32}, {"num_warps": 1}),
+    (lines.pool, {"BLOCK": 10, "WINDOW": 20, "HOLDS": 16, "SIDE": 64}, {"num_warps": 2}),
+    (cells.make, {"N": 8}, {"num_warps": 2}),
+    (
+        cells.solve,
+        PATCHES,
+        {"num_warps": launch_cells.WARPS, "maxnreg": launch_cells.REGISTERS, "launch_cooperative_grid": True},
+    ),
+    (cells.bend, {"N": 128}, {}),
 ]
 
 
@@ -31,7 +56,11 @@ def kind(name, constants):
 
 
 for function, constants, options in KERNELS:
-    source = ASTSource(fn=function, signature={name: kind(name, constants) for name in function.arg_names}, constexprs=constants)
+    source = ASTSource(
+        fn=function,
+        signature={name: kind(name, constants) for name in function.arg_names},
+        constexprs=constants,
+    )
     for capability in (75, 80, 90):
         made = compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         carried = [loop.split("->")[0].count(" = %") for loop in made.asm["ttir"].split("iter_args(")[1:]]

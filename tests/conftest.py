@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from register.cli.quick import ENVIRONMENT
+from register.cli.startup import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT | os.environ)  # before PyTorch is loaded, as the program does
 
@@ -16,8 +16,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from register import native
 from register.cli.main import main
+from register.kernels import cpu
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
@@ -25,13 +25,22 @@ TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
 
 def run(*args, **options):
     """The program in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "register", *map(str, args)], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "register", *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def devices():
     """Every device there is; the others are skipped with the reason."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return [pytest.param(name, marks=[] if ok else pytest.mark.skip(reason=f"this machine has no {name} device")) for name, ok in there.items()]
+    return [
+        pytest.param(name, marks=[] if ok else pytest.mark.skip(reason=f"this machine has no {name} device"))
+        for name, ok in there.items()
+    ]
 
 
 @pytest.fixture(params=devices())
@@ -50,7 +59,9 @@ def texture():
 @pytest.fixture(scope="session")
 def through():
     """Read an image (h, w) at points (h', w', 2), by splines of order 5."""
-    return lambda image, points: map_coordinates(image, [points[..., 1], points[..., 0]], order=5, mode="reflect")
+    return lambda image, points: map_coordinates(
+        image, [points[..., 1], points[..., 0]], order=5, mode="reflect"
+    )
 
 
 @pytest.fixture
@@ -60,7 +71,7 @@ def tensors_only(monkeypatch):
     @contextmanager
     def without():
         with monkeypatch.context() as patched:
-            patched.setattr(native, "library", lambda: None)
+            patched.setattr(cpu, "library", lambda: None)
             yield
 
     return without

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import affine_map
 
-from register import affine
+from register.geometry import affine
 
 numbers = st.floats(-3, 3)
-matrices = st.lists(numbers, min_size=6, max_size=6).map(lambda v: torch.tensor(v, dtype=torch.float64).reshape(2, 3))
+matrices = st.lists(numbers, min_size=6, max_size=6).map(
+    lambda v: torch.tensor(v, dtype=torch.float64).reshape(2, 3)
+)
 
 
 @given(matrices, numbers, numbers)
@@ -21,7 +23,9 @@ def test_apply_is_the_map_written_out(matrix, x, y):
 @given(matrices, matrices, numbers, numbers)
 def test_compose_applies_the_inner_map_first(outer, inner, x, y):
     p = torch.tensor([[x, y]], dtype=torch.float64)
-    assert torch.allclose(affine.apply(affine.compose(outer, inner), p), affine.apply(outer, affine.apply(inner, p)), atol=1e-10)
+    assert torch.allclose(
+        affine.apply(affine.compose(outer, inner), p), affine.apply(outer, affine.apply(inner, p)), atol=1e-10
+    )
 
 
 def test_invert_undoes():
@@ -33,7 +37,9 @@ def test_apply_to_grid_equals_apply():
     matrix = torch.randn(3, 2, 3, dtype=torch.float64)
     x, y = torch.arange(5.0).double(), torch.arange(4.0).double()
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    assert torch.allclose(affine.apply_to_grid(matrix, x, y), affine.apply(matrix, grid.reshape(-1, 2)).reshape(3, 4, 5, 2))
+    assert torch.allclose(
+        affine.apply_to_grid(matrix, x, y), affine.apply(matrix, grid.reshape(-1, 2)).reshape(3, 4, 5, 2)
+    )
 
 
 def test_decompose_finds_what_similarity_put_in():
@@ -42,7 +48,10 @@ def test_decompose_finds_what_similarity_put_in():
     assert parts == pytest.approx((25, 1.3, 1.0))
 
 
-@pytest.mark.parametrize(("model", "scale", "shear"), [("translation", 1, 0), ("rigid", 1, 0), ("similarity", 1.2, 0), ("affine", 1.2, 0.1)])
+@pytest.mark.parametrize(
+    ("model", "scale", "shear"),
+    [("translation", 1, 0), ("rigid", 1, 0), ("similarity", 1.2, 0), ("affine", 1.2, 0.1)],
+)
 def test_fit_recovers_its_own_model(model, scale, shear):
     angle = 0 if model == "translation" else 0.4
     truth = affine.similarity(angle, scale, torch.zeros(2), torch.tensor([3.0, -2.0]))
@@ -57,14 +66,18 @@ def test_fit_refuses_too_few_points():
 
 
 def test_rigid_parameters_stay_rigid():
-    matrix = affine.global_matrix(torch.tensor([[1.0, 2.0, 30.0]]), "rigid", torch.tensor([50.0, 40.0]), 100.0)[0]
+    matrix = affine.global_matrix(
+        torch.tensor([[1.0, 2.0, 30.0]]), "rigid", torch.tensor([50.0, 40.0]), 100.0
+    )[0]
     assert torch.allclose(matrix[:, :2] @ matrix[:, :2].T, torch.eye(2), atol=1e-6)
 
 
 def test_a_fit_is_the_same_to_the_last_bit_wherever_its_numbers_lie_in_memory():
     torch.manual_seed(0)
     fixed = 400 * torch.rand(437, 2, dtype=torch.float64)
-    moving = fixed @ torch.tensor([[0.99, 0.02], [-0.03, 1.01]], dtype=torch.float64) + torch.rand(437, 2, dtype=torch.float64)
+    moving = fixed @ torch.tensor([[0.99, 0.02], [-0.03, 1.01]], dtype=torch.float64) + torch.rand(
+        437, 2, dtype=torch.float64
+    )
     kept, found = [], set()
     for size in range(1, 400, 4):
         kept.append(torch.rand(13 * size))

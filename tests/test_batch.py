@@ -19,10 +19,11 @@ from conftest import run
 from PIL import Image
 
 import register
-from register import batch, frames, jobs, pairs, settings, workers
-from register.batch import Outcome
+from register import settings
 from register.errors import FileError, RegisterError
-from register.io.images import Part, open_image
+from register.io.images.open import Part, open_image
+from register.workflows import align, batch, frames, pairs, workers
+from register.workflows.batch import Outcome
 
 CHOSEN = settings.check(preset="fast", model="translation", metric="ncc", init="identity", report=False)
 QUICK = ["--preset", "fast", "--model", "translation", "--metric", "ncc", "--init", "identity", "--no-report"]
@@ -36,7 +37,10 @@ def folders(tmp_path_factory, texture):
         (base / name).mkdir()
     for number, shift in enumerate((3, 5, 7)):
         for name, start in (("he", 20 + shift), ("ihc", 20)):
-            tifffile.imwrite(base / name / f"s{number}.tif", (texture[20:180, start : start + 200] * 60000).astype(np.uint16))
+            tifffile.imwrite(
+                base / name / f"s{number}.tif",
+                (texture[20:180, start : start + 200] * 60000).astype(np.uint16),
+            )
     return base
 
 
@@ -56,7 +60,16 @@ def touch(folder, *names):
 
 
 def test_stems_pair_and_what_is_alone_or_ambiguous_is_named(tmp_path):
-    touch(tmp_path / "a", "s1.tif", "s2.ome.tif", "s10.png", "alone.tif", "twice.tif", "notes.txt", ".hidden.tif")
+    touch(
+        tmp_path / "a",
+        "s1.tif",
+        "s2.ome.tif",
+        "s10.png",
+        "alone.tif",
+        "twice.tif",
+        "notes.txt",
+        ".hidden.tif",
+    )
     touch(tmp_path / "b", "s1.png", "s2.tif", "s10.jpg", "twice.tif", "twice.png")
     found = pairs.two_folders(str(tmp_path / "a"), str(tmp_path / "b"), None, CHOSEN)
     assert [pair.id for pair in found.pairs] == ["s1", "s2", "s10"]
@@ -91,12 +104,21 @@ def test_one_reference_leaves_itself_out_and_ids_stay_unique(tmp_path):
 
 
 def test_a_table_holds_options_and_birls_columns(tmp_path):
-    (tmp_path / "t.csv").write_text("Fixed,moving,id,model,max-size,fixed_mask\na.tif,b.tif,one two,rigid,512,m.png\n/c.tif,s3://x/d.tif,,,,\n")
+    (tmp_path / "t.csv").write_text(
+        "Fixed,moving,id,model,max-size,fixed_mask\na.tif,b.tif,one two,rigid,512,m.png\n/c.tif,s3://x/d.tif,,,,\n"
+    )
     one, two = pairs.table(str(tmp_path / "t.csv"), CHOSEN).pairs
-    assert (one.id, one.fixed, one.settings.model, one.settings.max_size) == ("one_two", str(tmp_path / "a.tif"), "rigid", 512)
+    assert (one.id, one.fixed, one.settings.model, one.settings.max_size) == (
+        "one_two",
+        str(tmp_path / "a.tif"),
+        "rigid",
+        512,
+    )
     assert one.settings.fixed_mask == str(tmp_path / "m.png")
     assert (two.id, two.fixed, two.moving, two.settings) == ("d", "/c.tif", "s3://x/d.tif", CHOSEN)
-    (tmp_path / "b.csv").write_text(",Target image,Source image,Target landmarks,Source landmarks,status\n0,a.tif,b.tif,a.csv,b.csv,training\n")
+    (tmp_path / "b.csv").write_text(
+        ",Target image,Source image,Target landmarks,Source landmarks,status\n0,a.tif,b.tif,a.csv,b.csv,training\n"
+    )
     birl = pairs.table(str(tmp_path / "b.csv"), CHOSEN).pairs[0]
     assert birl.settings.landmarks == f"{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}"
 
@@ -116,14 +138,28 @@ def test_a_wrong_table_is_one_line(tmp_path, program, text, why):
 
 
 def test_pairs_are_named_in_one_way(program, tmp_path):
-    for args in ((), ("--fixed", "a.tif"), ("--fixed", "a", "--moving", "b", "--pairs", "c"), ("--pair", "(?P<k>x)", "--pairs", "c")):
+    for args in (
+        (),
+        ("--fixed", "a.tif"),
+        ("--fixed", "a", "--moving", "b", "--pairs", "c"),
+        ("--pair", "(?P<k>x)", "--pairs", "c"),
+    ):
         assert program("batch", *args).returncode == 2
 
 
 def test_a_dry_run_shows_pairs_and_problems_and_writes_nothing(folders, tmp_path, program):
     shutil.copytree(folders, tmp_path / "p")
     (tmp_path / "p" / "he" / "alone.tif").touch()
-    done = program("batch", "--fixed-dir", tmp_path / "p" / "he", "--moving-dir", tmp_path / "p" / "ihc", "-o", tmp_path / "o", "--dry-run")
+    done = program(
+        "batch",
+        "--fixed-dir",
+        tmp_path / "p" / "he",
+        "--moving-dir",
+        tmp_path / "p" / "ihc",
+        "-o",
+        tmp_path / "o",
+        "--dry-run",
+    )
     assert done.returncode == 0
     assert "alone.tif has no partner" in done.stdout
     assert not (tmp_path / "o").exists()
@@ -132,7 +168,18 @@ def test_a_dry_run_shows_pairs_and_problems_and_writes_nothing(folders, tmp_path
 def test_one_bad_pair_costs_no_other_and_the_next_run_does_only_what_is_left(folders, tmp_path, program):
     shutil.copytree(folders, tmp_path / "p")
     (tmp_path / "p" / "ihc" / "s1.tif").write_bytes(b"II*\0broken")
-    args = ["batch", "--fixed-dir", tmp_path / "p" / "he", "--moving-dir", tmp_path / "p" / "ihc", "-o", tmp_path / "o", "--workers", "1", *QUICK]
+    args = [
+        "batch",
+        "--fixed-dir",
+        tmp_path / "p" / "he",
+        "--moving-dir",
+        tmp_path / "p" / "ihc",
+        "-o",
+        tmp_path / "o",
+        "--workers",
+        "1",
+        *QUICK,
+    ]
     done = program(*args)
     assert done.returncode == 1
     assert [row["verdict"] or "error" for row in rows(tmp_path / "o")] == ["ok", "error", "ok"]
@@ -153,7 +200,9 @@ def test_what_changed_is_done_again_and_named(folders, tmp_path):
     one = pairing(folders)[0]
     assert batch.do(one, str(tmp_path)).note == ""
     assert batch.do(one, str(tmp_path)).note == "done before"
-    other = pairs.Pair(one.id, one.fixed, one.moving, settings.check(**(CHOSEN.__dict__ | {"interpolation": "nearest"})))
+    other = pairs.Pair(
+        one.id, one.fixed, one.moving, settings.check(**(CHOSEN.__dict__ | {"interpolation": "nearest"}))
+    )
     assert batch.do(other, str(tmp_path)).note == "done again: interpolation changed"
     moved = pairs.Pair(one.id, one.fixed, str(tmp_path / "copy.tif"), other.settings)
     (tmp_path / "copy.tif").write_bytes((folders / "ihc" / "s0.tif").read_bytes() + b"more")
@@ -167,7 +216,9 @@ def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders
     mask = tmp_path / "mask.png"
     Image.fromarray(np.full((tifffile.imread(folders / "he" / "s0.tif").shape[:2]), 255, np.uint8)).save(mask)
     plain = pairing(folders)[0]
-    masked = pairs.Pair(plain.id, plain.fixed, plain.moving, settings.check(**(CHOSEN.__dict__ | {"fixed_mask": str(mask)})))
+    masked = pairs.Pair(
+        plain.id, plain.fixed, plain.moving, settings.check(**(CHOSEN.__dict__ | {"fixed_mask": str(mask)}))
+    )
     assert batch.do(masked, str(tmp_path)).note == ""
     assert batch.do(masked, str(tmp_path)).note == "done before"
     (tmp_path / masked.id / "aligned.png").touch()  # as another version of the pair would have left it
@@ -185,7 +236,9 @@ def test_a_mask_that_lies_among_the_results_is_not_removed_with_them(folders, tm
     tifffile.imwrite(mask, np.full(tifffile.imread(folders / "he" / "s0.tif").shape, 255, np.uint8))
     (output / "aligned.png").touch()
     chosen = dataclasses.replace(CHOSEN, fixed_mask=str(mask))
-    jobs.run(jobs.Job(folders / "he" / "s0.tif", folders / "ihc" / "s0.tif", output, chosen, overwrite=True))
+    align.run(
+        align.Job(folders / "he" / "s0.tif", folders / "ihc" / "s0.tif", output, chosen, overwrite=True)
+    )
     assert mask.exists()
     assert not (output / "aligned.png").exists()
 
@@ -200,10 +253,16 @@ def test_a_run_stops_after_so_many_failures_and_keeps_the_table(tmp_path):
 
 @pytest.mark.slow
 def test_workers_share_the_pairs_and_agree_with_one(folders, tmp_path):
-    several, alone = (batch.run(pairing(folders), str(tmp_path / name), workers.in_processes(str(tmp_path / name), n)) for name, n in (("two", 2), ("one", 1)))
+    several, alone = (
+        batch.run(pairing(folders), str(tmp_path / name), workers.in_processes(str(tmp_path / name), n))
+        for name, n in (("two", 2), ("one", 1))
+    )
     assert [one.id for one in several] == ["s0", "s1", "s2"]
     for one, other in zip(several, alone, strict=True):
-        matrices = [register.Transform.load(tmp_path / place / one.id / "transform.json").matrix for place in ("two", "one")]
+        matrices = [
+            register.Transform.load(tmp_path / place / one.id / "transform.json").matrix
+            for place in ("two", "one")
+        ]
         assert torch.allclose(*matrices, atol=1e-3)
         assert (one.verdict, other.verdict) == ("ok", "ok")
 
@@ -233,11 +292,30 @@ def test_workers_fit_cores_and_memory(folders, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "count", "times"), [(signal.SIGINT, 1, 1), (signal.SIGINT, 2, 1), (signal.SIGTERM, 2, 1), (signal.SIGINT, 2, 2)])
+@pytest.mark.parametrize(
+    ("number", "count", "times"),
+    [(signal.SIGINT, 1, 1), (signal.SIGINT, 2, 1), (signal.SIGTERM, 2, 1), (signal.SIGINT, 2, 2)],
+)
 def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path, number, count, times):
-    call = ["batch", "--fixed-dir", folders / "he", "--moving-dir", folders / "ihc", "-o", tmp_path / "o", "--workers", count, *QUICK]
+    call = [
+        "batch",
+        "--fixed-dir",
+        folders / "he",
+        "--moving-dir",
+        folders / "ihc",
+        "-o",
+        tmp_path / "o",
+        "--workers",
+        count,
+        *QUICK,
+    ]
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from register.cli.main import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, call)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, call)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
     def interrupt():
         wait_for(tmp_path / "o" / "s0" / "transform.json")
@@ -266,13 +344,19 @@ def wait_for(path):
 
 def test_a_cluster_gives_what_one_process_gives(folders, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    from register import cluster as dask
-    from register.cluster import on_cluster
+    from register.workflows import cluster as dask
+    from register.workflows.cluster import on_cluster
 
     monkeypatch.setattr(dask, "PATIENCE", 1)
 
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        done = batch.run(pairing(folders)[:2], str(tmp_path / "o"), on_cluster(cluster.scheduler_address, str(tmp_path / "o")))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        done = batch.run(
+            pairing(folders)[:2],
+            str(tmp_path / "o"),
+            on_cluster(cluster.scheduler_address, str(tmp_path / "o")),
+        )
         assert [one.verdict for one in done] == ["ok", "ok"]
     with pytest.raises(RegisterError, match="nobody answers"):
         list(
@@ -300,7 +384,12 @@ def test_files_elsewhere_are_read_and_written_there(folders):
     mask = np.full(tifffile.imread(folders / "he" / "s0.tif").shape[:2], 255, np.uint8)
     with memory.open("/in/mask.png", "wb") as file:
         Image.fromarray(mask).save(file, "png")
-    masked = pairs.Pair("m", found[0].fixed, found[0].moving, settings.check(**(CHOSEN.__dict__ | {"fixed_mask": "memory://in/mask.png"})))
+    masked = pairs.Pair(
+        "m",
+        found[0].fixed,
+        found[0].moving,
+        settings.check(**(CHOSEN.__dict__ | {"fixed_mask": "memory://in/mask.png"})),
+    )
     assert batch.do(masked, "memory://out").verdict == "ok"
     assert batch.do(masked, "memory://out").note == "done before"
     missing = batch.do(pairs.Pair("x", "memory://in/none.tif", found[0].moving, CHOSEN), "memory://out")
@@ -323,12 +412,29 @@ def movie(tmp_path_factory, texture, through):
     return folder, shifts
 
 
-@pytest.mark.parametrize("to", ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("previous", "mean"))])
+@pytest.mark.parametrize(
+    "to", ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("previous", "mean"))]
+)
 def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
     folder, shifts = movie
-    done = program("batch", "--series", folder / "movie.tif", "--to", to, "-o", tmp_path, "--also", folder / "files", "--workers", "1")
+    done = program(
+        "batch",
+        "--series",
+        folder / "movie.tif",
+        "--to",
+        to,
+        "-o",
+        tmp_path,
+        "--also",
+        folder / "files",
+        "--workers",
+        "1",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    with tifffile.TiffFile(tmp_path / "aligned.tif") as one, tifffile.TiffFile(tmp_path / "aligned_files.tif") as other:
+    with (
+        tifffile.TiffFile(tmp_path / "aligned.tif") as one,
+        tifffile.TiffFile(tmp_path / "aligned_files.tif") as other,
+    ):
         aligned = np.stack([page.asarray() for page in one.pages]).astype(float)
         assert np.array_equal(aligned, np.stack([page.asarray() for page in other.pages]))
         assert (len(one.pages), one.pages[0].dtype) == (12, np.uint16)
@@ -345,8 +451,27 @@ def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
 def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(movie, tmp_path, program):
     frames = tifffile.imread(movie[0] / "movie.tif")[:4]
     frames[:, :40] = 7  # a bar that does not move
-    tifffile.imwrite(tmp_path / "in.ome.tif", frames, ome=True, metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
-    done = program("batch", "--series", tmp_path / "in.ome.tif", "--to", "0", "--nodata", 7, "--fill", 7, "-o", tmp_path / "o", "--workers", 1)
+    tifffile.imwrite(
+        tmp_path / "in.ome.tif",
+        frames,
+        ome=True,
+        metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5},
+    )
+    done = program(
+        "batch",
+        "--series",
+        tmp_path / "in.ome.tif",
+        "--to",
+        "0",
+        "--nodata",
+        7,
+        "--fill",
+        7,
+        "-o",
+        tmp_path / "o",
+        "--workers",
+        1,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with tifffile.TiffFile(tmp_path / "o" / "aligned.tif") as file:
         assert (file.series[0].axes, file.series[0].shape) == ("TYX", frames.shape)
@@ -363,13 +488,24 @@ def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(mov
 
 def test_an_anchor_that_does_not_show_leaves_the_chain(tmp_path, texture, monkeypatch):
     """A depth stack whose last sections show something else than the first: every tenth is tied to the frame before then."""
-    from register import series
+    from register.workflows import series
 
     monkeypatch.setattr(frames, "ANCHOR", 2)
     one, other = (view[:120, :140] for view in (texture, texture[::-1, ::-1]))
     sections = [np.roll(view, n, 1) for n, view in enumerate((one, one, other, other, other))]
-    tifffile.imwrite(tmp_path / "z.tif", (np.array(sections) * 60000).astype(np.uint16), metadata={"axes": "ZYX"}, ome=True)
-    rows = series.run(series.Series(str(tmp_path / "z.tif"), "previous", (), tmp_path / "o", settings.check(preset="fast", model="translation")), count=1)
+    tifffile.imwrite(
+        tmp_path / "z.tif", (np.array(sections) * 60000).astype(np.uint16), metadata={"axes": "ZYX"}, ome=True
+    )
+    rows = series.run(
+        series.Series(
+            str(tmp_path / "z.tif"),
+            "previous",
+            (),
+            tmp_path / "o",
+            settings.check(preset="fast", model="translation"),
+        ),
+        count=1,
+    )
     assert [row.against for row in rows] == ["reference", "frame 0", "frame 1", "frame 2", "frame 3"]
     assert [row.verdict for row in rows][3:] == ["ok", "ok"]
     assert rows[4].shift_x - rows[3].shift_x == pytest.approx(1, abs=0.2)
@@ -377,15 +513,19 @@ def test_an_anchor_that_does_not_show_leaves_the_chain(tmp_path, texture, monkey
 
 @pytest.mark.slow
 def test_a_series_goes_on_with_what_is_there(movie, tmp_path):
-    from register import series
+    from register.workflows import series
 
-    asked = series.Series(str(movie[0] / "movie.tif"), "first", (), tmp_path, settings.check(preset="fast", model="rigid"))
+    asked = series.Series(
+        str(movie[0] / "movie.tif"), "first", (), tmp_path, settings.check(preset="fast", model="rigid")
+    )
     first = series.run(asked, count=1)
     path = tmp_path / "transforms" / "00003.json"
     stamp = path.stat().st_mtime_ns
     (tmp_path / "aligned.tif").unlink()
     (tmp_path / "transforms" / "00007.json").unlink()
-    assert [row.shift_x for row in series.run(asked, count=2)] == pytest.approx([row.shift_x for row in first], abs=1e-3)
+    assert [row.shift_x for row in series.run(asked, count=2)] == pytest.approx(
+        [row.shift_x for row in first], abs=1e-3
+    )
     assert path.stat().st_mtime_ns == stamp
     assert series.run(asked, count=1) == series.read_table(tmp_path / "series.csv")
     also = dataclasses.replace(asked, also=(str(movie[0] / "files"),))
@@ -408,5 +548,8 @@ def test_a_series_that_cannot_be_is_one_line(movie, tmp_path, program):
         done = program("batch", "--series", *args, "-o", tmp_path / "o")
         assert (done.returncode, why in done.stderr) == (1, True), (args, done.stderr)
         assert done.stderr.count("\n") == 1
-    assert program("batch", "--series", folder / "movie.tif", "--dry-run").stdout.split()[:2] == ["frames", "12"]
+    assert program("batch", "--series", folder / "movie.tif", "--dry-run").stdout.split()[:2] == [
+        "frames",
+        "12",
+    ]
     assert not list((tmp_path / "o").glob("*.tif"))

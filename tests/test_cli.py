@@ -15,9 +15,9 @@ from conftest import SAMPLES, TISSUE, run
 from PIL import Image as Pillow
 
 import register
-from register import doctor
-from register.cli import quick
-from register.io.points import read_points
+from register.cli import startup
+from register.io.points.open import read_points
+from register.workflows import doctor
 
 FUNDUS = [str(SAMPLES / "fundus_fixed.tif"), str(SAMPLES / "fundus_moving.tif")]
 
@@ -38,7 +38,12 @@ def test_the_colour_sample_is_aligned(tissue):
     folder, done = tissue
     assert done.returncode == 0, done.stderr
     assert tre(folder, "tissue") < 0.15
-    assert {p.name for p in folder.iterdir()} == {"aligned.png", "transform.json", "overlay.png", "report.html"}
+    assert {p.name for p in folder.iterdir()} == {
+        "aligned.png",
+        "transform.json",
+        "overlay.png",
+        "report.html",
+    }
     aligned, fixed = (register.read_image(path).pixels for path in (folder / "aligned.png", TISSUE[0]))
     assert aligned.dtype == np.uint8
     assert aligned.shape == fixed.shape
@@ -54,11 +59,15 @@ def test_json_is_one_object_and_nothing_else(tissue):
 
 def test_the_file_says_where_it_comes_from(tissue):
     content = json.loads((tissue[0] / "transform.json").read_text())
-    assert content["fixed"]["sha256"] == hashlib.sha256((SAMPLES / "tissue_fixed.png").read_bytes()).hexdigest()
+    assert (
+        content["fixed"]["sha256"] == hashlib.sha256((SAMPLES / "tissue_fixed.png").read_bytes()).hexdigest()
+    )
     provenance = content["provenance"]
     assert {"register", "torch", "device", "seed", "settings", "seconds", "created"} <= set(provenance)
     assert provenance["settings"]["model"] == "local"
-    assert provenance["device"] == ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    assert provenance["device"] == (
+        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    )
 
 
 def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path, program):
@@ -92,7 +101,9 @@ def test_dry_run_writes_nothing(tmp_path, program):
 def test_a_start_from_landmarks_and_from_a_transform(tmp_path, tissue, program):
     pair = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landmarks_moving.csv'}"
     for name, init in (("csv", pair), ("json", tissue[0] / "transform.json")):
-        done = program("align", *TISSUE, "-o", tmp_path / name, "--init", init, "--preset", "fast", "--no-report", "-q")
+        done = program(
+            "align", *TISSUE, "-o", tmp_path / name, "--init", init, "--preset", "fast", "--no-report", "-q"
+        )
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert tre(tmp_path / name, "tissue") < 0.3
 
@@ -104,7 +115,16 @@ def test_unrelated_images_end_in_three(tmp_path, program):
     for name, seed in (("a", 1), ("b", 2)):
         noise = gaussian_filter(np.random.default_rng(seed).normal(size=(300, 310)), 3)
         tifffile.imwrite(tmp_path / f"{name}.tif", noise.astype(np.float32))
-    done = program("align", tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path / "o", "--preset", "fast", "--no-report")
+    done = program(
+        "align",
+        tmp_path / "a.tif",
+        tmp_path / "b.tif",
+        "-o",
+        tmp_path / "o",
+        "--preset",
+        "fast",
+        "--no-report",
+    )
     assert done.returncode == 3
     assert "failed" in done.stdout
     assert (tmp_path / "o" / "transform.json").exists()
@@ -145,23 +165,31 @@ def test_bad_input_ends_in_one_clear_line_and_writes_nothing(tmp_path, program):
 
 STOPPED = """
 import os, sys
-from register import quality
+from register.engine.quality import assess
 from register.cli.main import main
-judge = quality.judge
-quality.judge = lambda *args, **options: (os.kill(os.getpid(), {signal}), judge(*args, **options))[1]
+judge = assess.judge
+assess.judge = lambda *args, **options: (os.kill(os.getpid(), {signal}), judge(*args, **options))[1]
 sys.argv = ["register", "align", *{pair}, "-o", {out}]
 main()
 """
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path, stop, code):
     program = STOPPED.format(signal=int(stop), pair=[str(x) for x in FUNDUS], out=repr(str(tmp_path / "out")))
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell lets its background jobs ignore
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, preexec_fn=heed)
+    heed = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # which a shell lets its background jobs ignore
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, preexec_fn=heed
+    )
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    assert not any(path.suffix != ".part" and path.stat().st_size == 0 for path in (tmp_path / "out").glob("*"))
+    assert not any(
+        path.suffix != ".part" and path.stat().st_size == 0 for path in (tmp_path / "out").glob("*")
+    )
     if stop == signal.SIGINT:
         assert "interrupted" in done.stderr
 
@@ -185,7 +213,13 @@ def test_one_line_when_interrupted_before_the_program_is_loaded():
 
 def test_help_is_grouped_and_does_not_wait_for_torch():
     code = "import sys; sys.argv = ['register', 'align', '--help']\nfrom register.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules, 'numpy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "120"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "120"},
+    )
     assert done.stdout.strip().endswith("False False")
     for word in ("Images", "Method", "Start", "Computing", "Output image", "--rotation-range", "--max-shift"):
         assert word in done.stdout
@@ -193,11 +227,11 @@ def test_help_is_grouped_and_does_not_wait_for_torch():
 
 QUICK = """
 import sys
-from register.cli.quick import UNUSED, quickly
+from register.cli.startup import UNUSED, quickly
 with quickly():
     import torch
-    import register.jobs
-    import register.series
+    import register.workflows.align
+    import register.workflows.series
 from torch.nn import functional
 torch.manual_seed(0)
 image, grid = torch.rand(1, 2, 9, 9), (2 * torch.rand(1, 5, 5, 2) - 1).requires_grad_()
@@ -221,50 +255,58 @@ def test_what_the_quick_start_leaves_out_of_pytorch_is_not_needed():
 
 def test_a_quick_start_ends_quietly_where_pytorch_has_more_operations():
     code = """
-from register.cli.quick import quickly
+from register.cli.startup import quickly
 with quickly():
     import torch
     more = torch.library.Library("of_a_test", "DEF")
     more.define("nothing(Tensor x) -> Tensor")
 """
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""
+    )
 
 
 def test_a_quick_start_tells_libraries_nothing_that_the_user_tells_them():
     code = """
 import os
 import platform
-from register.cli.quick import ENVIRONMENT, quickly
+from register.cli.startup import ENVIRONMENT, quickly
 with quickly():
     print(*(os.environ[name] == value for name, value in ENVIRONMENT.items()), os.environ["GOMP_SPINCOUNT"])
 """
     for own, spins in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
-        environment = {name: value for name, value in os.environ.items() if name not in quick.ENVIRONMENT} | own
-        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
-        assert printed.split() == [*(str(name not in own) for name in quick.ENVIRONMENT), spins]
+        environment = {
+            name: value for name, value in os.environ.items() if name not in startup.ENVIRONMENT
+        } | own
+        printed = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+        ).stdout
+        assert printed.split() == [*(str(name not in own) for name in startup.ENVIRONMENT), spins]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept by GNU's C library only")
 def test_memory_that_is_given_back_is_used_again():
     code = """
 import resource
-from register.cli.quick import quickly
+from register.cli.startup import quickly
 with quickly():
     for count in range(20_000_000, 20_000_003):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         b"x" * count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    environment = {name: value for name, value in os.environ.items() if name not in quick.ENVIRONMENT}
-    pages = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
+    environment = {name: value for name, value in os.environ.items() if name not in startup.ENVIRONMENT}
+    pages = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout
     assert int(pages) < 1000  # of nearly 5000
 
 
 def test_a_pytorch_of_an_unknown_version_is_loaded_whole(monkeypatch):
-    monkeypatch.setattr(quick, "_version", lambda: (99, 0))
+    monkeypatch.setattr(startup, "_version", lambda: (99, 0))
     monkeypatch.delitem(sys.modules, "torch")
     finders = list(sys.meta_path)
-    with quick.quickly():
+    with startup.quickly():
         assert sys.meta_path == finders
 
 
@@ -276,11 +318,22 @@ def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_pat
     folder, _ = tissue
     data = np.random.default_rng(0).integers(0, 60000, (3, 512, 512)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "stack.ome.tif", data, photometric="minisblack", metadata={"axes": "ZYX"})
-    refused = program("apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif")
+    refused = program(
+        "apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif"
+    )
     assert refused.returncode == 1
     assert "axes ZYX" in refused.stderr
     done = program(
-        "apply", folder / "transform.json", tmp_path / "stack.ome.tif", "-o", tmp_path / "o.tif", "--plane", "Z=1", "--compression", "zstd", "--pyramid"
+        "apply",
+        folder / "transform.json",
+        tmp_path / "stack.ome.tif",
+        "-o",
+        tmp_path / "o.tif",
+        "--plane",
+        "Z=1",
+        "--compression",
+        "zstd",
+        "--pyramid",
     )
     assert done.returncode == 0, done.stderr
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
@@ -289,7 +342,7 @@ def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_pat
 
 
 def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path, program):
-    from register.io.atomic import several, whole
+    from register.files.atomic import several, whole
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt), several(out):
@@ -334,13 +387,15 @@ def test_the_doctor_says_what_there_is_and_how_to_get_what_is_missing(program, m
     assert "without no_such_module\n                → pip install 'register-cli[export]'" in said.stdout
     assert "REGISTER_NATIVE=0 is set" in said.stdout
     findings = json.loads(program("doctor", "--json").stdout)["findings"]
-    assert {"register", "packages", "cpu", "compiled step", "codecs", "extra export", "extra dask"} <= {each["subject"] for each in findings}
+    assert {"register", "packages", "cpu", "compiled step", "codecs", "extra export", "extra dask"} <= {
+        each["subject"] for each in findings
+    }
     assert all(each["found"] for each in findings)
 
 
 ENDED = """
 import atexit, sys
-from register.cli import quick
+from register.cli import startup
 {torch}
 with quick.quickly() as end:
     atexit.register(print, "before the last")
@@ -352,5 +407,7 @@ sys.exit(5)
 
 @pytest.mark.parametrize(("torch", "code", "ended"), [("", 3, 3), ("", None, 5), ("import torch", 3, 5)])
 def test_a_quick_end_comes_last_and_keeps_what_was_printed(torch, code, ended):
-    done = subprocess.run([sys.executable, "-c", ENDED.format(torch=torch, code=code)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED.format(torch=torch, code=code)], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (ended, "not lostbefore the last\n")

@@ -13,11 +13,11 @@ import torch
 
 import register
 from benchmarks.synthetic import warped_pair
-from register import bspline
 from register.cli.reuse import Format
 from register.errors import RegisterError
-from register.io.export import FORMATS, SUFFIXES, Units, export
-from register.io.starts import read_start
+from register.geometry import bspline
+from register.io.transforms.export import FORMATS, SUFFIXES, Units, export
+from register.io.transforms.starts import read_start
 
 TRANSFORMIX = """
 import sys, itk, numpy as np
@@ -45,7 +45,10 @@ def aligned(texture):
 def sized(transform, sizes):
     if sizes is None:
         return transform
-    frames = [replace(frame, pixel_size=size, pixel_unit="µm") for frame, size in zip((transform.fixed, transform.moving), sizes, strict=True)]
+    frames = [
+        replace(frame, pixel_size=size, pixel_unit="µm")
+        for frame, size in zip((transform.fixed, transform.moving), sizes, strict=True)
+    ]
     return replace(transform, fixed=frames[0], moving=frames[1])
 
 
@@ -59,7 +62,11 @@ def flat(transform):
 
 
 def points(n=100):
-    return torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.tensor([445.0, 385.0]) + 5
+    return (
+        torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([445.0, 385.0])
+        + 5
+    )
 
 
 def apart(transform, other, factor=1.0):
@@ -76,7 +83,10 @@ def test_simpleitk_reads_itk_files(transform, form, tmp_path):
     export(flat(transform), form, path)
     assert apart(flat(transform), SimpleITK.ReadTransform(str(path))) < 1e-9
     report = export(transform, form, path)
-    assert apart(transform, SimpleITK.ReadTransform(str(path))) <= max(report.get("fit_error_max", 0), report.get("field_error_max", 0)) + 1e-6
+    assert (
+        apart(transform, SimpleITK.ReadTransform(str(path)))
+        <= max(report.get("fit_error_max", 0), report.get("field_error_max", 0)) + 1e-6
+    )
     assert report.get("fit_error_max", 0) <= 0.01
 
 
@@ -87,7 +97,10 @@ def test_simpleitk_reads_field_images(transform, form, tmp_path):
     field = SimpleITK.Cast(SimpleITK.ReadImage(str(path)), SimpleITK.sitkVectorFloat64)
     assert field.GetDirection() == pytest.approx((1, 0, 0, 1))
     factor = 1e-3 if form == "field-nifti" and Units.of(transform).name else 1.0
-    assert apart(transform, SimpleITK.DisplacementFieldTransform(field), factor) <= report["field_error_max"] + 1e-6
+    assert (
+        apart(transform, SimpleITK.DisplacementFieldTransform(field), factor)
+        <= report["field_error_max"] + 1e-6
+    )
 
 
 def test_nibabel_reads_the_nifti_field_with_its_intent(transform, tmp_path):
@@ -97,9 +110,13 @@ def test_nibabel_reads_the_nifti_field_with_its_intent(transform, tmp_path):
     assert image.header.get_intent()[0] == "vector"
     assert image.shape == (460, 400, 1, 1, 2)
     factor = 1e-3 if Units.of(transform).name else 1.0
-    fixed, moving = (np.array(size) * factor for size in (Units.of(transform).fixed, Units.of(transform).moving))
+    fixed, moving = (
+        np.array(size) * factor for size in (Units.of(transform).fixed, Units.of(transform).moving)
+    )
     at = np.array([120, 37])
-    assert image.get_fdata()[120, 37, 0, 0] == pytest.approx(transform.map(torch.from_numpy(at).double()[None])[0].numpy() * moving - at * fixed, abs=1e-9)
+    assert image.get_fdata()[120, 37, 0, 0] == pytest.approx(
+        transform.map(torch.from_numpy(at).double()[None])[0].numpy() * moving - at * fixed, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("model", ["affine", "local"])
@@ -112,7 +129,9 @@ def test_simpleitk_makes_the_same_picture(aligned, texture, model, tmp_path):
         path = tmp_path / f"t{SUFFIXES[form]}"
         export(transform, form, path)
         image = SimpleITK.GetImageFromArray(moving.astype(np.float64))
-        other = SimpleITK.GetArrayFromImage(SimpleITK.Resample(image, image, SimpleITK.ReadTransform(str(path)), SimpleITK.sitkLinear, 0.0))
+        other = SimpleITK.GetArrayFromImage(
+            SimpleITK.Resample(image, image, SimpleITK.ReadTransform(str(path)), SimpleITK.sitkLinear, 0.0)
+        )
         assert np.abs(other - ours)[inner].max() <= 1.0
 
 
@@ -121,13 +140,22 @@ def transformed(aligned, texture, tmp_path_factory):
     """For every model and unit: the transform, what its export reports, and the folder where transformix has left its points and picture."""
     runs = {}
     for (name, sizes), model in product(PIXELS.items(), ("affine", "local")):
-        folder, transform = tmp_path_factory.mktemp("transformix"), sized(aligned if model == "local" else flat(aligned), sizes)
+        folder, transform = (
+            tmp_path_factory.mktemp("transformix"),
+            sized(aligned if model == "local" else flat(aligned), sizes),
+        )
         report = export(transform, "elastix", folder / "t.txt")
-        lines = "\n".join(" ".join(map(repr, p)) for p in (points(20).numpy() * np.array(Units.of(transform).fixed)).tolist())
+        lines = "\n".join(
+            " ".join(map(repr, p))
+            for p in (points(20).numpy() * np.array(Units.of(transform).fixed)).tolist()
+        )
         (folder / "points.txt").write_text(f"point\n20\n{lines}\n")
         np.save(folder / "moving.npy", (texture * 255).astype(np.uint8).astype(np.float32))
         runs[model, name] = transform, report, folder
-    calls = [",".join([str(folder), *map(str, Units.of(transform).moving)]) for transform, _, folder in runs.values()]
+    calls = [
+        ",".join([str(folder), *map(str, Units.of(transform).moving)])
+        for transform, _, folder in runs.values()
+    ]
     subprocess.run([sys.executable, "-c", TRANSFORMIX, *calls], check=True, capture_output=True)
     return runs
 
@@ -137,8 +165,12 @@ def transformed(aligned, texture, tmp_path_factory):
 def test_transformix_maps_the_same_points_and_makes_the_same_picture(transformed, texture, model, name):
     transform, report, folder = transformed[model, name]
     lines = (folder / "outputpoints.txt").read_text().strip().splitlines()
-    theirs = np.array([[float(v) for v in line.split("OutputPoint = [")[1].split("]")[0].split()] for line in lines])
-    error = np.linalg.norm(theirs / np.array(Units.of(transform).moving) - transform.map(points(20)).numpy(), axis=1).max()
+    theirs = np.array(
+        [[float(v) for v in line.split("OutputPoint = [")[1].split("]")[0].split()] for line in lines]
+    )
+    error = np.linalg.norm(
+        theirs / np.array(Units.of(transform).moving) - transform.map(points(20)).numpy(), axis=1
+    ).max()
     assert error <= max(report.get("fit_error_max", 0), 1e-4)
     ours = register.warp((texture * 255).astype(np.uint8), transform, fill=0).astype(float)
     assert np.abs(np.load(folder / "picture.npy") - ours)[25:-25, 25:-25].max() <= 1.0
@@ -162,8 +194,14 @@ def test_ome_ngff_holds_the_map_axes_in_order_y_x(transform, model, tmp_path):
     else:
         field = root[link["path"]]
         (image,) = field.attrs["ome"]["multiscales"]
-        assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == pytest.approx([1, units.fixed[1], units.fixed[0]])
-        assert [axis["type"] for axis in image["coordinateSystems"][0]["axes"]] == ["displacement", "space", "space"]
+        assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == pytest.approx(
+            [1, units.fixed[1], units.fixed[0]]
+        )
+        assert [axis["type"] for axis in image["coordinateSystems"][0]["axes"]] == [
+            "displacement",
+            "space",
+            "space",
+        ]
         found = start[::-1] + field["s0"][:, 37, 120]
     assert found[::-1] == pytest.approx(goal, abs=1e-6)
 
@@ -173,7 +211,9 @@ def test_plain_formats_hold_the_points(aligned, tmp_path):
 
     export(aligned, "field-tiff", tmp_path / "t.tif", spacing=4)
     field = tifffile.imread(tmp_path / "t.tif")
-    assert field[:, 10, 20] == pytest.approx((aligned.map(torch.tensor([[80.0, 40.0]])) - torch.tensor([80.0, 40.0]))[0].tolist(), abs=1e-4)
+    assert field[:, 10, 20] == pytest.approx(
+        (aligned.map(torch.tensor([[80.0, 40.0]])) - torch.tensor([80.0, 40.0]))[0].tolist(), abs=1e-4
+    )
     assert (tmp_path / "t.json").read_text().count("moving point minus fixed point") == 1
     export(aligned, "npz", tmp_path / "t.npz", spacing=4)
     assert np.load(tmp_path / "t.npz")["displacement"][10, 20] == pytest.approx(field[:, 10, 20], abs=1e-4)
@@ -186,15 +226,22 @@ def test_ground_control_points_are_pixels_from_the_corner(aligned, tmp_path):
     from xml.etree import ElementTree
 
     export(replace(aligned, moving=replace(aligned.moving, path="moving.tif")), "gcp", tmp_path / "t.vrt")
-    gcps = [{key: float(value) for key, value in gcp.attrib.items()} for gcp in ElementTree.parse(tmp_path / "t.vrt").iter("GCP")]
+    gcps = [
+        {key: float(value) for key, value in gcp.attrib.items()}
+        for gcp in ElementTree.parse(tmp_path / "t.vrt").iter("GCP")
+    ]
     at = torch.tensor([[g["X"] - 0.5, -g["Y"] - 0.5] for g in gcps], dtype=torch.float64)
-    assert aligned.map(at).numpy() == pytest.approx(np.array([[g["Pixel"] - 0.5, g["Line"] - 0.5] for g in gcps]), abs=1e-5)
+    assert aligned.map(at).numpy() == pytest.approx(
+        np.array([[g["Pixel"] - 0.5, g["Line"] - 0.5] for g in gcps]), abs=1e-5
+    )
     with pytest.raises(RegisterError, match="does not name its moving image"):
         export(aligned, "gcp", tmp_path / "u.vrt")
 
 
 def test_a_coarser_field_says_its_error(aligned, tmp_path):
-    fine, coarse = (export(aligned, "npz", tmp_path / f"{s}.npz", spacing=s)["field_error_max"] for s in (2, 16))
+    fine, coarse = (
+        export(aligned, "npz", tmp_path / f"{s}.npz", spacing=s)["field_error_max"] for s in (2, 16)
+    )
     assert fine < 0.2 < coarse
 
 
@@ -212,9 +259,24 @@ def test_a_spline_holds_an_affine_map_exactly():
 
 @pytest.mark.parametrize("kind", ["affine", "euler", "similarity", "translation"])
 def test_starts_from_itk(kind, tmp_path):
-    made = {"affine": SimpleITK.AffineTransform, "euler": SimpleITK.Euler2DTransform, "similarity": SimpleITK.Similarity2DTransform}
-    other = SimpleITK.TranslationTransform(2) if kind == "translation" else made[kind](*([2] if kind == "affine" else []))
-    other.SetParameters({"affine": [0.9, 0.1, -0.2, 1.1, 3, 4], "euler": [0.3, 3, 4], "similarity": [1.2, 0.3, 3, 4], "translation": [3, 4]}[kind])
+    made = {
+        "affine": SimpleITK.AffineTransform,
+        "euler": SimpleITK.Euler2DTransform,
+        "similarity": SimpleITK.Similarity2DTransform,
+    }
+    other = (
+        SimpleITK.TranslationTransform(2)
+        if kind == "translation"
+        else made[kind](*([2] if kind == "affine" else []))
+    )
+    other.SetParameters(
+        {
+            "affine": [0.9, 0.1, -0.2, 1.1, 3, 4],
+            "euler": [0.3, 3, 4],
+            "similarity": [1.2, 0.3, 3, 4],
+            "translation": [3, 4],
+        }[kind]
+    )
     if kind != "translation":
         other.SetCenter((20.0, 30.0))
     SimpleITK.WriteTransform(other, str(tmp_path / "t.tfm"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from register import filters
+from register.images import filters
 
 
 @pytest.fixture
@@ -44,7 +44,11 @@ def test_the_largest_value_of_a_square_is_exact(elsewhere, side):
 def test_blocks_are_enlarged_about_their_middles():
     torch.manual_seed(3)
     image = torch.rand(2, 3, 7, 5)
-    assert torch.allclose(filters.enlarged(image, 3), interpolate(image, scale_factor=3.0, mode="bilinear", align_corners=False), atol=1e-6)
+    assert torch.allclose(
+        filters.enlarged(image, 3),
+        interpolate(image, scale_factor=3.0, mode="bilinear", align_corners=False),
+        atol=1e-6,
+    )
 
 
 def test_who_asks_for_slopes_gets_them():

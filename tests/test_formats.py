@@ -12,14 +12,15 @@ from ome_types import from_tiff
 from PIL import Image as Pillow
 
 import register
-from register import affine, reuse
-from register.aligned import Style, aligned_image, write_aligned
 from register.errors import FileError
-from register.io.images import Part, open_image
-from register.io.masks import read_mask
-from register.io.working import Validity, working_level
-from register.resample import Canvas
-from register.transform import Frame, Transform
+from register.geometry import affine
+from register.io.images.masks import read_mask
+from register.io.images.open import Part, open_image
+from register.io.images.working import Validity, working_level
+from register.transforms.resample import Canvas
+from register.transforms.transform import Frame, Transform
+from register.workflows import reuse
+from register.workflows.aligned_image import Style, aligned_image, write_aligned
 
 RNG = np.random.default_rng(0)
 H, W = 70, 90
@@ -43,7 +44,10 @@ def still(width=W, height=H, pixel_size=None):
 
 
 TIFFS = {
-    **{np.dtype(d).name: (pixels(d, H, W), {}) for d in (bool, "u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")},
+    **{
+        np.dtype(d).name: (pixels(d, H, W), {})
+        for d in (bool, "u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")
+    },
     "big-endian": (pixels("u2", H, W), {"byteorder": ">"}),
     "bigtiff": (pixels("u2", H, W), {"bigtiff": True}),
     "rgb": (pixels("u1", H, W, 3), {"photometric": "rgb"}),
@@ -57,13 +61,22 @@ TIFFS = {
     "five samples": (pixels("u2", 5, H, W), {"photometric": "minisblack", "planarconfig": "separate"}),
     "five samples together": (pixels("u2", H, W, 5), {"photometric": "minisblack", "planarconfig": "contig"}),
     "pages": (pixels("u2", 3, H, W), {"photometric": "minisblack", "metadata": {"axes": "CYX"}}),
-    **{name: (pixels("u2", H, W), {"compression": name, "tile": (32, 48)}) for name in ("zlib", "lzw", "zstd", "lzma", "packbits", "jpegxl", "jpeg2000")},
-    "webp": (pixels("u1", H, W, 3), {"photometric": "rgb", "compression": "webp", "compressionargs": {"lossless": True}}),
+    **{
+        name: (pixels("u2", H, W), {"compression": name, "tile": (32, 48)})
+        for name in ("zlib", "lzw", "zstd", "lzma", "packbits", "jpegxl", "jpeg2000")
+    },
+    "webp": (
+        pixels("u1", H, W, 3),
+        {"photometric": "rgb", "compression": "webp", "compressionargs": {"lossless": True}},
+    ),
     "jpeg": (pixels("u1", H, W, 3), {"photometric": "rgb", "compression": "jpeg", "tile": (32, 32)}),
     "predictor": (pixels("f4", H, W), {"compression": "zlib", "predictor": 3}),
     "strips": (pixels("u2", H, W), {"compression": "zlib", "rowsperstrip": 7}),
     "profile": (pixels("u1", H, W, 3), {"photometric": "rgb", "iccprofile": ICC}),
-    "on the earth": (pixels("i2", H, W), {"extratags": [*GEO, (42113, 2, 6, "-9999", True)], "metadata": None}),
+    "on the earth": (
+        pixels("i2", H, W),
+        {"extratags": [*GEO, (42113, 2, 6, "-9999", True)], "metadata": None},
+    ),
     "imagej": (pixels("u2", H, W), {"imagej": True, "resolution": (2.0, 2.0), "metadata": {"unit": "um"}}),
 }
 
@@ -82,7 +95,12 @@ def written(path, name):
 def test_the_identity_gives_back_what_came(tmp_path, name):
     data = written(tmp_path / "in.tif", name)
     before = register.read_image(tmp_path / "in.tif")
-    reuse.apply(still(pixel_size=before.pixel_size), [tmp_path / "in.tif"], tmp_path / "out.tif", style=Style("nearest" if name == "palette" else "bilinear"))
+    reuse.apply(
+        still(pixel_size=before.pixel_size),
+        [tmp_path / "in.tif"],
+        tmp_path / "out.tif",
+        style=Style("nearest" if name == "palette" else "bilinear"),
+    )
     after = register.read_image(tmp_path / "out.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), tifffile.imread(tmp_path / "in.tif"))
     assert tifffile.imread(tmp_path / "out.tif").dtype == data.dtype
@@ -96,26 +114,64 @@ def test_windows_are_parts_of_the_whole(tmp_path, name):
     written(tmp_path / "in.tif", name)
     image = open_image(tmp_path / "in.tif")
     whole = tifffile.imread(tmp_path / "in.tif")
-    whole = whole[None] if whole.ndim == 2 else whole if whole.shape[-2:] == (H, W) else np.moveaxis(whole, 2, 0)
-    for rows, columns in ((slice(0, H), slice(0, W)), (slice(3, 41), slice(30, 77)), (slice(69, 70), slice(0, 1))):
+    whole = (
+        whole[None] if whole.ndim == 2 else whole if whole.shape[-2:] == (H, W) else np.moveaxis(whole, 2, 0)
+    )
+    for rows, columns in (
+        (slice(0, H), slice(0, W)),
+        (slice(3, 41), slice(30, 77)),
+        (slice(69, 70), slice(0, 1)),
+    ):
         assert np.array_equal(image.pixels[slice(0, image.channels), rows, columns], whole[:, rows, columns])
 
 
 @pytest.mark.parametrize("shape", ["grey", "rgb", "channels"])
 @pytest.mark.parametrize("side", [600, 1301])
 def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path, shape, side):
-    data = {"grey": pixels("u2", side, side), "rgb": pixels("u1", side, side, 3), "channels": pixels("u2", 3, side, side)}[shape]
+    data = {
+        "grey": pixels("u2", side, side),
+        "rgb": pixels("u1", side, side, 3),
+        "channels": pixels("u2", 3, side, side),
+    }[shape]
     axes = {"grey": "YX", "rgb": "YXS", "channels": "CYX"}[shape]
-    metadata = {"axes": axes, "PhysicalSizeX": 0.325, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.3, "PhysicalSizeYUnit": "µm"}
+    metadata = {
+        "axes": axes,
+        "PhysicalSizeX": 0.325,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.3,
+        "PhysicalSizeYUnit": "µm",
+    }
     planes = 3 if shape == "channels" else 1
-    metadata["Plane"] = {"PositionX": [12.5] * planes, "PositionXUnit": ["µm"] * planes, "PositionY": [-3.0] * planes, "PositionYUnit": ["µm"] * planes}
+    metadata["Plane"] = {
+        "PositionX": [12.5] * planes,
+        "PositionXUnit": ["µm"] * planes,
+        "PositionY": [-3.0] * planes,
+        "PositionYUnit": ["µm"] * planes,
+    }
     if shape == "channels":
         metadata["Channel"] = {"Name": ["DAPI", "FITC", "Cy5"], "Color": [65535, 16711935, -16776961]}
-    tifffile.imwrite(tmp_path / "in.ome.tif", data, photometric="rgb" if shape == "rgb" else "minisblack", tile=(256, 256), metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "in.ome.tif",
+        data,
+        photometric="rgb" if shape == "rgb" else "minisblack",
+        tile=(256, 256),
+        metadata=metadata,
+    )
     image = open_image(tmp_path / "in.ome.tif")
-    write_aligned(tmp_path / "out.ome.tif", aligned_image(image, image, still(side, side), Style()), Style(pyramid=True))
+    write_aligned(
+        tmp_path / "out.ome.tif", aligned_image(image, image, still(side, side), Style()), Style(pyramid=True)
+    )
     again = open_image(tmp_path / "out.ome.tif")
-    for what in ("kind", "pixel_size", "pixel_unit", "channel_names", "channel_colours", "position", "colour", "size"):
+    for what in (
+        "kind",
+        "pixel_size",
+        "pixel_unit",
+        "channel_names",
+        "channel_colours",
+        "position",
+        "colour",
+        "size",
+    ):
         assert getattr(again, what) == getattr(image, what), what
     assert np.array_equal(again.in_memory().pixels, image.in_memory().pixels)
     assert len(again.smaller) == (1 if side == 600 else 2)
@@ -123,10 +179,14 @@ def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path
     assert coarse.pixel_size == (0.65, 0.6)
     assert coarse.size == ((side + 1) // 2, (side + 1) // 2)
     assert again.smaller[0].shape[1:] == ((side + 1) // 2, (side + 1) // 2)
-    assert abs(float(again.smaller[0][:, :, :].mean()) - float(again.pixels[:, :, :].mean())) < 0.01 * float(np.iinfo(data.dtype).max)
+    assert abs(float(again.smaller[0][:, :, :].mean()) - float(again.pixels[:, :, :].mean())) < 0.01 * float(
+        np.iinfo(data.dtype).max
+    )
     described = from_tiff(tmp_path / "out.ome.tif").images[0].pixels
     assert (described.physical_size_x, described.physical_size_y) == (0.325, 0.3)
-    assert [channel.name for channel in described.channels] == (["DAPI", "FITC", "Cy5"] if shape == "channels" else [None])
+    assert [channel.name for channel in described.channels] == (
+        ["DAPI", "FITC", "Cy5"] if shape == "channels" else [None]
+    )
     with tifffile.TiffFile(tmp_path / "out.ome.tif") as file:
         assert len(file.series) == 1
         assert file.pages[0].is_tiled
@@ -135,9 +195,14 @@ def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path
 @pytest.mark.parametrize("version", [2, 3])
 def test_ome_zarr_of_both_versions(tmp_path, version):
     data = pixels("u2", 2, 5, 200, 150)
-    axes = [{"name": "c", "type": "channel"}, {"name": "z", "type": "space"}] + [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    axes = [{"name": "c", "type": "channel"}, {"name": "z", "type": "space"}] + [
+        {"name": n, "type": "space", "unit": "micrometer"} for n in "yx"
+    ]
     scales = [[1, 1, 0.5, 0.5], [1, 1, 1.0, 1.0]]
-    sets = [{"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": scale}]} for i, scale in enumerate(scales)]
+    sets = [
+        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        for i, scale in enumerate(scales)
+    ]
     image = {"axes": axes, "datasets": sets, "version": "0.4" if version == 2 else "0.5"}
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=version)
     omero = {"channels": [{"label": "DAPI", "color": "0000FF"}, {"label": "FITC", "color": "00FF00"}]}
@@ -160,7 +225,9 @@ def test_everyday_formats(tmp_path):
         Pillow.fromarray(colour if name == "a.webp" else grey).save(tmp_path / name, lossless=True)
         assert register.read_image(tmp_path / name).size == (H, W)
     assert np.array_equal(register.read_image(tmp_path / "a.pgm").pixels[0], grey)
-    (tmp_path / "deep.pgm").write_bytes(b"P5 %d %d 65535\n" % (W, H) + pixels("u2", H, W).byteswap().tobytes())
+    (tmp_path / "deep.pgm").write_bytes(
+        b"P5 %d %d 65535\n" % (W, H) + pixels("u2", H, W).byteswap().tobytes()
+    )
     assert register.read_image(tmp_path / "deep.pgm").pixels.dtype == np.uint16
     Pillow.fromarray(colour).convert("CMYK").save(tmp_path / "cmyk.jpg")
     assert register.read_image(tmp_path / "cmyk.jpg").colour == "cmyk"
@@ -175,7 +242,9 @@ def test_png_keeps_palette_profile_and_sixteen_bit_colour(tmp_path):
         before, after = (register.read_image(tmp_path / x) for x in (name, f"out_{name}"))
         assert np.array_equal(before.pixels, after.pixels)
         assert (before.colour, before.icc, before.dtype) == (after.colour, after.icc, after.dtype)
-    assert np.array_equal(np.asarray(Pillow.open(tmp_path / "out_p.png").convert("RGB")), np.asarray(picture.convert("RGB")))
+    assert np.array_equal(
+        np.asarray(Pillow.open(tmp_path / "out_p.png").convert("RGB")), np.asarray(picture.convert("RGB"))
+    )
 
 
 def test_the_largest_series_is_read_and_others_by_number(tmp_path):
@@ -195,7 +264,9 @@ def test_a_stack_names_its_axes_and_a_plane_of_it_is_read(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", data, photometric="minisblack", metadata={"axes": "TZYX"})
     with pytest.raises(FileError, match=r"axes TZYX \(4 × 3 × 70 × 90\).*--moving-plane T=0,Z=0"):
         open_image(tmp_path / "a.ome.tif")
-    assert np.array_equal(open_image(tmp_path / "a.ome.tif", Part(plane="t=2, z=1")).in_memory().pixels[0], data[2, 1])
+    assert np.array_equal(
+        open_image(tmp_path / "a.ome.tif", Part(plane="t=2, z=1")).in_memory().pixels[0], data[2, 1]
+    )
     with pytest.raises(FileError, match="has no plane Z=9"):
         open_image(tmp_path / "a.ome.tif", Part(plane="Z=9"))
 
@@ -209,7 +280,9 @@ def test_types_that_cannot_be_interpolated_are_refused_by_name(tmp_path, dtype):
 
 
 def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", pixels("i2", H, W), extratags=[*GEO, (42113, 2, 6, "-9999", True)], metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels("i2", H, W), extratags=[*GEO, (42113, 2, 6, "-9999", True)], metadata=None
+    )
     image = open_image(tmp_path / "a.tif")
     shifted = Transform("affine", Frame(W, H), Frame(W, H), affine.translation(20.0, 0.0))
     union = Canvas(-30, -10, W + 40, H + 10)
@@ -217,7 +290,13 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
         page = file.pages[0]
         assert page.tags[33550].value == (10.0, 10.0, 0.0)
-        assert page.tags[33922].value[:5] == (30.0, 10.0, 0.0, 500000.0, 4600000.0)  # the raster point that lies there now
+        assert page.tags[33922].value[:5] == (
+            30.0,
+            10.0,
+            0.0,
+            500000.0,
+            4600000.0,
+        )  # the raster point that lies there now
         assert page.tags[34735].value[-1] == 32633
         assert float(page.tags[42113].value.strip("\0")) == -9999
         found = page.asarray()
@@ -234,7 +313,9 @@ def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(t
     import rasterio
 
     tifffile.imwrite(tmp_path / "f.tif", pixels("u1", H, W), extratags=GEO, metadata=None)
-    tifffile.imwrite(tmp_path / "m.tif", pixels("i2", H, W), extratags=[(42113, 2, 6, "-9999", True)], metadata=None)
+    tifffile.imwrite(
+        tmp_path / "m.tif", pixels("i2", H, W), extratags=[(42113, 2, 6, "-9999", True)], metadata=None
+    )
     fixed, moving = (open_image(tmp_path / name) for name in ("f.tif", "m.tif"))
     for canvas in (None, Canvas(-30, -10, W + 40, H + 10)):
         write_aligned(tmp_path / "o.tif", aligned_image(moving, fixed, still(), Style(), canvas), Style())
@@ -250,8 +331,14 @@ def test_fill_is_white_for_brightfield_and_black_for_the_rest(tmp_path):
     stained = np.full((H, W, 3), 240, np.uint8)
     stained[20:50, 20:60] = (150, 60, 140)
     gone = Transform("affine", Frame(W, H), Frame(W, H), affine.translation(W, 0.0))
-    for name, data, expected in (("stained", stained, 255), ("dark", 255 - stained, 0), ("grey", pixels("u2", H, W), 0)):
-        tifffile.imwrite(tmp_path / f"{name}.tif", data, photometric="rgb" if data.ndim == 3 else "minisblack")
+    for name, data, expected in (
+        ("stained", stained, 255),
+        ("dark", 255 - stained, 0),
+        ("grey", pixels("u2", H, W), 0),
+    ):
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", data, photometric="rgb" if data.ndim == 3 else "minisblack"
+        )
         reuse.apply(gone, [tmp_path / f"{name}.tif"], tmp_path / f"o_{name}.tif")
         assert (tifffile.imread(tmp_path / f"o_{name}.tif") == expected).all(), name
 
@@ -261,14 +348,25 @@ def test_masks_are_images_or_polygons(tmp_path):
     image = open_image(tmp_path / "a.tif")
     ring = [[10, 20], [50, 20], [50, 60], [10, 60], [10, 20]]
     hole = [[20, 30], [30, 30], [30, 40], [20, 40], [20, 30]]
-    tree = {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring, hole]}}]}
+    tree = {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "properties": {},
+                "geometry": {"type": "Polygon", "coordinates": [ring, hole]},
+            }
+        ],
+    }
     (tmp_path / "m.geojson").write_text(json.dumps(tree))
     drawn = read_mask(str(tmp_path / "m.geojson"), image.size)[slice(0, 1), slice(0, H), slice(0, W)][0] > 0
     assert drawn[25, 15]
     assert not drawn[35, 25]
     assert not drawn[10, 15]
     assert abs(int(drawn.sum()) - (40 * 40 - 10 * 10)) <= 200  # up to a pixel at the edges
-    part = read_mask(str(tmp_path / "m.geojson"), image.size)[slice(0, 1), slice(22, 50), slice(12, 40)][0] > 0
+    part = (
+        read_mask(str(tmp_path / "m.geojson"), image.size)[slice(0, 1), slice(22, 50), slice(12, 40)][0] > 0
+    )
     assert np.array_equal(part, drawn[22:50, 12:40])
     tifffile.imwrite(tmp_path / "small.tif", pixels("u1", 9, 9))
     with pytest.raises(FileError, match="9 × 9 pixels, the image it masks 90 × 70"):

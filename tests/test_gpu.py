@@ -12,13 +12,21 @@ import pytest
 import torch
 
 import register
-from register import affine, comparison, descent, device, native, pyramid
-from register.native import ahead, gpu, gpu_cells
-from register.objective import GlobalObjective, PatchObjective, block_centres
-from register.patches import Patches, PatchGrid, Ties
-from register.stencil import Couplings
+from register.compute import device
+from register.engine.fit import comparison
+from register.engine.fit.hessian import Couplings
+from register.engine.fit.level import GAUSS_NEWTON, descend_patches
+from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
+from register.geometry import affine
+from register.geometry.patch_grid import Patches, PatchGrid, Ties
+from register.images import pyramid
+from register.kernels import cpu
+from register.kernels.triton import compile_ahead, launch, launch_cells
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not find_spec("triton"), reason="there is no Triton here; pip install -e '.[dev]'")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not find_spec("triton"), reason="there is no Triton here; pip install -e '.[dev]'"),
+]
 HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if HERE.type == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is loaded
@@ -32,17 +40,24 @@ INSIDE = torch.tensor([[[0.91, 0.02, 4.3], [-0.02, 0.9, 3.6]]], dtype=torch.floa
 def kernels(monkeypatch):
     """Without a GPU the kernels work on tensors of the host, whose compiled code is left out."""
     if HERE.type == "cpu":
-        monkeypatch.setattr(native, "library", lambda: None)
-        monkeypatch.setattr(gpu, "works_on", lambda tensor: tensor.dtype == torch.float32)
+        monkeypatch.setattr(cpu, "library", lambda: None)
+        monkeypatch.setattr(launch, "works_on", lambda tensor: tensor.dtype == torch.float32)
 
 
 def compared(texture, metric, step, *, holes=False, window=20):
-    fixed, moving = (torch.from_numpy(texture[y : y + HEIGHT, x : x + WIDTH]).float()[None].to(HERE) for y, x in ((0, 0), (4, 7)))
+    fixed, moving = (
+        torch.from_numpy(texture[y : y + HEIGHT, x : x + WIDTH]).float()[None].to(HERE)
+        for y, x in ((0, 0), (4, 7))
+    )
     mask = torch.ones_like(moving)
     if holes:
         mask[:, 16:28, 40:60] = 0
-    made = comparison.prepare(pyramid.base(fixed), pyramid.base(moving, mask), step, metric, window=window, margin=12)
-    return replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH, device=HERE) > 30)) if holes else made
+    made = comparison.prepare(
+        pyramid.base(fixed), pyramid.base(moving, mask), step, metric, window=window, margin=12
+    )
+    return (
+        replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH, device=HERE) > 30)) if holes else made
+    )
 
 
 def precise(compare):
@@ -54,7 +69,9 @@ def away_from_kinks(compare, grid, parameters):
     """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there, and rounding chooses."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
-    return replace(compare, fixed_mask=compare.fixed_mask * ((points - points.round()).abs().amin(-1) > 1e-3)[None])
+    return replace(
+        compare, fixed_mask=compare.fixed_mask * ((points - points.round()).abs().amin(-1) > 1e-3)[None]
+    )
 
 
 def near(found, expected, share=1e-4):
@@ -80,8 +97,10 @@ def random_patches(size):
 )
 def test_loss_slope_and_curvature_are_those_of_tensors(kernels, texture, metric, step, holes, window, patch):
     grid, parameters = random_patches(patch)
-    compare = away_from_kinks(compared(texture, metric, step, holes=holes, window=window), grid, parameters[0])
-    assert isinstance(compare.compiled[0], gpu.Pair)
+    compare = away_from_kinks(
+        compared(texture, metric, step, holes=holes, window=window), grid, parameters[0]
+    )
+    assert isinstance(compare.compiled[0], launch.Pair)
     found = PatchObjective(compare, grid, 5.0, 1).expand(parameters)
     expected = PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
     assert all(near(one, other) for one, other in zip(found, expected, strict=True))
@@ -92,14 +111,20 @@ def test_patches_may_end_where_windows_and_programs_do(kernels, texture):
     torch.manual_seed(2)
     parameters = 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns).to(HERE)
     compare = away_from_kinks(compared(texture, "ncc", INSIDE), grid, parameters[0])
-    found, expected = PatchObjective(compare, grid, 5.0, 1).expand(parameters), PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    found, expected = (
+        PatchObjective(compare, grid, 5.0, 1).expand(parameters),
+        PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double()),
+    )
     assert all(near(one, other, 1e-5) for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(("metric", "holes"), [("ncc", True), ("structure", False)])
 def test_windows_are_as_alike_as_tensors_say(kernels, texture, metric, holes):
     compare, (grid, parameters) = compared(texture, metric, BEYOND, holes=holes), random_patches(30)
-    for moved, turned in ((None, None), (Patches(grid, parameters[0]), Patches(grid, parameters[0].double()))):
+    for moved, turned in (
+        (None, None),
+        (Patches(grid, parameters[0]), Patches(grid, parameters[0].double())),
+    ):
         found, expected = comparison.windows(compare, moved), comparison.windows(precise(compare), turned)
         assert near(found.value, expected.value)
         assert near(found.weight, expected.weight)
@@ -111,37 +136,64 @@ def test_any_number_of_groups_gives_the_same(kernels, texture, monkeypatch):
     torch.manual_seed(6)
     parameters = torch.randn(2, 3, grid.rows, grid.columns).to(HERE)
     for groups in (1, 4):
-        monkeypatch.setattr(gpu, "GROUPS", groups)
-        found.append(native.expand(compare.compiled[0], grid, parameters, 5))
-    assert all(near(one, other, 1e-5) for others in found[1:] for one, other in zip(found[0], others, strict=True))
+        monkeypatch.setattr(launch, "GROUPS", groups)
+        found.append(cpu.expand(compare.compiled[0], grid, parameters, 5))
+    assert all(
+        near(one, other, 1e-5) for others in found[1:] for one, other in zip(found[0], others, strict=True)
+    )
 
 
 @pytest.mark.parametrize(("step", "holes", "expected"), [(INSIDE, False, 5 / 6), (BEYOND, True, 0)])
-def test_what_is_certain_to_be_seen_is_quicker_and_the_same(kernels, texture, monkeypatch, step, holes, expected):
-    from register.native import kernel
+def test_what_is_certain_to_be_seen_is_quicker_and_the_same(
+    kernels, texture, monkeypatch, step, holes, expected
+):
+    from register.kernels.triton import expand
 
-    certain, said = kernel.certain, []
+    certain, said = expand.certain, []
     if HERE.type == "cpu":  # the interpreter alone tells
-        monkeypatch.setattr(kernel, "certain", lambda *given: said.append(certain(*given)) or said[-1])
+        monkeypatch.setattr(expand, "certain", lambda *given: said.append(certain(*given)) or said[-1])
     (grid, parameters), pair = random_patches(30), compared(texture, "ncc", step, holes=holes).compiled[0]
-    found = [native.expand(each, grid, parameters[0], 10) for each in (pair, pair._replace(covered=torch.zeros_like(pair.covered)))]
+    found = [
+        cpu.expand(each, grid, parameters[0], 10)
+        for each in (pair, pair._replace(covered=torch.zeros_like(pair.covered)))
+    ]
     answers = [bool(answer.handle.data.all()) for answer in said]
     assert not said or (sum(answers[:6]) / 6, any(answers[6:])) == (expected, False)
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_a_global_map_is_two_by_two_patches_that_agree(kernels, texture):
-    compare, parameters = compared(texture, "ncc", BEYOND), torch.full((1, affine.GLOBAL_PARAMETERS["affine"]), 0.237, device=HERE)
-    found, expected = GlobalObjective(compare, "affine").expand(parameters), GlobalObjective(precise(compare), "affine").expand(parameters.double())
+    compare, parameters = (
+        compared(texture, "ncc", BEYOND),
+        torch.full((1, affine.GLOBAL_PARAMETERS["affine"]), 0.237, device=HERE),
+    )
+    found, expected = (
+        GlobalObjective(compare, "affine").expand(parameters),
+        GlobalObjective(precise(compare), "affine").expand(parameters.double()),
+    )
     assert near(found.loss, expected.loss)
     assert near(found.slope, expected.slope, 2e-3)  # a few points lie where linear samples have two slopes
     assert near(found.curvature, expected.curvature)
 
 
 def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
-    grid, compare = PatchGrid.cover(HEIGHT, WIDTH, 40), compared(texture, "ncc", affine.translation(-7.4, -3.7)[None])
-    settings = {"optimizer": descent.GAUSS_NEWTON, "stiffness": 5.0, "max_shift": 5.0, "step": 0.0, "steps": 3, "tolerance": 0.0, "gain": 0.0}
-    found, expected = (descent.descend_patches(replace(compare, tensors_only=only), grid, grid.zeros(device=HERE), **settings) for only in (False, True))
+    grid, compare = (
+        PatchGrid.cover(HEIGHT, WIDTH, 40),
+        compared(texture, "ncc", affine.translation(-7.4, -3.7)[None]),
+    )
+    settings = {
+        "optimizer": GAUSS_NEWTON,
+        "stiffness": 5.0,
+        "max_shift": 5.0,
+        "step": 0.0,
+        "steps": 3,
+        "tolerance": 0.0,
+        "gain": 0.0,
+    }
+    found, expected = (
+        descend_patches(replace(compare, tensors_only=only), grid, grid.zeros(device=HERE), **settings)
+        for only in (False, True)
+    )
     assert float(expected.parameters[0, 0].median()) == pytest.approx(0.4, abs=0.1)
     assert torch.allclose(found.parameters, expected.parameters, atol=2e-3)
 
@@ -150,13 +202,18 @@ def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
 def test_parameters_that_are_no_numbers_do_not_lead_out_of_the_image(kernels, texture):
     compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
     for value in (float("nan"), float("inf"), -1e30):
-        native.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
+        cpu.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
 
 
 def test_the_kernels_compile_for_gpus_that_are_not_here():
     """By Triton's own compiler, which asks for more than its interpreter does."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, Path(__file__).with_name("compile_kernel.py")], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("compile_kernel.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 33
@@ -173,7 +230,10 @@ def solved(grid, size, block, seed=1):
     tensor = root @ root.mT
     curvature = torch.stack([tensor[..., 0, 0], tensor[..., 0, 1], tensor[..., 1, 1]])
     couplings = Couplings(grid, x, y, Ties.of(grid, device=HERE), 0.3)
-    return couplings, *(given.to(HERE) for given in (curvature, torch.randn(2, 3, grid.rows, grid.columns), torch.rand(grid.count)))
+    return couplings, *(
+        given.to(HERE)
+        for given in (curvature, torch.randn(2, 3, grid.rows, grid.columns), torch.rand(grid.count))
+    )
 
 
 def by_tensors(couplings):
@@ -183,7 +243,7 @@ def by_tensors(couplings):
 @pytest.mark.parametrize(("size", "patch", "block"), [((70, 91), 12, 6), ((53, 61), 200, 9)])
 def test_the_step_solves_what_tensors_say_of_the_stencil(kernels, size, patch, block):
     couplings, curvature, slope, damping = solved(PatchGrid.cover(*size, patch), size, block)
-    assert isinstance(couplings.compiled, gpu_cells.Cells)
+    assert isinstance(couplings.compiled, launch_cells.Cells)
     stencil = couplings.stencil(curvature)
     damped = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
     found = couplings.compiled.solve(curvature, damping, slope, steps=300, tolerance=1e-4)
@@ -195,7 +255,10 @@ def test_what_ties_neighbours_is_what_tensors_say(kernels):
     couplings, _, parameters, _ = solved(PatchGrid.cover(60, 100, 20), (60, 100), 10)
     exact = by_tensors(couplings)
     assert exact.compiled is None
-    assert all(near(one, other, 1e-5) for one, other in zip(couplings.bend(parameters), exact.bend(parameters), strict=True))
+    assert all(
+        near(one, other, 1e-5)
+        for one, other in zip(couplings.bend(parameters), exact.bend(parameters), strict=True)
+    )
 
 
 @pytest.mark.skipif(HERE.type == "cpu", reason="this machine has no cuda device")
@@ -208,12 +271,14 @@ def test_programs_of_a_gpu_wait_for_each_other():
 
 def test_kernels_that_are_compiled_ahead_are_those_that_are_used(kernels, texture, monkeypatch):
     monkeypatch.setattr(device, "cores", lambda: 1)  # Triton's interpreter knows of one thread
-    ahead.compile_all.__wrapped__(HERE)
+    compile_ahead.compile_all.__wrapped__(HERE)
     if HERE.type == "cuda":
         import triton
 
         compiled = []
-        monkeypatch.setattr(triton.knobs.compilation, "listener", lambda **said: compiled.append(said["src"].name))
+        monkeypatch.setattr(
+            triton.knobs.compilation, "listener", lambda **said: compiled.append(said["src"].name)
+        )
         aligned = register.align(texture, np.roll(texture, 5, 1), device="cuda")
         assert aligned.quality["verdict"] == "ok"
         assert not compiled

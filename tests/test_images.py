@@ -6,21 +6,34 @@ from PIL import Image as Pillow
 
 import register
 from register.errors import FileError
-from register.io.images import Image, aligned_name
-from register.io.working import Validity
+from register.io.images.open import Image, aligned_name
+from register.io.images.working import Validity
 
 RNG = np.random.default_rng(0)
 
 
 def array(dtype, *shape):
-    return RNG.integers(0, 200, shape).astype(dtype) if np.dtype(dtype).kind != "f" else RNG.normal(size=shape).astype(dtype)
+    return (
+        RNG.integers(0, 200, shape).astype(dtype)
+        if np.dtype(dtype).kind != "f"
+        else RNG.normal(size=shape).astype(dtype)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize(("channels", "colour", "extra"), [(1, "grey", ()), (3, "rgb", ()), (4, "rgb", (2,)), (5, "grey", ())])
+@pytest.mark.parametrize(
+    ("channels", "colour", "extra"), [(1, "grey", ()), (3, "rgb", ()), (4, "rgb", (2,)), (5, "grey", ())]
+)
 @pytest.mark.parametrize("kind", ["tiff", "ome"])
 def test_tiff_round_trip(tmp_path, dtype, channels, colour, extra, kind):
-    image = Image(array(dtype, channels, 30, 41), kind=kind, colour=colour, extra=extra, pixel_size=(0.5, 0.25), pixel_unit="µm")
+    image = Image(
+        array(dtype, channels, 30, 41),
+        kind=kind,
+        colour=colour,
+        extra=extra,
+        pixel_size=(0.5, 0.25),
+        pixel_unit="µm",
+    )
     path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
     register.write_image(path, image)
     again = register.read_image(path)
@@ -50,7 +63,12 @@ def test_sixteen_bit_colour_png_is_not_cut_to_eight(tmp_path):
 
 
 def test_pixel_size_is_read_from_tags_and_a_missing_one_stays_unknown(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", array(np.uint8, 20, 20), resolution=(1e4 / 0.325, 1e4 / 0.325), resolutionunit="CENTIMETER")
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array(np.uint8, 20, 20),
+        resolution=(1e4 / 0.325, 1e4 / 0.325),
+        resolutionunit="CENTIMETER",
+    )
     tifffile.imwrite(tmp_path / "b.tif", array(np.uint8, 20, 20))
     assert register.read_image(tmp_path / "a.tif").pixel_size == pytest.approx((0.325, 0.325), rel=1e-4)
     assert register.read_image(tmp_path / "b.tif").pixel_size is None
@@ -78,7 +96,10 @@ def test_names_follow_the_moving_image():
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="png")) == "aligned.png"
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="ome")) == "aligned.ome.tif"
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="other")) == "aligned.tif"
-    assert aligned_name(Image(array(np.uint8, 3, 9, 9), smaller=(array(np.uint8, 3, 5, 5),))) == "aligned.ome.tif"
+    assert (
+        aligned_name(Image(array(np.uint8, 3, 9, 9), smaller=(array(np.uint8, 3, 5, 5),)))
+        == "aligned.ome.tif"
+    )
 
 
 def bad_files(folder):

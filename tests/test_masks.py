@@ -7,9 +7,10 @@ import torch
 
 import register
 from benchmarks.synthetic import warped_pair
-from register import jobs, settings
+from register import settings
 from register.errors import FileError
-from register.io.images import Image, write_image
+from register.io.images.open import Image, write_image
+from register.workflows import align
 
 SIZE = 300
 
@@ -30,8 +31,14 @@ def hidden(seed):
 def aligned(folder, fixed, moving, **values):
     for name, image in (("f.tif", fixed), ("m.tif", moving)):
         write_image(folder / name, image if isinstance(image, Image) else Image(image[None]))
-    job = jobs.Job(folder / "f.tif", folder / "m.tif", folder / "out", settings.check(**{"preset": "fast", "init": "identity"} | values), overwrite=True)
-    return jobs.run(job).alignment.transform
+    job = align.Job(
+        folder / "f.tif",
+        folder / "m.tif",
+        folder / "out",
+        settings.check(**{"preset": "fast", "init": "identity"} | values),
+        overwrite=True,
+    )
+    return align.run(job).alignment.transform
 
 
 def same(one, other):
@@ -55,10 +62,14 @@ def test_garbage_under_a_mask_changes_nothing(tmp_path, pair, which):
 def test_nodata_transparency_nan_and_masks_mean_the_same(tmp_path, pair):
     shown, garbage = hidden(1)
     tifffile.imwrite(tmp_path / "mask.tif", shown.astype(np.uint8))
-    by_mask = aligned(tmp_path, np.where(shown, pair[0], garbage), pair[1], fixed_mask=str(tmp_path / "mask.tif"))
+    by_mask = aligned(
+        tmp_path, np.where(shown, pair[0], garbage), pair[1], fixed_mask=str(tmp_path / "mask.tif")
+    )
     by_value = aligned(tmp_path, np.where(shown, pair[0], 0).astype(np.uint16), pair[1], nodata=0)
     by_nan = aligned(tmp_path, np.where(shown, pair[0], np.nan).astype(np.float32), pair[1])
-    by_opacity = aligned(tmp_path, Image(np.stack([pair[0], shown.astype(np.uint16) * 65535]), extra=(2,)), pair[1])
+    by_opacity = aligned(
+        tmp_path, Image(np.stack([pair[0], shown.astype(np.uint16) * 65535]), extra=(2,)), pair[1]
+    )
     assert all(same(by_mask, x) for x in (by_value, by_nan, by_opacity))
 
 
@@ -66,7 +77,11 @@ def test_arrays_take_masks_too(pair):
     answers = []
     for seed in (1, 2):
         shown, garbage = hidden(seed)
-        answers.append(register.align(np.where(shown, pair[0], garbage), pair[1], fixed_mask=shown, preset="fast", init="identity").transform)
+        answers.append(
+            register.align(
+                np.where(shown, pair[0], garbage), pair[1], fixed_mask=shown, preset="fast", init="identity"
+            ).transform
+        )
     assert same(*answers)
     with pytest.raises(register.RegisterError, match="mask differ in size"):
         register.align(*pair, fixed_mask=np.ones((3, 3)))
@@ -79,7 +94,10 @@ def test_the_channel_that_is_asked_for_is_compared_and_recorded(tmp_path, pair):
     fixed = Image(np.stack([flat, pair[0]]), kind="ome", channel_names=("empty", "tissue"))
     moving = Image(np.stack([flat, flat, pair[1]]))
     chosen = aligned(tmp_path, fixed, moving, fixed_channel="tissue", moving_channel="2")
-    assert (chosen.quality["fixed_grey"], chosen.quality["moving_grey"]) == ("channel 1 (tissue)", "channel 2")
+    assert (chosen.quality["fixed_grey"], chosen.quality["moving_grey"]) == (
+        "channel 1 (tissue)",
+        "channel 2",
+    )
     assert same(chosen, aligned(tmp_path, fixed, moving))  # the one with texture is found without being named
     with pytest.raises(FileError, match=r"has no channel 'nucleus'; it has 2 \(0 to 1, empty, tissue\)"):
         aligned(tmp_path, fixed, moving, fixed_channel="nucleus")
@@ -88,7 +106,9 @@ def test_the_channel_that_is_asked_for_is_compared_and_recorded(tmp_path, pair):
 def test_a_union_holds_all_of_both_and_the_mask_says_where_the_moving_image_is(tmp_path, texture):
     whole = (texture.clip(0, 1) * 250).astype(np.uint8)
     fixed, moving = whole[:300, :300], whole[60:360, 90:390]
-    found = aligned(tmp_path, fixed, moving, canvas="union", valid_mask=True, model="translation", init="auto")
+    found = aligned(
+        tmp_path, fixed, moving, canvas="union", valid_mask=True, model="translation", init="auto"
+    )
     assert found.quality["canvas"] == {"origin": [0, 0], "size": [390, 360]}
     image, valid = (tifffile.imread(tmp_path / "out" / name) for name in ("aligned.tif", "valid.tif"))
     assert image.shape == valid.shape == (360, 390)

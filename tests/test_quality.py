@@ -8,16 +8,21 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import register
-from register import affine, combine, comparison, evidence, expected, localfit, patches, pipeline, pyramid, verdict
-from register.patches import PatchGrid
-from register.pyramid import Level
+from register.engine import pair
+from register.engine.fit import comparison, local_fit
+from register.engine.quality import evidence, expected_error, verdict
+from register.geometry import affine, patch_grid
+from register.geometry.patch_grid import PatchGrid
+from register.images import pyramid
+from register.images.pyramid import Level
 from register.settings import PRESETS
-from register.transform import Frame, Transform
+from register.transforms import compose
+from register.transforms.transform import Frame, Transform
 
 
 def level(image):
     picture = torch.from_numpy(np.ascontiguousarray(image)).float()[None]
-    return pipeline.working_copy(pyramid.base(picture), 2048, "fixed")
+    return pair.working_copy(pyramid.base(picture), 2048, "fixed")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +39,12 @@ def warped(texture, through):
 def test_the_expected_error_is_the_error(warped):
     alignment, truth = warped
     assert alignment.quality["verdict"] == "ok"
-    points = torch.from_numpy(np.stack(np.meshgrid(np.arange(30, 200, 6), np.arange(30, 370, 6)), 2).reshape(-1, 2)).double()
-    true = (alignment.transform.map(points) - torch.from_numpy(truth[points[:, 1].int(), points[:, 0].int()])).norm(dim=1)
+    points = torch.from_numpy(
+        np.stack(np.meshgrid(np.arange(30, 200, 6), np.arange(30, 370, 6)), 2).reshape(-1, 2)
+    ).double()
+    true = (
+        alignment.transform.map(points) - torch.from_numpy(truth[points[:, 1].int(), points[:, 0].int()])
+    ).norm(dim=1)
     told = alignment.expected_error(points)
     assert float((true <= told).double().mean()) > 0.5
     assert float(true.median()) / 3 < float(told.median()) < 4 * float(true.median()) + 0.05
@@ -76,8 +85,10 @@ def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
     apart = []
     for shift in (20.0, 34.0):
         matrix = affine.translation(shift, shift)
-        forward = localfit.as_transform("local", frames, matrix, None, {})
-        back = evidence.there_and_back(fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0)
+        forward = local_fit.as_transform("local", frames, matrix, None, {})
+        back = evidence.there_and_back(
+            fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0
+        )
         apart.append(back.typical(fixed))
     assert apart[0] < 0.05
     assert apart[1] > 10 * apart[0]
@@ -89,7 +100,9 @@ def test_probability_falls_with_every_evidence():
     assert verdict.probability_wrong((0.55, 2.0), 50.0, 50) > 0.95
     assert verdict.probability_wrong((0.8, 25.0), 50.0, 50) > sure
     assert verdict.probability_wrong((0.99, 5.0), 50.0, 50) > sure
-    assert [verdict.probability_wrong(None, *known) for known in ((20.0, 0), (1.0, 40), (8.0, 0), (1.0, 0))] == [0.2, 0.2, 0.5, 0.8]
+    assert [
+        verdict.probability_wrong(None, *known) for known in ((20.0, 0), (1.0, 40), (8.0, 0), (1.0, 0))
+    ] == [0.2, 0.2, 0.5, 0.8]
 
 
 def summary(**changes):
@@ -114,7 +127,12 @@ def summary(**changes):
         ({}, ["ok", "capped"], "suspect", "--max-shift"),
         ({"det_global": 30.0}, ["ok"], "suspect", "factor of 30"),
         ({"probability_wrong": 0.5, "recognised": 0.7}, ["ok"], "suspect", "70% of other windows"),
-        ({"probability_wrong": 0.8, "recognised": None, "recognised_sigma": None, "above_chance": 2.0}, ["ok"], "failed", "too few windows"),
+        (
+            {"probability_wrong": 0.8, "recognised": None, "recognised_sigma": None, "above_chance": 2.0},
+            ["ok"],
+            "failed",
+            "too few windows",
+        ),
         ({"probability_wrong": 0.9}, ["ok"], "failed", "probably wrong (90%)"),
         ({"back_and_forth": 50.0}, ["ok"], "suspect", "50.0 px"),
         ({"back_and_forth": None}, ["ok"], "suspect", "does not overlap"),
@@ -128,11 +146,18 @@ def test_verdicts_say_why(changes, status, called, why):
 
 def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
     grid = PatchGrid.cover(300, 400, 50)
-    matrices = affine.similarity(0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double())
-    assert patches.discord(patches.from_matrices(grid, matrices.expand(grid.rows, grid.columns, 2, 3))).max() < 1e-9
+    matrices = affine.similarity(
+        0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double()
+    )
+    assert (
+        patch_grid.discord(
+            patch_grid.from_matrices(grid, matrices.expand(grid.rows, grid.columns, 2, 3))
+        ).max()
+        < 1e-9
+    )
     alone = grid.zeros(dtype=torch.float64)
     alone[0, 0, 3, 4] = 2.0
-    found = patches.discord(alone)
+    found = patch_grid.discord(alone)
     assert float(found[3, 4]) == pytest.approx(2.0)
     assert float(found[3, 5]) == pytest.approx(math.sqrt(4 / 4))
     assert float(found[0, 0]) == 0.0
@@ -141,7 +166,15 @@ def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
 def with_errors(matrix, errors):
     grid = PatchGrid(2, 2, (0.0, 0.0), (100.0, 100.0))
     frame = Frame(101, 101)
-    return Transform("local", frame, frame, matrix, grid, matrix.expand(2, 2, 2, 3).clone(), patch_figures={"expected_error": errors})
+    return Transform(
+        "local",
+        frame,
+        frame,
+        matrix,
+        grid,
+        matrix.expand(2, 2, 2, 3).clone(),
+        patch_figures={"expected_error": errors},
+    )
 
 
 def test_errors_blend_scale_and_add():
@@ -149,10 +182,13 @@ def test_errors_blend_scale_and_add():
     one = with_errors(affine.identity(), [1.0, 3.0, 1.0, None])
     assert one.expected_error(points).tolist() == [1.0, 2.0, math.inf, math.inf]
     twice = with_errors(affine.scaling(2.0, 2.0), [1.0] * 4)
-    assert combine.invert(twice).expected_error(torch.tensor([50.0, 50.0])).item() == pytest.approx(0.5)
-    both = combine.compose(one, twice)
+    assert compose.invert(twice).expected_error(torch.tensor([50.0, 50.0])).item() == pytest.approx(0.5)
+    both = compose.compose(one, twice)
     assert both.expected_error(points[:1]).item() == pytest.approx(math.hypot(2 * 1.0, 1.0))
-    assert Transform("affine", one.fixed, one.moving, affine.identity()).expected_error(points[0]).item() == math.inf
+    assert (
+        Transform("affine", one.fixed, one.moving, affine.identity()).expected_error(points[0]).item()
+        == math.inf
+    )
 
 
 def test_the_bound_grows_with_the_noise(texture):
@@ -161,8 +197,12 @@ def test_the_bound_grows_with_the_noise(texture):
     grid = PatchGrid.cover(256, 256, 40)
     for noise in (0.02, 0.08):
         image, rng = level(texture[:256, :256]), np.random.default_rng(0)
-        noisy = Level(image.image + torch.from_numpy(rng.normal(0, noise, (1, 256, 256))).float(), image.mask, image.original_from_level)
-        compare = localfit.compare_at(image, noisy, affine.identity(), "ncc", PRESETS["balanced"])
+        noisy = Level(
+            image.image + torch.from_numpy(rng.normal(0, noise, (1, 256, 256))).float(),
+            image.mask,
+            image.original_from_level,
+        )
+        compare = local_fit.compare_at(image, noisy, affine.identity(), "ncc", PRESETS["balanced"])
         weight = float(comparison.windows(compare).weight.sum())
-        found.append(float(expected.bounds(compare, grid, grid.zeros(), weight).median()))
+        found.append(float(expected_error.bounds(compare, grid, grid.zeros(), weight).median()))
     assert 1.8 < found[1] / found[0] < 6

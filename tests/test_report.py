@@ -13,10 +13,11 @@ from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from register import jobs, reports, settings
+from register import settings
 from register.errors import FileError
 from register.report import colours, maps
 from register.report.axes import Axis, Tick
+from register.workflows import align, report
 
 TISSUE = SAMPLES / "tissue_fixed.png", SAMPLES / "tissue_moving.png"
 LANDMARKS = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landmarks_moving.csv'}"
@@ -25,7 +26,7 @@ LANDMARKS = f"{SAMPLES / 'tissue_landmarks_fixed.csv'},{SAMPLES / 'tissue_landma
 @pytest.fixture(scope="module")
 def aligned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "tissue"
-    jobs.run(jobs.Job(*TISSUE, folder, settings.check(preset="fast", landmarks=LANDMARKS)))
+    align.run(align.Job(*TISSUE, folder, settings.check(preset="fast", landmarks=LANDMARKS)))
     return folder
 
 
@@ -39,7 +40,7 @@ def several(aligned, tmp_path_factory):
         content = json.loads(path.read_text())
         content["quality"] |= {"verdict": verdict, "reasons": ["<b>why</b>"] if verdict != "ok" else []}
         path.write_text(json.dumps(content))
-    reports.draw_index(reports.finished([folder]))
+    report.draw_index(report.finished([folder]))
     return folder
 
 
@@ -64,7 +65,12 @@ def opened(browser):
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+        page.on(
+            "request",
+            lambda request: (
+                wrong.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+            ),
+        )
         page.goto(path.resolve().as_uri())
         pages.append(page)
         return page
@@ -81,7 +87,14 @@ def test_one_file_that_says_what_was_done(aligned):
     assert not re.search(r"(src|href)=[\"'](?!data:)", text)
     assert "url(" not in re.sub(r"base64,[^\"]*", "", text)
     content = json.loads((aligned / "transform.json").read_text())
-    for word in (content["provenance"]["torch"], content["fixed"]["sha256"], "rotation_range", "TRE, px", "Worst patch", "Convergence"):
+    for word in (
+        content["provenance"]["torch"],
+        content["fixed"]["sha256"],
+        "rotation_range",
+        "TRE, px",
+        "Worst patch",
+        "Convergence",
+    ):
         assert word in text
     assert content["quality"]["landmarks"]["after"]["tre"]["median"] < 0.5
     assert content["provenance"]["seconds"]["pictures"] > 0
@@ -91,7 +104,7 @@ def test_one_file_that_says_what_was_done(aligned):
 def test_drawn_again_it_is_the_same(aligned, tmp_path):
     folder = shutil.copytree(aligned, tmp_path / "again")
     (folder / "report.html").unlink()
-    assert reports.redraw(folder) == folder / "report.html"
+    assert report.redraw(folder) == folder / "report.html"
 
     def stripped(path):
         return re.sub(r"<tr><th scope=\"row\">(seconds|created).*\n", "", (path / "report.html").read_text())
@@ -101,7 +114,7 @@ def test_drawn_again_it_is_the_same(aligned, tmp_path):
 
 def test_what_cannot_be_drawn_is_said(aligned, tmp_path, program):
     with pytest.raises(FileError, match="holds no transform"):
-        reports.finished([tmp_path])
+        report.finished([tmp_path])
     folder = shutil.copytree(aligned, tmp_path / "gone")
     content = json.loads((folder / "transform.json").read_text())
     content["moving"]["path"] = str(tmp_path / "gone.png")
@@ -117,7 +130,9 @@ def test_what_cannot_be_drawn_is_said(aligned, tmp_path, program):
 
 
 def test_no_report_when_it_is_not_wanted(tmp_path, program):
-    done = program("align", *TISSUE, "-o", tmp_path / "o", "--no-report", "--model", "affine", "--preset", "fast", "-q")
+    done = program(
+        "align", *TISSUE, "-o", tmp_path / "o", "--no-report", "--model", "affine", "--preset", "fast", "-q"
+    )
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "o").iterdir()} == {"aligned.png", "transform.json", "overlay.png"}
     assert program("report", tmp_path / "o").returncode == 0
@@ -127,7 +142,16 @@ def test_no_report_when_it_is_not_wanted(tmp_path, program):
 
 
 def test_strict_takes_nothing_but_ok(tmp_path, program):
-    args = "align", *TISSUE, "--preset", "fast", "--max-shift", "1", "--no-report", "--json"  # less than the warp needs: patches are held back
+    args = (
+        "align",
+        *TISSUE,
+        "--preset",
+        "fast",
+        "--max-shift",
+        "1",
+        "--no-report",
+        "--json",
+    )  # less than the warp needs: patches are held back
     done = program(*args, "-o", tmp_path / "o", "--strict")
     assert (json.loads(done.stdout)["verdict"], done.returncode) == ("suspect", 3)
 
@@ -153,10 +177,16 @@ def test_the_slider_works_by_mouse_and_by_keyboard(aligned, opened):
 
 def test_what_is_compared_can_be_chosen(aligned, opened):
     page = opened(aligned / "report.html")
-    assert page.get_attribute(".viewer .over", "alt") == "The moving image after alignment, drawn on the fixed image's grid."
+    assert (
+        page.get_attribute(".viewer .over", "alt")
+        == "The moving image after alignment, drawn on the fixed image's grid."
+    )
     page.focus("input[name=compare]:checked")
     page.keyboard.press("ArrowDown")
-    assert page.get_attribute(".viewer .over", "alt") == "The moving image as it was, drawn on the fixed image's grid."
+    assert (
+        page.get_attribute(".viewer .over", "alt")
+        == "The moving image as it was, drawn on the fixed image's grid."
+    )
     page.get_by_label("overlay before and after").click()
     assert "false colour" in page.get_attribute(".viewer .under", "alt")
     loaded = page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -197,11 +227,13 @@ def test_the_index_of_very_many_reads_pictures_from_their_files(several, opened,
     from register.report import index
 
     monkeypatch.setattr(index, "EMBEDDED", 1)
-    name = reports.draw_index(reports.finished([several]), several / "many.html")
+    name = report.draw_index(report.finished([several]), several / "many.html")
     page = opened(name)
     sources = [picture.get_attribute("src") for picture in page.locator("tbody img").all()]
     assert [source.startswith("data:") for source in sources] == [True, False, False]
-    assert page.evaluate("async () => (await Promise.all([...document.images].map(x => x.decode().then(() => x.naturalWidth)))).every(w => w > 0)")
+    assert page.evaluate(
+        "async () => (await Promise.all([...document.images].map(x => x.decode().then(() => x.naturalWidth)))).every(w => w > 0)"
+    )
 
 
 def test_a_picture_of_a_difference_is_neutral_where_nothing_differs():
@@ -249,14 +281,25 @@ def test_colours_are_those_of_the_published_maps():
 
 
 def test_arrows_point_from_their_place_to_where_it_moves():
-    chart = svg(maps.arrows(np.zeros((50, 100), np.float32), (50, 100), np.array([[49.5, 24.5], [0, 0]]), np.array([[4.0, 0], [0, 2]])))
+    chart = svg(
+        maps.arrows(
+            np.zeros((50, 100), np.float32),
+            (50, 100),
+            np.array([[49.5, 24.5], [0, 0]]),
+            np.array([[4.0, 0], [0, 2]]),
+        )
+    )
     inner = next(part for part in chart if part.tag.endswith("svg"))
     across, down = float(inner.get("width")), float(inner.get("height"))
     paths = [part.get("d") for part in inner if part.tag.endswith("path")]
     assert len(paths) == 2  # a colour each: their lengths differ
-    tail, tip = (tuple(map(float, xy.split())) for xy in re.match(r"M([\d. ]+)L([\d. ]+)M", paths[1]).groups())
+    tail, tip = (
+        tuple(map(float, xy.split())) for xy in re.match(r"M([\d. ]+)L([\d. ]+)M", paths[1]).groups()
+    )
     assert tail == pytest.approx((across / 2, down / 2), abs=0.06)
-    assert tip[0] - tail[0] == pytest.approx(across / 100 * 4, abs=0.11)  # the title: arrows 1 times their length
+    assert tip[0] - tail[0] == pytest.approx(
+        across / 100 * 4, abs=0.11
+    )  # the title: arrows 1 times their length
     assert tip[1] == tail[1]
     assert any((part.text or "") == "arrows 1 × their length" for part in chart)
 

@@ -12,11 +12,13 @@ from scipy.ndimage import center_of_mass, gaussian_filter
 
 import register
 from benchmarks.synthetic import warped_pair
-from register import combine, reuse, sampling
-from register.aligned import Style
 from register.errors import FileError, RegisterError, TransformError
-from register.io.points import read_point_file
-from register.transform import Frame, Transform
+from register.images import interpolation
+from register.io.points.open import read_point_file
+from register.transforms import compose
+from register.transforms.transform import Frame, Transform
+from register.workflows import reuse
+from register.workflows.aligned_image import Style
 
 FLIPPED = torch.tensor([[0.1, -0.95, 400], [-1.02, 0.08, 420]], dtype=torch.float64)
 
@@ -37,8 +39,15 @@ def transform(local, request):
     if request.param == "local":
         return local
     if request.param == "chain":
-        return combine.compose(local, combine.invert(replace(local, model="affine", grid=None, matrices=None)))
-    return Transform("affine" if request.param == "flipped" else request.param, local.fixed, local.moving, matrices[request.param])
+        return compose.compose(
+            local, compose.invert(replace(local, model="affine", grid=None, matrices=None))
+        )
+    return Transform(
+        "affine" if request.param == "flipped" else request.param,
+        local.fixed,
+        local.moving,
+        matrices[request.param],
+    )
 
 
 def points(n=200, margin=20):
@@ -47,7 +56,7 @@ def points(n=200, margin=20):
 
 
 def shown(at, transform):
-    return sampling.inside(at, transform.moving.height, transform.moving.width)
+    return interpolation.inside(at, transform.moving.height, transform.moving.width)
 
 
 def test_there_and_back(transform):
@@ -71,11 +80,21 @@ def test_a_bright_dot_is_where_its_point_is(transform):
         there = transform.map(torch.tensor([target]))[0]
         if not bool(shown(there[None] + 8, transform) & shown(there[None] - 8, transform)):
             continue
-        x, y = torch.arange(transform.moving.width, dtype=torch.float64), torch.arange(transform.moving.height, dtype=torch.float64)
+        x, y = (
+            torch.arange(transform.moving.width, dtype=torch.float64),
+            torch.arange(transform.moving.height, dtype=torch.float64),
+        )
         dot = torch.exp(-((x - there[0]) ** 2 + (y[:, None] - there[1]) ** 2) / (2 * 1.5**2)).numpy()
-        left, top = (round(t) - 12 for t in target)  # a window of 25 pixels around the target is all that is warped
-        to_window = Transform("translation", Frame(25, 25), transform.fixed, torch.tensor([[1, 0, left], [0, 1, top]], dtype=torch.float64))
-        aligned = register.warp(dot, combine.compose(to_window, transform), fill=0.0)
+        left, top = (
+            round(t) - 12 for t in target
+        )  # a window of 25 pixels around the target is all that is warped
+        to_window = Transform(
+            "translation",
+            Frame(25, 25),
+            transform.fixed,
+            torch.tensor([[1, 0, left], [0, 1, top]], dtype=torch.float64),
+        )
+        aligned = register.warp(dot, compose.compose(to_window, transform), fill=0.0)
         found = np.array(center_of_mass(aligned))[::-1] + np.array([left, top])
         assert np.hypot(*(found - transform.inverse().map(there[None])[0].numpy())) < 0.1
         seen += 1
@@ -83,19 +102,19 @@ def test_a_bright_dot_is_where_its_point_is(transform):
 
 
 def test_invert_and_compose_give_the_identity_within_the_error_they_report(transform):
-    back = combine.invert(transform)
+    back = compose.invert(transform)
     assert (back.fixed, back.moving) == (transform.moving, transform.fixed)
     there = transform.map(points())
     assert float((back.map(there) - points()).norm(dim=1).max()) <= back.quality["round_trip_max"] + 1e-5
-    both = combine.compose(transform, back)
+    both = compose.compose(transform, back)
     error = (both.map(points()) - points()).norm(dim=1)
     assert float(error.median()) < 0.05
     assert float(error.max()) <= both.quality["round_trip_max"] + 1e-5
-    assert torch.allclose(combine.invert(back).map(points()), transform.map(points()), atol=1e-5)
+    assert torch.allclose(compose.invert(back).map(points()), transform.map(points()), atol=1e-5)
 
 
 def test_a_chain_survives_its_file(local, tmp_path):
-    chain = combine.invert(local)
+    chain = compose.invert(local)
     chain.save(tmp_path / "c.json")
     again = register.Transform.load(tmp_path / "c.json")
     assert torch.equal(again.map(points()), chain.map(points()))
@@ -113,7 +132,7 @@ def test_a_chain_survives_its_file(local, tmp_path):
 
 def test_transforms_that_do_not_meet_are_not_composed(local):
     with pytest.raises(TransformError, match="460 × 400"):
-        combine.compose(local, replace(local, fixed=Frame(10, 10)))
+        compose.compose(local, replace(local, fixed=Frame(10, 10)))
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
@@ -123,7 +142,11 @@ def test_other_resolutions(local, texture, scale, tmp_path, program):
     fine = local.at_scale(2.0)
     x, y = ((np.arange(n * 2) + 0.5) / 2 - 0.5 for n in (460, 400))
     big = register.warp(
-        smooth, Transform("affine", Frame(920, 800), local.moving, torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25]]).double()), interpolation="bicubic"
+        smooth,
+        Transform(
+            "affine", Frame(920, 800), local.moving, torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25]]).double()
+        ),
+        interpolation="bicubic",
     )
     images = {2.0: np.nan_to_num(big), 0.5: smooth.reshape(200, 2, 230, 2).mean((1, 3))}
     tifffile.imwrite(tmp_path / "i.tif", (images[scale] * 65535).astype(np.uint16))
@@ -135,7 +158,9 @@ def test_other_resolutions(local, texture, scale, tmp_path, program):
     compared = found if scale == 0.5 else found.reshape(400, 2, 460, 2).mean((1, 3))
     inner = slice(30, -30), slice(30, -30)
     assert 10 * np.log10(1 / np.mean((compared - expected)[inner] ** 2)) >= 35
-    assert fine.map((points() + 0.5) * 2 - 0.5).numpy() == pytest.approx(((local.map(points()) + 0.5) * 2 - 0.5).numpy(), abs=1e-9)
+    assert fine.map((points() + 0.5) * 2 - 0.5).numpy() == pytest.approx(
+        ((local.map(points()) + 0.5) * 2 - 0.5).numpy(), abs=1e-9
+    )
     assert len(x) == 920
     assert len(y) == 800
 
@@ -161,7 +186,13 @@ def test_inverse_brings_the_fixed_image_back(local, texture, tmp_path):
 def test_apply_takes_many_images_and_refuses_what_does_not_fit(local, texture, tmp_path):
     for name, image in (("a", texture), ("small", texture[:100, :300])):
         tifffile.imwrite(tmp_path / f"{name}.tif", (image * 255).astype(np.uint8))
-    tifffile.imwrite(tmp_path / "b.tif", (texture * 255).astype(np.uint8)[None].repeat(5, 0), photometric="minisblack", planarconfig="separate", metadata=None)
+    tifffile.imwrite(
+        tmp_path / "b.tif",
+        (texture * 255).astype(np.uint8)[None].repeat(5, 0),
+        photometric="minisblack",
+        planarconfig="separate",
+        metadata=None,
+    )
     done = reuse.apply(local, [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out")
     assert [(moved.width, moved.height, moved.scale) for moved in done] == [(460, 400, 1.0)] * 2
     assert register.read_image(tmp_path / "out" / "b.tif").pixels.shape == (5, 400, 460)
@@ -184,7 +215,12 @@ def test_points_pass_through_with_their_columns(local, tmp_path, program):
     (inside, error), (outside, _) = (line.split(",")[-2:] for line in lines[1:])
     assert (inside, outside) == ("true", "false")
     assert 0 < float(error) < 1
-    assert program("points", tmp_path / "t.json", tmp_path / "q.csv", "-o", tmp_path / "r.csv", "--inverse").returncode == 0
+    assert (
+        program(
+            "points", tmp_path / "t.json", tmp_path / "q.csv", "-o", tmp_path / "r.csv", "--inverse"
+        ).returncode
+        == 0
+    )
     back = read_point_file(tmp_path / "r.csv").points
     assert back.numpy() == pytest.approx(np.array([[60, 50], [9000, 399]]), abs=2e-3)
 
@@ -194,7 +230,11 @@ def test_naparis_axes_are_rows_and_columns(local, tmp_path):
     reuse.map_points(local, tmp_path / "p.csv", tmp_path / "q.csv")
     x, y = local.map(torch.tensor([[60.0, 50.0]]))[0].tolist()
     row = (tmp_path / "q.csv").read_text().splitlines()[1].split(",")
-    assert (float(row[2]), float(row[3]), row[1]) == (pytest.approx(y, abs=1e-5), pytest.approx(x, abs=1e-5), "3")
+    assert (float(row[2]), float(row[3]), row[1]) == (
+        pytest.approx(y, abs=1e-5),
+        pytest.approx(x, abs=1e-5),
+        "3",
+    )
 
 
 def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_path):
@@ -213,28 +253,53 @@ def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_p
     assert np.array(first["geometry"]["coordinates"][0]) == pytest.approx(expected.numpy(), abs=1e-5)
     assert len(first["geometry"]["coordinates"][1]) == 4
     assert first["nucleusGeometry"]["coordinates"][2] == 3
-    assert (found["mine"], first["id"], first["properties"]["classification"]) == ([1], "x", {"name": "T", "color": [1, 2, 3]})
+    assert (found["mine"], first["id"], first["properties"]["classification"]) == (
+        [1],
+        "x",
+        {"name": "T", "color": [1, 2, 3]},
+    )
     assert (first["properties"]["inside"], found["features"][1]["properties"]["inside"]) == (True, False)
     reuse.map_points(local, tmp_path / "q.geojson", tmp_path / "r.geojson", inverse=True)
-    assert np.array(json.loads((tmp_path / "r.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]) == pytest.approx(np.array(ring), abs=1e-3)
+    assert np.array(
+        json.loads((tmp_path / "r.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]
+    ) == pytest.approx(np.array(ring), abs=1e-3)
 
 
 def test_imagej_regions(local, tmp_path):
-    polygon, dots = np.array([[60.5, 50.25], [90, 50], [90, 80]], np.float32), np.array([[100, 110], [120, 30]])
-    regions = [roifile.ImagejRoi.frompoints(polygon, name="cell"), roifile.ImagejRoi.frompoints(dots, name="dots")]
+    polygon, dots = (
+        np.array([[60.5, 50.25], [90, 50], [90, 80]], np.float32),
+        np.array([[100, 110], [120, 30]]),
+    )
+    regions = [
+        roifile.ImagejRoi.frompoints(polygon, name="cell"),
+        roifile.ImagejRoi.frompoints(dots, name="dots"),
+    ]
     regions[0].roitype, regions[1].roitype = roifile.ROI_TYPE.POLYGON, roifile.ROI_TYPE.POINT
     roifile.roiwrite(tmp_path / "p.zip", regions, mode="w")
     reuse.map_points(local, tmp_path / "p.zip", tmp_path / "q.zip")
     found = roifile.roiread(tmp_path / "q.zip")
     assert [(r.name, r.roitype) for r in found] == [(r.name, r.roitype) for r in regions]
-    assert found[0].coordinates() == pytest.approx((local.map(torch.from_numpy(polygon).double() - 0.5) + 0.5).numpy(), abs=1e-3)
-    assert found[1].coordinates() == pytest.approx((local.map(torch.from_numpy(dots).double()) + 0.5).numpy(), abs=1e-3)
+    assert found[0].coordinates() == pytest.approx(
+        (local.map(torch.from_numpy(polygon).double() - 0.5) + 0.5).numpy(), abs=1e-3
+    )
+    assert found[1].coordinates() == pytest.approx(
+        (local.map(torch.from_numpy(dots).double()) + 0.5).numpy(), abs=1e-3
+    )
     (tmp_path / "bad.roi").write_bytes(b"nothing")
     with pytest.raises(FileError, match=r"bad\.roi"):
         reuse.map_points(local, tmp_path / "bad.roi", tmp_path / "r.roi")
 
 
-@pytest.mark.parametrize("text", ['{"type": "Feature"}', '{"type": "Point", "coordinates": ["a", 1]}', '{"type": "Point", "coordinates": [1]}', "{", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "Feature"}',
+        '{"type": "Point", "coordinates": ["a", 1]}',
+        '{"type": "Point", "coordinates": [1]}',
+        "{",
+        "[]",
+    ],
+)
 def test_broken_geojson_is_one_clear_line(local, tmp_path, text):
     (tmp_path / "p.geojson").write_text(text)
     with pytest.raises(FileError, match=r"p\.geojson"):
@@ -246,7 +311,9 @@ def test_evaluate(local, tmp_path, program):
     local.save(tmp_path / "t.json")
     fixed, moving = points(30), local.map(points(30)) + torch.tensor([3.0, 4.0])
     for name, these in (("f", fixed), ("m", moving)):
-        (tmp_path / f"{name}.csv").write_text(",X,Y\n" + "".join(f"{i},{x!r},{y!r}\n" for i, (x, y) in enumerate(these.tolist(), 1)))
+        (tmp_path / f"{name}.csv").write_text(
+            ",X,Y\n" + "".join(f"{i},{x!r},{y!r}\n" for i, (x, y) in enumerate(these.tolist(), 1))
+        )
     args = "evaluate", tmp_path / "t.json", tmp_path / "f.csv", tmp_path / "m.csv"
     done = program(*args, "--json", "-o", tmp_path / "rows.csv")
     found = json.loads(done.stdout)
@@ -270,13 +337,21 @@ def test_info_and_the_commands_that_write_transforms(local, tmp_path, program):
     assert program("invert", tmp_path / "t.json", "-o", tmp_path / "i.json").returncode == 0
     done = program("compose", tmp_path / "t.json", tmp_path / "i.json", "-o", tmp_path / "c.json", "--json")
     assert json.loads(done.stdout)["round_trip_max"] < 1e-3
-    tifffile.imwrite(tmp_path / "x.ome.tif", np.zeros((3, 20, 30), np.uint16), metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+    tifffile.imwrite(
+        tmp_path / "x.ome.tif",
+        np.zeros((3, 20, 30), np.uint16),
+        metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5},
+    )
     files = json.loads(program("info", tmp_path / "c.json", tmp_path / "x.ome.tif", "--json").stdout)["files"]
     assert [link["inverse"] for link in files[0]["links"]] == [False, True]
-    assert files[0]["det_min"] == pytest.approx(1, abs=0.05)  # patches meet in edges, where the slope is that of one side
+    assert files[0]["det_min"] == pytest.approx(
+        1, abs=0.05
+    )  # patches meet in edges, where the slope is that of one side
     assert (files[1]["width"], files[1]["channels"], files[1]["pixel_size"]) == (30, 3, [0.5, 0.5])
     assert "maps a fixed point" in program("info", tmp_path / "t.json").stdout
-    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((7, 20, 30), np.uint8), metadata={"axes": "ZYX"}, imagej=True)
+    tifffile.imwrite(
+        tmp_path / "stack.tif", np.zeros((7, 20, 30), np.uint8), metadata={"axes": "ZYX"}, imagej=True
+    )
     (tmp_path / "text.png").write_text("hello")
     done = program("info", tmp_path / "text.png", tmp_path / "stack.tif", "--json")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

@@ -9,13 +9,16 @@ from scipy.ndimage import map_coordinates
 
 import register
 from benchmarks.synthetic import SIDE, views
-from register import affine, features, pipeline, pyramid, search, starts
+from register.engine import pair
+from register.engine.initial import correlation, features, search
+from register.geometry import affine
+from register.images import pyramid
 
 MIRROR = torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 
 
 def level(image):
-    return pipeline.working_copy(base(image), 2048, "fixed")
+    return pair.working_copy(base(image), 2048, "fixed")
 
 
 def base(image):
@@ -32,14 +35,18 @@ def distance(matrix, truth, side=SIDE):
 
 
 def start(fixed, moving, **values):
-    return starts.search_in(level(fixed), level(moving), starts.Range("local", **{"rotation": 180.0, "count": 5} | values))
+    return search.search_in(
+        level(fixed), level(moving), search.Range("local", **{"rotation": 180.0, "count": 5} | values)
+    )
 
 
 @pytest.mark.parametrize(("angle", "scale"), [(0, 1.0), (100, 1.0), (-140, 1.3), (37, 0.75)])
 @pytest.mark.parametrize("contrast", ["plain", "inverted"])
 def test_the_sweep_ranks_the_truth_first(texture, angle, scale, contrast):
     fixed, moving, truth = views(texture, angle, scale, 0.7, contrast, False, seed=1)
-    found = search.candidates(level(fixed), level(moving), angles=starts.angles(180), scales=starts.scales(1.6))
+    found = correlation.candidates(
+        level(fixed), level(moving), angles=search.angles(180), scales=search.scales(1.6)
+    )
     assert distance(found[0].matrix, truth) < 0.03 * SIDE * math.sqrt(2)
 
 
@@ -48,7 +55,9 @@ def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
     fixed, moving, _ = views(texture, 170.0, 1.0, 0.8, "plain", False, seed=2)
     found = {}
     for name, angles in (("paired", [-10.0, 170.0]), ("alone", [170.0])):
-        hits = search.candidates(level(fixed), level(moving), angles=torch.tensor(angles), scales=torch.ones(1))
+        hits = correlation.candidates(
+            level(fixed), level(moving), angles=torch.tensor(angles), scales=torch.ones(1)
+        )
         found[name] = hits[0]
     assert found["paired"].score == pytest.approx(found["alone"].score, rel=0.02)
     assert distance(found["paired"].matrix, found["alone"].matrix) < 1.5
@@ -57,35 +66,43 @@ def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
 def test_distinct_starts_are_the_best_ones_that_lie_apart(texture):
     image = level(texture)
     rng = np.random.default_rng(0)
-    found = [search.Candidate(affine.translation(*rng.uniform(-60, 60, 2)), 9 - i / 20) for i in range(120)]
-    kept, least = search.distinct(found, 1000, image, image), search.APART * max(texture.shape)
+    found = [
+        correlation.Candidate(affine.translation(*rng.uniform(-60, 60, 2)), 9 - i / 20) for i in range(120)
+    ]
+    kept, least = correlation.distinct(found, 1000, image, image), correlation.APART * max(texture.shape)
     moves = torch.stack([hit.matrix[:, 2] for hit in kept])
     apart = torch.cdist(moves, moves) + 1000 * torch.eye(len(kept))
     assert float(apart.min()) > least
     for hit in found:  # each is kept, or lies near one that is better
         better = [one for one in kept if one.score >= hit.score]
         assert any(float((one.matrix - hit.matrix)[:, 2].norm()) <= least for one in better)
-    assert search.distinct(found, 7, image, image) == kept[:7]
-    assert search.distinct([], 7, image, image) == []
+    assert correlation.distinct(found, 7, image, image) == kept[:7]
+    assert correlation.distinct([], 7, image, image) == []
 
 
 def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch):
     fixed, moving, truth = views(texture, 140.0, 1.2, 0.8, "folded", False, seed=5)
     rng = np.random.default_rng(1)
-    wrong = [search.Candidate(affine.compose(truth, affine.translation(*rng.choice([-1, 1], 2) * rng.uniform(60, 160, 2))), 6 - i / 100) for i in range(300)]
-    near = search.Candidate(affine.compose(truth, affine.translation(6, -5)), wrong[-1].score - 0.1)
-    assert starts.MANY > len(search.distinct(wrong, 1000, level(fixed), level(moving))) > 60
+    wrong = [
+        correlation.Candidate(
+            affine.compose(truth, affine.translation(*rng.choice([-1, 1], 2) * rng.uniform(60, 160, 2))),
+            6 - i / 100,
+        )
+        for i in range(300)
+    ]
+    near = correlation.Candidate(affine.compose(truth, affine.translation(6, -5)), wrong[-1].score - 0.1)
+    assert search.MANY > len(correlation.distinct(wrong, 1000, level(fixed), level(moving))) > 60
     monkeypatch.setattr(features, "match", lambda *given, **options: None)
-    monkeypatch.setattr(search, "candidates", lambda *given, **options: [*wrong, near])
+    monkeypatch.setattr(correlation, "candidates", lambda *given, **options: [*wrong, near])
     found = start(fixed, moving)
     assert distance(found.matrix, truth) < 1.0
     assert found.stands_out
 
 
 def test_images_that_are_not_alike_do_not_stand_out():
-    assert not starts.Start(affine.identity(), 0.01, 0.04, above=12.0).stands_out
-    assert starts.Start(affine.identity(), 0.5, 1.3, above=12.0).stands_out
-    assert not starts.Start(affine.identity(), 0.5, 1.3, above=4.0).stands_out
+    assert not search.Start(affine.identity(), 0.01, 0.04, above=12.0).stands_out
+    assert search.Start(affine.identity(), 0.5, 1.3, above=12.0).stands_out
+    assert not search.Start(affine.identity(), 0.5, 1.3, above=4.0).stands_out
 
 
 @pytest.mark.parametrize("angle", [0, 75, 180])
@@ -102,10 +119,14 @@ def test_features_find_a_small_overlap_at_another_scale(texture, angle):
 def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, model, mirrored):
     cut = texture[7:, 11:]
     fixed, moving = level(texture), level(cut[:, ::-1] if mirrored else cut)
-    found, share = features._match(fixed, starts.mirror(moving) if mirrored else moving, features.Look(300, 1000), model)  # copies smaller than the images
+    found, share = features._match(
+        fixed, search.mirror(moving) if mirrored else moving, features.Look(300, 1000), model
+    )  # copies smaller than the images
     truth = affine.translation(-11, -7)
     if mirrored:
-        truth = affine.compose(torch.tensor([[-1.0, 0.0, cut.shape[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth)
+        truth = affine.compose(
+            torch.tensor([[-1.0, 0.0, cut.shape[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth
+        )
     assert share > features.CLEAR
     assert distance(found.matrix, truth, 300) < 0.5
     if model in ("translation", "rigid"):
@@ -113,10 +134,14 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
 
 
 def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
-    (at, described), (at_negative, of_negative) = (features._features(base(x), features.Look(340, 300)) for x in (texture, 1 - texture))
+    (at, described), (at_negative, of_negative) = (
+        features._features(base(x), features.Look(340, 300)) for x in (texture, 1 - texture)
+    )
     expected = features._of_negative(described)
     for place, one in zip(at, expected, strict=True):
-        same_place = of_negative[np.linalg.norm(at_negative - place, axis=1) < 0.01]  # a place may have several directions
+        same_place = of_negative[
+            np.linalg.norm(at_negative - place, axis=1) < 0.01
+        ]  # a place may have several directions
         assert np.abs(same_place - one).max(axis=1).min() < 0.02
 
 
@@ -126,7 +151,7 @@ def test_features_of_unrelated_pictures_are_no_match(texture):
 
 
 def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(texture, monkeypatch):
-    asked = starts.Range("affine", 30.0, 2)
+    asked = search.Range("affine", 30.0, 2)
     looked = []
 
     def agree(of_few, of_many):
@@ -137,18 +162,21 @@ def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(t
         monkeypatch.setattr(features, "_match", match)
         looked.clear()
 
-    few, many = (features.Matched(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()]) for n in (14, 40))
+    few, many = (
+        features.Matched(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()])
+        for n in (14, 40)
+    )
     agree(few, many)
     assert features.match(level(texture), level(texture)) is many
     agree(None, many)
     assert features.match(level(texture), level(texture)) is None
     assert looked == [features.FEW]
     looked.clear()
-    monkeypatch.setattr(starts.Start, "stands_out", False)
-    assert starts.find(level(texture), level(texture), [asked]).matched is many
+    monkeypatch.setattr(search.Start, "stands_out", False)
+    assert search.find(level(texture), level(texture), [asked]).matched is many
     assert looked == [features.FEW, features.PLAIN]
     agree(None, None)
-    assert starts.find(level(texture), level(texture), [asked]).matched is None
+    assert search.find(level(texture), level(texture), [asked]).matched is None
     assert looked == [features.FEW, features.PLAIN, features.TILTED]
 
 
@@ -183,9 +211,9 @@ def test_pixel_sizes_give_the_scale(texture):
     fixed, moving, truth = views(texture, 0, 2.0, 1.0, "inverted", False, seed=7)
     pair = base(fixed), base(moving), (fixed.shape, moving.shape)
     settings = register.settings.check(preset="fast")
-    found = pipeline.align(*pair, settings, pixel_ratio=2.0)
+    found = pair.align(*pair, settings, pixel_ratio=2.0)
     assert distance(found.transform.matrix, truth) < 2.0
-    wrong = pipeline.align(*pair, settings, pixel_ratio=0.7)  # a lie: the whole range is searched after it
+    wrong = pair.align(*pair, settings, pixel_ratio=0.7)  # a lie: the whole range is searched after it
     assert distance(wrong.transform.matrix, truth) < 2.0
 
 

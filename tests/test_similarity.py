@@ -1,18 +1,26 @@
 import pytest
 import torch
 
-from register import filters, structure
-from register.similarity import SIMILARITIES, Still
+from register.images import filters, preprocess
+from register.similarity.base import SIMILARITIES, Still
 
 
 def picture(seed=0, size=96):
-    return filters.smooth(torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed)), 1.5).mul(4).sub(1.5).clamp(0, 1)
+    return (
+        filters.smooth(torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed)), 1.5)
+        .mul(4)
+        .sub(1.5)
+        .clamp(0, 1)
+    )
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_an_image_is_most_like_itself(name):
     weight = torch.ones(1, 1, 96, 96)
-    one, other = (structure.FEATURES[name](x, weight) if name in structure.FEATURES else x for x in (picture(0), picture(1)))
+    one, other = (
+        preprocess.FEATURES[name](x, weight) if name in preprocess.FEATURES else x
+        for x in (picture(0), picture(1))
+    )
     same, different = (SIMILARITIES[name](Still(one, weight, 16), x).mean() for x in (one, other))
     assert float(same) > float(different) + 0.2
     assert float(same) <= 1 + 1e-5
@@ -27,9 +35,14 @@ def test_contrast_may_be_reversed(name):
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_gradients_are_those_of_finite_differences(name):
-    fixed, warped = torch.rand(1, 1, 12, 12).double(), torch.rand(1, 1, 12, 12, dtype=torch.float64, requires_grad=True)
+    fixed, warped = (
+        torch.rand(1, 1, 12, 12).double(),
+        torch.rand(1, 1, 12, 12, dtype=torch.float64, requires_grad=True),
+    )
     weight = torch.ones(1, 1, 12, 12, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda w: SIMILARITIES[name](Still(fixed, weight, 6), w).loss(), (warped,), atol=1e-4)
+    assert torch.autograd.gradcheck(
+        lambda w: SIMILARITIES[name](Still(fixed, weight, 6), w).loss(), (warped,), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
@@ -58,40 +71,42 @@ def test_window_sums_cover_the_rest_at_the_border():
 
 def test_structure_is_blind_to_contrast_and_turns_with_the_image():
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
-    vectors = structure.orientation(image, mask)
-    assert torch.allclose(structure.orientation(1 - image, mask), vectors, atol=1e-3)
-    turned = structure.orientation(image.rot90(1, (2, 3)), mask)
+    vectors = preprocess.orientation(image, mask)
+    assert torch.allclose(preprocess.orientation(1 - image, mask), vectors, atol=1e-3)
+    turned = preprocess.orientation(image.rot90(1, (2, 3)), mask)
     assert torch.allclose(turned.rot90(-1, (2, 3))[..., 8:-8, 8:-8], -vectors[..., 8:-8, 8:-8], atol=2e-2)
 
 
 def test_self_similarity_is_blind_to_contrast_and_follows_the_image():
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
-    vectors = structure.self_similarity(image, mask)
-    assert torch.allclose(structure.self_similarity(1 - image, mask), vectors, atol=1e-4)
-    moved = structure.self_similarity(image.roll((3, 5), (2, 3)), mask)
-    assert torch.allclose(moved.roll((-3, -5), (2, 3))[..., 12:-12, 12:-12], vectors[..., 12:-12, 12:-12], atol=1e-4)
+    vectors = preprocess.self_similarity(image, mask)
+    assert torch.allclose(preprocess.self_similarity(1 - image, mask), vectors, atol=1e-4)
+    moved = preprocess.self_similarity(image.roll((3, 5), (2, 3)), mask)
+    assert torch.allclose(
+        moved.roll((-3, -5), (2, 3))[..., 12:-12, 12:-12], vectors[..., 12:-12, 12:-12], atol=1e-4
+    )
 
 
-@pytest.mark.parametrize("name", structure.FEATURES)
+@pytest.mark.parametrize("name", preprocess.FEATURES)
 def test_features_do_not_see_what_is_masked(name):
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
     mask[..., 60:, :] = 0
     garbage = torch.where(mask > 0, image, torch.rand(1, 1, 96, 96))
-    one, other = (structure.FEATURES[name](x * mask, mask) for x in (image, garbage))
+    one, other = (preprocess.FEATURES[name](x * mask, mask) for x in (image, garbage))
     assert torch.equal(one, other)
-    assert float(structure.FEATURES[name](garbage, mask)[..., 60:, :].abs().max()) == 0
+    assert float(preprocess.FEATURES[name](garbage, mask)[..., 60:, :].abs().max()) == 0
 
 
 def test_surroundings_are_found_and_objects_are_not():
     y, x = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
     disc = ((x - 100) ** 2 + (y - 100) ** 2 < 70**2).float() * (0.5 + 0.3 * picture(0, 200)[0])
-    found = structure.surroundings(disc, torch.ones(1, 200, 200))
+    found = preprocess.surroundings(disc, torch.ones(1, 200, 200))
     assert float(found.float().mean()) == pytest.approx(1 - 3.1416 * 70**2 / 200**2, abs=0.03)
-    assert float(structure.surroundings(picture(0, 200)[0], torch.ones(1, 200, 200)).float().mean()) == 0
+    assert float(preprocess.surroundings(picture(0, 200)[0], torch.ones(1, 200, 200)).float().mean()) == 0
 
 
 def test_flat_noise_has_no_texture_weight():
     plane = 0.5 + 0.03 * torch.randn(1, 120, 120, generator=torch.Generator().manual_seed(0))
     plane[:, :, 60:] += 0.4 * (picture(0, 120)[0][:, :, 60:] - 0.5)
-    weight = structure.texture_weight(plane, torch.ones_like(plane))
+    weight = preprocess.texture_weight(plane, torch.ones_like(plane))
     assert float(weight[:, :, :45].mean()) < 0.2 * float(weight[:, :, 75:].mean())

@@ -13,15 +13,17 @@ import torch
 from conftest import TISSUE, run
 
 import register
-from register import jobs
-from register.io.atomic import write_text
-from register.io.images import Image, write_image
+from register.files.atomic import write_text
+from register.io.images.open import Image, write_image
+from register.workflows import align
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its shell closes nothing")
 def test_a_quick_end_needs_no_output(tmp_path):
     """As a job scheduler may start the program: with standard output closed."""
-    done = subprocess.run(f"'{sys.executable}' -m register doctor --json >&-", shell=True, capture_output=True, text=True)
+    done = subprocess.run(
+        f"'{sys.executable}' -m register doctor --json >&-", shell=True, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -41,7 +43,9 @@ def test_file_names_need_not_be_text(tmp_path):
         assert os.path.samefile(tmp_path / path, tmp_path / names[0])
     assert "f\\udcfc.png" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert run("report", "out", cwd=tmp_path).returncode == 0
-    applied = run("apply", "out/transform.json", names[1], "-o", os.fsdecode(b"applied-\xfc"), "--json", cwd=tmp_path)
+    applied = run(
+        "apply", "out/transform.json", names[1], "-o", os.fsdecode(b"applied-\xfc"), "--json", cwd=tmp_path
+    )
     (one,) = json.loads(applied.stdout)["images"]
     assert os.fsencode(one["file"]) == b"applied-\xfc/f\xfc.png"
 
@@ -57,9 +61,18 @@ def test_names_may_be_as_long_as_they_can_be(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
 def test_an_output_that_is_full_is_one_line():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "register", "doctor"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "register", "doctor"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 1
-    assert done.stderr == "error: standard output: cannot be used (No space left on device); check the disk and your rights there\n"
+    assert (
+        done.stderr
+        == "error: standard output: cannot be used (No space left on device); check the disk and your rights there\n"
+    )
 
 
 NO_MEMORY = {
@@ -71,12 +84,14 @@ NO_MEMORY = {
 
 @pytest.mark.parametrize("library", NO_MEMORY)
 def test_no_memory_is_one_line_whoever_says_so(library, tmp_path, program, monkeypatch):
-    monkeypatch.setattr(jobs, "open_pair", lambda job: NO_MEMORY[library]())
+    monkeypatch.setattr(align, "open_pair", lambda job: NO_MEMORY[library]())
     done = program("align", *TISSUE, "-o", tmp_path / "out")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: out of memory; use")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
-    many = program("batch", "--fixed", TISSUE[0], "--moving", TISSUE[1], "-o", tmp_path / "many", "--workers", "1")
+    many = program(
+        "batch", "--fixed", TISSUE[0], "--moving", TISSUE[1], "-o", tmp_path / "many", "--workers", "1"
+    )
     assert many.returncode == 1
     assert "out of memory" in (tmp_path / "many" / "summary.csv").read_text()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import register
 from benchmarks.synthetic import warped_pair
 from register.errors import FileError, TransformError
-from register.io import transforms
-from register.io.points import read_points
+from register.io.points.open import read_points
+from register.transforms import schema
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,9 @@ def file(transform, tmp_path):
 
 
 def points(n=50):
-    return torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.tensor([455.0, 395.0])
+    return torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [455.0, 395.0]
+    )
 
 
 def test_map_is_the_blend_written_out_from_the_file_alone(transform, file):
@@ -42,7 +44,11 @@ def test_map_is_the_blend_written_out_from_the_file_alone(transform, file):
 def test_field_is_map_minus_the_pixels(transform):
     field = transform.field()
     assert field.shape == (400, 460, 2)
-    assert torch.allclose(field[37, 121], transform.map(torch.tensor([[121.0, 37.0]]))[0] - torch.tensor([121.0, 37.0]), atol=1e-10)
+    assert torch.allclose(
+        field[37, 121],
+        transform.map(torch.tensor([[121.0, 37.0]]))[0] - torch.tensor([121.0, 37.0]),
+        atol=1e-10,
+    )
 
 
 def test_inverse_undoes_within_a_millipixel(transform):
@@ -59,8 +65,8 @@ def test_a_file_comes_back_bit_for_bit(transform, file, tmp_path):
 
 
 def test_the_shipped_schema_is_the_readers_and_files_pass_it(file):
-    shipped = json.loads((transforms.Path(transforms.__file__).parent / "transform.schema.json").read_text())
-    assert shipped == transforms.schema()
+    shipped = json.loads((schema.Path(schema.__file__).parent / "transform.schema.json").read_text())
+    assert shipped == schema.schema()
     jsonschema.validate(json.loads(file.read_text()), shipped)
 
 
@@ -70,7 +76,11 @@ def test_a_file_of_version_1_is_read_for_ever():
     at = torch.tensor([[0, 0], [10, 5], [33.25, 12.5], [39, 19]], dtype=torch.float64)
     taken = [[2.49390625, 1.25625], [12.3719375, 6.67334375], [35.71, 14.804578125], [41.09365, 21.2495375]]
     assert golden.map(at).numpy() == pytest.approx(np.array(taken), abs=1e-9)
-    assert (golden.fixed.pixel_size, golden.fixed.pixel_unit, golden.moving.pixel_size) == ((0.5, 0.5), "µm", None)
+    assert (golden.fixed.pixel_size, golden.fixed.pixel_unit, golden.moving.pixel_size) == (
+        (0.5, 0.5),
+        "µm",
+        None,
+    )
     assert golden.patch_figures["expected_error"][2] is None
 
 
@@ -139,7 +149,11 @@ def test_simpleitk_warps_to_the_same_image(transform, texture):
     moving = (texture * 255).astype(np.uint8)
     field = SimpleITK.GetImageFromArray(transform.field().numpy(), isVector=True)
     other = SimpleITK.Resample(
-        SimpleITK.GetImageFromArray(moving.astype(np.float64)), field, SimpleITK.DisplacementFieldTransform(SimpleITK.Image(field)), SimpleITK.sitkLinear, 0.0
+        SimpleITK.GetImageFromArray(moving.astype(np.float64)),
+        field,
+        SimpleITK.DisplacementFieldTransform(SimpleITK.Image(field)),
+        SimpleITK.sitkLinear,
+        0.0,
     )
     ours = register.warp(moving, transform).astype(float)
     at = transform.field() + torch.from_numpy(np.stack(np.meshgrid(np.arange(460.0), np.arange(400.0)), 2))
@@ -158,26 +172,33 @@ def test_simpleitk_maps_points_by_the_global_matrix(transform):
 def test_landmark_files(tmp_path):
     (tmp_path / "a.csv").write_text(",X,Y\n1,2.5,3\n\n2,4,5e0\n")
     assert read_points(tmp_path / "a.csv").tolist() == [[2.5, 3.0], [4.0, 5.0]]
-    for text, what in (("a,b\n1,2\n", "no columns x and y"), ("x,y\n1,two\n", "line 2"), ("x,y\n1,nan\n", "not finite"), ("", "no columns")):
+    for text, what in (
+        ("a,b\n1,2\n", "no columns x and y"),
+        ("x,y\n1,two\n", "line 2"),
+        ("x,y\n1,nan\n", "not finite"),
+        ("", "no columns"),
+    ):
         (tmp_path / "b.csv").write_text(text)
         with pytest.raises(FileError, match=what):
             read_points(tmp_path / "b.csv")
 
 
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+PLAIN = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
 VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
 @given(VALUES)
 def test_what_is_written_reads_back(value):
-    text = transforms._text(value)
+    text = schema._text(value)
     assert json.dumps(json.loads(text)) == json.dumps(value)
 
 
 def test_lists_of_numbers_have_a_line_and_others_one_for_each_item():
     value = {"a": [1.5, 2, None], "b": [[0.1, 0.2], [3.0]], "c": ["x", "[1, 2]"], "d": [], "e": {}}
-    assert transforms._text(value) == (
+    assert schema._text(value) == (
         '{\n "a": [ 1.5, 2, null ],\n "b": [\n  [ 0.1, 0.2 ],\n  [ 3.0 ]\n ],\n "c": [\n  "x",\n  "[1, 2]"\n ],\n "d": [],\n "e": {}\n}'
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
-        transforms._text([1.0, float("nan")])
+        schema._text([1.0, float("nan")])

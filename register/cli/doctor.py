@@ -7,7 +7,7 @@ from register.cli.reuse import AsJson
 
 def doctor(as_json: AsJson = False) -> None:
     """Say which versions, devices and codecs there are, what is missing and how to get it."""
-    from register import doctor
+    from register.workflows import doctor
 
     found = doctor.findings()
     if as_json:

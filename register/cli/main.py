@@ -13,14 +13,26 @@ from register.cli import reuse
 from register.cli.align import align
 from register.cli.batch import batch
 from register.cli.doctor import doctor
-from register.cli.plainhelp import GroupedCommand
-from register.cli.quick import quickly
+from register.cli.plain_help import GroupedCommand
 from register.cli.report import report
+from register.cli.startup import quickly
 from register.errors import RegisterError, says_no_memory
 
 FAILED, INTERRUPTED = 1, 130
 
-BUILT = align, batch, reuse.apply, reuse.points, reuse.invert, reuse.compose, reuse.export, reuse.evaluate, report, reuse.info, doctor
+BUILT = (
+    align,
+    batch,
+    reuse.apply,
+    reuse.points,
+    reuse.invert,
+    reuse.compose,
+    reuse.export,
+    reuse.evaluate,
+    report,
+    reuse.info,
+    doctor,
+)
 COMMANDS = {command.__name__: command for command in BUILT}
 
 
@@ -49,21 +61,29 @@ def _version(asked: bool) -> None:
 
 
 def program(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Align two images of the same thing, and keep the transform."""
 
 
 def main() -> None:
     """Run the program. An error the user can act on is one line on stderr; a bug shows its traceback."""
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, in our own words
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers send it before they kill; it ends things as Ctrl-C does
+    logging.getLogger("tifffile").setLevel(
+        logging.CRITICAL
+    )  # what is wrong with a file is said once, in our own words
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # job schedulers send it before they kill; it ends things as Ctrl-C does
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     try:
         with quickly() as end:
-            code = app_for(sys.argv[1:])(standalone_mode=False)  # not standalone: typer returns the code of an Exit, and errors come through to here
+            code = app_for(sys.argv[1:])(
+                standalone_mode=False
+            )  # not standalone: typer returns the code of an Exit, and errors come through to here
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except RegisterError as error:
@@ -87,7 +107,9 @@ def main() -> None:
 def _of_the_machine(error: Exception) -> str | None:
     """The line for an error that the machine is to blame for, and not the program."""
     if says_no_memory(error):
-        return "error: out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images"
+        return (
+            "error: out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images"
+        )
     if isinstance(error, OSError):
         return f"error: {error.filename or 'standard output'}: cannot be used ({error.strerror or error}); check the disk and your rights there"
     return None

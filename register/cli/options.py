@@ -30,7 +30,12 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
 
     types = get_type_hints(Settings)
     options = [
-        inspect.Parameter(x.name, inspect.Parameter.KEYWORD_ONLY, default=x.default, annotation=Annotated[types[x.name], _option(x, types[x.name])])
+        inspect.Parameter(
+            x.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=x.default,
+            annotation=Annotated[types[x.name], _option(x, types[x.name])],
+        )
         for x in chosen_fields
     ]
     kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values() if p.name != "settings"]

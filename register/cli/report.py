@@ -7,18 +7,31 @@ import typer
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that align wrote, or folders of them.", show_default=False)],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the index of several goes. [default: index.html where they lie]")] = None,
-    landmarks: Annotated[str | None, typer.Option(help="Landmarks `FIXED.csv,MOVING.csv` whose errors the report of one alignment tells.")] = None,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...", help="Folders that align wrote, or folders of them.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Where the index of several goes. [default: index.html where they lie]"
+        ),
+    ] = None,
+    landmarks: Annotated[
+        str | None,
+        typer.Option(help="Landmarks `FIXED.csv,MOVING.csv` whose errors the report of one alignment tells."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Draw the report of a finished alignment again, or an index of many: a sortable table, the worst first."""
-    from register import reports
+    from register.workflows import report
 
-    found = reports.finished(folders)
+    found = report.finished(folders)
     if len(folders) == 1 and found == folders:
-        print(reports.redraw(folders[0], landmarks))
+        print(report.redraw(folders[0], landmarks))
     elif landmarks:
         raise typer.BadParameter("landmarks belong to one alignment; name one folder")
     else:
-        print(reports.draw_index(found, output))
+        print(report.draw_index(found, output))

@@ -13,7 +13,9 @@ from register.settings import Compression, Interpolation
 CHECK_FAILED = 3
 OUTPUT = typer.Option("-o", "--output", help="Where to write.", show_default=False)
 
-TransformPath = Annotated[Path, typer.Argument(metavar="TRANSFORM", help="A transform.json.", show_default=False)]
+TransformPath = Annotated[
+    Path, typer.Argument(metavar="TRANSFORM", help="A transform.json.", show_default=False)
+]
 Output = Annotated[Path, OUTPUT]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is already there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
@@ -32,19 +34,43 @@ class Format(StrEnum):
 def apply(
     transform: TransformPath,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Images like the moving one: other channels, labels, other resolutions.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Images like the moving one: other channels, labels, other resolutions.",
+            show_default=False,
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A file for one image, else a folder.", show_default=False)],
-    inverse: Annotated[bool, typer.Option("--inverse", help="Bring images like the fixed one onto the moving grid.")] = False,
-    labels: Annotated[bool, typer.Option("--labels", help="Values are labels: nearest neighbour, 0 outside.")] = False,
-    scale: Annotated[float | None, typer.Option(help="Resolution over that of the registered images. [default: from sizes]", min=1e-3)] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A file for one image, else a folder.", show_default=False)
+    ],
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="Bring images like the fixed one onto the moving grid.")
+    ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Values are labels: nearest neighbour, 0 outside.")
+    ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Resolution over that of the registered images. [default: from sizes]", min=1e-3),
+    ] = None,
     interpolation: Annotated[Interpolation, typer.Option(help="How pixels are read.")] = "bilinear",
-    fill: Annotated[str, typer.Option(help="Value of pixels the image does not show: a number, or `auto`.")] = "auto",
-    compression: Annotated[Compression, typer.Option(help="How a TIFF's tiles are packed; all but jpeg keep every value.")] = "deflate",
-    pyramid: Annotated[bool | None, typer.Option(help="Whether a TIFF gets coarser levels. [default: above 4096 pixels]")] = None,
-    series: Annotated[int | None, typer.Option(help="Series of files that hold several. [default: the largest]", min=0)] = None,
+    fill: Annotated[
+        str, typer.Option(help="Value of pixels the image does not show: a number, or `auto`.")
+    ] = "auto",
+    compression: Annotated[
+        Compression, typer.Option(help="How a TIFF's tiles are packed; all but jpeg keep every value.")
+    ] = "deflate",
+    pyramid: Annotated[
+        bool | None, typer.Option(help="Whether a TIFF gets coarser levels. [default: above 4096 pixels]")
+    ] = None,
+    series: Annotated[
+        int | None, typer.Option(help="Series of files that hold several. [default: the largest]", min=0)
+    ] = None,
     level: Annotated[int, typer.Option(help="Level of a pyramid; 0 is the finest.", min=0)] = 0,
-    plane: Annotated[str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3,T=0, counted from 0.")] = None,
+    plane: Annotated[
+        str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3,T=0, counted from 0.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -52,11 +78,12 @@ def apply(
     """Warp other images with a saved transform."""
     from dataclasses import asdict
 
-    from register import Transform, reuse
-    from register.aligned import Style
+    from register import Transform
     from register.cli import show
-    from register.io.images import Part
-    from register.pipeline import Event
+    from register.engine.pair import Event
+    from register.io.images.open import Part
+    from register.workflows import reuse
+    from register.workflows.aligned_image import Style
 
     style = Style(interpolation, fill, compression, pyramid)
     with show.progress(as_json) as listener:
@@ -75,11 +102,17 @@ def apply(
 
 def points(
     transform: TransformPath,
-    source: Annotated[Path, typer.Argument(metavar="POINTS", help="CSV with x and y, napari's CSV, or GeoJSON.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="POINTS", help="CSV with x and y, napari's CSV, or GeoJSON.", show_default=False
+        ),
+    ],
     output: Output,
     inverse: Annotated[bool, typer.Option("--inverse", help="Map moving points to the fixed image.")] = False,
     origin: Annotated[
-        Literal["corner", "center"] | None, typer.Option(help="Where (0, 0) lies in pixel (0, 0). [default: corner for GeoJSON, center for CSV]")
+        Literal["corner", "center"] | None,
+        typer.Option(help="Where (0, 0) lies in pixel (0, 0). [default: corner for GeoJSON, center for CSV]"),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -88,9 +121,12 @@ def points(
     """Map points from the fixed image to the moving one; the same kind of file comes out."""
     from dataclasses import asdict
 
-    from register import Transform, reuse
+    from register import Transform
+    from register.workflows import reuse
 
-    done = reuse.map_points(Transform.load(transform), source, output, inverse=inverse, origin=origin, overwrite=overwrite)
+    done = reuse.map_points(
+        Transform.load(transform), source, output, inverse=inverse, origin=origin, overwrite=overwrite
+    )
     if as_json:
         print(json.dumps(asdict(done) | {"file": str(output)}, ensure_ascii=False))
     else:
@@ -99,17 +135,26 @@ def points(
 
 
 def invert(
-    transform: TransformPath, output: Output, tolerance: Tolerance = 0.05, overwrite: Overwrite = False, as_json: AsJson = False, debug: Debug = False
+    transform: TransformPath,
+    output: Output,
+    tolerance: Tolerance = 0.05,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Write the transform of the other direction."""
-    from register import reuse
+    from register.workflows import reuse
 
     _show_made(reuse.invert(transform, output, tolerance=tolerance, overwrite=overwrite), output, as_json)
 
 
 def compose(
-    first: Annotated[Path, typer.Argument(metavar="FIRST", help="The transform from A to B.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="SECOND", help="The transform from B to C.", show_default=False)],
+    first: Annotated[
+        Path, typer.Argument(metavar="FIRST", help="The transform from A to B.", show_default=False)
+    ],
+    second: Annotated[
+        Path, typer.Argument(metavar="SECOND", help="The transform from B to C.", show_default=False)
+    ],
     output: Output,
     tolerance: Tolerance = 0.05,
     overwrite: Overwrite = False,
@@ -117,25 +162,34 @@ def compose(
     debug: Debug = False,
 ) -> None:
     """Write one transform for A to B and B to C."""
-    from register import reuse
+    from register.workflows import reuse
 
-    _show_made(reuse.compose(first, second, output, tolerance=tolerance, overwrite=overwrite), output, as_json)
+    _show_made(
+        reuse.compose(first, second, output, tolerance=tolerance, overwrite=overwrite), output, as_json
+    )
 
 
 def export(
     transform: TransformPath,
     form: Annotated[Format, typer.Option("--to", help="The format to write.", show_default=False)],
     output: Output,
-    spacing: Annotated[float | None, typer.Option(help="Distance of field samples, control points or knots, in fixed pixels. [default: by format]")] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)] = 0.01,
+    spacing: Annotated[
+        float | None,
+        typer.Option(
+            help="Distance of field samples, control points or knots, in fixed pixels. [default: by format]"
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)
+    ] = 0.01,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write a transform in another program's format."""
     from register import Transform
-    from register.io.atomic import refuse_existing
-    from register.io.export import export as write
+    from register.files.atomic import refuse_existing
+    from register.io.transforms.export import export as write
 
     refuse_existing(output, overwrite)
     _show(write(Transform.load(transform), form.value, output, spacing=spacing, tolerance=tolerance), as_json)
@@ -143,15 +197,29 @@ def export(
 
 def evaluate(
     transform: TransformPath,
-    fixed_points: Annotated[Path, typer.Argument(metavar="FIXED_POINTS", help="Landmarks of the fixed image.", show_default=False)],
-    moving_points: Annotated[Path, typer.Argument(metavar="MOVING_POINTS", help="The same of the moving image, in the same order.", show_default=False)],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A CSV with a row per landmark.", show_default=False)] = None,
-    max_median: Annotated[float | None, typer.Option(metavar="PX", help="End with 3 when the median TRE is larger.", min=0)] = None,
+    fixed_points: Annotated[
+        Path, typer.Argument(metavar="FIXED_POINTS", help="Landmarks of the fixed image.", show_default=False)
+    ],
+    moving_points: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MOVING_POINTS",
+            help="The same of the moving image, in the same order.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A CSV with a row per landmark.", show_default=False)
+    ] = None,
+    max_median: Annotated[
+        float | None, typer.Option(metavar="PX", help="End with 3 when the median TRE is larger.", min=0)
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Measure landmark errors: TRE, rTRE, robustness, before and after."""
-    from register import Transform, reuse
+    from register import Transform
+    from register.workflows import reuse
 
     found = reuse.landmarks(Transform.load(transform), fixed_points, moving_points, output)
     if as_json:
@@ -160,8 +228,18 @@ def evaluate(
         print(f"{found['landmarks']} landmarks, {found['robustness']:.0%} nearer than before")
         print(f"{'':8s}{'median':>10s}{'mean':>10s}{'90 %':>10s}{'max':>10s}")
         for when in ("before", "after"):
-            print(f"{when:8s}" + "".join(f"{found[when]['tre'][name]:10.3f}" for name in ("median", "mean", "p90", "max")) + "  px TRE")
-            print(f"{'':8s}" + "".join(f"{100 * found[when]['rtre'][name]:10.3f}" for name in ("median", "mean", "p90", "max")) + "  % of the diagonal (rTRE)")
+            print(
+                f"{when:8s}"
+                + "".join(f"{found[when]['tre'][name]:10.3f}" for name in ("median", "mean", "p90", "max"))
+                + "  px TRE"
+            )
+            print(
+                f"{'':8s}"
+                + "".join(
+                    f"{100 * found[when]['rtre'][name]:10.3f}" for name in ("median", "mean", "p90", "max")
+                )
+                + "  % of the diagonal (rTRE)"
+            )
         low, high = found["interval_95"]["median"]
         print(f"95 % interval of the median after: {low:.3f} to {high:.3f} px")
     if max_median is not None and found["after"]["tre"]["median"] > max_median:
@@ -169,12 +247,15 @@ def evaluate(
 
 
 def info(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images or transforms.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Images or transforms.", show_default=False)
+    ],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Say what an image or a transform is."""
-    from register import RegisterError, reuse
+    from register import RegisterError
+    from register.workflows import reuse
 
     found, wrong = [], []
     for path in files:
@@ -220,5 +301,9 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     if isinstance(value, dict):
-        return "; ".join(f"{key} {_plain(v)}" for key, v in value.items() if not isinstance(v, (dict, list)) or key == "reasons")
+        return "; ".join(
+            f"{key} {_plain(v)}"
+            for key, v in value.items()
+            if not isinstance(v, (dict, list)) or key == "reasons"
+        )
     return str(value)

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from register.io.transforms import to_dict
+from register.transforms.schema import to_dict
 
 if TYPE_CHECKING:  # what a command does not use, it does not wait for
-    from register.batch import Outcome
-    from register.jobs import Plan, Result
-    from register.pipeline import Event, Listener
-    from register.series import Row
+    from register.engine.pair import Event, Listener
+    from register.workflows.align import Plan, Result
+    from register.workflows.batch import Outcome
+    from register.workflows.series import Row
 
 STYLES = {"ok": "green", "suspect": "yellow", "failed": "red"}
 
@@ -55,13 +55,24 @@ def result(done: Result, verbose: bool) -> None:
     quality, transform = done.alignment.quality, done.alignment.transform
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     style = STYLES[quality["verdict"]]
-    table.add_row("verdict", f"[{style}]{quality['verdict']}[/]" + "".join(f"\n{reason}" for reason in quality["reasons"]))
+    table.add_row(
+        "verdict",
+        f"[{style}]{quality['verdict']}[/]" + "".join(f"\n{reason}" for reason in quality["reasons"]),
+    )
     grid = "" if transform.grid is None else f", {transform.grid.columns} × {transform.grid.rows} patches"
     table.add_row("model", f"{transform.model}{grid}, compared by {quality['metric']}")
-    table.add_row("displacement", f"median {quality['displacement_median']:.2f} px, largest {quality['displacement_max']:.2f} px")
+    table.add_row(
+        "displacement",
+        f"median {quality['displacement_median']:.2f} px, largest {quality['displacement_max']:.2f} px",
+    )
     if transform.grid is not None:
-        table.add_row("  of it local", f"median {quality['local_displacement_median']:.2f} px, largest {quality['local_displacement_max']:.2f} px")
-    table.add_row("similarity", f"{quality['similarity_before']:.3f} before, {quality['similarity_after']:.3f} after")
+        table.add_row(
+            "  of it local",
+            f"median {quality['local_displacement_median']:.2f} px, largest {quality['local_displacement_max']:.2f} px",
+        )
+    table.add_row(
+        "similarity", f"{quality['similarity_before']:.3f} before, {quality['similarity_after']:.3f} after"
+    )
     table.add_row("overlap", f"{quality['overlap']:.0%} of the fixed image")
     table.add_row("folds", f"{quality['folds']} (smallest det J {quality['det_min']:.2f})")
     table.add_row("seconds", f"{done.seconds:.1f}")
@@ -82,9 +93,13 @@ def pairs(count: int, silent: bool) -> Iterator[Callable[[Outcome], None]]:
     def line(outcome: Outcome) -> None:
         word = outcome.verdict or "error"
         why = outcome.error or outcome.reasons
-        seconds = "" if outcome.seconds is None or outcome.note == "done before" else f", {outcome.seconds:.1f} s"
+        seconds = (
+            "" if outcome.seconds is None or outcome.note == "done before" else f", {outcome.seconds:.1f} s"
+        )
         note = f", {outcome.note}" if outcome.note else ""
-        console.print(f"{escape(outcome.id)}: [{STYLES.get(word, 'red')}]{word}[/]{seconds}{escape(note)}{escape(': ' + why if why else '')}")
+        console.print(
+            f"{escape(outcome.id)}: [{STYLES.get(word, 'red')}]{word}[/]{seconds}{escape(note)}{escape(': ' + why if why else '')}"
+        )
 
     if silent:
         yield lambda outcome: None
@@ -107,16 +122,27 @@ def outcomes(done: list[Outcome], count: int, output: object, quiet: bool) -> No
     if quiet:
         for one in done:
             if one.error:
-                Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {escape(one.id)}: {escape(one.error)}")
+                Console(stderr=True, highlight=False, soft_wrap=True).print(
+                    f"error: {escape(one.id)}: {escape(one.error)}"
+                )
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     words = [one.verdict or "error" for one in done]
-    table.add_row("pairs", ", ".join(f"{words.count(word)} {word}" for word in ("ok", "suspect", "failed", "error") if word in words) or "none")
+    table.add_row(
+        "pairs",
+        ", ".join(
+            f"{words.count(word)} {word}" for word in ("ok", "suspect", "failed", "error") if word in words
+        )
+        or "none",
+    )
     if len(done) < count:
         table.add_row("not done", f"{count - len(done)}: --max-failures was reached")
     for one in done:
         if one.failed:
-            table.add_row(escape(one.id), f"[red]{'error' if one.error else 'failed'}[/] {escape(one.error or one.reasons)}")
+            table.add_row(
+                escape(one.id),
+                f"[red]{'error' if one.error else 'failed'}[/] {escape(one.error or one.reasons)}",
+            )
     table.add_row("table", f"{output}/summary.csv")
     table.add_row("pictures", f"{output}/index.html")
     Console(highlight=False, soft_wrap=True).print(table)
@@ -139,12 +165,18 @@ def series(rows: list[Row], output: Path) -> None:
     """The closing table of a series: verdicts, the largest shift, and the frames that failed."""
     words = [row.verdict for row in rows]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("frames", ", ".join(f"{words.count(word)} {word}" for word in ("ok", "suspect", "failed") if word in words))
+    table.add_row(
+        "frames",
+        ", ".join(f"{words.count(word)} {word}" for word in ("ok", "suspect", "failed") if word in words),
+    )
     table.add_row("largest shift", f"{max(math.hypot(row.shift_x, row.shift_y) for row in rows):.2f} px")
     for word in ("failed", "suspect"):
         named = [str(row.frame) for row in rows if row.verdict == word]
         if named:
-            table.add_row(f"[{STYLES[word]}]{word}[/]", ", ".join(named[:20]) + (f" and {len(named) - 20} more" if len(named) > 20 else ""))
+            table.add_row(
+                f"[{STYLES[word]}]{word}[/]",
+                ", ".join(named[:20]) + (f" and {len(named) - 20} more" if len(named) > 20 else ""),
+            )
     for name in ("aligned.tif", "series.csv", "index.html", "transforms/"):
         table.add_row("", f"{output}/{name}")
     Console(highlight=False, soft_wrap=True).print(table)
@@ -175,7 +207,12 @@ def plan(planned: Plan) -> None:
     """What would be done, as a table."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in plan_values(planned).items():
-        table.add_row(name, "\n".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else str(value))
+        table.add_row(
+            name,
+            "\n".join(value)
+            if isinstance(value, list) and value and isinstance(value[0], str)
+            else str(value),
+        )
     Console(highlight=False, soft_wrap=True).print(table)
 
 

@@ -1,1 +1,1 @@
-"""Images, points and transform files in and out. Functions here do input and output, and nothing else."""
+"""File formats: images, points, and transforms of other programs."""

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from register import affine, pyramid
-from register.pyramid import Level
+from register.geometry import affine
+from register.images import pyramid
+from register.images.pyramid import Level
 from register.report import maps
 from register.report.panels import Grey, Scene, seen
-from register.transform import Transform
+from register.transforms.transform import Transform
 
 BACKGROUND = 420
 """Longest side, in pixels, of the pictures under charts."""
@@ -20,14 +21,22 @@ def charts(scene: Scene) -> list[dict[str, str]]:
     """Displacement, patch grid, confidence, expected error, Jacobian and convergence, each with its text."""
     transform = scene.transform
     size = (transform.fixed.height, transform.fixed.width)
-    x, y = (torch.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2), dtype=torch.float64) for n in size[::-1])
+    x, y = (
+        torch.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2), dtype=torch.float64)
+        for n in size[::-1]
+    )
     at = affine.points_at(x, y).reshape(-1, 2)
     mapped = transform.map(at)
     local = affine.apply(affine.invert(transform.matrix), mapped) - at
     moved = float(local.norm(dim=1).max())
     about_global = transform.grid is not None and moved > 1e-6
     move = local if about_global else mapped - at
-    drawn = [_chart(maps.arrows(_background(scene.fixed), size, at.numpy(), move.numpy()), _told_displacement(about_global, move))]
+    drawn = [
+        _chart(
+            maps.arrows(_background(scene.fixed), size, at.numpy(), move.numpy()),
+            _told_displacement(about_global, move),
+        )
+    ]
     centres = transform.grid.centres().reshape(-1, 2) if transform.grid else at
     shape = (transform.grid.rows, transform.grid.columns, 2) if transform.grid else (len(y), len(x), 2)
     moving_size = (transform.moving.height, transform.moving.width)
@@ -42,18 +51,38 @@ def charts(scene: Scene) -> list[dict[str, str]]:
     if errors is not None:
         known = errors[np.isfinite(errors)]
         low, middle, high = max(float(known.min()), 1e-3), maps.quantile(known, 0.5), float(known.max())
-        image = maps.patch_map(errors, size, "expected error, px", low=low, high=max(high, 1.5 * low), colours="cividis", log=True)
+        image = maps.patch_map(
+            errors,
+            size,
+            "expected error, px",
+            low=low,
+            high=max(high, 1.5 * low),
+            colours="cividis",
+            log=True,
+        )
         told = f"Expected error per patch: two of three are nearer than that; median {middle:.2f} px, largest {high:.2f} px. Grey: nothing to see."
         drawn.append(_chart(image, told))
     if about_global:
         times = torch.linalg.det(transform.expand(centres)[1]) / torch.linalg.det(transform.matrix[:, :2])
         change = torch.log2(times.clamp(min=1e-3)).reshape(shape[:2]).numpy()
         reach = max(float(np.abs(change).max()), 0.01)
-        image = maps.patch_map(change, size, "log₂ of the change of area", low=-reach, high=reach, colours="PuOr")
-        drawn.append(_chart(image, f"Local change of area beyond the global map, from {2 ** change.min():.2f} to {2 ** change.max():.2f} times; 0 is none."))
+        image = maps.patch_map(
+            change, size, "log₂ of the change of area", low=-reach, high=reach, colours="PuOr"
+        )
+        drawn.append(
+            _chart(
+                image,
+                f"Local change of area beyond the global map, from {2 ** change.min():.2f} to {2 ** change.max():.2f} times; 0 is none.",
+            )
+        )
     history = transform.provenance.get("history")
     if history:
-        drawn.append(_chart(maps.curves(history), "Convergence: the loss of each level, step by step; lower is more alike."))
+        drawn.append(
+            _chart(
+                maps.curves(history),
+                "Convergence: the loss of each level, step by step; lower is more alike.",
+            )
+        )
     return drawn
 
 
@@ -64,7 +93,11 @@ def _background(level: Level) -> Grey:
 
 def _told_displacement(about_global: bool, move: torch.Tensor) -> str:
     length = move.norm(dim=1)
-    what = "Displacement beyond the global map" if about_global else "Displacement of the global map; there is no local part"
+    what = (
+        "Displacement beyond the global map"
+        if about_global
+        else "Displacement of the global map; there is no local part"
+    )
     return f"{what}: median {float(length.median()):.2f} px, largest {float(length.max()):.2f} px."
 
 
@@ -81,6 +114,8 @@ def per_patch(transform: Transform, name: str) -> Any:
 
 def errors_of(transform: Transform) -> Any:
     """The expected errors (rows, columns), or None when none is known."""
-    if transform.grid is None or not any(x is not None for x in transform.patch_figures.get("expected_error", [])):
+    if transform.grid is None or not any(
+        x is not None for x in transform.patch_figures.get("expected_error", [])
+    ):
         return None
     return per_patch(transform, "expected_error")

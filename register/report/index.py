@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from register import device
+from register.compute import device
 from register.report.html import address, template, text
-from register.transform import Transform
+from register.transforms.transform import Transform
 
 RANK = {"error": 0, "failed": 1, "suspect": 2, "ok": 3}
 COLUMNS = ("pair", "verdict", "why", "similarity", "expected error, px", "displacement, px", "seconds")
@@ -25,19 +25,33 @@ def index(folders: list[tuple[Path, Transform]], beside: Path, errors: dict[str,
     """
     rows = [_row(folder, transform, beside) for folder, transform in folders]
     rows += [
-        {"id": name, "verdict": "error", "rank": 0, "reasons": why, "picture": None, "link": None, "numbers": [("", "")] * 4}
+        {
+            "id": name,
+            "verdict": "error",
+            "rank": 0,
+            "reasons": why,
+            "picture": None,
+            "link": None,
+            "numbers": [("", "")] * 4,
+        }
         for name, why in (errors or {}).items()
     ]
     rows.sort(key=lambda row: (row["rank"], row.get("worth", 0.0)))
     with device.worker_threads() as pool:
-        thumbnails = list(pool.map(lambda row: row["picture"] and _thumbnail(row["picture"]), rows[:EMBEDDED]))
+        thumbnails = list(
+            pool.map(lambda row: row["picture"] and _thumbnail(row["picture"]), rows[:EMBEDDED])
+        )
     thumbnails += [row["picture"] and _link(row["picture"], beside) for row in rows[EMBEDDED:]]
     for row, picture in zip(rows, thumbnails, strict=True):
         row["thumbnail"] = picture
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in RANK}
     if not errors:
         counts.pop("error")
-    return str(template("index.html").render(css=text("style.css"), js=text("table.js"), rows=rows, counts=counts, columns=COLUMNS))
+    return str(
+        template("index.html").render(
+            css=text("style.css"), js=text("table.js"), rows=rows, counts=counts, columns=COLUMNS
+        )
+    )
 
 
 def _row(folder: Path, transform: Transform, beside: Path) -> dict[str, Any]:

@@ -38,11 +38,22 @@ class Line:
     name: str = ""
 
 
-def patch_map(values: Values, size: tuple[int, int], label: str, *, low: float, high: float, colours: str, log: bool = False) -> str:
+def patch_map(
+    values: Values,
+    size: tuple[int, int],
+    label: str,
+    *,
+    low: float,
+    high: float,
+    colours: str,
+    log: bool = False,
+) -> str:
     """Values (rows, columns), one per patch, over a fixed image of ``size`` (height, width) pixels, with a colour bar; NaN is grey."""
     bar = Axis(low, high, label, log)
     picture = exact_address(shade(bar.share(values), colours))
-    return _chart(*_pixels(size), _height(size, BAR), image=picture, blocks=True, bar=bar, stops=stops(colours))
+    return _chart(
+        *_pixels(size), _height(size, BAR), image=picture, blocks=True, bar=bar, stops=stops(colours)
+    )
 
 
 def arrows(background: Grey, size: tuple[int, int], at: Values, move: Values) -> str:
@@ -60,7 +71,9 @@ def arrows(background: Grey, size: tuple[int, int], at: Values, move: Values) ->
         Line(
             "".join(
                 f"M{tail[0]:.1f} {tail[1]:.1f}L{tip[0]:.1f} {tip[1]:.1f}M{one[0]:.1f} {one[1]:.1f}L{tip[0]:.1f} {tip[1]:.1f}L{two[0]:.1f} {two[1]:.1f}"
-                for tail, tip, one, two in zip(*(points[shades == tone] for points in (tails, tips, *barbs)), strict=True)
+                for tail, tip, one, two in zip(
+                    *(points[shades == tone] for points in (tails, tips, *barbs)), strict=True
+                )
             ),
             "#" + shade(np.array((tone + 0.5) / SHADES), "plasma").tobytes().hex(),
             1.4,
@@ -68,7 +81,15 @@ def arrows(background: Grey, size: tuple[int, int], at: Values, move: Values) ->
         for tone in sorted(set(shades.tolist()))
     ]
     title = f"arrows {factor:g} × their length"
-    return _chart(*_pixels(size), down, image=address(background / 1.6), lines=lines, bar=bar, stops=stops("plasma"), title=title)
+    return _chart(
+        *_pixels(size),
+        down,
+        image=address(background / 1.6),
+        lines=lines,
+        bar=bar,
+        stops=stops("plasma"),
+        title=title,
+    )
 
 
 def mesh(background: Grey, size: tuple[int, int], mapped: Values) -> str:
@@ -95,16 +116,23 @@ def over_frames(lines: dict[str, Values], label: str) -> str:
     return _plot(lines, "frame", label, shape=(1, 3))
 
 
-def _plot(lines: dict[str, Values], across: str, label: str, *, shape: tuple[int, int], first: int = 0) -> str:
+def _plot(
+    lines: dict[str, Values], across: str, label: str, *, shape: tuple[int, int], first: int = 0
+) -> str:
     """Lines of numbers against their place, counted from ``first``; named in a legend when there are several."""
     seen = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
     low, high = float(seen.min()), float(seen.max())
     room = 0.05 * (high - low) or 0.5
-    x, y = Axis(first, max(first + max(len(values) for values in lines.values()) - 1, first + 1), across), Axis(high + room, low - room, label)
+    x, y = (
+        Axis(first, max(first + max(len(values) for values in lines.values()) - 1, first + 1), across),
+        Axis(high + room, low - room, label),
+    )
     down, wide = _height(shape, MARGIN), WIDTH - LEFT - MARGIN
     drawn = []
     for number, (name, values) in enumerate(lines.items()):
-        at = np.stack([x.share(np.arange(first, first + len(values), dtype=float)) * wide, y.share(values) * down], 1)
+        at = np.stack(
+            [x.share(np.arange(first, first + len(values), dtype=float)) * wide, y.share(values) * down], 1
+        )
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
         drawn.append(Line(_path(at), colour, 1.4, dash, name if len(lines) > 1 else ""))
     return _chart(x, y, down, lines=drawn, framed=False)
@@ -114,7 +142,11 @@ def _path(points: Values) -> str:
     """A line through points (n, 2), broken where one is not known; a lone point is a dot."""
     known = np.isfinite(points.sum(axis=1))
     starts = known & ~np.concatenate([[False], known[:-1]])
-    return "".join((f"M{x:.1f} {y:.1f}" if begins else "") + f"L{x:.1f} {y:.1f}" for (x, y), begins, seen in zip(points, starts, known, strict=True) if seen)
+    return "".join(
+        (f"M{x:.1f} {y:.1f}" if begins else "") + f"L{x:.1f} {y:.1f}"
+        for (x, y), begins, seen in zip(points, starts, known, strict=True)
+        if seen
+    )
 
 
 def _pixels(size: tuple[int, int]) -> tuple[Axis, Axis]:
@@ -142,5 +174,17 @@ def _chart(x: Axis, y: Axis, down: int, *, bar: Axis | None = None, **drawn: Any
     given = {"image": None, "blocks": False, "lines": [], "stops": [], "title": "", "framed": True} | drawn
     across, named = WIDTH - LEFT - (BAR if bar else MARGIN), [line for line in given["lines"] if line.name]
     height = TOP + down + BOTTOM + LEGEND * math.ceil(len(named) / 2)
-    text = template("chart.svg").render(width=WIDTH, height=height, left=LEFT, top=TOP, across=across, down=down, x=x, y=y, bar=bar, named=named, **given)
+    text = template("chart.svg").render(
+        width=WIDTH,
+        height=height,
+        left=LEFT,
+        top=TOP,
+        across=across,
+        down=down,
+        x=x,
+        y=y,
+        bar=bar,
+        named=named,
+        **given,
+    )
     return data_address("svg+xml", text.encode())

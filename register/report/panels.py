@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from register import affine, comparison, pyramid, sampling, structure
-from register.pyramid import Level
-from register.transform import Transform
+from register.engine.fit import comparison
+from register.geometry import affine
+from register.images import interpolation, preprocess, pyramid
+from register.images.pyramid import Level
+from register.transforms.transform import Transform
 
 Grey = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -43,7 +45,9 @@ class Scene:
     def coarser(self, side: float) -> "Scene":
         """The same with a fixed level of at most ``side`` pixels, and a moving one whose pixels are as large."""
         fixed = pyramid.shrink(self.fixed, max(self.fixed.size) / side)
-        return replace(self, fixed=fixed, moving=comparison.matching_level(self.moving, fixed, self.transform.matrix))
+        return replace(
+            self, fixed=fixed, moving=comparison.matching_level(self.moving, fixed, self.transform.matrix)
+        )
 
     def whole(self) -> View:
         """All of it, no larger than a page shows."""
@@ -51,18 +55,22 @@ class Scene:
 
     def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
         """Part of the fixed level, all of it by default."""
-        still = replace(self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=())
+        still = replace(
+            self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=()
+        )
         height, width = self.fixed.size
         y, x = (torch.arange(n, dtype=torch.float64)[span] for n, span in ((height, rows), (width, columns)))
-        return View(seen(self.fixed)[rows, columns], *(self._read(way, x, y) for way in (still, self.transform)))
+        return View(
+            seen(self.fixed)[rows, columns], *(self._read(way, x, y) for way in (still, self.transform))
+        )
 
     def _read(self, transform: Transform, x: torch.Tensor, y: torch.Tensor) -> Grey:
         """The moving grey where a transform of the originals brings it on some of the fixed level's pixels."""
         up, down = self.fixed.original_from_level, affine.invert(self.moving.original_from_level)
         units = (float(down[0, 0]), float(down[1, 1])), (float(down[0, 2]), float(down[1, 2]))
         points = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2], units).float()
-        values = sampling.sample(self.moving.image[None], points[None])[0, 0]
-        grey: Grey = torch.where(sampling.inside(points, *self.moving.size), values, torch.nan).numpy()
+        values = interpolation.sample(self.moving.image[None], points[None])[0, 0]
+        grey: Grey = torch.where(interpolation.inside(points, *self.moving.size), values, torch.nan).numpy()
         return grey
 
 
@@ -99,4 +107,4 @@ def as_bytes(picture: Grey) -> Picture:
 
 def _normal(level: Level) -> Level:
     level = Level(level.image.detach().cpu(), level.mask.cpu(), level.original_from_level)
-    return Level(structure.normalise(level.image, level.mask), level.mask, level.original_from_level)
+    return Level(preprocess.normalise(level.image, level.mask), level.mask, level.original_from_level)

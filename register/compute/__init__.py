@@ -1,0 +1,1 @@
+"""Where and how tensors are computed: device, threads, memory, iteration, CUDA graphs."""

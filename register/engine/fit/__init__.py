@@ -1,0 +1,1 @@
+"""Optimisation of the global map and of the patches."""

@@ -1,0 +1,106 @@
+"""The global part of the method: one map fitted level by level from a start."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from register.engine.fit import comparison
+from register.engine.fit.comparison import Comparison
+from register.engine.fit.level import ADAM, GAUSS_NEWTON, descend_global
+from register.geometry import affine
+from register.images import pyramid
+from register.images.pyramid import Level
+from register.optim import gauss_newton
+from register.similarity.base import CURVED
+
+FIT_SIDE = 256
+"""Longest side, in pixels, of the levels on which the global map is fitted, and on which starts and chance are judged."""
+WINDOW, MARGIN = 16, 16
+FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
+"""Steps per level: Adam's for the fit on coarse levels, whose range is wider, and Gauss-Newton's where the answer is near."""
+EXACT_SMOOTHING = 1.0
+"""Gaussian, in pixels, before intensities are compared for an exact fit: a global map has data enough to afford a wider one, which leaves less of the pull
+that linear interpolation has towards half pixels in noise."""
+Tick = Callable[[str, gauss_newton.Descent], None]
+"""Called with a level's name and how its descent went."""
+
+
+def global_model(model: str) -> str:
+    """The global map that a ``model`` of an alignment has."""
+    return "affine" if model == "local" else model
+
+
+def fit(
+    levels: list[Level],
+    moving: Level,
+    matrix: Tensor,
+    *,
+    model: str,
+    metric: str,
+    exact: bool = False,
+    optimizer: str = "auto",
+    tick: Tick = lambda name, outcome: None,
+) -> Tensor:
+    """The global map (2, 3) of a ``model`` fitted from coarse to fine: on all levels when it is to be ``exact``, else on those up to ``FIT_SIDE``.
+
+    An exact fit starts near its end and takes Gauss-Newton steps where there is curvature, the other one Adam's, unless ``optimizer`` names one.
+    """
+    newton = metric in CURVED and (exact or optimizer == GAUSS_NEWTON) and optimizer != ADAM
+    for level in levels if exact else coarse_levels(levels):
+        compare = compare_at(
+            level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else comparison.SMOOTHING
+        )
+        if newton:
+            residual, outcome = descend_global(
+                compare,
+                model,
+                optimizer=GAUSS_NEWTON,
+                step=0.0,
+                steps=NEWTON_STEPS,
+                tolerance=TOLERANCE,
+            )
+        else:
+            residual, outcome = by_adam(compare, model, 0.12 if exact else 0.5, FIT_STEPS)
+        matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
+        tick(f"{level.size[1]} × {level.size[0]} {metric}, global", outcome)
+    return matrix
+
+
+def coarse_levels(levels: list[Level]) -> list[Level]:
+    """The levels of at most ``FIT_SIDE`` pixels, or the coarsest when there is none."""
+    return [x for x in levels if max(x.size) <= FIT_SIDE] or levels[:1]
+
+
+def by_adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[Tensor, gauss_newton.Descent]:
+    """Residual matrices (b, 2, 3) of a model by first-order descent, with a first ``step`` in pixels."""
+    return descend_global(compare, model, optimizer=ADAM, step=step, steps=steps, tolerance=TOLERANCE)
+
+
+def compare_at(
+    level: Level,
+    moving: Level,
+    matrices: Tensor,
+    metric: str,
+    *,
+    smoothing: float = comparison.SMOOTHING,
+    margin: int = MARGIN,
+) -> Comparison:
+    """The comparison of one fixed level with the moving image under the global maps (b, 2, 3)."""
+    each = [
+        comparison.prepare(
+            level,
+            comparison.matching_level(moving, level, one),
+            one[None],
+            metric,
+            window=WINDOW,
+            margin=margin,
+            smoothing=smoothing,
+        )
+        for one in matrices
+    ]
+    return comparison.batch(each)
+
+
+def at_side(level: Level, side: int) -> Level:
+    """The level shrunk to ``side`` pixels along its longer side, or itself when it is smaller."""
+    return pyramid.shrink(level, max(level.size) / side)

@@ -1,0 +1,249 @@
+"""What a level minimises: the loss of global or patch parameters with its slope and its Gauss-Newton curvature."""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool1d
+
+from register.compute import cuda_graphs
+from register.engine.fit.comparison import Comparison, Expanded
+from register.engine.fit.hessian import Couplings
+from register.geometry import affine, patch_grid
+from register.geometry.patch_grid import PatchGrid, Ties
+from register.kernels import cpu
+from register.kernels.result import Summed
+from register.optim import gauss_newton
+from register.optim.gauss_newton import Expansion
+
+FARTHEST = 1.0
+"""Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no more."""
+
+
+class Strip(NamedTuple):
+    """Some rows of a level: their comparison, the points (1, h, w, 2) without patches, the patches with a say in them, and these one's basis along y."""
+
+    compare: Comparison
+    anchor: Tensor
+    span: slice
+    basis_y: Tensor
+
+
+class GlobalObjective:
+    """The loss of parameters (b, n) of a global model about the centre of the fixed level."""
+
+    def __init__(self, compare: Comparison, model: str) -> None:
+        height, width = compare.size
+        self.compare, self.model = compare, model
+        self.centre = cuda_graphs.constant(
+            ((width - 1) / 2, (height - 1) / 2), compare.fixed.dtype, compare.fixed.device
+        )
+        self.x, self.y = (
+            positions - middle for positions, middle in zip(compare.axes(), self.centre, strict=True)
+        )  # about the centre
+        self.radius = max(math.hypot(height, width) / 4, 1.0)
+        self.block = block_of(compare)
+
+    def matrix(self, parameters: Tensor) -> Tensor:
+        """Residual matrices (b, 2, 3) of parameters (b, n)."""
+        return affine.global_matrix(parameters, self.model, self.centre, self.radius)
+
+    def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (b,) and its slope (b, n)."""
+        if self.compare.compiled:
+            return self._with_slope(parameters, self._moved_by(self.matrix(parameters)))[:2]
+        parameters = parameters.detach().requires_grad_()
+        loss = self.compare(self.compare.under(self.matrix(parameters))).loss()
+        return loss.detach(), torch.autograd.grad(loss.sum(), parameters)[0]
+
+    def expand(self, parameters: Tensor) -> Expansion:
+        """The loss, its slope, and its curvature (b, n, n)."""
+        found = self._moved_by(self.matrix(parameters))
+        loss, slope, tangents = self._with_slope(parameters, found)
+        x, y = (block_centres(positions, self.block) for positions in (self.x, self.y))
+        moved = affine.apply_to_grid(tangents.flatten(0, 1), x, y).reshape(
+            *tangents.shape[:2], len(y), len(x), 2
+        )
+        xx, xy, yy = found.curvature.unbind(1)
+        tensor = torch.stack([torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2)
+        curvature = (
+            torch.einsum("bnhwi,bhwij,bmhwj->bnm", moved, tensor, moved)
+            / found.weights.sum(1).clamp(min=1e-6)[:, None, None]
+        )
+        return Expansion(loss, loss[:, None], slope, curvature)
+
+    def solve(self, at: Expansion, damping: Tensor) -> Tensor:
+        """The damped Gauss-Newton step (b, n)."""
+        diagonal = at.curvature.diagonal(dim1=-2, dim2=-1)
+        damped = at.curvature + torch.diag_embed(diagonal * damping + 1e-9)
+        return -(gauss_newton.inverse(damped) @ at.slope[..., None])[..., 0]
+
+    def _moved_by(self, matrices: Tensor) -> Expanded:
+        """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the moving image, about the centre.
+
+        The compiled pass knows patches only: two by two that agree are an affine map.
+        """
+        if not self.compare.compiled:
+            found = self.compare.expand(self.compare.under(matrices), self.block)
+            slope = torch.stack(
+                [found.slope.sum(1).mT @ self.x, found.slope.sum(2).mT @ self.y, found.slope.sum((1, 2))], -1
+            )
+            return found._replace(slope=slope)
+        height, width = self.compare.size
+        grid = PatchGrid.cover(height, width, 2 * max(height, width))
+        agreeing = patch_grid.from_matrices(
+            grid, matrices.double()[:, None, None].expand(-1, grid.rows, grid.columns, -1, -1)
+        )
+        turned = self.compare.in_moving_frame(agreeing.float())
+        each = [
+            cpu.expand(pair, grid, parameters, self.block)
+            for pair, parameters in zip(self.compare.compiled, turned, strict=True)
+        ]
+        losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
+        return Expanded(losses, weights, patch_grid.pull_of_affine(grid, slopes, self.centre), curvature)
+
+    def _with_slope(self, parameters: Tensor, found: Expanded) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
+        weight = found.weights.sum(1).clamp(min=1e-6)
+        tangents = self._tangents(parameters)
+        pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.slope
+        return (
+            found.losses.sum(1) / weight,
+            torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None],
+            tangents,
+        )
+
+    def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
+        """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
+        steps = h * torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device)
+        ends = (parameters.double()[:, None] + torch.cat([steps, -steps])).flatten(0, 1)
+        matrices = affine.global_matrix(ends, self.model, self.centre.double(), self.radius)
+        after, before = matrices.reshape(len(parameters), 2 * len(steps), 2, 3).chunk(2, 1)
+        tangents = (after - before) / (2 * h)
+        at_centre = tangents[..., :2] @ self.centre.double()[:, None] + tangents[..., 2:]
+        return torch.cat([tangents[..., :2], at_centre], -1).to(parameters)
+
+
+class PatchObjective:
+    """The loss of patch parameters (1, 2, 3, rows, columns), the level taken in ``parts`` strips of whole windows."""
+
+    def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
+        x, y = compare.axes()
+        self.compare, self.grid, self.parts = compare, grid, parts
+        self.linear = compare.moving_from_fixed[0, :, :2]
+        self.block = block_of(compare)
+        self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
+        self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
+        ties = Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
+        centres = block_centres(x, self.block), block_centres(y, self.block)
+        self.couplings = Couplings(
+            grid, *centres, ties, stiffness / grid.count, tensors_only=compare.tensors_only
+        )
+
+    @cached_property
+    def strips(self) -> list["Strip"]:
+        """The level in strips of whole windows."""
+        basis_y, anchor = self.grid.axis_basis(self.compare.axes()[1], 1), self.compare.under()
+        return [self._strip(anchor, basis_y, rows) for rows in self.compare.strips(self.parts)]
+
+    @cached_property
+    def basis_x(self) -> Tensor:
+        """The patches' basis along x, at every pixel."""
+        return self.grid.axis_basis(self.compare.axes()[0], 0)
+
+    def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (1,) and its slope."""
+        if self.compare.compiled:
+            return self.expand(parameters)[::2]
+        total, weight, slope = (
+            parameters.new_zeros(1),
+            parameters.new_zeros(1),
+            torch.zeros_like(parameters[0]),
+        )
+        for strip, points in self._points(parameters):
+            if points is None:
+                continue
+            points.requires_grad_()
+            part, part_weight = strip.compare(points).summed_loss()
+            (pull,) = torch.autograd.grad(part.sum(), points)
+            slope[:, :, strip.span] += patch_grid.gather(pull[0], self.basis_x, strip.basis_y)
+            total, weight = total + part.detach(), weight + part_weight
+        return self._with_bending(parameters, total, weight.clamp(min=1e-6), slope)
+
+    def expand(self, parameters: Tensor) -> Expansion:
+        """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
+        pairs = self.compare.compiled
+        found = (
+            cpu.expand(pairs[0], self.grid, self.compare.in_moving_frame(parameters)[0], self.block)
+            if pairs
+            else self._in_strips(parameters)
+        )
+        weight = found.weights.sum()[None].clamp(min=1e-6)
+        loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.slope)
+        near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[
+            None
+        ]
+        return Expansion(loss, near, slope, found.curvature[None] / weight)
+
+    def solve(self, at: Expansion, damping: Tensor) -> Tensor:
+        """The damped Gauss-Newton step."""
+        return limit_shift(self.couplings.step(at.curvature[0], at.slope[0], damping[0]), FARTHEST)[None]
+
+    def _in_strips(self, parameters: Tensor) -> Summed:
+        """The same as ``native.expand``, by tensors."""
+        each, slope = [], torch.zeros_like(parameters[0])
+        for strip, points in self._points(parameters):
+            each.append(
+                found := strip.compare.blank(self.block)
+                if points is None
+                else strip.compare.expand(points, self.block)
+            )
+            if points is not None:
+                slope[:, :, strip.span] += patch_grid.gather(found.slope[0], self.basis_x, strip.basis_y)
+        losses, weights = (torch.cat([getattr(x, name)[0] for x in each]) for name in ("losses", "weights"))
+        return Summed(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
+
+    def _strip(self, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
+        """Some rows, with the patches that have a say in them."""
+        span = self.grid.cells(rows.start, rows.stop - 1, 1)
+        basis = torch.cat(
+            [basis_y[rows, begin + span.start : begin + span.stop] for begin in (0, self.grid.rows)], 1
+        )
+        return Strip(self.compare.rows(rows), anchor[:, rows], span, basis)
+
+    def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor | None]]:
+        """Each strip with the points its pixels meet, None where none counts."""
+        in_moving = self.compare.in_moving_frame(parameters)[0]
+        for strip in self.strips:
+            where = (
+                patch_grid.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y)
+                if strip.compare.counts
+                else None
+            )
+            yield strip, where if where is None else strip.anchor + where
+
+    def _with_bending(
+        self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
+        slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
+        bending, bent = self.couplings.bend(parameters[0])
+        return total / weight + bending, torch.addcdiv(bent, slope, weight)[None]
+
+
+def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
+    """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
+    return parameters / (torch.hypot(*parameters.unbind(-4)) / max_shift).clamp(min=1).unsqueeze(-4)
+
+
+def block_of(compare: Comparison) -> int:
+    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them, two along its side where it can."""
+    return next(side for side in range(-(-compare.window // 2), 0, -1) if compare.window % side == 0)
+
+
+def block_centres(positions: Tensor, block: int) -> Tensor:
+    """The mean position of every ``block`` positions (n,); the last block may be cut."""
+    return avg_pool1d(positions[None], min(block, len(positions)), ceil_mode=True)[0]

@@ -1,0 +1,130 @@
+"""A frame against a reference it looks like: a shift by phase correlation, an exact global map on a coarse level, then patches on two levels."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from register.engine import pair
+from register.engine.fit import comparison, global_fit, local_fit
+from register.engine.quality import evidence, verdict
+from register.geometry import affine
+from register.images import pyramid
+from register.images.pyramid import Level
+from register.settings import PRESETS, Effort, Settings
+from register.transforms.transform import Frame, Transform
+
+SIDE = 256
+"""Longest side, in pixels, of the level on which the shift is found."""
+FARTHEST = 0.3
+"""Largest shift that is looked for, as a share of a side."""
+LEVELS = 2
+"""Levels on which patches are fitted."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What frames are aligned to: its levels, coarse to fine, its frame, and how hard to try."""
+
+    levels: list[Level]
+    frame: Frame
+    settings: Settings
+    effort: Effort
+
+
+def prepare(level: Level, settings: Settings) -> Reference:
+    """The reference of a level of the image's own pixels, of any range. Raises ``AlignmentError`` when it shows nothing."""
+    height, width = level.size
+    preset = PRESETS[settings.preset]
+    levels = pair.levels_of(pair.working_copy(level, settings.max_size or preset.max_size, "reference"))
+    patch = settings.patch_size or max(preset.patch_size, 40)
+    effort = Effort(
+        preset.max_size,
+        patch,
+        min(preset.window, max(patch // 2, 8)),
+        preset.steps,
+        preset.candidates,
+        settings.optimizer,
+    )
+    return Reference(levels[-LEVELS:], Frame(width, height), settings, effort)
+
+
+def follow(reference: Reference, frame: Level) -> Transform:
+    """The transform from the reference to a frame, with its verdict, similarity and shift. Raises ``AlignmentError`` when the frame shows nothing."""
+    settings, levels = reference.settings, reference.levels
+    height, width = frame.size
+    moving = pair.working_copy(frame, max(levels[-1].size), "frame")
+    matrix = _shift(levels[-1], moving)
+    metric = "ncc" if settings.metric == "auto" else settings.metric
+    model = "rigid" if settings.model == "local" else settings.model
+    matrix = global_fit.fit(
+        levels[:1], moving, matrix, model=model, metric=metric, exact=True, optimizer=settings.optimizer
+    )
+    local = None
+    if settings.model == "local":
+        limit = settings.max_shift or 0.1 * math.hypot(height, width)
+        local = local_fit.fit(levels, levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
+    found = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
+    wrong = verdict.probability_wrong(
+        found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0
+    )
+    compare = local_fit.compare_at(levels[0], moving, matrix, metric, reference.effort)
+    after = comparison.windows(compare, local_fit.patches_at(local, levels[0]) if local else None).mean()
+    transform = local_fit.as_transform(
+        settings.model, (reference.frame, Frame(width, height)), matrix, local, {}
+    )
+    quality = {
+        "verdict": verdict.called(wrong),
+        "probability_wrong": round(wrong, 4),
+        "similarity_after": round(float(after), 5),
+    }
+    return replace(transform, quality=quality | {"shift": shift(transform)})
+
+
+def shift(transform: Transform) -> list[float]:
+    """Where the middle of the fixed image goes, less where it is: across and down, in pixels."""
+    middle = torch.tensor(
+        [[(transform.fixed.width - 1) / 2, (transform.fixed.height - 1) / 2]], dtype=torch.float64
+    )
+    return [round(v, 4) for v in (transform.map(middle) - middle)[0].tolist()]
+
+
+def identity(reference: Reference, verdict: str = "ok", why: str | None = None) -> Transform:
+    """The transform of the reference to itself, or of a frame that shows nothing."""
+    transform = local_fit.as_transform(
+        reference.settings.model, (reference.frame, reference.frame), affine.identity(), None, {}
+    )
+    return replace(
+        transform,
+        quality={
+            "verdict": verdict,
+            "reasons": [why] if why else [],
+            "similarity_after": None if why else 1.0,
+            "shift": [0.0, 0.0],
+        },
+    )
+
+
+def _shift(fixed: Level, moving: Level) -> Tensor:
+    """The translation (2, 3) between two levels, in original pixels, to a pixel of a coarse level: the peak of the phase correlation.
+
+    Source: Kuglin & Hines, "The phase correlation image alignment method", Proc. Int. Conf. Cybernetics and Society (1975).
+    """
+    factor = max(max(fixed.size) / SIDE, 1.0)
+    one, other = (pyramid.shrink(x, factor) for x in (fixed, moving))
+    height, width = (min(a, b) for a, b in zip(one.size, other.size, strict=True))
+    taper = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
+    spectra = [
+        torch.fft.rfft2((x.image[0, :height, :width].cpu() - x.image.mean().cpu()) * taper)
+        for x in (one, other)
+    ]
+    cross = spectra[0].conj() * spectra[1]
+    surface = torch.fft.irfft2(cross / (cross.abs() + 1e-3 * cross.abs().mean()), s=(height, width))
+    y, x = (
+        torch.where(torch.arange(n) > n // 2, torch.arange(n) - n, torch.arange(n)) for n in (height, width)
+    )
+    near = (y.abs() <= FARTHEST * height)[:, None] & (x.abs() <= FARTHEST * width)
+    peak = int(torch.where(near, surface, -torch.inf).argmax())
+    pixel = pyramid.pixel(one)
+    return affine.translation(float(x[peak % width]) * pixel, float(y[peak // width]) * pixel)

@@ -1,0 +1,1 @@
+"""Initialisation: where the optimisation starts."""

@@ -1,0 +1,1 @@
+"""How good an alignment is: evidence, verdict, expected error, landmark errors."""

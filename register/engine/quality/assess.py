@@ -1,0 +1,236 @@
+"""How good an alignment is: similarity before and after, overlap, Jacobian, chance, per-patch figures, a verdict."""
+
+import math
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from register.engine.fit import comparison, global_fit, local_fit, recover_patches
+from register.engine.fit.comparison import Comparison, windows
+from register.engine.fit.local_fit import Local
+from register.engine.initial.features import Matched
+from register.engine.quality import evidence, expected_error, verdict
+from register.engine.quality.evidence import Back
+from register.geometry import affine, jacobian
+from register.geometry.patch_grid import PatchGrid
+from register.images import filters, interpolation, pyramid
+from register.images.pyramid import Level
+from register.settings import Effort
+from register.similarity.base import Windows
+from register.transforms.transform import Frame
+
+JUDGING_SIDE = 1024
+"""Longest side, in pixels, of the level on which similarity and expected errors are taken."""
+LOOKED_AT = 512
+"""Points per side, at least, at which displacements are looked at."""
+WEAK_TEXTURE, WEAK_CONFIDENCE, TYPICAL = 0.02, 0.05, 0.5
+"""Texture and confidence of a patch below which nothing is known of it, and the share of patches that are less alike than the one it is held against."""
+CURVED = {"mi": "structure"}
+"""What stands in for a similarity that has no curvature and is of the whole image."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The summary that goes into ``quality`` and the lists, one value per patch, that go into ``patches``."""
+
+    summary: dict[str, Any]
+    patches: dict[str, list[Any]]
+
+
+def judging_level(levels: list[Level]) -> Level:
+    """The finest level of at most ``JUDGING_SIDE`` pixels."""
+    return ([x for x in levels if max(x.size) <= JUDGING_SIDE] or levels[:1])[-1]
+
+
+def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor, metric: str) -> bool:
+    """Whether one global map leaves no more unexplained than another one before it, over the windows that both see."""
+    after, start = (
+        windows(global_fit.compare_at(level, moving, x[None], metric, smoothing=global_fit.EXACT_SMOOTHING))
+        for x in (matrix, before)
+    )
+    return start.fall(after) >= 0
+
+
+def explained(
+    level: Level, moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort
+) -> Windows:
+    """How alike the windows of a level are under a global map, with patches or without."""
+    return windows(
+        local_fit.compare_at(level, moving, matrix, metric, effort),
+        local_fit.patches_at(local, level) if local else None,
+    )
+
+
+def judge(
+    levels: list[Level],
+    moving: Level,
+    matrix: Tensor,
+    local: Local | None,
+    metric: str,
+    effort: Effort,
+    *,
+    max_shift: float,
+    matched: Matched | None,
+    frames: tuple[Frame, Frame],
+) -> Figures:
+    """All figures of a finished alignment.
+
+    Displacements are in fixed pixels, ``overlap`` is a share of the fixed image, expected errors are in moving pixels, as landmark errors are.
+    """
+    level, diagonal = judging_level(levels), math.hypot(frames[0].width, frames[0].height)
+    compare = local_fit.compare_at(level, moving, matrix, metric, effort)
+    still, after = windows(compare), windows(compare, local_fit.patches_at(local, level) if local else None)
+    before = explained(level, moving, affine.identity(), None, metric, effort)
+    found = evidence.recognised(levels[-1], moving, matrix, local)
+    chance, agreeing = (
+        evidence.above_chance(levels[-1], moving, matrix),
+        evidence.agreeing(levels[-1], matrix, local, matched),
+    )
+    forward = local_fit.as_transform("local", frames, matrix, local, {})
+    back = evidence.there_and_back(
+        levels[-1], moving, forward, matrix, CURVED.get(metric, metric), effort, max_shift=max_shift
+    )
+    returned = back.typical(levels[-1])
+    summary = {
+        "probability_wrong": round(verdict.probability_wrong(found, chance, agreeing), 4),
+        "recognised": round(found[0], 4) if found else None,
+        "recognised_sigma": round(found[1], 2) if found else None,
+        "back_and_forth": _round(returned) if math.isfinite(returned) else None,
+        "similarity_before": _round(before.mean()),
+        "similarity_after": _round(after.mean()),
+        "similarity_global": _round(still.mean()),
+        "above_chance": round(chance, 2),
+        "matches_agreeing": agreeing,
+        "overlap": _round(evidence.overlap(level, moving, matrix)),
+        **_displacement(levels[-1], matrix, local),
+        **_jacobian(matrix, local),
+    }
+    local = local or _unpatched(levels[-1], frames[0])
+    if metric in CURVED:
+        compare = local_fit.compare_at(level, moving, matrix, CURVED[metric], effort)
+        still, after = windows(compare), windows(compare, local_fit.patches_at(local, level))
+    figures = _patch_figures(compare, (still, after), local, level, max_shift, back, affine.scale(matrix))
+    called, reasons = verdict.verdict(summary, figures["status"], diagonal)
+    if called == "failed":
+        figures = unknown(len(figures["status"]))
+    known = [x for x in figures["expected_error"] if x is not None]
+    return Figures(
+        {"verdict": called, "reasons": reasons, "expected_error": round(median(known), 4) if known else None}
+        | summary,
+        figures,
+    )
+
+
+def unknown(count: int) -> dict[str, list[Any]]:
+    """The figures of patches of which nothing is known."""
+    return {"confidence": [0.0] * count, "status": ["weak"] * count, "expected_error": [None] * count}
+
+
+def _unpatched(level: Level, frame: Frame) -> Local:
+    """No displacement, on the grid of an image that needs no patches."""
+    grid, (height, width) = local_fit.few(frame.height, frame.width), level.size
+    grid = PatchGrid(
+        grid.columns, grid.rows, grid.origin, (width / (grid.columns - 1), height / (grid.rows - 1))
+    )
+    return Local(level, grid, grid.zeros(device=level.image.device), 0, {}, ())
+
+
+def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str, float]:
+    """Median and largest displacement of the whole map, and the largest of its local part, in fixed pixels."""
+    step, where = max(max(level.size) // LOOKED_AT, 1), level.image.device
+    at = [positions[::step] for positions in interpolation.axes(*level.size, device=where)]
+    shift = (
+        local_fit.patches_at(local, level).displacement(*at).double()
+        if local
+        else torch.zeros(1, 1, 2, dtype=torch.float64, device=where)
+    )
+    up, whole = (
+        x.to(where)
+        for x in (level.original_from_level, affine.compose(matrix.double().cpu(), level.original_from_level))
+    )
+    moved = (
+        affine.apply_to_grid((whole - up)[None], *(positions.double() for positions in at))[0]
+        + shift @ whole[:, :2].T
+    )
+    length, local_length = (
+        torch.hypot(*each.unbind(2)) for each in (moved, shift * up.diagonal()[:2])
+    )  # norm() is slow where x and y are planes
+    return {
+        "displacement_median": _round(filters.median(length.flatten())),
+        "displacement_max": _round(length.max()),
+        "local_displacement_median": _round(filters.median(local_length.flatten())),
+        "local_displacement_max": _round(local_length.max()),
+    }
+
+
+def _jacobian(matrix: Tensor, local: Local | None) -> dict[str, Any]:
+    """Range of det J relative to the global map, from bounds over every cell, and how many cells fold."""
+    if local is None:
+        return {"det_global": _round(affine.determinant(matrix)), "det_min": 1.0, "folds": 0}
+    bounds = jacobian.smallest_determinants(local.grid, local.parameters)
+    return {
+        "det_global": _round(affine.determinant(matrix)),
+        "det_min": _round(bounds.min()),
+        "folds": int((bounds <= 0).sum()),
+    }
+
+
+def _patch_figures(
+    compare: Comparison,
+    seen: tuple[Windows, Windows],
+    local: Local,
+    level: Level,
+    max_shift: float,
+    back: Back,
+    scale: float,
+) -> dict[str, list[Any]]:
+    """Per patch, row by row: similarity before and after the local fit, as ``seen`` in windows, confidence, status and expected error in moving pixels.
+
+    A fixed pixel is ``scale`` moving ones long.
+    """
+    ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
+    grid, parameters = local_fit.scaled_grid(local.grid, ratio), local.parameters * ratio
+    (at_start, _), (similarity, texture) = (
+        [x.flatten() for x in comparison.per_patch(compare, grid, each)] for each in seen
+    )
+    confidence = (similarity.clamp(0, 1) * texture / (texture + 0.1)).clamp(0, 1)
+    capped = parameters[:, 0].norm(dim=0).flatten() * pyramid.pixel(level) >= 0.99 * max_shift
+    weak = (
+        (texture < WEAK_TEXTURE)
+        | (confidence < WEAK_CONFIDENCE)
+        | recover_patches.lost(similarity, texture, below=TYPICAL)
+    )
+    status = [
+        "weak" if nothing else "capped" if cap else "ok"
+        for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)
+    ]
+    bound = expected_error.bounds(compare, grid, parameters, max(float(seen[1].weight.sum()), 1e-6))
+    centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))
+    error = (
+        expected_error.errors(bound, parameters, back.apart(centres) / pyramid.pixel(level), similarity)
+        * pyramid.pixel(level)
+        * scale
+    )
+    return {
+        "confidence": _rounded(confidence),
+        "status": status,
+        "similarity_before": _rounded(at_start),
+        "similarity_after": _rounded(similarity),
+        "expected_error": [
+            v if math.isfinite(v) and s != "weak" else None
+            for v, s in zip(_rounded(error), status, strict=True)
+        ],
+    }
+
+
+def _rounded(values: Tensor) -> list[float]:
+    """Values (n,) to four digits behind the point."""
+    rounded: list[float] = values.cpu().double().round(decimals=4).tolist()
+    return rounded
+
+
+def _round(value: Tensor | float) -> float:
+    return round(float(value), 5)

@@ -1,0 +1,1 @@
+"""Bytes on disk, no formats: atomic writes, hashes, remote addresses."""

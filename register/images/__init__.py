@@ -1,0 +1,1 @@
+"""Pixels in memory: filters, pyramid, grayscale, interpolation, descriptors, preprocessing."""

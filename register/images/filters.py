@@ -1,0 +1,164 @@
+"""Filters of images: on a CPU those of OpenCV, which are made for the one plane of a grey image; elsewhere shifted sums and maxima; and sums over windows.
+
+PyTorch's convolutions and poolings are made for many channels: on one plane the same numbers take ten times as long.
+"""
+
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+ROUNDING = 1e-5
+"""By how much sums of weights that are 1 together may miss it."""
+
+
+def gaussian(sigma: float) -> list[float]:
+    """The odd kernel of a Gaussian of ``sigma`` pixels, cut at three of them."""
+    radius = max(round(3 * sigma), 1)
+    bell = [math.exp(-0.5 * (x / sigma) ** 2) for x in range(-radius, radius + 1)]
+    return [weight / sum(bell) for weight in bell]
+
+
+def smooth(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian filter of (..., h, w) by ``sigma`` pixels; the border's value goes on outside."""
+    return image if sigma <= 0 else separable(image, gaussian(sigma), gaussian(sigma))
+
+
+def smooth_widely(image: Tensor, sigma: float) -> Tensor:
+    """Nearly the Gaussian filter of (b, c, h, w) by a ``sigma`` of several pixels, at a fraction of its cost.
+
+    Blocks of sigma / 2 pixels are averaged, filtered, and brought back by linear interpolation.
+    """
+    block = max(int(sigma / 2), 1)
+    coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
+    return enlarged(smooth(coarse, sigma / block), block)[..., : image.shape[-2], : image.shape[-1]]
+
+
+def enlarged(image: Tensor, factor: int) -> Tensor:
+    """Linear interpolation (b, c, factor h, factor w) between the pixels of (b, c, h, w)."""
+    if not suits_opencv(image):
+        return interpolate(image, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    cv2, (height, width) = opencv(), image.shape[-2:]
+    found = image.new_empty(*image.shape[:2], factor * height, factor * width)
+    for plane, larger in zip(planes(image), planes(found), strict=True):
+        cv2.resize(plane, larger.shape[::-1], dst=larger, interpolation=cv2.INTER_LINEAR)
+    return found
+
+
+def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float]) -> Tensor:
+    """Correlate (..., h, w) with one odd kernel per axis, border values going on outside."""
+    if not suits_opencv(image):
+        return _along(_along(image, along_x, -1), along_y, -2)
+    cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
+    kernels = [image.new_tensor(kernel).numpy() for kernel in (along_x, along_y)]
+    for plane, filtered in zip(planes(image), planes(found), strict=True):
+        cv2.sepFilter2D(plane, -1, *kernels, dst=filtered, borderType=cv2.BORDER_REPLICATE)
+    return found
+
+
+def suits_opencv(image: Tensor) -> bool:
+    """Whether OpenCV knows numbers of an image's kind, where they are, and nobody asks for slopes."""
+    return (
+        image.device.type == "cpu"
+        and image.dtype in (torch.float32, torch.float64)
+        and not image.requires_grad
+        and image.numel() > 0
+    )
+
+
+def planes(image: Tensor) -> list[NDArray[Any]]:
+    """The planes (h, w) of (..., h, w), which share its memory if it is in one piece."""
+    return list(image.reshape(-1, *image.shape[-2:]).numpy())
+
+
+def opencv() -> ModuleType:
+    """OpenCV, with as many threads as PyTorch has."""
+    import cv2
+
+    if cv2.getNumThreads() != torch.get_num_threads():  # it would take every core in each of several workers
+        cv2.setNumThreads(torch.get_num_threads())
+    return cv2
+
+
+def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
+    radius, size = len(kernel) // 2, image.shape[axis]
+    first, last = image.narrow(axis, 0, 1), image.narrow(axis, size - 1, 1)
+    wide = torch.cat([*[first] * radius, image, *[last] * radius], axis)
+    total = wide.narrow(axis, 0, size) * kernel[0]
+    for shift, weight in enumerate(kernel[1:], 1):
+        total = total.add_(wide.narrow(axis, shift, size), alpha=weight)
+    return total
+
+
+def highest(image: Tensor, side: int) -> Tensor:
+    """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w), by doubling."""
+    if suits_opencv(image):
+        cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
+        for plane, largest in zip(planes(image), planes(found), strict=True):
+            cv2.dilate(plane, np.ones((side, side), np.uint8), dst=largest, anchor=(0, 0))
+        return found[..., : image.shape[-2] - side + 1, : image.shape[-1] - side + 1]
+    for axis in (-1, -2):
+        reach = 1
+        while reach < side:
+            step = min(reach, side - reach)
+            size = image.shape[axis] - step
+            image = torch.maximum(image.narrow(axis, 0, size), image.narrow(axis, step, size))
+            reach += step
+    return image
+
+
+def widened(mask: Tensor, radius: int) -> Tensor:
+    """The largest value of (..., h, w), none below zero, within ``radius`` pixels of each (a square)."""
+    return highest(pad(mask, (radius,) * 4), 2 * radius + 1)
+
+
+def differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along x and y of (..., h, w), one-sided at the border."""
+    return _differences(image, -1), _differences(image, -2)
+
+
+def _differences(image: Tensor, axis: int) -> Tensor:
+    size = image.shape[axis]
+    before = torch.cat([image.narrow(axis, 0, 1), image.narrow(axis, 0, size - 1)], axis)
+    return (
+        torch.cat([image.narrow(axis, 1, size - 1), image.narrow(axis, size - 1, 1)], axis)
+        .sub_(before)
+        .mul_(0.5)
+    )
+
+
+def window_sums(image: Tensor, side: int) -> Tensor:
+    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by the border."""
+    height, width = image.shape[-2:]
+    if height % side or width % side:
+        image = pad(image, (0, -width % side, 0, -height % side))
+    rows, columns = image.shape[-2] // side, image.shape[-1] // side
+    along_y = image.reshape(*image.shape[:2], rows, side, columns * side).sum(-2)
+    return along_y.reshape(*image.shape[:2], rows, columns, side).sum(-1)
+
+
+def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    """Values (b, c, rows, columns), one per window as ``window_sums`` makes them, on all pixels (b, c, h, w) of an image of ``size``."""
+    each = values[:, :, :, None, :, None].expand(-1, -1, -1, side, -1, side)
+    return each.reshape(*values.shape[:2], values.shape[2] * side, values.shape[3] * side)[
+        ..., : size[0], : size[1]
+    ]
+
+
+def median(values: Tensor) -> float:
+    """The lower median of values (n,); on a CPU by NumPy, whose selection takes a fifth of the time of PyTorch's."""
+    if values.device.type != "cpu":
+        return float(values.median())
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values.numpy(), middle)[middle])
+
+
+def shares(values: Tensor) -> Tensor:
+    """Shares of what is seen, in place: 1 where they miss it by rounding only. What is seen everywhere is compared in half the time."""
+    return values.masked_fill_(values > 1 - ROUNDING, 1.0)

@@ -1,0 +1,143 @@
+"""Which grey of an image is compared: luminance, the channel that shows most, or what is asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register.errors import RegisterError
+from register.images import filters
+
+LUMINANCE = (0.299, 0.587, 0.114)
+BRIGHT, MOSTLY = 0.75, 0.2
+"""Share of white from which on a pixel is background of brightfield, and the share of such pixels that makes an image brightfield."""
+GLARE = 1 / 16
+"""Light, in units of white, that reaches the sensor through no stain."""
+STAINED = 0.05
+"""Mean difference of the colours in what is not background, in units of white, from which on it is stained."""
+ENOUGH = 0.5
+"""Share of the largest texture that the first channel must have to be taken: it is the one that was made for finding the way."""
+NEIGHBOURHOOD = 8
+"""Pixels over which the trend is taken off before channels are compared."""
+
+
+@dataclass(frozen=True)
+class Grey:
+    """One plane (1, h, w) of planes (c, h, w), and the name of the way it is made."""
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        """The grey of float planes."""
+        return self.of(planes)
+
+
+def luminance(planes: Tensor) -> Tensor:
+    """The luminance (1, h, w) of red, green and blue (ITU-R BT.601)."""
+    return (planes[:3] * planes.new_tensor(LUMINANCE)[:, None, None]).sum(0, keepdim=True)
+
+
+def optical_density(planes: Tensor, white: float) -> Tensor:
+    """The optical density (1, h, w) of transmitted light in the colour that is absorbed most, whatever the stain's own colour.
+
+    Density is linear in the amount of stain (Beer and Lambert; Ruifrok & Johnston 2001, eq. 2). ``GLARE`` keeps it finite, and the noise of the
+    darkest pixels, which the logarithm would blow up, in bounds.
+    """
+    light = (planes[:3].clamp(min=0) + GLARE * white) / ((1 + GLARE) * white)
+    return -torch.log10(light.amin(0, keepdim=True))
+
+
+def channel(planes: Tensor, index: int) -> Tensor:
+    """One channel as it is."""
+    return planes[index : index + 1]
+
+
+def choose(
+    sample: Tensor,
+    valid: Tensor,
+    *,
+    colour: str,
+    white: float | None,
+    wanted: str | None = None,
+    names: Sequence[str] = (),
+) -> Grey:
+    """The grey to compare, from a ``sample`` (c, h, w) of the image and where it is ``valid`` (1, h, w).
+
+    ``colour`` says what the channels are (``rgb``, ``cmyk``, ``lab``, ``grey``), ``white`` the value of full light where the type says it.
+    ``wanted`` is a channel's index or name, ``gray``, ``mean``, ``max`` or, of colours, ``density``. Otherwise it is the luminance of
+    colours, and among other channels the first that has about as much texture as any.
+    Raises ``RegisterError`` for a channel that is not there.
+    """
+    count = len(sample)
+    if wanted is not None:
+        return _named(wanted, count, colour, white, names)
+    if colour == "rgb":
+        return Grey("luminance", luminance)
+    if colour == "lab":
+        return Grey("lightness", lambda planes: channel(planes, 0))
+    if colour == "cmyk":
+        return Grey("ink", lambda planes: planes[:4].mean(0, keepdim=True))
+    if count == 1:
+        return Grey("gray", lambda planes: planes)
+    textures = [texture(channel(sample, index), valid) for index in range(count)]
+    best = next(index for index in range(count) if textures[index] >= ENOUGH * max(textures))
+    return Grey(_label(best, names), lambda planes: channel(planes, best))
+
+
+def brightfield(sample: Tensor, valid: Tensor, white: float) -> bool:
+    """Whether much of a colour picture is nearly ``white`` in every channel, as the empty glass of transmitted light is, and the rest stained."""
+    shown = sample[:3, valid[0] > 0.5]
+    glass = shown.amin(0) > BRIGHT * white
+    if shown.shape[1] == 0 or not MOSTLY < float(glass.float().mean()) < 1:
+        return False
+    rest = shown[:, ~glass]
+    return float((rest.amax(0) - rest.amin(0)).mean()) > STAINED * white
+
+
+def texture(plane: Tensor, valid: Tensor) -> float:
+    """How much of a plane's (1, h, w) range varies from place to place and is no noise.
+
+    Noise differs from a pixel to the next: what counts is the covariance of neighbours after the local mean is taken off, per squared range.
+    """
+    plane = torch.where(valid > 0.5, plane, plane[valid > 0.5].median() if bool((valid > 0.5).any()) else 0.0)
+    values = plane[valid > 0.5][:: max(plane.numel() // 100_000, 1)]
+    if len(values) < 2 or min(plane.shape[-2:]) < 2 * NEIGHBOURHOOD:
+        return 0.0
+    low, high = torch.quantile(values, torch.tensor([0.001, 0.999])).tolist()
+    if high <= low:
+        return 0.0
+    flat = plane.clamp(low, high) - filters.smooth_widely(plane.clamp(low, high)[None], NEIGHBOURHOOD)[0]
+    flat = flat * (valid > 0.5)
+    return float((flat[..., 1:] * flat[..., :-1]).mean()) / (high - low) ** 2
+
+
+def _named(wanted: str, count: int, colour: str, white: float | None, names: Sequence[str]) -> Grey:
+    """The grey that was asked for."""
+    if wanted == "gray":
+        return (
+            Grey("luminance", luminance)
+            if colour == "rgb"
+            else Grey("gray", lambda planes: planes.mean(0, keepdim=True))
+        )
+    if wanted == "density" and colour == "rgb":
+        return Grey("optical density", lambda planes: optical_density(planes, white or 1.0))
+    if wanted == "mean":
+        return Grey("mean", lambda planes: planes.mean(0, keepdim=True))
+    if wanted == "max":
+        return Grey("max", lambda planes: planes.amax(0, keepdim=True))
+    if wanted in names:
+        index = list(names).index(wanted)
+    elif wanted.isdigit() and int(wanted) < count:
+        index = int(wanted)
+    else:
+        known = f", {', '.join(names)}" if names else ""
+        raise RegisterError(
+            f"has no channel {wanted!r}; it has {count} (0 to {count - 1}{known}), or ask for gray, mean, max or, of colours, density"
+        )
+    return Grey(_label(index, names), lambda planes: channel(planes, index))
+
+
+def _label(index: int, names: Sequence[str]) -> str:
+    return f"channel {index} ({names[index]})" if index < len(names) and names[index] else f"channel {index}"

@@ -1,0 +1,83 @@
+"""Levels of an image, and the only home of the scale and the half-pixel shift between them."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from register.geometry import affine
+from register.images import filters
+
+Known = TypeVar("Known")
+LEAST = 8
+"""Pixels that the shorter side of a level keeps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the original."""
+
+    image: Tensor  # (c, h, w) float32
+    mask: Tensor  # (1, h, w) float32, the share of each pixel that is valid
+    original_from_level: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels of this level."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+
+_KNOWN: WeakKeyDictionary[Level, dict[Hashable, Any]] = WeakKeyDictionary()
+
+
+def known(level: Level, name: Hashable, make: Callable[[], Known]) -> Known:
+    """What was computed of a level under a name before, or is now; it goes when the level goes."""
+    kept = _KNOWN.setdefault(level, {})
+    if name not in kept:
+        kept[name] = make()
+    return kept[name]
+
+
+def base(image: Tensor, mask: Tensor | None = None) -> Level:
+    """The finest level: the image (c, h, w) itself with its mask (1, h, w); without one every pixel counts."""
+    return Level(image, torch.ones_like(image[:1]) if mask is None else mask, affine.identity())
+
+
+def pixel(level: Level) -> float:
+    """The side of a level's pixel in original pixels."""
+    return affine.scale(level.original_from_level)
+
+
+def shrink(level: Level, factor: float) -> Level:
+    """The level at ``factor`` times coarser pixels (factor <= 1 returns it as it is), antialiased; invalid pixels give nothing.
+
+    Pixels stay square: a rest of the last row or column that fills no whole pixel is left out. No side falls below ``LEAST``.
+    """
+    factor = min(factor, min(level.size) / LEAST)
+    return level if factor <= 1 else known(level, ("shrunk", factor), lambda: _shrunk(level, factor))
+
+
+def _shrunk(level: Level, factor: float) -> Level:
+    up = affine.compose(level.original_from_level, affine.scaling(factor, factor))
+    if float(level.mask.amin()) == 1.0:
+        image = resize(level.image, factor)
+        return Level(image, torch.ones_like(image[:1]), up)
+    mask = filters.shares(resize(level.mask, factor))
+    image = resize(level.image * level.mask, factor) / mask.clamp(min=1e-6)
+    return Level(image * (mask > 0), mask, up)
+
+
+def resize(image: Tensor, factor: float) -> Tensor:
+    """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter as wide as two of them."""
+    return interpolate(
+        image[None],
+        scale_factor=1 / factor,
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
+        recompute_scale_factor=False,
+    )[0]

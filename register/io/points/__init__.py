@@ -1,0 +1,1 @@
+"""Point and landmark files in and out."""

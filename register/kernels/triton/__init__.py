@@ -1,0 +1,1 @@
+"""The compiled step on a CUDA device, in Triton."""

@@ -1,0 +1,53 @@
+"""The kernels that an alignment on a CUDA device will want, compiled before it does, at the same time on all cores."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+
+import torch
+
+from register.compute import device
+from register.geometry.patch_grid import PatchGrid
+from register.kernels.triton import launch, launch_cells
+
+WANTED = ("mind", 8, 16), ("structure", 2, 16), ("ncc", 1, 16), ("ncc", 1, 20), ("structure", 2, 20)
+"""Metric, channels and window of what is compared by default: first for a global map, then for patches."""
+SIDE = 40
+"""Of the images that kernels are compiled on."""
+
+
+@cache
+def compile_all(place: torch.device) -> None:
+    """Compile the kernels, or read them from the disk, where earlier runs have left them."""
+    grid = PatchGrid.cover(SIDE, SIDE, SIDE // 2)
+    with ThreadPoolExecutor(device.cores()) as pool:
+        for done in [
+            pool.submit(_on, place, task)
+            for task in (
+                partial(_cells, grid, place),
+                *(partial(_expand, grid, place, *kind) for kind in WANTED),
+            )
+        ]:
+            done.result()
+
+
+def _on(place: torch.device, task: Callable[[], object]) -> None:
+    with device.current(place):
+        task()
+
+
+def _expand(grid: PatchGrid, place: torch.device, metric: str, channels: int, window: int) -> None:
+    image, mask = torch.zeros(channels, SIDE, SIDE, device=place), torch.ones(1, SIDE, SIDE, device=place)
+    pair = launch.pair(image, mask, image, mask, torch.eye(3, device=place)[:2], metric, window)
+    launch.expand(pair, grid, grid.zeros(device=place), window // 2)
+
+
+def _cells(grid: PatchGrid, place: torch.device) -> None:
+    x = torch.arange(5.0, SIDE, 10, device=place)
+    ties = torch.zeros(2, 2, 2, grid.columns, device=place), torch.zeros(2, 2, 2, grid.rows, device=place)
+    cells = launch_cells.Cells(grid, x, x, ties)
+    cells.bend(grid.zeros(device=place))
+    curvature = torch.ones(3, len(x), len(x), device=place)
+    cells.solve(
+        curvature, torch.ones(grid.count, device=place), grid.zeros(device=place), steps=1, tolerance=0.1
+    )

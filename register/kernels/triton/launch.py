@@ -1,0 +1,224 @@
+"""A step of the descent in one compiled pass over the pixels on a CUDA device."""
+
+import os
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from register.compute import cuda_graphs
+from register.geometry.patch_grid import PatchGrid
+from register.kernels.result import METRICS, Summed
+
+TRITON = 3, 4
+"""The oldest version that compiles the kernels."""
+GROUPS = 2
+"""Groups of columns, a warp for each, that a program works on at least: the more, the fewer columns of windows are left over."""
+REGISTERS = 80
+"""Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a number or two kept in memory."""
+
+
+class Pair(NamedTuple):
+    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device; ``covered`` is 1 where a tile of ``seen`` is."""
+
+    fixed: Tensor  # (c, h, w)
+    weight: Tensor  # (h, w)
+    moving: Tensor  # (c, h', w')
+    seen: Tensor  # (h', w')
+    covered: Tensor  # (tiles along y, tiles along x)
+    moving_from_fixed: Tensor
+    metric: str
+    window: int
+
+
+@cache
+def there() -> bool:
+    """Whether there is a compiler that knows all that the kernel needs, and it is wanted."""
+    with suppress(PackageNotFoundError):
+        return (
+            os.environ.get("REGISTER_NATIVE") != "0"
+            and tuple(int(x) for x in version("triton").split(".")[:2]) >= TRITON
+        )
+    return False
+
+
+@cache
+def compiles(device: torch.device) -> bool:
+    """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C compiler there. Warns where it has none."""
+    (grid, parameters), done = PatchGrid.cover(2, 2, 1).still(device=device), list[Tensor]()
+    with cuda_graphs.told("compiled"):
+        done.append(_moved(grid, parameters, 2))
+    return bool(done)
+
+
+def works_on(tensor: Tensor) -> bool:
+    """Whether kernels can read a tensor of its kind, where it is."""
+    return (
+        cuda_graphs.records(tensor.device)
+        and tensor.dtype == torch.float32
+        and there()
+        and compiles(tensor.device)
+    )
+
+
+def pair(
+    fixed: Tensor,
+    weight: Tensor,
+    moving: Tensor,
+    seen: Tensor,
+    moving_from_fixed: Tensor,
+    metric: str,
+    window: int,
+) -> Pair:
+    """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
+    from register.kernels.triton import expand  # Triton is there on a GPU only, and takes a while to load
+
+    fixed, weight, moving, seen = (x.contiguous() for x in (fixed, weight[0], moving, seen[0]))
+    height, width = seen.shape
+    tiles = -(-width // expand.TILE.value), -(-height // expand.TILE.value)
+    covered = seen.new_empty(tiles[::-1])
+    expand.ones[tiles](seen, covered, width, height, tiles[0])
+    return Pair(fixed, weight, moving, seen, covered, moving_from_fixed.contiguous(), metric, window)
+
+
+def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
+    """The same as ``native.expand``."""
+    from register.kernels.triton import lines as kernel_lines
+
+    (_, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
+    lines, blocks_y, blocks_x = -(-height // window), -(-height // block), -(-width // block)
+    per_program, side = _shape(window)
+    _, weights, losses, bends, pulled, bent = _summed(pair, grid, parameters, block)
+    _, cells, _, groups, segments = pulled.shape
+    sums, slope, curvature = (
+        new(lines * cells, 6, 2, grid.columns),
+        new(2, 3, grid.rows, grid.columns),
+        new(3, blocks_y, blocks_x),
+    )
+    across, down = (grid.origin[0], grid.spacing[0]), (grid.origin[1], grid.spacing[1])
+    kernel_lines.gather_columns[(-(-grid.columns // 16), lines * cells, 6)](
+        *(pulled, sums, *across, *down, width, height, grid.rows, grid.columns, cells, groups, segments),
+        WINDOW=window,
+        SPAN=side * window,
+        GROUPS=per_program,
+        N=16,
+        LONG=4,
+        num_warps=1,
+    )
+    kernel_lines.gather_rows[(-(-grid.columns // 32), grid.rows, 2)](
+        sums, slope, *down, height, grid.rows, grid.columns, cells, WINDOW=window, N=32, num_warps=1
+    )
+    kernel_lines.pool[(-(-blocks_x // 64), blocks_y, 3)](
+        bent,
+        bends,
+        curvature,
+        width,
+        blocks_x,
+        -(-width // window),
+        BLOCK=block,
+        WINDOW=window,
+        HOLDS=power_of_two(block),
+        SIDE=64,
+        num_warps=2,
+    )
+    return Summed(losses, weights, slope, curvature)
+
+
+def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as ``native.similarities``."""
+    values, weights, *_ = _summed(pair, grid, parameters, pair.window)
+    return values, weights
+
+
+def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
+    """How patches move the points of columns of pixels (rows - 1, 6, width), as ``kernel_lines.blend`` finds it."""
+    from register.kernels.triton import (
+        lines as kernel_lines,  # Triton is there on a GPU only, and takes a while to load
+    )
+
+    moved = parameters.new_empty(grid.rows - 1, 6, width)
+    kernel_lines.blend[(-(-width // 128), grid.rows - 1, 2)](
+        parameters.contiguous(), moved, grid.origin[0], grid.spacing[0], width, grid.rows, grid.columns, N=128
+    )
+    return moved
+
+
+def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> tuple[Tensor, ...]:
+    """What ``kernel.expand`` finds: the similarity (n,) of n windows, their weights (n,), their weighted losses (n,), the curvature (n,) of these, and what is
+    pulled and bent."""
+    from register.kernels.triton import expand
+
+    (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty
+    groups, side = _shape(window)
+    lines, per_line, programs = -(-height // window), -(-width // window), -(-width // (side * window))
+    segments, cells = (
+        int((pixels - 1) / spacing) + 2
+        for pixels, spacing in zip((expand.OWN.value, window), grid.spacing, strict=True)
+    )
+    values, weights, losses, bends = (new(lines * per_line) for _ in range(4))
+    sizes = (
+        (lines, cells - 1, 18, width),
+        (lines, cells, 18, programs * groups, segments),
+        (3, -(-height // block), width),
+    )
+    apart, pulled, bent = (new(size) for size in sizes)
+    expand.expand[(programs, lines)](
+        *(
+            pair.fixed,
+            pair.weight,
+            pair.moving,
+            pair.seen,
+            pair.covered,
+            pair.moving_from_fixed,
+            _moved(grid, parameters, width),
+        ),
+        *(
+            values,
+            weights,
+            losses,
+            bends,
+            apart,
+            pulled,
+            bent,
+            grid.origin[0],
+            grid.spacing[0],
+            grid.origin[1],
+            grid.spacing[1],
+        ),
+        *(
+            width,
+            height,
+            pair.moving.shape[2],
+            pair.moving.shape[1],
+            grid.rows,
+            grid.columns,
+            cells,
+            segments,
+            block,
+        ),
+        CHANNELS=channels,
+        WINDOW=window,
+        COSINE=METRICS[pair.metric] == 1,
+        GROUPS=groups,
+        SIDE=side,
+        WINDOWS=power_of_two(side),
+        num_warps=groups,
+        maxnreg=REGISTERS,
+    )
+    return values, weights, losses, bends, pulled, bent
+
+
+def _shape(window: int) -> tuple[int, int]:
+    """Groups of columns that a program works on, and windows of a side that it finds room for there."""
+    from register.kernels.triton import expand
+
+    groups = max(GROUPS, power_of_two(-(-window // expand.OWN.value)))
+    return groups, groups * expand.OWN.value // window
+
+
+def power_of_two(least: int) -> int:
+    """The smallest one that is not less."""
+    return 1 << (least - 1).bit_length()

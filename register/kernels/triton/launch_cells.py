@@ -1,0 +1,96 @@
+"""The damped Gauss-Newton step of patches in a few kernels on a CUDA device: what ``stencil.c`` does on a CPU."""
+
+import torch
+from torch import Tensor
+
+from register.geometry.patch_grid import PatchGrid
+
+PATCHES, WARPS = 32, 4
+"""Patches that a program works on at once, and its warps."""
+PROGRAMS = 512
+"""Programs at most: a power of two, as code of its own for fewer would only take time to compile."""
+RESIDENT, REGISTERS = 4, 80
+"""Programs for each multiprocessor, and registers for each of their threads, of which it has 65536: programs wait for each other, so all of them must be at
+work at the same time."""
+
+
+class Cells:
+    """As ``native.Cells``; holds the room that a solution needs."""
+
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
+        self.grid, self.ties = grid, [along.contiguous() for along in ties]
+        (cell_x, share_x), (cell_y, share_y) = (
+            grid.before(positions, axis) for axis, positions in enumerate((x, y))
+        )
+        self.tables = (
+            cell_y,
+            share_y,
+            reached(cell_y, grid.rows),
+            cell_x,
+            share_x,
+            reached(cell_x, grid.columns),
+        )
+        self.programs = min(-(-grid.count // PATCHES), at_once(x.device))
+        self.stencil = x.new_zeros(grid.count, 9, 3, 3, 4)
+        self.room = x.new_empty(grid.count, 8, 8), x.new_empty(10, grid.count, 8), x.new_empty(2, 2, PROGRAMS)
+        self.counter = torch.empty(1, dtype=torch.int32, device=x.device)
+
+    def bend(self, parameters: Tensor) -> Tensor:
+        """The product (2, 3, rows, columns) of the ties with parameters (2, 3, rows, columns)."""
+        from register.kernels.triton import cells
+
+        parameters, found = (
+            parameters.contiguous(),
+            torch.empty_like(parameters, memory_format=torch.contiguous_format),
+        )
+        cells.bend[(-(-self.grid.count // 128), 2)](
+            *self.ties[::-1], parameters, found, self.grid.rows, self.grid.columns, N=128
+        )
+        return found
+
+    def solve(
+        self, curvature: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float
+    ) -> Tensor:
+        """What the stencil of a curvature (3, h, w), damped per patch (rows * columns,), takes to ``right`` (2, 3, rows, columns), nearly."""
+        from register.kernels.triton import cells
+
+        curvature, damping, right = (x.contiguous() for x in (curvature, damping, right))
+        found, size = torch.empty_like(right), (self.grid.rows, self.grid.columns)
+        cells.make[(-(-self.grid.count // 8), 5)](
+            curvature,
+            *self.tables,
+            *self.ties[::-1],
+            damping,
+            self.stencil,
+            self.counter,
+            *size,
+            *curvature.shape[1:],
+            N=8,
+            num_warps=2,
+        )
+        cells.solve[(self.programs,)](
+            *(self.stencil, right, *self.room, self.counter, found, *size, steps, tolerance),
+            N=PATCHES,
+            PROGRAMS=PROGRAMS,
+            num_warps=WARPS,
+            maxnreg=REGISTERS,
+            launch_cooperative_grid=True,
+        )
+        return found
+
+
+def reached(cells: Tensor, count: int) -> Tensor:
+    """The first block of pixels that each of ``count`` patches reaches, by the patch before each block in order (n,), int32 (count + 2,): a patch reaches those
+    up to the second number after its own."""
+    return torch.searchsorted(
+        cells, torch.arange(-1, count + 1, dtype=cells.dtype, device=cells.device)
+    ).int()
+
+
+def at_once(device: torch.device) -> int:
+    """How many programs a device works on at the same time; one after the other where there is no GPU."""
+    return (
+        min(RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count, PROGRAMS)
+        if device.type == "cuda"
+        else 1
+    )

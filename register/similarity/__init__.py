@@ -1,0 +1,1 @@
+"""How alike two images are, window by window: one file per similarity."""

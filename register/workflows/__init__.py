@@ -1,0 +1,1 @@
+"""What the commands do: files in, files out, one file per command."""

@@ -1,0 +1,158 @@
+"""The aligned image: the moving image's own kind of pixels on the fixed grid, computed when they are written."""
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from register.errors import FileError, RegisterError
+from register.images.grayscale import brightfield
+from register.io.images.open import Image, write_image
+from register.io.images.working import Validity, sample
+from register.transforms.resample import Canvas, Warped
+from register.transforms.transform import Inverse, Transform
+
+LARGE = 4096
+"""Longest side from which on a TIFF gets coarser levels by itself."""
+PACKED = {"none": 1.0, "deflate": 0.7, "lzw": 0.7, "zstd": 0.7, "jpeg": 0.2}
+"""Share of its size in memory that a file is expected to need on the disk."""
+DEGENERATE = 1e-3, 1e3
+"""Smallest and largest ratio of areas that a transform may have for its image to be computed."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an aligned image is computed and packed."""
+
+    interpolation: str = "bilinear"
+    fill: str = "auto"
+    compression: str = "deflate"
+    pyramid: bool | None = None
+
+
+PLAIN = Style()
+
+
+def aligned_image(
+    moving: Image,
+    grid: Image | None,
+    transform: Transform | Inverse,
+    style: Style,
+    canvas: Canvas | None = None,
+) -> Image:
+    """The moving image on the grid of the fixed one, its pixels not computed yet, with the place and the pixel size of the ``grid`` image.
+
+    Without ``grid`` the pixel size is that of the transform's fixed frame. Raises ``RegisterError`` for pixels that cannot be
+    interpolated, and for a transform so degenerate that no image comes of it.
+    """
+    area = abs(
+        float(
+            np.linalg.det(
+                (transform.forward if isinstance(transform, Inverse) else transform).matrix[:, :2].numpy()
+            )
+        )
+    )
+    if not DEGENERATE[0] <= area <= DEGENERATE[1]:
+        raise RegisterError(
+            f"the transform changes areas by a factor of {area:.3g}: it is degenerate, and no image is made of it"
+        )
+    if style.interpolation != "nearest":
+        moving = moving.coloured()
+    fill = fill_value(style.fill, moving)
+    pixels = Warped(moving.pixels, transform, style.interpolation, fill, moving.alpha, canvas)
+    frame = transform.fixed
+    place: dict[str, Any] = {
+        "pixel_size": frame.pixel_size,
+        "pixel_unit": frame.pixel_unit,
+        "geotags": (),
+        "position": None,
+    }
+    if grid is not None:
+        place = {name: getattr(grid, name) for name in place}
+        if canvas and (canvas.left or canvas.top):
+            place |= {"geotags": _moved_tags(grid.geotags, canvas), "position": _moved_position(grid, canvas)}
+    return replace(
+        moving, pixels=pixels, smaller=(), nodata=fill if moving.nodata is not None else None, **place
+    )
+
+
+def fill_value(text: str, moving: Image) -> float | None:
+    """The number of a ``--fill`` value; ``auto`` is the file's own no data, NaN for floats, white for brightfield, else 0 (None: by the type)."""
+    if text != "auto":
+        try:
+            return float(text)
+        except ValueError:
+            raise RegisterError(f"--fill {text}: is neither a number nor auto") from None
+    if moving.nodata is not None:
+        return moving.nodata
+    if moving.colour == "rgb" and moving.white is not None:
+        pixels, valid = sample(moving, Validity(moving))
+        if brightfield(
+            torch.from_numpy(pixels[:3].astype(np.float32)), torch.from_numpy(valid), moving.white
+        ):
+            return moving.white
+    return moving.white if moving.colour == "inverted" else None
+
+
+def write_aligned(
+    path: Path, image: Image, style: Style, *, tick: Callable[[float], None] = lambda share: None
+) -> None:
+    """Compute and write an aligned image; ``tick`` hears which share is done. Raises ``FileError``, before anything is written when the disk is too full."""
+    pyramid = max(image.size) > LARGE if style.pyramid is None else style.pyramid
+    need = image.nbytes * PACKED[style.compression] * (4 / 3 if pyramid else 1) + (
+        image.nbytes / 3 if pyramid else 0
+    )
+    folder = next(x for x in [path.parent, *path.parent.absolute().parents] if x.exists())
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise FileError(
+            path,
+            f"needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+            "free some space or choose another --output",
+        )
+    total, done = math.prod(image.pixels.shape) * (4 / 3 if pyramid else 1), 0
+
+    def ticked(count: int) -> None:
+        nonlocal done
+        done += count
+        tick(done / total)
+
+    write_image(
+        path,
+        image,
+        compression=style.compression,
+        pyramid=pyramid,
+        nearest=style.interpolation == "nearest",
+        tick=ticked,
+    )
+
+
+def _moved_tags(
+    tags: tuple[tuple[int, int, int, Any], ...], canvas: Canvas
+) -> tuple[tuple[int, int, int, Any], ...]:
+    """The tags that place a grid on the earth, for one that begins at the canvas (GeoTIFF 1.1: tiepoints are raster, then model coordinates)."""
+    moved = []
+    for code, kind, count, value in tags:
+        if code == 33922:
+            value = tuple(
+                v - (canvas.left, canvas.top)[i % 6] if i % 6 < 2 else v for i, v in enumerate(value)
+            )
+        elif code == 34264:
+            matrix = np.array(value, float).reshape(4, 4)
+            matrix[:, 3] += matrix[:, 0] * canvas.left + matrix[:, 1] * canvas.top
+            value = tuple(matrix.ravel().tolist())
+        moved.append((code, kind, count, value))
+    return tuple(moved)
+
+
+def _moved_position(grid: Image, canvas: Canvas) -> tuple[float, float, str] | None:
+    """The stage position of the canvas, where that of the grid and its pixel size are in the same unit."""
+    if grid.position is None or grid.pixel_size is None or grid.position[2] != grid.pixel_unit:
+        return None
+    x, y, unit = grid.position
+    return x + canvas.left * grid.pixel_size[0], y + canvas.top * grid.pixel_size[1], unit

@@ -1,0 +1,162 @@
+"""The transform of every frame of a series, in some processes: read from its file when it is there, found otherwise."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import register
+from register import api
+from register.compute.device import cores
+from register.engine import frame
+from register.errors import RegisterError
+from register.images import pyramid
+from register.images.pixels import EVERYTHING
+from register.images.pyramid import Level
+from register.io.images.masks import read_mask
+from register.io.images.stacks import Stack
+from register.settings import Settings
+from register.transforms.resample import warp_pixels
+from register.transforms.transform import Transform
+from register.workflows import workers
+
+ANCHOR = 10
+"""Frames after which a chain along the one before is tied to the reference again, where that shows, so that its error cannot grow on."""
+AVERAGED = 40
+"""Frames, spread over the series, whose mean is the reference ``mean``, aligned to the middle one first."""
+AHEAD = 4
+"""Frames per worker that are under way at a time."""
+NAMED = "first", "previous", "mean", "middle"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs: the frames, the reference's number (None: the mean) and its grey (1, h, w), NaN where it shows nothing, the settings, a folder."""
+
+    stack: Stack
+    number: int | None
+    image: NDArray[np.float32]
+    settings: Settings
+    folder: Path
+    along: bool
+    """Whether frames are aligned to the one before."""
+
+
+def task(stack: Stack, to: str, settings: Settings, folder: Path) -> Task:
+    """The task of aligning frames to ``first``, ``previous``, ``mean``, ``middle`` or a number. Raises ``RegisterError`` for one that is not there."""
+    if to not in NAMED and not to.isdigit():
+        raise RegisterError(
+            f"--to {to!r}: first, previous, mean, middle or the number of a frame, counted from 0"
+        )
+    number = int(to) if to.isdigit() else {"first": 0, "previous": 0}.get(to, len(stack) // 2)
+    if number >= len(stack):
+        raise RegisterError(f"--to {number}: there are {len(stack)} frames, counted from 0")
+    image = _with_gaps(level(stack, number, settings, settings.fixed_mask))
+    if to == "mean":
+        image = _mean(stack, number, settings)
+    return Task(stack, None if to == "mean" else number, image, settings, folder, to == "previous")
+
+
+def level(stack: Stack, index: int, settings: Settings, mask: str | None) -> Level:
+    """What of a frame is compared, and where it counts: not in its no data, and not outside a mask."""
+    pixels = np.moveaxis(stack.frame(index), 0, 2)
+    shown = read_mask(mask, stack.shape[1:])[EVERYTHING][0] if mask else None
+    return api.level_of(
+        pixels, shown, settings.fixed_channel, stack.nodata if settings.nodata is None else settings.nodata
+    )[0]
+
+
+def transforms(asked: Task, count: int) -> Iterator[Transform]:
+    """The transform from every frame's fixed one, the reference or the frame before, in order, found in ``count`` processes.
+
+    ``provenance["against"]`` says which: ``reference`` or a frame's number.
+    """
+    frames = range(len(asked.stack))
+    if count == 1:
+        _begin_here(asked)
+        yield from map(_known_or_found, frames)
+        return
+    context = get_context("spawn")
+    threads, started = asked.settings.threads or max(cores() // count, 1), context.Value("i", 0)
+    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads, started, asked)) as pool:
+        queue = []
+        try:
+            for index in frames:
+                queue.append(pool.submit(_known_or_found, index))
+                if len(queue) >= AHEAD * count:
+                    yield queue.pop(0).result()
+            for future in queue:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_HERE: dict[str, Any] = {}
+"""What a worker process keeps between frames: the task, and its reference made ready."""
+
+
+def _begin(threads: int, started: Any, asked: Task) -> None:
+    workers.begin(threads, started)
+    _begin_here(asked)
+
+
+def _begin_here(asked: Task) -> None:
+    shown = np.isfinite(asked.image)
+    reference = pyramid.base(
+        torch.from_numpy(np.where(shown, asked.image, 0)), torch.from_numpy(shown).float()
+    )
+    _HERE.update(asked=asked, reference=frame.prepare(reference, asked.settings))
+
+
+def _known_or_found(index: int) -> Transform:
+    """The transform of one frame, from its file when it is there."""
+    asked: Task = _HERE["asked"]
+    path = asked.folder / f"{index:05d}.json"
+    if path.exists():
+        return Transform.load(path)
+    try:
+        found, against = _found(asked, index)
+    except RegisterError as error:
+        found, against = frame.identity(_HERE["reference"], verdict="failed", why=str(error)), "reference"
+    found = replace(found, provenance={"register": register.__version__, "frame": index, "against": against})
+    found.save(path)
+    return found
+
+
+def _found(asked: Task, index: int) -> tuple[Transform, str | int]:
+    """The transform of one frame and what it was found against."""
+    if index == asked.number:
+        return frame.identity(_HERE["reference"]), "reference"
+    moving = level(asked.stack, index, asked.settings, asked.settings.moving_mask)
+    if not asked.along or index % ANCHOR == 0:
+        tied = frame.follow(_HERE["reference"], moving)
+        if not asked.along or tied.quality["verdict"] == "ok":
+            return tied, "reference"
+    before = frame.prepare(
+        level(asked.stack, index - 1, asked.settings, asked.settings.moving_mask), asked.settings
+    )
+    return frame.follow(before, moving), index - 1
+
+
+def _mean(stack: Stack, middle: int, settings: Settings) -> NDArray[np.float32]:
+    """The mean (1, h, w) of frames spread over the series, each aligned to the middle one; NaN where none shows anything."""
+    ready = frame.prepare(level(stack, middle, settings, settings.fixed_mask), settings)
+    chosen = sorted({round(k) for k in np.linspace(0, len(stack) - 1, min(AVERAGED, len(stack)))})
+    total = weight = np.zeros((1, *stack.shape[1:]))
+    for index in chosen:
+        moving = level(stack, index, settings, settings.moving_mask)
+        moved = warp_pixels(_with_gaps(moving), frame.follow(ready, moving), fill=float("nan"))
+        total, weight = total + np.nan_to_num(moved), weight + np.isfinite(moved)
+    return np.where(weight > 0, total / np.maximum(weight, 1), np.nan).astype(np.float32)
+
+
+def _with_gaps(shown: Level) -> NDArray[np.float32]:
+    """The image of a level, NaN where it does not count."""
+    grey: NDArray[np.float32] = torch.where(shown.mask > 0, shown.image, torch.nan).numpy()
+    return grey

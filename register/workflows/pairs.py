@@ -1,0 +1,240 @@
+"""Which images belong together: one reference and many, two folders, or a table."""
+
+import csv
+import glob
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+
+from register import settings
+from register.errors import FileError, RegisterError
+from register.files.remote import is_remote, names, read_text
+from register.settings import Settings
+
+IMAGES = "tif tiff png jpg jpeg bmp webp gif jp2 zarr svs ndpi scn qptiff btf tf8 tf2 lsm"
+SUFFIXES = tuple("." + name for name in IMAGES.split())
+"""What counts as an image in a folder."""
+BIRL = {
+    "target image": "fixed",
+    "source image": "moving",
+    "target landmarks": "fixed_landmarks",
+    "source landmarks": "moving_landmarks",
+}
+"""Columns of the BIRL framework (Borovec et al. 2018) and what they are here; others of its own are passed over."""
+PASSED_OVER = (
+    "",
+    "status",
+    "image size [pixels]",
+    "image diagonal [pixels]",
+    "execution time [minutes]",
+    "warped target landmarks",
+    "warped source landmarks",
+)
+FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_landmarks", "moving_landmarks")
+SHOWN = 5
+"""How many names a message lists."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair of a batch: its id, a folder's name of its own, and its files or addresses, with the settings it is aligned by."""
+
+    id: str
+    fixed: str
+    moving: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The pairs, and what was left without a partner or has several, in words."""
+
+    pairs: tuple[Pair, ...]
+    problems: tuple[str, ...] = ()
+
+    def checked(self, skip_unpaired: bool) -> "Pairing":
+        """Itself; raises ``RegisterError`` when there are problems that may not be skipped, or no pair at all."""
+        if self.problems and not skip_unpaired:
+            more = f" and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
+            raise RegisterError(
+                f"{'; '.join(self.problems[:SHOWN])}{more}; use --skip-unpaired to go on without them"
+            )
+        if not self.pairs:
+            raise RegisterError("no pair of images was found; check the names with --dry-run --skip-unpaired")
+        return self
+
+
+def one_reference(fixed: str, pattern: str, chosen: Settings) -> Pairing:
+    """A fixed image and every image that a pattern names, but for itself."""
+    found = names(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))
+    moving = [
+        name
+        for name in found
+        if name != fixed and (is_remote(name) or Path(name).resolve() != Path(fixed).resolve())
+    ]
+    if not moving:
+        raise RegisterError(f"--moving {pattern!r} names no image")
+    return Pairing(_with_ids((stem(name), fixed, name, chosen) for name in moving))
+
+
+def two_folders(fixed: str, moving: str, pattern: str | None, chosen: Settings) -> Pairing:
+    """Images of two folders whose keys are the same: their stems, or what the named group ``key`` (or the only one) of a pattern finds in their names.
+
+    Raises ``RegisterError`` for a pattern that cannot be used.
+    """
+    sides = [_keyed(folder, _key(pattern)) for folder in (fixed, moving)]
+    problems, pairs = [], []
+    for key in sorted(set(sides[0]) | set(sides[1]), key=_natural):
+        there = [side.get(key, []) for side in sides]
+        if not all(there):
+            problems.append(f"{(there[0] or there[1])[0]} has no partner in {moving if there[0] else fixed}")
+        elif max(map(len, there)) > 1:
+            problems.append(f"{key!r} is ambiguous: {', '.join(there[0] + there[1])}")
+        else:
+            pairs.append((key, there[0][0], there[1][0], chosen))
+    return Pairing(_with_ids(pairs), tuple(problems))
+
+
+def table(path: str, chosen: Settings) -> Pairing:
+    """The rows of a CSV with columns fixed and moving, and optionally id, masks, landmarks and any setting; paths are relative to its folder.
+
+    BIRL's columns are understood. Raises ``FileError`` naming the line that is wrong.
+    """
+    rows = list(csv.reader(io.StringIO(read_text(path))))
+    header = [_column(name) for name in rows[0]] if rows else []
+    allowed = {*FILES, "id", "landmarks", *(option.name for option in fields(Settings))}
+    unknown = [name for name in header if name not in allowed and name not in PASSED_OVER]
+    if not {"fixed", "moving"} <= set(header):
+        raise FileError(path, "has no columns fixed and moving", "its first line must name them")
+    if unknown:
+        raise FileError(
+            path,
+            f"has a column {unknown[0]!r}",
+            "columns are fixed, moving, id, landmarks, and the options of `register align`",
+        )
+    pairs = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        values = {
+            name: cell.strip()
+            for name, cell in zip(header, row, strict=False)
+            if name not in PASSED_OVER and cell.strip()
+        }
+        if not {"fixed", "moving"} <= set(values):
+            raise FileError(
+                path, f"line {number} names no {'moving' if 'fixed' in values else 'fixed'} image"
+            )
+        pairs.append(_from_row(path, number, values, chosen))
+    return Pairing(_with_ids(pairs))
+
+
+def stem(name: str) -> str:
+    """A file's name without its suffixes."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    for suffix in (".ome", ".tif", ".tiff"):
+        last = last[: -len(suffix)] if last.lower().endswith(suffix) else last
+    return re.sub(r"\.(ome\.)?\w{1,6}$", "", last) or last
+
+
+def _column(name: str) -> str:
+    plain = name.strip().lower().removeprefix("\ufeff")
+    return BIRL.get(plain, plain.replace("-", "_").removeprefix("__"))
+
+
+def _from_row(
+    path: str, number: int, values: dict[str, str], chosen: Settings
+) -> tuple[str, str, str, Settings]:
+    """Id, files and settings of one row."""
+    base = path.rsplit("/", 1)[0] if is_remote(path) else str(Path(path).parent)
+
+    def placed(name: str) -> str:
+        return (
+            name
+            if is_remote(name) or Path(name).is_absolute()
+            else f"{base}/{name}"
+            if is_remote(base)
+            else str(Path(base) / name)
+        )
+
+    values |= {name: placed(values[name]) for name in FILES if name in values}
+    if "landmarks" in values:
+        values["landmarks"] = ",".join(placed(part.strip()) for part in values["landmarks"].split(","))
+    landmarks = values.pop("fixed_landmarks", None), values.pop("moving_landmarks", None)
+    if all(landmarks):
+        values["landmarks"] = ",".join(map(str, landmarks))
+    fixed, moving = values.pop("fixed"), values.pop("moving")
+    name = values.pop("id", "") or stem(moving)
+    try:
+        return name, fixed, moving, settings.check(**(asdict(chosen) | values))
+    except RegisterError as error:
+        raise FileError(path, f"line {number}: {error}") from None
+
+
+def _with_ids(pairs: Iterable[tuple[str, str, str, Settings]]) -> tuple[Pair, ...]:
+    """Pairs whose ids can be folders and differ, whatever the case of their letters: the parent folder's name or a number is added where they do not."""
+    made = [
+        Pair(re.sub(r"[^\w.+=@-]+", "_", name).strip("._") or "pair", fixed, moving, chosen)
+        for name, fixed, moving, chosen in pairs
+    ]
+    repeated = {name for name, count in Counter(pair.id.lower() for pair in made).items() if count > 1}
+    made = [
+        replace(pair, id=f"{_parent(pair.moving)}_{pair.id}")
+        if pair.id.lower() in repeated and _parent(pair.moving)
+        else pair
+        for pair in made
+    ]
+    taken: set[str] = set()
+    unique = []
+    for pair in made:
+        name, number = pair.id, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{pair.id}_{number}"
+        taken.add(name.lower())
+        unique.append(replace(pair, id=name))
+    return tuple(unique)
+
+
+def _parent(name: str) -> str:
+    return re.sub(r"[^\w.+=@-]+", "_", PurePosixPath(name.replace("\\", "/")).parent.name).strip("._")
+
+
+def _key(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        made = re.compile(pattern)
+    except re.error as error:
+        raise RegisterError(f"--pair {pattern!r} is no regular expression: {error}") from None
+    if len(made.groupindex) != 1:
+        raise RegisterError(f"--pair {pattern!r}: one named group is needed, such as (?P<key>\\d+)")
+    return made
+
+
+def _keyed(folder: str, key: re.Pattern[str] | None) -> dict[str, list[str]]:
+    """The images of a folder by their key; those in which the pattern finds none are left out."""
+    if is_remote(folder):
+        found = names(folder.rstrip("/") + "/*")
+    else:
+        if not Path(folder).is_dir():
+            raise FileError(folder, "is no folder", "check the path")
+        found = sorted(str(path) for path in Path(folder).iterdir() if not path.name.startswith("."))
+    keyed: dict[str, list[str]] = {}
+    for name in found:
+        last = PurePosixPath(name.replace("\\", "/")).name
+        if not last.lower().endswith(SUFFIXES):
+            continue
+        match = key.search(last) if key else None
+        if key and not match:
+            continue
+        keyed.setdefault(match[next(iter(key.groupindex))] if key and match else stem(name), []).append(name)
+    return keyed
+
+
+def _natural(key: str) -> list[tuple[int, str]]:
+    """An order in which 2 comes before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]

@@ -1,0 +1,93 @@
+"""Reports of what is finished: one page per alignment, and an index of many."""
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+from register import settings
+from register.errors import FileError, RegisterError
+from register.files.atomic import write_text
+from register.report.index import index
+from register.report.page import compared, details, page
+from register.report.panels import Scene
+from register.settings import Settings
+from register.transforms.transform import Transform
+from register.workflows import align
+from register.workflows.align import Job
+
+TRANSFORM, REPORT, INDEX = "transform.json", "report.html", "index.html"
+
+
+def redraw(folder: Path, landmarks: str | None = None) -> Path:
+    """Draw ``report.html`` of a finished alignment anew from its files, with landmark errors when ``FIXED.csv,MOVING.csv`` are given; returns its path.
+
+    Raises ``FileError`` when the transform or an image it was made from cannot be read, or the image is another one by now.
+    """
+    path = folder / TRANSFORM
+    transform = Transform.load(path)
+    if transform.fixed.path is None or transform.moving.path is None or "verdict" not in transform.quality:
+        raise FileError(
+            path, "does not say which images it aligns", "a report is drawn of what `register align` wrote"
+        )
+    known = {option.name for option in fields(Settings)}
+    chosen = settings.check(
+        **{name: value for name, value in transform.provenance.get("settings", {}).items() if name in known}
+    )
+    chosen = replace(chosen, landmarks=landmarks or chosen.landmarks)
+    pair, levels = align.read_landmarks(chosen), []
+    sources = align.open_pair(Job(Path(transform.fixed.path), Path(transform.moving.path), folder, chosen))
+    for source, frame in zip(sources, (transform.fixed, transform.moving), strict=True):
+        height, width = source.image.size
+        if (width, height) != (frame.width, frame.height):
+            raise FileError(
+                source.path,
+                f"is {width} × {height} pixels and was {frame.width} × {frame.height} when it was aligned",
+                "align it again",
+            )
+        levels.append(source.level(align.max_size(chosen))[0])
+    if pair:
+        transform = replace(
+            transform,
+            quality=transform.quality | {"landmarks": align.landmark_figures(transform, pair, chosen)},
+        )
+    scene = Scene.of(levels[0], levels[1], transform)
+    write_text(folder / REPORT, page(transform, compared(scene.whole(), transform), details(scene)))
+    return folder / REPORT
+
+
+def finished(folders: list[Path]) -> list[Path]:
+    """Folders that hold a finished alignment: those named, and those inside the others, however deep. Raises ``FileError`` when one holds none."""
+    found: list[Path] = []
+    for folder in folders:
+        inside = (
+            [folder]
+            if (folder / TRANSFORM).exists()
+            else sorted(path.parent for path in folder.rglob(TRANSFORM))
+        )
+        if not inside:
+            raise FileError(
+                folder,
+                "holds no transform.json",
+                "name a folder that `register align` or `register batch` wrote",
+            )
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def draw_index(folders: list[Path], output: Path | None = None, errors: dict[str, str] | None = None) -> Path:
+    """Draw the index of finished alignments, by default as ``index.html`` in the folder they share, and reports that are missing; returns its path."""
+    if output is None:
+        try:
+            output = Path(os.path.commonpath([folder.absolute() for folder in folders])) / INDEX
+        except ValueError:
+            raise RegisterError("the folders share no parent; name the index with --output") from None
+    done = [(folder, Transform.load(folder / TRANSFORM)) for folder in folders]
+    for folder, transform in done:
+        if (
+            not (folder / REPORT).exists()
+            and transform.quality.get("verdict")
+            and transform.provenance.get("settings", {}).get("report", True)
+        ):
+            redraw(folder)
+    write_text(output, index(done, output.parent.absolute(), errors))
+    return output

@@ -1,0 +1,259 @@
+"""A series of frames brought to one of them, to its mean, or along the one before: one stack out, one transform per frame."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import register
+from register.compute import device
+from register.engine import frame
+from register.errors import FileError, RegisterError
+from register.files.atomic import write_text
+from register.geometry import affine
+from register.io.images.stacks import Stack, open_stack, written
+from register.settings import Settings
+from register.transforms.resample import warp_pixels
+from register.transforms.transform import Link, Transform
+from register.workflows import align, frames
+
+TRANSFORMS, STAMP, TABLE, PAGE = "transforms", "series.json", "series.csv", "index.html"
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is asked: the frames, the reference (first, previous, mean, middle or a number), other channels, the folder, and the settings."""
+
+    source: str
+    to: str
+    also: tuple[str, ...]
+    output: Path
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Row:
+    """One frame's outcome: its verdict, why, similarity, shift of the middle in pixels and what it was aligned to."""
+
+    frame: int
+    verdict: str
+    reasons: str
+    similarity: float | None
+    shift_x: float
+    shift_y: float
+    against: str
+
+
+def run(
+    series: Series,
+    *,
+    count: int | None = None,
+    redo: bool = False,
+    tick: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Align every frame and write the aligned stack, those of the other channels, ``transforms/NNNNN.json``, ``series.csv`` and ``index.html``.
+
+    Transforms that an interrupted run of the same series left are taken over unless ``redo``. Memory does not grow with the number of frames. Raises
+    ``RegisterError``.
+    """
+    stack = open_stack(series.source)
+    others = [open_stack(name) for name in series.also]
+    count = count or min(device.cores(), len(stack))
+    with ExitStack() as opened:
+        for one in (stack, *others):
+            opened.callback(one.close)
+        opened.enter_context(
+            device.using_threads(1 if count > 1 else series.settings.threads)
+        )  # the workers have the others
+        return _run(series, stack, others, count, redo, tick)
+
+
+def _run(
+    series: Series, stack: Stack, others: list[Stack], count: int, redo: bool, tick: Callable[[Row], None]
+) -> list[Row]:
+    """The same with the files open."""
+    for name, other in zip(series.also, others, strict=True):
+        if len(other) != len(stack) or other.shape[1:] != stack.shape[1:]:
+            raise FileError(
+                name,
+                f"has {len(other)} frames of {other.shape[1:]}, the series {len(stack)} of {stack.shape[1:]}",
+                "name the same frames",
+            )
+    names = [
+        series.output / f"{stem}.tif"
+        for stem in ("aligned", *(f"aligned_{Path(name).stem.removesuffix('.ome')}" for name in series.also))
+    ]
+    if len(set(names)) < len(names):
+        raise RegisterError("two of the --also files have one name; their results would overwrite each other")
+    folder = series.output / TRANSFORMS
+    stamp = _stamp(series, stack, others)
+    known = {} if redo else _stamp_of(folder)
+    if known == stamp and all(name.exists() for name in (*names, series.output / TABLE)):
+        return read_table(series.output / TABLE)
+    asked = frames.task(stack, series.to, series.settings, folder)
+    if known.get("transforms") != stamp["transforms"]:
+        for old in folder.glob("*.json"):
+            old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    (series.output / TABLE).unlink(missing_ok=True)  # it says that the rest is there
+    write_text(folder / STAMP, json.dumps(stamp, indent=1))
+    rows, means = list[Row](), Means()
+    found = _chained(frames.transforms(asked, count))
+    _write(names, [stack, *others], _noted(found, rows, tick), series.settings, means)
+    write_text(series.output / TABLE, _table(rows))
+    draw(series, rows, means)
+    return rows
+
+
+def _chained(found: Iterator[Transform]) -> Iterator[Transform]:
+    """The transforms from the reference, of transforms from the reference or from the frame before."""
+    before: Transform | None = None
+    for transform in found:
+        if transform.provenance["against"] != "reference" and before is not None:
+            links = (*(before.chain or (Link(before),)), Link(transform))
+            chained = Transform(
+                "chain",
+                before.fixed,
+                transform.moving,
+                affine.compose(transform.matrix, before.matrix),
+                chain=links,
+            )
+            transform = replace(
+                chained,
+                quality=transform.quality | {"shift": frame.shift(chained)},
+                provenance=transform.provenance,
+            )
+        before = transform
+        yield transform
+
+
+def _noted(found: Iterator[Transform], rows: list[Row], tick: Callable[[Row], None]) -> Iterator[Transform]:
+    """The transforms, a row kept of each."""
+    for index, transform in enumerate(found):
+        quality, against = transform.quality, transform.provenance["against"]
+        across, down = quality["shift"]
+        why = "; ".join(quality.get("reasons", []))
+        row = Row(
+            index,
+            quality["verdict"],
+            why,
+            quality.get("similarity_after"),
+            across,
+            down,
+            against if against == "reference" else f"frame {against}",
+        )
+        rows.append(row)
+        tick(row)
+        yield transform
+
+
+class Means:
+    """The mean over a series of the frames' first channel as they were, and as they are aligned, where they show something."""
+
+    def __init__(self) -> None:
+        self.before: NDArray[np.float64] = np.zeros(())
+        self.after: NDArray[np.float64] = np.zeros(())
+        self.frames = 0
+
+    def add(self, before: NDArray[Any], after: NDArray[Any]) -> None:
+        """A frame (h, w) before and after."""
+        self.before = self.before + np.nan_to_num(before.astype(np.float64))
+        self.after = self.after + np.nan_to_num(after.astype(np.float64))
+        self.frames += 1
+
+
+def _write(
+    names: list[Path], stacks: list[Stack], transforms: Iterator[Transform], chosen: Settings, means: Means
+) -> None:
+    """Warp and write frame by frame, each stack into its own file, all whole or none; no more than a frame of each is held."""
+    with ExitStack() as opened:
+        add = [
+            opened.enter_context(written(name, stack, chosen.compression))
+            for name, stack in zip(names, stacks, strict=True)
+        ]
+        for index, transform in enumerate(transforms):
+            for number, stack in enumerate(stacks):
+                pixels = stack.frame(index)
+                warped = warp_pixels(
+                    pixels, transform, interpolation=chosen.interpolation, fill=_fill(chosen, stack)
+                )
+                add[number](warped)
+                if number == 0:
+                    means.add(pixels[0], warped[0])
+
+
+def _fill(chosen: Settings, stack: Stack) -> float | None:
+    return stack.nodata if chosen.fill == "auto" else float(chosen.fill)
+
+
+def draw(series: Series, rows: list[Row], means: Means) -> None:
+    """Draw ``index.html``: the drift, the frames that failed, and the means before and after."""
+    from register.report.movie import movie  # templates take a while to load
+
+    write_text(
+        series.output / PAGE,
+        movie(
+            Path(series.source).name,
+            series.to,
+            [asdict(row) for row in rows],
+            means.before / means.frames,
+            means.after / means.frames,
+        ),
+    )
+
+
+def _stamp(series: Series, stack: Stack, others: list[Stack]) -> dict[str, Any]:
+    """What transforms were made from and how: files with their sizes and times, the reference, the settings and the version; and what moved along."""
+
+    def known(one: Stack) -> list[list[Any]]:
+        return [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in one.files]
+
+    made = {
+        "register": register.__version__,
+        "files": known(stack),
+        "to": series.to,
+        "settings": asdict(series.settings),
+        "others": align.hashes(series.settings),
+    }
+    return {"transforms": made, "also": [known(other) for other in others]}
+
+
+def _stamp_of(folder: Path) -> dict[str, Any]:
+    path = folder / STAMP
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _table(rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Row))
+    writer.writerows(astuple(row) for row in rows)
+    return text.getvalue()
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a ``series.csv``."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            Row(
+                int(r["frame"]),
+                r["verdict"],
+                r["reasons"],
+                float(r["similarity"]) if r["similarity"] else None,
+                float(r["shift_x"]),
+                float(r["shift_y"]),
+                r["against"],
+            )
+            for r in csv.DictReader(file)
+        ]

@@ -1,0 +1,140 @@
+"""Pairs in several processes: threads and memory shared out, a lost worker's pair tried again by itself."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+import torch
+
+from register.compute.device import cores
+from register.errors import RegisterError
+from register.files.remote import is_remote
+from register.workflows import align
+from register.workflows.batch import Outcome, Runner, do, one_after_the_other
+from register.workflows.pairs import Pair
+
+LOOKED_AT = 8
+"""Pairs, those with the largest files, whose need of memory is estimated."""
+ENDED = "its process was ended from outside, twice; memory may not suffice: use fewer --workers or a smaller --max-size"
+SHARE = 0.8
+"""Share of the free memory that workers may take."""
+
+
+def free_memory() -> int | None:
+    """Bytes that may still be taken: what the machine has free, and what its control group leaves; None where neither says."""
+    found = []
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        line = next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemAvailable"))
+        found.append(int(line.split()[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(found) if found else None
+
+
+def fitting(pairs: list[Pair], asked: int | None = None) -> int:
+    """How many workers to start: those asked for, or as many as there are cores (on GPUs: GPUs), pairs, and memory for the largest pairs."""
+    if asked is not None:
+        return max(min(asked, len(pairs)), 1)
+    on_gpu = torch.cuda.is_available() and any(pair.settings.device in ("auto", "cuda") for pair in pairs)
+    count, free = min(torch.cuda.device_count() if on_gpu else cores(), len(pairs)), free_memory()
+    if free is not None and count > 1:
+        count = min(count, int(SHARE * free / max(_need(pairs), 1)))
+    return max(count, 1)
+
+
+def _need(pairs: list[Pair]) -> int:
+    """Bytes that the largest of some pairs takes; 0 when none says."""
+
+    def size(pair: Pair) -> int:
+        return sum(Path(name).stat().st_size for name in (pair.fixed, pair.moving) if Path(name).is_file())
+
+    found = [0]
+    for pair in sorted((x for x in pairs if not (is_remote(x.fixed) or is_remote(x.moving))), key=size)[
+        -LOOKED_AT:
+    ]:
+        with contextlib.suppress(RegisterError):  # the pair itself will say it
+            found.append(
+                align.plan(
+                    align.Job(Path(pair.fixed), Path(pair.moving), Path("."), pair.settings, overwrite=True)
+                ).memory
+            )
+    return max(found)
+
+
+def in_processes(output: str, count: int, redo: bool = False) -> Runner:
+    """The runner that does pairs in ``count`` processes, or here for one.
+
+    A process that dies costs nobody else: the pairs it may have had are done again one by one, and the one that ends its process once more is an error.
+    When the runner is closed, as Ctrl-C does, pairs under way are finished; a second Ctrl-C drops them.
+    """
+    if count == 1:
+        return one_after_the_other(output, redo)
+
+    def runner(pairs: list[Pair]) -> Iterator[Outcome]:
+        waiting, suspects = list(pairs), list[Pair]()
+        while waiting or suspects:
+            alone, broken = bool(suspects), list[Pair]()
+            yield from _pool(
+                [suspects.pop(0)] if alone else waiting, output, redo, 1 if alone else count, broken
+            )
+            if alone:
+                yield from (Outcome(pair.id, pair.fixed, pair.moving, error=ENDED) for pair in broken)
+            else:
+                suspects = broken
+
+    return runner
+
+
+def _pool(queue: list[Pair], output: str, redo: bool, count: int, broken: list[Pair]) -> Iterator[Outcome]:
+    """Outcomes of pairs taken from a queue, until it is empty or a process dies; what was under way then is in ``broken``."""
+    context = multiprocessing.get_context("spawn")
+    started = context.Value("i", 0)
+    pool = ProcessPoolExecutor(
+        count, context, initializer=begin, initargs=(max(cores() // count, 1), started)
+    )
+    running: dict[Future[Outcome], Pair] = {}
+    try:
+        while queue or running:
+            while queue and len(running) < 2 * count:
+                running[pool.submit(do, queue[0], output, redo)] = queue[0]
+                queue.pop(0)
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                outcome = future.result()
+                del running[future]
+                yield outcome
+    except BrokenProcessPool:
+        broken += running.values()
+    finally:
+        try:
+            pool.shutdown(wait=True, cancel_futures=True)
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def begin(threads: int, started: "Synchronized[int]") -> None:
+    """What a worker does first: leave Ctrl-C to its parent, end with it, take its share of threads and its GPU."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,336 @@
+"""What a GPU does without being waited for, shown on machines that have none: on tensors without contents, and by recordings that are run again."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from register.compute import cuda_graphs
+from register.engine.fit import comparison
+from register.engine.fit.comparison import Comparison
+from register.engine.fit.objective import GlobalObjective, PatchObjective, limit_shift
+from register.geometry import affine
+from register.geometry.patch_grid import PatchGrid
+from register.images import pyramid
+from register.optim import gauss_newton
+
+HEIGHT, WIDTH = 120, 150
+GRID = PatchGrid.cover(HEIGHT, WIDTH, 40)
+CHANNELS = {"ncc": 1, "structure": 2, "mind": 8, "mse": 1, "mi": 1}
+FROM_THE_HOST = {"tensor", "new_tensor", "as_tensor", "asarray", "from_numpy"}
+
+
+def tensors(tree):
+    return [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)]
+
+
+class NothingFromTheHost(TorchFunctionMode):
+    """Refuses what makes tensors of numbers of the host, which a recording would not do again; indices in lists are such numbers too."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        indices = args[1] if name in ("__getitem__", "__setitem__") else ()
+        if name in FROM_THE_HOST or any(
+            isinstance(index, list) for index in (indices if isinstance(indices, tuple) else (indices,))
+        ):
+            raise AssertionError(f"{name} brings numbers to the device")
+        return func(*args, **(kwargs or {}))
+
+
+class NothingElsewhere(TorchDispatchMode):
+    """Refuses operations with tensors of the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        assert all(x.device.type == "meta" for x in tensors((args, kwargs, out))), func
+        return out
+
+
+def run(begin):
+    """The begin and a step."""
+    begun = begin()
+    state = begun.state
+    for stage in begun.stages:
+        state = stage(state)
+    return begun.report(state)
+
+
+def recorded(begin):
+    """The same as a recording would do it: once to set up, then without looking at any number, and without bringing any."""
+    run(begin)
+    with NothingFromTheHost(), NothingElsewhere():
+        run(begin)
+
+
+def on_no_device(metric, batch=1):
+    """A comparison of tensors that have no contents: whoever asks for a number gets an error."""
+    new = partial(torch.empty, device="meta")
+    channels, wide, high = CHANNELS[metric], WIDTH + 20, HEIGHT + 20
+    return Comparison(
+        *(
+            new(1, channels, HEIGHT, WIDTH),
+            new(1, 1, HEIGHT, WIDTH),
+            new(batch, channels, high, wide),
+            new(batch, 1, high, wide),
+            new(batch, 2, 3),
+        ),
+        metric,
+        20,
+    )
+
+
+def patches(compare, optimizer, start, steps=10):
+    objective, project = PatchObjective(compare, GRID, 5.0, 1), partial(limit_shift, max_shift=5.0)
+    if optimizer == "adam":
+        return gauss_newton.adam(
+            objective.evaluate, start, step=0.3, steps=steps, tolerance=1e-3, project=project
+        )
+    return gauss_newton.gauss_newton(
+        objective.expand, objective.solve, start, tolerance=1e-3, project=project
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "optimizer"),
+    [(m, o) for m in CHANNELS for o in ("adam", "gauss-newton") if (m, o) != ("mi", "gauss-newton")],
+)
+def test_no_step_of_patches_waits_for_its_device(metric, optimizer):
+    recorded(lambda: patches(on_no_device(metric), optimizer, GRID.zeros(device="meta")[None]))
+
+
+@pytest.mark.parametrize("metric", ["ncc", "mind", "mse"])
+@pytest.mark.parametrize("model", list(affine.GLOBAL_PARAMETERS))
+def test_no_step_of_a_global_map_waits_for_its_device(metric, model):
+    compare, start = on_no_device(metric, 3), torch.zeros(3, affine.GLOBAL_PARAMETERS[model], device="meta")
+    recorded(
+        lambda: gauss_newton.adam(
+            GlobalObjective(compare, model).evaluate, start, step=0.3, steps=5, tolerance=1e-3
+        )
+    )
+
+    def newton():
+        objective = GlobalObjective(compare, model)
+        return gauss_newton.gauss_newton(objective.expand, objective.solve, start, tolerance=1e-3)
+
+    recorded(newton)
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        lambda x: float(x.sum()),
+        lambda x: bool((x > 0).all()),
+        lambda x: x.new_tensor([1.0, 2.0]),
+        lambda x: torch.tensor([1.0], device="meta"),
+        lambda x: torch.eye(3).to("meta"),
+        lambda x: x[[0, 1]],
+        lambda x: x.nonzero(),
+    ],
+)
+def test_what_waits_would_be_seen(waits):
+    with (
+        pytest.raises((RuntimeError, AssertionError, NotImplementedError)),
+        NothingFromTheHost(),
+        NothingElsewhere(),
+    ):
+        waits(torch.empty(3, device="meta"))
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Values are never looked at, as where one would have to wait for them."""
+    monkeypatch.setattr(cuda_graphs, "at_hand", lambda tensor: False)
+
+
+class Tape(TorchDispatchMode):
+    """Records operations as a CUDA graph does: what is done again reads and writes the very same tensors, whatever Python would do now."""
+
+    def __init__(self):
+        super().__init__()
+        self.done = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        before = {x.untyped_storage().data_ptr() for x in tensors((args, kwargs))}
+        out = func(*args, **(kwargs or {}))
+        if func._schema.is_mutable or not all(
+            x.untyped_storage().data_ptr() in before for x in tensors(out)
+        ):  # a view is as new as what it shows
+            self.done.append(
+                (partial(func, *args, **(kwargs or {})), () if func._schema.is_mutable else tensors(out))
+            )
+        return out
+
+    @torch.no_grad()
+    def replay(self):
+        for work, outs in self.done:
+            found = work()
+            for own, new in zip(outs, tensors(found) if outs else (), strict=True):
+                own.copy_(new)
+
+
+def again(work):
+    """In place of a CUDA graph."""
+    work()
+    with Tape() as tape:
+        work()
+    return tape.replay
+
+
+def compared(texture, shift, through, metric="ncc"):
+    still = (
+        torch.stack(
+            torch.meshgrid(torch.arange(WIDTH).double(), torch.arange(HEIGHT).double(), indexing="xy"), -1
+        )
+        + 40
+    )
+    fixed, moving = (
+        torch.from_numpy(through(texture, still.numpy() + move)).float()[None] for move in (0.0, shift)
+    )
+    levels = (pyramid.base(image) for image in (fixed, moving))
+    made = comparison.prepare(*levels, affine.translation(0.0, 0.0)[None], metric, window=20, margin=8)
+    return Comparison(*(x.double().contiguous() for x in made.tensors), metric, 20, tensors_only=True)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gauss-newton"])
+def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
+    texture, through, tensors_only, optimizer, monkeypatch
+):
+    pairs = [compared(texture, shift, through) for shift in (0.4, -0.7, 0.0)]
+    start, heard = GRID.zeros(dtype=torch.float64)[None], []
+    with tensors_only():
+        expected = [
+            gauss_newton.ended(cuda_graphs.step_by_step(patches(pair, optimizer, start), 12, lambda *_: None))
+            for pair in pairs
+        ]
+        monkeypatch.setattr(cuda_graphs, "at_hand", lambda tensor: False)
+        monkeypatch.setattr(gauss_newton, "UNSEEN", gauss_newton.STEPS)  # the same solutions, to compare
+        recording = cuda_graphs.Recording(
+            lambda *tensors: patches(pairs[0].of(*tensors[:-1]), optimizer, tensors[-1]),
+            (*pairs[2].tensors, start),
+            again,
+        )
+        for pair, known in zip(pairs, expected, strict=True):
+            found = gauss_newton.ended(
+                recording((*pair.tensors, start), 12, lambda *said: heard.append(said))
+            )
+            assert found.reason == known.reason
+            assert found.history == pytest.approx(known.history, abs=1e-5)
+            assert torch.allclose(found.parameters, known.parameters, atol=1e-4)
+    assert len(heard) >= len(expected[0].history) - 1
+    assert optimizer == "adam" or any(len(known.history) < 12 for known in expected)
+
+
+def test_nothing_changes_after_the_end(as_on_a_gpu):
+    def begin(start):
+        return gauss_newton.adam(
+            lambda p: (p.square().sum(1), 2 * p), start, step=0.5, steps=60, tolerance=0.3
+        )
+
+    recording, states = cuda_graphs.Recording(begin, [torch.ones(1, 2)], again), []
+    recording.first()
+    for _ in range(60):
+        recording.next()
+        states.append([x.clone() for x in recording.begun.state])
+    ends = [k for k, state in enumerate(states) if float(state[-1]) != cuda_graphs.GOING]
+    assert ends
+    assert all(
+        torch.equal(one, other) for k in ends for one, other in zip(states[ends[0]], states[k], strict=True)
+    )
+
+
+def test_a_number_that_is_not_finite_ends_a_recording_too(as_on_a_gpu):
+    def begin(start):
+        return gauss_newton.adam(
+            lambda p: (p.sum(1) / (p.sum(1) > 0), p), start, step=0.5, steps=9, tolerance=0.0
+        )
+
+    followed = cuda_graphs.Recording(begin, [torch.ones(1, 2)], again)([torch.ones(1, 2)], 9, lambda *_: None)
+    assert followed.why == gauss_newton.LOST
+    assert len(followed.losses) < 9
+
+
+def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "_QUICKEST", {})
+    tried = []
+
+    def way(number, more=0.0):
+        def begin(start):
+            tried.append(number)
+            return gauss_newton.adam(
+                lambda p: (p.square().sum(1) + more, p), start, step=0.5, steps=5, tolerance=0.0
+            )
+
+        return begin
+
+    ways = [way(1), way(2), way(3)]
+    times = iter([3.0, 2.0, 4.0])
+    one = cuda_graphs.quickest("kind", ways, [torch.ones(1, 2)], lambda: again, lambda work: next(times))
+    assert one.begin is ways[1]
+    tried.clear()
+    assert (
+        cuda_graphs.quickest(
+            "kind", ways, [torch.ones(1, 3)], lambda: again, lambda work: pytest.fail("not again")
+        ).begin
+        is ways[1]
+    )
+    assert set(tried) == {2}
+
+    times = iter([3.0, 1.0])  # what is quicker leads elsewhere
+    with pytest.warns(RuntimeWarning, match="left out"):
+        one = cuda_graphs.quickest(
+            "another", [ways[0], way(2, -0.1)], [torch.ones(1, 2)], lambda: again, lambda work: next(times)
+        )
+    assert one.begin is ways[0]
+
+
+def test_what_cannot_be_recorded_is_told_and_left_out(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "_QUICKEST", {})
+
+    def fails(start):
+        raise RuntimeError("no compiler")
+
+    def works(start):
+        return gauss_newton.adam(lambda p: (p.square().sum(1), p), start, step=0.5, steps=5, tolerance=0.0)
+
+    with pytest.warns(RuntimeWarning, match="no compiler"):
+        assert (
+            cuda_graphs.quickest(
+                "kind", [works, fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0
+            ).begin
+            is works
+        )
+    with pytest.warns(RuntimeWarning, match="no compiler"):
+        assert (
+            cuda_graphs.quickest("kind", [fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0) is None
+        )
+
+    def too_large(start):
+        raise torch.OutOfMemoryError("too large")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        cuda_graphs.quickest("kind", [too_large], [torch.ones(1, 2)], lambda: again, lambda work: 1.0)
+
+
+def test_elimination_inverts_positive_matrices(as_on_a_gpu):
+    torch.manual_seed(4)
+    root = torch.randn(50, 6, 6, dtype=torch.float64)
+    matrix = root @ root.mT + 0.1 * torch.eye(6)
+    kept = matrix.clone()
+    assert torch.allclose(
+        gauss_newton.inverse(matrix) @ matrix, torch.eye(6, dtype=torch.float64).expand(50, 6, 6), atol=1e-8
+    )
+    assert torch.equal(matrix, kept)
+
+
+def test_conjugate_gradients_stand_still_where_they_would_have_stopped(monkeypatch):
+    torch.manual_seed(5)
+    root = torch.randn(12, 12, dtype=torch.float64)
+    matrix, right = root @ root.T + torch.eye(12), torch.randn(12, dtype=torch.float64)
+    expected = gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right)
+    monkeypatch.setattr(cuda_graphs, "at_hand", lambda tensor: False)
+    found = gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right)
+    assert torch.equal(found, expected)
+    assert not bool(gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r, 0 * right).any())

@@ -1,0 +1,314 @@
+"""The compiled pass says what tensors say."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+import register
+from register.compute.cuda_graphs import step_by_step
+from register.engine.fit import comparison
+from register.engine.fit.hessian import Couplings
+from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
+from register.errors import AlignmentError
+from register.geometry import affine
+from register.geometry.patch_grid import Patches, PatchGrid, Ties, from_matrices
+from register.images import pyramid
+from register.kernels import cpu
+from register.kernels.triton import compile_ahead
+from register.optim.gauss_newton import ended, gauss_newton
+
+pytestmark = pytest.mark.skipif(
+    cpu.library() is None, reason="no compiler was at hand when the package was installed"
+)
+HEIGHT, WIDTH = 203, 331
+BEYOND = torch.tensor([[[1.03, 0.05, -22.0], [-0.04, 0.98, 13.0]]], dtype=torch.float64)
+"""A map that leaves the moving image on two sides."""
+INSIDE = torch.tensor([[[0.91, 0.02, 9.3], [-0.02, 0.9, 11.6]]], dtype=torch.float64)
+NEAR = torch.tensor([[[0.98, 0.003, 3.3], [-0.002, 0.98, 2.1]]], dtype=torch.float64)
+"""A map that mostly takes neighbouring pixels to between neighbouring pixels."""
+
+
+def compared(texture, metric, step, *, holes=False, window=20):
+    fixed, moving = (
+        torch.from_numpy(texture[y : y + HEIGHT, x : x + WIDTH]).float()[None] for y, x in ((0, 0), (4, 7))
+    )
+    mask = torch.ones_like(moving)
+    if holes:
+        mask[:, 60:90, 100:150] = 0
+    made = comparison.prepare(
+        pyramid.base(fixed), pyramid.base(moving, mask), step, metric, window=window, margin=12
+    )
+    if holes:
+        made = replace(made, fixed_mask=made.fixed_mask * (torch.arange(WIDTH) > 100))
+    return made
+
+
+def precise(compare):
+    """The same for tensors of float64, which say what is true."""
+    names = "fixed", "fixed_mask", "moving", "moving_mask", "moving_from_fixed"
+    return replace(compare, **{name: getattr(compare, name).double() for name in names})
+
+
+def away_from_kinks(compare, grid, parameters):
+    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there, and rounding chooses."""
+    exact = precise(compare)
+    points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
+    apart = ((points - points.round()).abs().amin(-1) > 1e-3).float()
+    return replace(compare, fixed_mask=compare.fixed_mask * apart[None])
+
+
+def near(found, expected, share=1e-4):
+    return float((found - expected).abs().max()) <= share * float(expected.abs().max())
+
+
+def random_patches(size=60):
+    grid = PatchGrid.cover(HEIGHT, WIDTH, size)
+    torch.manual_seed(3)
+    return grid, 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns)
+
+
+@pytest.mark.parametrize("metric", ["ncc", "structure", "mind"])
+@pytest.mark.parametrize(
+    ("step", "holes"), [(INSIDE, False), (NEAR, False), (NEAR, True), (BEYOND, False), (BEYOND, True)]
+)
+def test_loss_slope_and_curvature_are_those_of_tensors(texture, metric, step, holes):
+    grid, parameters = random_patches()
+    compare = away_from_kinks(compared(texture, metric, step, holes=holes), grid, parameters[0])
+    found = PatchObjective(compare, grid, 5.0, 1).expand(parameters)
+    expected = PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
+    assert all(near(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["ncc", "structure"])
+@pytest.mark.parametrize("window", [8, 13, 24])
+def test_windows_are_those_of_tensors(texture, metric, window):
+    compare, (grid, parameters) = compared(texture, metric, BEYOND, window=window), random_patches()
+    for patches in (None, Patches(grid, parameters[0])):
+        found = comparison.windows(compare, patches)
+        expected = comparison.windows(
+            precise(compare), None if patches is None else Patches(grid, parameters[0].double())
+        )
+        assert near(found.value, expected.value)
+        assert near(found.weight, expected.weight)
+
+
+@pytest.mark.parametrize("model", ["rigid", "affine"])
+@pytest.mark.parametrize("metric", ["ncc", "mind"])
+def test_a_global_map_is_two_by_two_patches_that_agree(texture, model, metric):
+    compare = compared(texture, metric, BEYOND)
+    parameters = torch.full((1, affine.GLOBAL_PARAMETERS[model]), 0.237)
+    found, expected = (
+        GlobalObjective(compare, model).expand(parameters),
+        GlobalObjective(precise(compare), model).expand(parameters.double()),
+    )
+    assert near(found.loss, expected.loss)
+    assert near(found.slope, expected.slope, 2e-3)  # a few points lie where linear samples have two slopes
+    assert near(found.curvature, expected.curvature)
+
+
+def test_any_number_of_threads_sums_to_the_same_bits(texture):
+    objective, (_, parameters) = (
+        PatchObjective(compared(texture, "ncc", BEYOND), random_patches()[0], 5.0, 1),
+        random_patches(),
+    )
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(objective.expand(parameters))
+    torch.set_num_threads(before)
+    assert all(
+        torch.equal(one, other) for others in found[1:] for one, other in zip(found[0], others, strict=True)
+    )
+
+
+@pytest.fixture(params=[11, 37, 90, 400])
+def coupled(request):
+    """Couplings of a grid, a curvature, a slope and a damping of its patches."""
+    grid = PatchGrid.cover(HEIGHT, WIDTH, request.param)
+    x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
+    curvature = torch.rand(3, len(y), len(x)) * torch.tensor([1.0, 0.3, 1.0])[:, None, None] / 1e4
+    return (
+        Couplings(grid, x, y, Ties.of(grid), 1e-3),
+        curvature,
+        torch.randn(2, 3, grid.rows, grid.columns) / 1e3,
+        torch.rand(grid.count),
+    )
+
+
+def test_the_step_solves_what_tensors_say_of_the_stencil(tensors_only, coupled):
+    couplings, curvature, slope, damping = coupled
+    found = couplings.compiled.solve(curvature, damping, slope, steps=2000, tolerance=1e-6)
+    with tensors_only():
+        stencil = couplings.stencil(curvature)
+    product = (
+        stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
+        @ found.reshape(6, -1).T
+    )
+    assert near(product.T.reshape_as(slope), slope, 1e-4)
+
+
+def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, coupled):
+    couplings, *given = coupled
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(couplings.step(*given))
+    torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    with tensors_only():
+        assert near(
+            found[0],
+            Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).step(*given),
+            1e-3,
+        )
+
+
+def test_what_ties_patches_is_what_tensors_say(tensors_only, coupled):
+    couplings, _, parameters, _ = coupled
+    found = couplings.bend(parameters)
+    with tensors_only():
+        expected = Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).bend(
+            parameters
+        )
+    assert near(found[1], expected[1], 1e-5)
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+
+
+def test_a_tile_without_weight_gives_nothing(texture):
+    compare = compared(texture, "ncc", BEYOND)
+    grid, parameters = random_patches()
+    found = cpu.expand(
+        replace(compare, fixed_mask=torch.zeros_like(compare.fixed_mask)).compiled[0], grid, parameters[0], 5
+    )
+    assert not any(bool(x.any()) for x in found)
+
+
+def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
+    objective, (_, parameters) = (
+        PatchObjective(compared(texture, "ncc", BEYOND), random_patches()[0], 5.0, 1),
+        random_patches(),
+    )
+    for value in (float("nan"), float("inf"), 1e30):
+        cpu.expand(
+            objective.compare.compiled[0],
+            objective.grid,
+            torch.full_like(parameters[0], value),
+            objective.block,
+        )
+    with pytest.raises(AlignmentError, match="no longer finite"):
+        ended(
+            step_by_step(
+                gauss_newton(
+                    objective.expand,
+                    objective.solve,
+                    torch.full_like(parameters, float("nan")),
+                    tolerance=0.0,
+                ),
+                2,
+                lambda *_: None,
+            )
+        )
+
+
+def test_a_window_of_no_whole_blocks_is_refused(texture):
+    with pytest.raises(ValueError, match="no whole number of blocks"):
+        cpu.expand(
+            compared(texture, "ncc", BEYOND).compiled[0],
+            *Patches(random_patches()[0], random_patches()[1][0]),
+            6,
+        )
+
+
+def test_without_a_library_tensors_do_the_work(texture, tensors_only):
+    with tensors_only():
+        assert compared(texture, "ncc", BEYOND).compiled == []
+    assert compared(texture, "mse", BEYOND).compiled == []
+    assert comparison.windows(compared(texture, "mse", BEYOND)).value.isfinite().all()
+
+
+def test_another_format_is_not_used(monkeypatch):
+    monkeypatch.setattr(cpu, "FORMAT", cpu.FORMAT + 1)
+    cpu.library.cache_clear()
+    assert cpu.library() is None
+    monkeypatch.undo()
+    cpu.library.cache_clear()
+    assert cpu.library() is not None
+
+
+def test_affine_maps_are_patches_that_agree(texture):
+    """Four patches hold every affine map exactly: moved by them or by the map itself, windows are equally alike."""
+    compare, grid = compared(texture, "ncc", INSIDE), PatchGrid.cover(HEIGHT, WIDTH, WIDTH)
+    small = torch.tensor([[1.004, 0.003, -0.6], [-0.002, 0.997, 0.8]])
+    patches = from_matrices(grid, small.expand(grid.rows, grid.columns, 2, 3))
+    composed = replace(compare, moving_from_fixed=affine.compose(compare.moving_from_fixed, small[None]))
+    assert near(
+        comparison.windows(compare, Patches(grid, patches)).value, comparison.windows(composed).value, 1e-4
+    )
+
+
+@pytest.mark.parametrize("metric", ["structure", "mind"])
+def test_rounding_does_not_hide_what_is_seen_everywhere(texture, metric):
+    """A mask that was brought elsewhere, or shrunk, is 1 again where only rounding has changed it, and what it covers is known to be quick."""
+    turn = torch.tensor([[[0.87, -0.43, 110.0], [0.43, 0.87, -40.0]]], dtype=torch.float64)
+    fixed, moving = (
+        torch.from_numpy(texture[y : y + 300, x : x + 400]).float()[None] for y, x in ((0, 0), (4, 7))
+    )
+    mask = torch.ones_like(moving)
+    mask[:, :5] = 0
+    small = pyramid.shrink(pyramid.base(moving, mask), 1.3)
+    assert float((small.mask == 1).float().mean()) == pytest.approx(
+        float((small.mask > 0.999).float().mean()), abs=1e-6
+    )
+    made = comparison.prepare(pyramid.base(fixed), small, turn, metric, window=20, margin=12)
+    ones = made.moving_mask == 1
+    assert float(ones.float().mean()) > 0.3
+    assert not bool(((made.moving_mask > 0.999) & ~ones).any())
+    left, top, right, bottom = made.compiled[0].whole
+    assert (right - left) * (bottom - top) > 0.15 * ones.numel()
+
+
+@pytest.mark.parametrize("degrees", [-90, 35])
+def test_rows_that_are_read_down_their_columns_are_apart_in_memory(texture, degrees):
+    """Those of an image 256 pixels wide would all lie in the same places of a processor's cache."""
+    fixed, moving = (
+        torch.from_numpy(texture[y : y + 220, x : x + 256]).float()[None] for y, x in ((0, 0), (4, 7))
+    )
+    mask = torch.ones_like(moving)
+    mask[:, 60:90, 100:150] = 0
+    turn = affine.similarity(
+        math.radians(degrees), 1.0, torch.tensor([128.0, 110.0]), torch.tensor([127.4, 109.7])
+    ).double()
+    compare = comparison.prepare(
+        pyramid.base(fixed), pyramid.base(moving, mask), turn[None], "ncc", window=20, margin=12
+    )
+    grid = PatchGrid.cover(*compare.size, 60)
+    torch.manual_seed(3)
+    parameters = 0.7 * torch.randn(1, 2, 3, grid.rows, grid.columns)
+    compare = away_from_kinks(compare, grid, parameters[0])
+    pair = compare.compiled[0]
+    assert pair.seen is not None
+    assert pair.moving.stride(1) == pair.seen.stride(0) == 256 + 16
+    found, expected = (
+        PatchObjective(compare, grid, 5.0, 1).expand(parameters),
+        PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double()),
+    )
+    assert all(near(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["ncc", "structure", "auto"])
+def test_what_is_compared_by_default_is_compiled_ahead_for_a_gpu(texture, monkeypatch, metric):
+    compared = set()
+    for name in ("expand", "similarities"):
+        known = getattr(cpu, name)
+        monkeypatch.setattr(
+            cpu,
+            name,
+            lambda pair, *given, known=known: (
+                compared.add((pair.metric, len(pair.fixed), pair.window)) or known(pair, *given)
+            ),
+        )
+    register.align(texture[:256, :300], texture[4:260, 7:307], metric=metric)
+    assert compared
+    assert compared <= set(compile_ahead.WANTED)
