@@ -54,19 +54,19 @@ Field = np.ndarray
 def by_register(fixed: np.ndarray, moving: np.ndarray) -> Field:
     import register
 
-    return register.align(fixed, moving).transform.field().numpy() + _still(fixed)
+    return register.align(fixed, moving).transform.field().numpy() + _fixed_image(fixed)
 
 
 def by_fast(fixed: np.ndarray, moving: np.ndarray) -> Field:
     import register
 
-    return register.align(fixed, moving, preset="fast").transform.field().numpy() + _still(fixed)
+    return register.align(fixed, moving, preset="fast").transform.field().numpy() + _fixed_image(fixed)
 
 
 def by_program(fixed: np.ndarray, moving: np.ndarray) -> Field:
     import register
 
-    return register.Transform.load("out/transform.json").field().numpy() + _still(fixed)
+    return register.Transform.load("out/transform.json").field().numpy() + _fixed_image(fixed)
 
 
 def by_elastix(fixed: np.ndarray, moving: np.ndarray) -> Field:
@@ -82,7 +82,7 @@ def by_elastix(fixed: np.ndarray, moving: np.ndarray) -> Field:
     images = [itk.image_from_array(np.ascontiguousarray(x, np.float32)) for x in (fixed, moving)]
     _, found = itk.elastix_registration_method(*images, parameter_object=maps, log_to_console=False)
     shift = itk.array_from_image(itk.transformix_deformation_field(images[1], found))
-    return np.asarray(shift)[..., :2] + _still(fixed)
+    return np.asarray(shift)[..., :2] + _fixed_image(fixed)
 
 
 def by_ants(fixed: np.ndarray, moving: np.ndarray) -> Field:
@@ -92,7 +92,7 @@ def by_ants(fixed: np.ndarray, moving: np.ndarray) -> Field:
     found = ants.registration(*images, type_of_transform="SyN", random_seed=1)
     import pandas as pd
 
-    points = pd.DataFrame(_still(fixed).reshape(-1, 2), columns=["x", "y"])
+    points = pd.DataFrame(_fixed_image(fixed).reshape(-1, 2), columns=["x", "y"])
     mapped = ants.apply_transforms_to_points(2, points, found["fwdtransforms"])
     return mapped[["x", "y"]].to_numpy().reshape(*fixed.shape, 2)
 
@@ -113,7 +113,7 @@ def by_greedy(fixed: np.ndarray, moving: np.ndarray) -> Field:
     program.execute(f"{metric} -it affine -n 100x50x20 -o warp", warp=None)
     program.execute("-rf fixed -r warp affine -rc composed", composed=None)
     shift = sitk.GetArrayFromImage(program["composed"])
-    return shift[..., :2] + _still(fixed)
+    return shift[..., :2] + _fixed_image(fixed)
 
 
 def by_sift(fixed: np.ndarray, moving: np.ndarray) -> Field:
@@ -140,7 +140,9 @@ def by_dis(fixed: np.ndarray, moving: np.ndarray) -> Field:
         np.uint8(np.clip(x, 0, 1) * 255)
         for x in (fixed, cv2.remap(moving.astype(np.float32), start, None, cv2.INTER_LINEAR))
     ]
-    at = _still(fixed) + cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*images, None)
+    at = _fixed_image(fixed) + cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
+        *images, None
+    )
     return cv2.remap(start, at.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -164,7 +166,7 @@ def by_ilk(fixed: np.ndarray, moving: np.ndarray) -> Field:
     same[:rows, :columns] = moving[:rows, :columns]
     move = phase_cross_correlation(fixed, same)[0]
     flow = optical_flow_ilk(fixed, shifted(same, move), radius=15)
-    return np.stack([flow[1] - move[1], flow[0] - move[0]], axis=2) + _still(fixed)
+    return np.stack([flow[1] - move[1], flow[0] - move[0]], axis=2) + _fixed_image(fixed)
 
 
 def by_kornia(fixed: np.ndarray, moving: np.ndarray) -> Field:
@@ -235,7 +237,7 @@ PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Field]] = {
 }
 
 
-def _still(fixed: np.ndarray) -> np.ndarray:
+def _fixed_image(fixed: np.ndarray) -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(fixed.shape[1]), np.arange(fixed.shape[0])), axis=2).astype(float)
 
 
@@ -249,7 +251,7 @@ def _on_device(image: np.ndarray):
 
 
 def _project(homography: np.ndarray, fixed: np.ndarray) -> Field:
-    points = np.concatenate([_still(fixed), np.ones((*fixed.shape, 1))], axis=2) @ homography.T
+    points = np.concatenate([_fixed_image(fixed), np.ones((*fixed.shape, 1))], axis=2) @ homography.T
     return points[..., :2] / points[..., 2:]
 
 

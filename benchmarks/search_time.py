@@ -59,7 +59,7 @@ def main() -> None:
                     else nullcontext()
                 ):
                     found = search.find(
-                        *levels, [search.Range("local", 180.0, settings.PRESETS["balanced"].candidates)]
+                        *levels, [search.SearchRange("local", 180.0, settings.PRESETS["balanced"].candidates)]
                     )
                 seconds.append(time.perf_counter() - begin)
             off = (abs(affine.decompose(found.matrix).rotation) - ANGLE + 180) % 360 - 180

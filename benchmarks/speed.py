@@ -184,7 +184,7 @@ def machine(device: str) -> tuple[float, float]:
 def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """A Gauss-Newton step of the patches in each of the ways that there are on a device."""
 
-    def begin(*tensors: torch.Tensor, tensors_only: bool) -> cuda_graphs.Begun[gauss_newton.Held]:
+    def begin(*tensors: torch.Tensor, tensors_only: bool) -> cuda_graphs.Iteration[gauss_newton.Held]:
         made = objective.PatchObjective(
             replace(compare.of(*tensors), tensors_only=tensors_only), grid, local_fit.STIFFNESS, 1
         )

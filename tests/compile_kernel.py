@@ -5,7 +5,7 @@ from triton.compiler import ASTSource, compile
 
 from register.kernels.triton import cells, expand, launch, launch_cells, lines
 
-WHOLE = {
+WHOLE_IMAGE = {
     "width",
     "height",
     "moving_width",
@@ -51,7 +51,7 @@ KERNELS = [
 
 def kind(name, constants):
     """The type of an argument, as Triton writes it."""
-    known = ((constants, "constexpr"), (WHOLE, "i32"), (BROKEN, "fp32"), (TABLES, "*i32"))
+    known = ((constants, "constexpr"), (WHOLE_IMAGE, "i32"), (BROKEN, "fp32"), (TABLES, "*i32"))
     return next((said for names, said in known if name in names), "*fp32")
 
 

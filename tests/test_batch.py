@@ -21,9 +21,9 @@ from PIL import Image
 import register
 from register import settings
 from register.errors import FileError, RegisterError
-from register.io.images.open import Part, open_image
+from register.io.images.open import Selection, open_image
 from register.workflows import align, batch, frames, pairs, workers
-from register.workflows.batch import Outcome
+from register.workflows.batch import PairOutcome
 
 CHOSEN = settings.check(preset="fast", model="translation", metric="ncc", init="identity", report=False)
 QUICK = ["--preset", "fast", "--model", "translation", "--metric", "ncc", "--init", "identity", "--no-report"]
@@ -271,7 +271,7 @@ def die(pair, output, redo=False):
     """What a worker does that is killed over one pair."""
     if pair.id == "s1":
         os._exit(9)
-    return Outcome(pair.id, pair.fixed, pair.moving, verdict="ok")
+    return PairOutcome(pair.id, pair.fixed, pair.moving, verdict="ok")
 
 
 @pytest.mark.slow
@@ -476,7 +476,7 @@ def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(mov
     with tifffile.TiffFile(tmp_path / "o" / "aligned.tif") as file:
         assert (file.series[0].axes, file.series[0].shape) == ("TYX", frames.shape)
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
-    image = open_image(tmp_path / "o" / "aligned.tif", Part(plane="T=1"))
+    image = open_image(tmp_path / "o" / "aligned.tif", Selection(plane="T=1"))
     assert (image.pixel_size, image.pixel_unit) == ((0.5, 0.5), "µm")
     with open(tmp_path / "o" / "series.csv", newline="") as file:
         moved = np.array([[float(row["shift_x"]), float(row["shift_y"])] for row in csv.DictReader(file)])

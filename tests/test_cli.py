@@ -358,7 +358,7 @@ def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path
     again = program("align", *FUNDUS, "-o", out, "--preset", "fast", "--no-report", "-q")
     assert again.returncode == 1
     assert "already holds" in again.stderr
-    with whole(out / "overlay.png") as beside:
+    with atomic_write(out / "overlay.png") as beside:
         beside.write_bytes(b"new")
     assert (out / "overlay.png").read_bytes() == b"new"
 

@@ -142,7 +142,7 @@ def test_what_waits_would_be_seen(waits):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """Values are never looked at, as where one would have to wait for them."""
-    monkeypatch.setattr(cuda_graphs, "at_hand", lambda tensor: False)
+    monkeypatch.setattr(cuda_graphs, "is_on_cpu", lambda tensor: False)
 
 
 class Tape(TorchDispatchMode):
@@ -202,10 +202,10 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
     start, heard = GRID.zeros(dtype=torch.float64)[None], []
     with tensors_only():
         expected = [
-            gauss_newton.ended(cuda_graphs.step_by_step(patches(pair, optimizer, start), 12, lambda *_: None))
+            gauss_newton.ended(cuda_graphs.run_stepwise(patches(pair, optimizer, start), 12, lambda *_: None))
             for pair in pairs
         ]
-        monkeypatch.setattr(cuda_graphs, "at_hand", lambda tensor: False)
+        monkeypatch.setattr(cuda_graphs, "is_on_cpu", lambda tensor: False)
         monkeypatch.setattr(gauss_newton, "UNSEEN", gauss_newton.STEPS)  # the same solutions, to compare
         recording = cuda_graphs.Recording(
             lambda *tensors: patches(pairs[0].of(*tensors[:-1]), optimizer, tensors[-1]),
@@ -234,7 +234,7 @@ def test_nothing_changes_after_the_end(as_on_a_gpu):
     for _ in range(60):
         recording.next()
         states.append([x.clone() for x in recording.begun.state])
-    ends = [k for k, state in enumerate(states) if float(state[-1]) != cuda_graphs.GOING]
+    ends = [k for k, state in enumerate(states) if float(state[-1]) != cuda_graphs.RUNNING]
     assert ends
     assert all(
         torch.equal(one, other) for k in ends for one, other in zip(states[ends[0]], states[k], strict=True)
@@ -330,7 +330,7 @@ def test_conjugate_gradients_stand_still_where_they_would_have_stopped(monkeypat
     root = torch.randn(12, 12, dtype=torch.float64)
     matrix, right = root @ root.T + torch.eye(12), torch.randn(12, dtype=torch.float64)
     expected = gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right)
-    monkeypatch.setattr(cuda_graphs, "at_hand", lambda tensor: False)
+    monkeypatch.setattr(cuda_graphs, "is_on_cpu", lambda tensor: False)
     found = gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right)
     assert torch.equal(found, expected)
     assert not bool(gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r, 0 * right).any())

@@ -15,12 +15,12 @@ import register
 from register.errors import FileError
 from register.geometry import affine
 from register.io.images.masks import read_mask
-from register.io.images.open import Part, open_image
+from register.io.images.open import Selection, open_image
 from register.io.images.working import Validity, working_level
 from register.transforms.resample import Canvas
 from register.transforms.transform import Frame, Transform
 from register.workflows import reuse
-from register.workflows.aligned_image import Style, aligned_image, write_aligned
+from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 
 RNG = np.random.default_rng(0)
 H, W = 70, 90
@@ -99,7 +99,7 @@ def test_the_identity_gives_back_what_came(tmp_path, name):
         still(pixel_size=before.pixel_size),
         [tmp_path / "in.tif"],
         tmp_path / "out.tif",
-        style=Style("nearest" if name == "palette" else "bilinear"),
+        style=OutputStyle("nearest" if name == "palette" else "bilinear"),
     )
     after = register.read_image(tmp_path / "out.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), tifffile.imread(tmp_path / "in.tif"))
@@ -159,7 +159,9 @@ def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path
     )
     image = open_image(tmp_path / "in.ome.tif")
     write_aligned(
-        tmp_path / "out.ome.tif", aligned_image(image, image, still(side, side), Style()), Style(pyramid=True)
+        tmp_path / "out.ome.tif",
+        aligned_image(image, image, still(side, side), OutputStyle()),
+        OutputStyle(pyramid=True),
     )
     again = open_image(tmp_path / "out.ome.tif")
     for what in (
@@ -175,7 +177,7 @@ def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path
         assert getattr(again, what) == getattr(image, what), what
     assert np.array_equal(again.in_memory().pixels, image.in_memory().pixels)
     assert len(again.smaller) == (1 if side == 600 else 2)
-    coarse = open_image(tmp_path / "out.ome.tif", Part(level=1))
+    coarse = open_image(tmp_path / "out.ome.tif", Selection(level=1))
     assert coarse.pixel_size == (0.65, 0.6)
     assert coarse.size == ((side + 1) // 2, (side + 1) // 2)
     assert again.smaller[0].shape[1:] == ((side + 1) // 2, (side + 1) // 2)
@@ -212,11 +214,11 @@ def test_ome_zarr_of_both_versions(tmp_path, version):
         group.create_array(str(i), data=level, chunks=(1, 1, 64, 64))
     with pytest.raises(FileError, match=r"axes CZYX .*--fixed-plane Z=0"):
         open_image(tmp_path / "a.zarr")
-    found = open_image(tmp_path / "a.zarr", Part(plane="Z=3"))
+    found = open_image(tmp_path / "a.zarr", Selection(plane="Z=3"))
     assert np.array_equal(found.in_memory().pixels, data[:, 3])
     assert (found.pixel_size, found.pixel_unit, found.channel_names) == ((0.5, 0.5), "µm", ("DAPI", "FITC"))
     assert found.smaller[0].shape == (2, 100, 75)
-    assert open_image(tmp_path / "a.zarr", Part(level=1, plane="Z=3")).pixel_size == (1.0, 1.0)
+    assert open_image(tmp_path / "a.zarr", Selection(level=1, plane="Z=3")).pixel_size == (1.0, 1.0)
 
 
 def test_everyday_formats(tmp_path):
@@ -238,7 +240,7 @@ def test_png_keeps_palette_profile_and_sixteen_bit_colour(tmp_path):
     picture.save(tmp_path / "p.png", icc_profile=ICC)
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels("u2", H, W, 3)))
     for name in ("p.png", "deep.png"):
-        reuse.apply(still(), [tmp_path / name], tmp_path / f"out_{name}", style=Style("nearest"))
+        reuse.apply(still(), [tmp_path / name], tmp_path / f"out_{name}", style=OutputStyle("nearest"))
         before, after = (register.read_image(tmp_path / x) for x in (name, f"out_{name}"))
         assert np.array_equal(before.pixels, after.pixels)
         assert (before.colour, before.icc, before.dtype) == (after.colour, after.icc, after.dtype)
@@ -254,9 +256,9 @@ def test_the_largest_series_is_read_and_others_by_number(tmp_path):
     found = open_image(tmp_path / "a.tif")
     assert found.size == (90, 90)
     assert "series 1 of 3" in found.notes[0]
-    assert open_image(tmp_path / "a.tif", Part(series=2)).size == (60, 60)
+    assert open_image(tmp_path / "a.tif", Selection(series=2)).size == (60, 60)
     with pytest.raises(FileError, match="has no series 7; it has 3"):
-        open_image(tmp_path / "a.tif", Part(series=7))
+        open_image(tmp_path / "a.tif", Selection(series=7))
 
 
 def test_a_stack_names_its_axes_and_a_plane_of_it_is_read(tmp_path):
@@ -265,10 +267,10 @@ def test_a_stack_names_its_axes_and_a_plane_of_it_is_read(tmp_path):
     with pytest.raises(FileError, match=r"axes TZYX \(4 × 3 × 70 × 90\).*--moving-plane T=0,Z=0"):
         open_image(tmp_path / "a.ome.tif")
     assert np.array_equal(
-        open_image(tmp_path / "a.ome.tif", Part(plane="t=2, z=1")).in_memory().pixels[0], data[2, 1]
+        open_image(tmp_path / "a.ome.tif", Selection(plane="t=2, z=1")).in_memory().pixels[0], data[2, 1]
     )
     with pytest.raises(FileError, match="has no plane Z=9"):
-        open_image(tmp_path / "a.ome.tif", Part(plane="Z=9"))
+        open_image(tmp_path / "a.ome.tif", Selection(plane="Z=9"))
 
 
 @pytest.mark.parametrize("dtype", ["u8", "i8", "c8"])
@@ -286,7 +288,9 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
     image = open_image(tmp_path / "a.tif")
     shifted = Transform("affine", Frame(W, H), Frame(W, H), affine.translation(20.0, 0.0))
     union = Canvas(-30, -10, W + 40, H + 10)
-    write_aligned(tmp_path / "o.tif", aligned_image(image, image, shifted, Style(), union), Style())
+    write_aligned(
+        tmp_path / "o.tif", aligned_image(image, image, shifted, OutputStyle(), union), OutputStyle()
+    )
     with tifffile.TiffFile(tmp_path / "o.tif") as file:
         page = file.pages[0]
         assert page.tags[33550].value == (10.0, 10.0, 0.0)
@@ -303,7 +307,7 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
     with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
         file.write(pixels("i2", 64, 80), subifds=1, extratags=GEO, metadata=None)
         file.write(pixels("i2", 32, 40), subfiletype=1, metadata=None)
-    tags = {tag[0]: tag[3] for tag in open_image(tmp_path / "levels.tif", Part(level=1)).geotags}
+    tags = {tag[0]: tag[3] for tag in open_image(tmp_path / "levels.tif", Selection(level=1)).geotags}
     assert tags[33550] == (20.0, 20.0, 0.0)
     assert (found[:, -20:] == -9999).all()
     assert (found[10:, 30 : 30 + W - 20] == image.in_memory().pixels[0][:, 20:]).all()
@@ -318,7 +322,9 @@ def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(t
     )
     fixed, moving = (open_image(tmp_path / name) for name in ("f.tif", "m.tif"))
     for canvas in (None, Canvas(-30, -10, W + 40, H + 10)):
-        write_aligned(tmp_path / "o.tif", aligned_image(moving, fixed, still(), Style(), canvas), Style())
+        write_aligned(
+            tmp_path / "o.tif", aligned_image(moving, fixed, still(), OutputStyle(), canvas), OutputStyle()
+        )
         with rasterio.open(tmp_path / "f.tif") as there, rasterio.open(tmp_path / "o.tif") as here:
             assert here.crs == there.crs
             assert here.crs.to_epsg() == 32633

@@ -14,11 +14,11 @@ import torch
 import register
 from register.compute import device
 from register.engine.fit import comparison
-from register.engine.fit.hessian import Couplings
-from register.engine.fit.level import GAUSS_NEWTON, descend_patches
+from register.engine.fit.hessian import HessianBuilder
+from register.engine.fit.level import GAUSS_NEWTON, optimise_patches
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
 from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid, Ties
+from register.geometry.patch_grid import Patches, PatchGrid, SmoothnessPenalty
 from register.images import pyramid
 from register.kernels import cpu
 from register.kernels.triton import compile_ahead, launch, launch_cells
@@ -191,7 +191,7 @@ def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
         "gain": 0.0,
     }
     found, expected = (
-        descend_patches(replace(compare, tensors_only=only), grid, grid.zeros(device=HERE), **settings)
+        optimise_patches(replace(compare, tensors_only=only), grid, grid.zeros(device=HERE), **settings)
         for only in (False, True)
     )
     assert float(expected.parameters[0, 0].median()) == pytest.approx(0.4, abs=0.1)
@@ -223,13 +223,13 @@ def test_the_kernels_compile_for_gpus_that_are_not_here():
 
 
 def solved(grid, size, block, seed=1):
-    """Couplings by tensors, of a random positive curvature in blocks, and what a step is made of."""
+    """HessianBuilder by tensors, of a random positive curvature in blocks, and what a step is made of."""
     torch.manual_seed(seed)
     x, y = (block_centres(torch.arange(n).float(), block).to(HERE) for n in reversed(size))
     root = torch.randn(len(y), len(x), 2, 2)
     tensor = root @ root.mT
     curvature = torch.stack([tensor[..., 0, 0], tensor[..., 0, 1], tensor[..., 1, 1]])
-    couplings = Couplings(grid, x, y, Ties.of(grid, device=HERE), 0.3)
+    couplings = HessianBuilder(grid, x, y, SmoothnessPenalty.of(grid, device=HERE), 0.3)
     return couplings, *(
         given.to(HERE)
         for given in (curvature, torch.randn(2, 3, grid.rows, grid.columns), torch.rand(grid.count))
@@ -237,7 +237,9 @@ def solved(grid, size, block, seed=1):
 
 
 def by_tensors(couplings):
-    return Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness, tensors_only=True)
+    return HessianBuilder(
+        couplings.grid, *couplings.at, couplings.ties, couplings.stiffness, tensors_only=True
+    )
 
 
 @pytest.mark.parametrize(("size", "patch", "block"), [((70, 91), 12, 6), ((53, 61), 200, 9)])

@@ -5,7 +5,7 @@ import torch
 
 from register.engine.fit import hessian
 from register.geometry import patch_grid
-from register.geometry.patch_grid import PatchGrid, Ties
+from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
 from register.images import interpolation
 
 STIFFNESS = 0.7
@@ -13,10 +13,10 @@ STIFFNESS = 0.7
 
 @pytest.fixture(params=[(5, 4, 10.3, 12.7), (2, 2, 41.0, 38.0), (2, 6, 41.0, 7.6)])
 def problem(request):
-    """Couplings of a grid over 38 x 41 pixels, a positive curvature on them, and the second derivative of its loss times parameters, the long way."""
+    """HessianBuilder of a grid over 38 x 41 pixels, a positive curvature on them, and the second derivative of its loss times parameters, the long way."""
     columns, rows, *spacing = request.param
     grid = PatchGrid(columns, rows, (-0.5, -0.5), tuple(spacing))
-    ties = Ties.of(grid, dtype=torch.float64)
+    ties = SmoothnessPenalty.of(grid, dtype=torch.float64)
     x, y = interpolation.axes(38, 41, dtype=torch.float64)
     xx, yy, share = torch.rand(3, 38, 41, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     curvature = torch.stack([xx, (2 * share - 1) * (xx * yy).sqrt(), yy])
@@ -31,7 +31,7 @@ def problem(request):
             patch_grid.gather((tensor @ moved[..., None])[..., 0], basis_x, basis_y) + STIFFNESS * ties(v)[1]
         )
 
-    return hessian.Couplings(grid, x, y, ties, STIFFNESS), curvature, bend
+    return hessian.HessianBuilder(grid, x, y, ties, STIFFNESS), curvature, bend
 
 
 def test_a_stencil_multiplies_as_the_field_it_stands_for(problem):

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import register
-from register.compute.cuda_graphs import step_by_step
+from register.compute.cuda_graphs import run_stepwise
 from register.engine.fit import comparison
-from register.engine.fit.hessian import Couplings
+from register.engine.fit.hessian import HessianBuilder
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
 from register.errors import AlignmentError
 from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid, Ties, from_matrices
+from register.geometry.patch_grid import Patches, PatchGrid, SmoothnessPenalty, from_matrices
 from register.images import pyramid
 from register.kernels import cpu
 from register.kernels.triton import compile_ahead
@@ -125,12 +125,12 @@ def test_any_number_of_threads_sums_to_the_same_bits(texture):
 
 @pytest.fixture(params=[11, 37, 90, 400])
 def coupled(request):
-    """Couplings of a grid, a curvature, a slope and a damping of its patches."""
+    """HessianBuilder of a grid, a curvature, a slope and a damping of its patches."""
     grid = PatchGrid.cover(HEIGHT, WIDTH, request.param)
     x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
     curvature = torch.rand(3, len(y), len(x)) * torch.tensor([1.0, 0.3, 1.0])[:, None, None] / 1e4
     return (
-        Couplings(grid, x, y, Ties.of(grid), 1e-3),
+        HessianBuilder(grid, x, y, SmoothnessPenalty.of(grid), 1e-3),
         curvature,
         torch.randn(2, 3, grid.rows, grid.columns) / 1e3,
         torch.rand(grid.count),
@@ -160,7 +160,7 @@ def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, 
     with tensors_only():
         assert near(
             found[0],
-            Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).step(*given),
+            HessianBuilder(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).step(*given),
             1e-3,
         )
 
@@ -169,7 +169,7 @@ def test_what_ties_patches_is_what_tensors_say(tensors_only, coupled):
     couplings, _, parameters, _ = coupled
     found = couplings.bend(parameters)
     with tensors_only():
-        expected = Couplings(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).bend(
+        expected = HessianBuilder(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).bend(
             parameters
         )
     assert near(found[1], expected[1], 1e-5)
@@ -199,7 +199,7 @@ def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
         )
     with pytest.raises(AlignmentError, match="no longer finite"):
         ended(
-            step_by_step(
+            run_stepwise(
                 gauss_newton(
                     objective.expand,
                     objective.solve,

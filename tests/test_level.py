@@ -7,14 +7,21 @@ import torch
 from register.compute import cuda_graphs, memory
 from register.engine.fit import local_fit
 from register.engine.fit.comparison import prepare
-from register.engine.fit.level import descend_global, descend_patches
+from register.engine.fit.level import optimise_global, optimise_patches
 from register.engine.fit.objective import GlobalObjective, PatchObjective
 from register.errors import AlignmentError
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.images import interpolation, pyramid
 from register.images.preprocess import orientation
-from register.optim.gauss_newton import Descent, Expansion, adam, conjugate_gradients, ended, gauss_newton
+from register.optim.gauss_newton import (
+    Expansion,
+    OptimisationResult,
+    adam,
+    conjugate_gradients,
+    ended,
+    gauss_newton,
+)
 from register.settings import PRESETS
 
 
@@ -35,7 +42,7 @@ OFF = torch.tensor([0.3, -0.4])
 
 
 def followed(begun, steps):
-    return ended(cuda_graphs.step_by_step(begun, steps, lambda index, loss: None))
+    return ended(cuda_graphs.run_stepwise(begun, steps, lambda index, loss: None))
 
 
 def quadratic(parameters):
@@ -131,7 +138,7 @@ def test_the_slope_and_curvature_of_a_global_model(comparison, model):
 def test_adam_and_gauss_newton_find_the_same_shift(comparison):
     one = comparison.batches(3)[0]
     for optimizer, steps in (("adam", 80), ("gauss-newton", 10)):
-        matrix, _ = descend_global(
+        matrix, _ = optimise_global(
             one, "translation", optimizer=optimizer, step=0.5, steps=steps, tolerance=1e-4
         )
         assert matrix[0, :, 2].tolist() == pytest.approx([-2.3, -0.6], abs=0.02)
@@ -178,9 +185,9 @@ def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(
         "tolerance": 0.0,
     }
     with tensors_only():
-        whole = descend_patches(one, grid, grid.zeros(), **settings)
+        whole = optimise_patches(one, grid, grid.zeros(), **settings)
         refused = fake_memory(monkeypatch, 400 * 460 // 3)
-        parts = descend_patches(one, grid, grid.zeros(), **settings)
+        parts = optimise_patches(one, grid, grid.zeros(), **settings)
     assert refused
     assert float(parts.loss) == pytest.approx(float(whole.loss), abs=1e-3)
     assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.02)
@@ -189,9 +196,9 @@ def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(
 def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison, monkeypatch, tensors_only):
     settings = {"optimizer": "gauss-newton", "step": 0.5, "steps": 5, "tolerance": 0.0}
     with tensors_only():
-        whole, _ = descend_global(comparison, "similarity", **settings)
+        whole, _ = optimise_global(comparison, "similarity", **settings)
         refused = fake_memory(monkeypatch, 400 * 460 + 1000)
-        parts, _ = descend_global(comparison, "similarity", **settings)
+        parts, _ = optimise_global(comparison, "similarity", **settings)
     assert refused
     assert torch.allclose(parts, whole, atol=1e-4)
 
@@ -236,7 +243,7 @@ def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft
         step = torch.zeros_like(start)
         step[0, 0] = soft if stiffness == 1.0 else stiff
         step[1, 0] = 0.0 if step.any() else 3.0  # astray
-        return Descent(start + step, torch.zeros(1), (), "")
+        return OptimisationResult(start + step, torch.zeros(1), (), "")
 
     found = local_fit._rehearsed(compare, grid, grid.zeros(), descend, 1.0)
     assert (found and found[1]) == kept

@@ -295,7 +295,7 @@ def test_a_gpu_is_made_ready_meanwhile_and_waited_for(kind, expected):
         begun.wait(10)
         said.append("work")
 
-    with device.meanwhile(work, torch.device(kind)):
+    with device.run_in_background(work, torch.device(kind)):
         said.append("block")
         begun.set()
     assert said == expected

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from register.geometry import affine, jacobian, patch_grid
-from register.geometry.patch_grid import PatchGrid, Ties
+from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
 from register.images import interpolation
 
 sizes = st.integers(1, 97)
@@ -76,18 +76,18 @@ def test_refine_keeps_an_affine_field():
 def test_disagreement_is_zero_for_one_affine_and_positive_otherwise():
     grid = PatchGrid.cover(80, 80, 20)
     agreed = patch_grid.from_matrices(grid, AFFINE.expand(grid.rows, grid.columns, 2, 3))
-    assert float(Ties.of(grid, dtype=agreed.dtype)(agreed)[0]) == pytest.approx(0, abs=1e-12)
-    assert float(Ties.of(grid, dtype=agreed.dtype)(torch.randn_like(agreed))[0]) > 0.1
+    assert float(SmoothnessPenalty.of(grid, dtype=agreed.dtype)(agreed)[0]) == pytest.approx(0, abs=1e-12)
+    assert float(SmoothnessPenalty.of(grid, dtype=agreed.dtype)(torch.randn_like(agreed))[0]) > 0.1
 
 
 def test_disagreement_has_its_slope():
     grid = PatchGrid.cover(60, 100, 20)
     parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
     slope = torch.autograd.functional.jacobian(lambda p: by_hand(grid, p), parameters)
-    assert float(Ties.of(grid, dtype=parameters.dtype)(parameters)[0]) == pytest.approx(
+    assert float(SmoothnessPenalty.of(grid, dtype=parameters.dtype)(parameters)[0]) == pytest.approx(
         float(by_hand(grid, parameters))
     )
-    assert torch.allclose(Ties.of(grid, dtype=parameters.dtype)(parameters)[1], slope)
+    assert torch.allclose(SmoothnessPenalty.of(grid, dtype=parameters.dtype)(parameters)[1], slope)
 
 
 def by_hand(grid, parameters):

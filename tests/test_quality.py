@@ -86,7 +86,7 @@ def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
     for shift in (20.0, 34.0):
         matrix = affine.translation(shift, shift)
         forward = local_fit.as_transform("local", frames, matrix, None, {})
-        back = evidence.there_and_back(
+        back = evidence.round_trip_error(
             fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0
         )
         apart.append(back.typical(fixed))
@@ -150,14 +150,14 @@ def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
         0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double()
     )
     assert (
-        patch_grid.discord(
+        patch_grid.neighbour_disagreement(
             patch_grid.from_matrices(grid, matrices.expand(grid.rows, grid.columns, 2, 3))
         ).max()
         < 1e-9
     )
     alone = grid.zeros(dtype=torch.float64)
     alone[0, 0, 3, 4] = 2.0
-    found = patch_grid.discord(alone)
+    found = patch_grid.neighbour_disagreement(alone)
     assert float(found[3, 4]) == pytest.approx(2.0)
     assert float(found[3, 5]) == pytest.approx(math.sqrt(4 / 4))
     assert float(found[0, 0]) == 0.0

@@ -18,7 +18,7 @@ from register.io.points.open import read_point_file
 from register.transforms import compose
 from register.transforms.transform import Frame, Transform
 from register.workflows import reuse
-from register.workflows.aligned_image import Style
+from register.workflows.aligned_image import OutputStyle
 
 FLIPPED = torch.tensor([[0.1, -0.95, 400], [-1.02, 0.08, 420]], dtype=torch.float64)
 
@@ -178,7 +178,7 @@ def test_labels_keep_their_values(local, tmp_path):
 def test_inverse_brings_the_fixed_image_back(local, texture, tmp_path):
     pair = warped_pair(texture, 0.02, seed=1)
     tifffile.imwrite(tmp_path / "f.tif", (pair.fixed * 65535).clip(0, 65535).astype(np.uint16))
-    reuse.apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, style=Style("bicubic"))
+    reuse.apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, style=OutputStyle("bicubic"))
     back = tifffile.imread(tmp_path / "o.tif") / 65535
     assert np.abs(back - pair.moving)[40:-40, 40:-40].mean() < 0.01
 

@@ -36,7 +36,7 @@ def distance(matrix, truth, side=SIDE):
 
 def start(fixed, moving, **values):
     return search.search_in(
-        level(fixed), level(moving), search.Range("local", **{"rotation": 180.0, "count": 5} | values)
+        level(fixed), level(moving), search.SearchRange("local", **{"rotation": 180.0, "count": 5} | values)
     )
 
 
@@ -96,13 +96,13 @@ def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch)
     monkeypatch.setattr(correlation, "candidates", lambda *given, **options: [*wrong, near])
     found = start(fixed, moving)
     assert distance(found.matrix, truth) < 1.0
-    assert found.stands_out
+    assert found.is_significant
 
 
 def test_images_that_are_not_alike_do_not_stand_out():
-    assert not search.Start(affine.identity(), 0.01, 0.04, above=12.0).stands_out
-    assert search.Start(affine.identity(), 0.5, 1.3, above=12.0).stands_out
-    assert not search.Start(affine.identity(), 0.5, 1.3, above=4.0).stands_out
+    assert not search.Start(affine.identity(), 0.01, 0.04, above=12.0).is_significant
+    assert search.Start(affine.identity(), 0.5, 1.3, above=12.0).is_significant
+    assert not search.Start(affine.identity(), 0.5, 1.3, above=4.0).is_significant
 
 
 @pytest.mark.parametrize("angle", [0, 75, 180])
@@ -120,7 +120,7 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
     cut = texture[7:, 11:]
     fixed, moving = level(texture), level(cut[:, ::-1] if mirrored else cut)
     found, share = features._match(
-        fixed, search.mirror(moving) if mirrored else moving, features.Look(300, 1000), model
+        fixed, search.mirror(moving) if mirrored else moving, features.FeatureSearch(300, 1000), model
     )  # copies smaller than the images
     truth = affine.translation(-11, -7)
     if mirrored:
@@ -135,7 +135,7 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
 
 def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
     (at, described), (at_negative, of_negative) = (
-        features._features(base(x), features.Look(340, 300)) for x in (texture, 1 - texture)
+        features._features(base(x), features.FeatureSearch(340, 300)) for x in (texture, 1 - texture)
     )
     expected = features._of_negative(described)
     for place, one in zip(at, expected, strict=True):
@@ -151,7 +151,7 @@ def test_features_of_unrelated_pictures_are_no_match(texture):
 
 
 def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(texture, monkeypatch):
-    asked = search.Range("affine", 30.0, 2)
+    asked = search.SearchRange("affine", 30.0, 2)
     looked = []
 
     def agree(of_few, of_many):
@@ -163,7 +163,7 @@ def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(t
         looked.clear()
 
     few, many = (
-        features.Matched(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()])
+        features.Matches(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()])
         for n in (14, 40)
     )
     agree(few, many)
@@ -172,7 +172,7 @@ def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(t
     assert features.match(level(texture), level(texture)) is None
     assert looked == [features.FEW]
     looked.clear()
-    monkeypatch.setattr(search.Start, "stands_out", False)
+    monkeypatch.setattr(search.Start, "is_significant", False)
     assert search.find(level(texture), level(texture), [asked]).matched is many
     assert looked == [features.FEW, features.PLAIN]
     agree(None, None)

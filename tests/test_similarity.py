@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from register.images import filters, preprocess
-from register.similarity.base import SIMILARITIES, Still
+from register.similarity.base import SIMILARITIES, FixedImage
 
 
 def picture(seed=0, size=96):
@@ -21,7 +21,7 @@ def test_an_image_is_most_like_itself(name):
         preprocess.FEATURES[name](x, weight) if name in preprocess.FEATURES else x
         for x in (picture(0), picture(1))
     )
-    same, different = (SIMILARITIES[name](Still(one, weight, 16), x).mean() for x in (one, other))
+    same, different = (SIMILARITIES[name](FixedImage(one, weight, 16), x).mean() for x in (one, other))
     assert float(same) > float(different) + 0.2
     assert float(same) <= 1 + 1e-5
 
@@ -29,7 +29,7 @@ def test_an_image_is_most_like_itself(name):
 @pytest.mark.parametrize("name", ["ncc", "mi"])
 def test_contrast_may_be_reversed(name):
     one, weight = picture(0), torch.ones(1, 1, 96, 96)
-    values = [float(SIMILARITIES[name](Still(one, weight, 16), x).mean()) for x in (one, 1 - one)]
+    values = [float(SIMILARITIES[name](FixedImage(one, weight, 16), x).mean()) for x in (one, 1 - one)]
     assert values[1] == pytest.approx(values[0], rel=0.02)
 
 
@@ -41,7 +41,7 @@ def test_gradients_are_those_of_finite_differences(name):
     )
     weight = torch.ones(1, 1, 12, 12, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda w: SIMILARITIES[name](Still(fixed, weight, 6), w).loss(), (warped,), atol=1e-4
+        lambda w: SIMILARITIES[name](FixedImage(fixed, weight, 6), w).loss(), (warped,), atol=1e-4
     )
 
 
@@ -52,15 +52,15 @@ def test_what_has_no_weight_has_no_say_and_no_gradient(name):
     warped = picture(1).requires_grad_()
     garbage = warped.detach().clone()
     garbage[..., :32] = 0.7
-    value = SIMILARITIES[name](Still(fixed, weight, 16), warped).mean()
-    assert torch.equal(SIMILARITIES[name](Still(fixed, weight, 16), garbage).mean(), value.detach())
+    value = SIMILARITIES[name](FixedImage(fixed, weight, 16), warped).mean()
+    assert torch.equal(SIMILARITIES[name](FixedImage(fixed, weight, 16), garbage).mean(), value.detach())
     assert float(torch.autograd.grad(value.sum(), warped)[0][..., :32].abs().max()) == 0
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_flat_images_give_numbers(name):
     flat, weight = torch.full((1, 1, 40, 40), 0.3), torch.ones(1, 1, 40, 40)
-    windows = SIMILARITIES[name](Still(flat, weight, 16), flat)
+    windows = SIMILARITIES[name](FixedImage(flat, weight, 16), flat)
     assert bool(torch.isfinite(windows.loss()).all())
 
 
@@ -100,9 +100,9 @@ def test_features_do_not_see_what_is_masked(name):
 def test_surroundings_are_found_and_objects_are_not():
     y, x = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
     disc = ((x - 100) ** 2 + (y - 100) ** 2 < 70**2).float() * (0.5 + 0.3 * picture(0, 200)[0])
-    found = preprocess.surroundings(disc, torch.ones(1, 200, 200))
+    found = preprocess.constant_border(disc, torch.ones(1, 200, 200))
     assert float(found.float().mean()) == pytest.approx(1 - 3.1416 * 70**2 / 200**2, abs=0.03)
-    assert float(preprocess.surroundings(picture(0, 200)[0], torch.ones(1, 200, 200)).float().mean()) == 0
+    assert float(preprocess.constant_border(picture(0, 200)[0], torch.ones(1, 200, 200)).float().mean()) == 0
 
 
 def test_flat_noise_has_no_texture_weight():

@@ -81,15 +81,15 @@ def apply(
     from register import Transform
     from register.cli import show
     from register.engine.pair import Event
-    from register.io.images.open import Part
+    from register.io.images.open import Selection
     from register.workflows import reuse
-    from register.workflows.aligned_image import Style
+    from register.workflows.aligned_image import OutputStyle
 
-    style = Style(interpolation, fill, compression, pyramid)
+    style = OutputStyle(interpolation, fill, compression, pyramid)
     with show.progress(as_json) as listener:
         done = reuse.apply(
             Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale, style=style,
-            part=Part(series, level, plane), overwrite=overwrite,
+            part=Selection(series, level, plane), overwrite=overwrite,
             tick=lambda share: listener(Event("write", "", share, None)),
         )  # fmt: skip
     if as_json:

@@ -18,7 +18,7 @@ from register.transforms.schema import to_dict
 if TYPE_CHECKING:  # what a command does not use, it does not wait for
     from register.engine.pair import Event, Listener
     from register.workflows.align import Plan, Result
-    from register.workflows.batch import Outcome
+    from register.workflows.batch import PairOutcome
     from register.workflows.series import Row
 
 STYLES = {"ok": "green", "suspect": "yellow", "failed": "red"}
@@ -86,11 +86,11 @@ def result(done: Result, verbose: bool) -> None:
 
 
 @contextmanager
-def pairs(count: int, silent: bool) -> Iterator[Callable[[Outcome], None]]:
+def pairs(count: int, silent: bool) -> Iterator[Callable[[PairOutcome], None]]:
     """A callback per pair that ended: a line each, and on a terminal a bar with the time left."""
     console = Console(highlight=False, soft_wrap=True)
 
-    def line(outcome: Outcome) -> None:
+    def line(outcome: PairOutcome) -> None:
         word = outcome.verdict or "error"
         why = outcome.error or outcome.reasons
         seconds = (
@@ -110,14 +110,14 @@ def pairs(count: int, silent: bool) -> Iterator[Callable[[Outcome], None]]:
 
         with bars.counted("pairs", count, console) as one_more:
 
-            def advance(outcome: Outcome) -> None:
+            def advance(outcome: PairOutcome) -> None:
                 line(outcome)
                 one_more()
 
             yield advance
 
 
-def outcomes(done: list[Outcome], count: int, output: object, quiet: bool) -> None:
+def outcomes(done: list[PairOutcome], count: int, output: object, quiet: bool) -> None:
     """The closing table of a batch: how many ended how, those that failed, and where the results are; with ``quiet`` only errors, on stderr."""
     if quiet:
         for one in done:

@@ -24,14 +24,14 @@ TRIED = 5
 """Steps that are timed to tell which of several recordings is the quickest."""
 APART = 0.05
 """By how much the losses of two recordings of the same descent may differ after a few steps; what rounding does is a tenth of it."""
-GOING = 0
+RUNNING = 0
 """What a descent reports while it goes on; any other number says why it ended."""
 
 State = TypeVar("State", bound=tuple[Tensor, ...])
 Stage = Callable[[State], State]
 
 
-class Begun(NamedTuple, Generic[State]):
+class Iteration(NamedTuple, Generic[State]):
     """Where a descent begins, what takes it a step on, one stage after the other, and what it reports: why it ended, and its loss.
 
     A stage passes on what it was given or makes new tensors; where a descent has led, and why it ended, no stage changes once it has ended.
@@ -42,15 +42,15 @@ class Begun(NamedTuple, Generic[State]):
     report: Callable[[State], Tensor]
 
 
-Begin = Callable[..., Begun[State]]
+Begin = Callable[..., Iteration[State]]
 """Takes its inputs, tensors, to where it begins."""
-Heard = Callable[[int, float], None]
+OnStep = Callable[[int, float], None]
 """Called with the number of a step and the loss before it."""
 Record = Callable[[Callable[[], None]], Callable[[], None]]
 """Does some work and gives what does it again, with the same tensors."""
 
 
-class Followed(NamedTuple, Generic[State]):
+class IterationResult(NamedTuple, Generic[State]):
     """Where a descent ended, why, and its loss before every step and at the end."""
 
     state: State
@@ -64,20 +64,20 @@ def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device
     return torch.tensor(values, dtype=dtype, device=device)
 
 
-def step_by_step(begun: Begun[State], steps: int, heard: Heard) -> Followed[State]:
+def run_stepwise(begun: Iteration[State], steps: int, heard: OnStep) -> IterationResult[State]:
     """Up to ``steps`` steps; a descent that ended is left at once."""
     state = begun.state
     why, loss = begun.report(state).tolist()
     losses = [loss]
-    while why == GOING and len(losses) <= steps:
+    while why == RUNNING and len(losses) <= steps:
         heard(len(losses) - 1, loss)
         for stage in begun.stages:
             state = stage(state)
             why, loss = begun.report(state).tolist()
-            if why != GOING:
+            if why != RUNNING:
                 break
         losses.append(loss)
-    return Followed(state, int(why), losses)
+    return IterationResult(state, int(why), losses)
 
 
 class Recording(Generic[State]):
@@ -100,7 +100,7 @@ class Recording(Generic[State]):
         changed = [(own, new) for own, new in zip(self.begun.state, state, strict=True) if own is not new]
         torch._foreach_copy_([own for own, _ in changed], [new for _, new in changed])  # one kernel for all
 
-    def __call__(self, inputs: Sequence[Tensor], steps: int, heard: Heard) -> Followed[State]:
+    def __call__(self, inputs: Sequence[Tensor], steps: int, heard: OnStep) -> IterationResult[State]:
         """The descent for other inputs of the same sizes."""
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given, non_blocking=True)
@@ -115,7 +115,7 @@ class Recording(Generic[State]):
         why, losses = listener.said()
         for index, loss in enumerate(losses[:-1]):
             heard(index, loss)
-        return Followed(type(self.begun.state)(*(x.clone() for x in self.begun.state)), why, losses)
+        return IterationResult(type(self.begun.state)(*(x.clone() for x in self.begun.state)), why, losses)
 
 
 class Listener:
@@ -141,14 +141,14 @@ class Listener:
             return False
         if self.on_gpu:
             self.events[self.count - 1 - ahead].synchronize()
-        return int(self.reports[self.count - 1 - ahead, 0]) != GOING
+        return int(self.reports[self.count - 1 - ahead, 0]) != RUNNING
 
     def said(self) -> tuple[int, list[float]]:
         """Why the descent ended, and its losses up to then."""
         if self.on_gpu:
             self.events[-1].synchronize()
         reports = self.reports[: self.count].tolist()
-        end = next((k for k, (why, _) in enumerate(reports) if why != GOING), self.count - 1)
+        end = next((k for k, (why, _) in enumerate(reports) if why != RUNNING), self.count - 1)
         return int(reports[end][0]), [loss for _, loss in reports[: end + 1]]
 
 
@@ -175,24 +175,24 @@ _QUICKEST: dict[Hashable, int] = {}
 _REFUSED: set[torch.device] = set()
 
 
-def records(device: torch.device) -> bool:
+def can_record(device: torch.device) -> bool:
     """Whether work on a device can be recorded, as far as is known."""
     return device.type == "cuda" and device not in _REFUSED
 
 
-def at_hand(tensor: Tensor) -> bool:
+def is_on_cpu(tensor: Tensor) -> bool:
     """Whether the host can look at a tensor without waiting for a device."""
     return tensor.device.type == "cpu"
 
 
-def follow(
+def run_recorded(
     key: Hashable,
     kind: Hashable,
     begins: Sequence[Begin[State]],
     inputs: Sequence[Tensor],
     steps: int,
-    heard: Heard,
-) -> Followed[State]:
+    heard: OnStep,
+) -> IterationResult[State]:
     """A descent from ``inputs`` on a device that records, by the quickest of several ways to do the same.
 
     What the inputs do not tell, sizes apart, must be in the ``key``. Which way is the quickest is found out for each ``kind``, as long as it is the first.
@@ -204,7 +204,7 @@ def follow(
             recording = quickest((kind, device), begins, inputs, cuda_graphs, _seconds)
             if recording is None:
                 _REFUSED.add(device)
-                return step_by_step(begins[0](*inputs), steps, heard)
+                return run_stepwise(begins[0](*inputs), steps, heard)
             _KNOWN[key] = recording
             while len(_KNOWN) > KEPT:
                 _KNOWN.popitem(last=False)

@@ -71,16 +71,16 @@ def cores() -> int:
     return count
 
 
-def threads_beside(place: torch.device, count: int | None) -> int:
+def thread_count(place: torch.device, count: int | None) -> int:
     """How many threads an alignment on a device uses: ``count``, or as many as PyTorch has, and no more than ``cores`` or than pay beside a GPU."""
     return count or min(threads(), cores(), BESIDE_GPU if place.type == "cuda" else threads())
 
 
 @contextmanager
 def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None]:
-    """The threads of ``threads_beside`` for a while."""
+    """The threads of ``thread_count`` for a while."""
     before = threads()
-    torch.set_num_threads(threads_beside(place, count))
+    torch.set_num_threads(thread_count(place, count))
     try:
         yield
     finally:
@@ -98,7 +98,7 @@ def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
 
 
 @contextmanager
-def meanwhile(work: Callable[[], object], place: torch.device) -> Iterator[None]:
+def run_in_background(work: Callable[[], object], place: torch.device) -> Iterator[None]:
     """What a GPU is to do, asked for by a thread of its own while the block goes on; on a CPU nothing, which has enough to do with the block."""
     if place.type != "cuda":
         yield

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from register.compute import device
 from register.engine.fit import comparison, global_fit, local_fit
-from register.engine.fit.local_fit import Local
+from register.engine.fit.local_fit import LocalFit
 from register.engine.initial import search
-from register.engine.initial.search import Range, Start
+from register.engine.initial.search import SearchRange, Start
 from register.engine.quality import assess
 from register.errors import AlignmentError
 from register.geometry import affine
 from register.images import preprocess, pyramid
 from register.images.pyramid import Level
-from register.optim.gauss_newton import Descent
+from register.optim.gauss_newton import OptimisationResult
 from register.settings import PRESETS, Effort, Settings
 from register.transforms.transform import Frame, Transform
 
@@ -86,7 +86,7 @@ def align(
     """
     curves: dict[str, tuple[float, ...]] = {}
 
-    def keep(name: str, outcome: Descent) -> None:
+    def keep(name: str, outcome: OptimisationResult) -> None:
         curves[name] = outcome.history
         listener(Event("global", name, 0.3, 1 - math.exp(float(outcome.loss[0]))))
 
@@ -99,7 +99,7 @@ def align(
     listener(Event("search", "", 0.02, None))
     with clock("search"):
         ranges = _ranges(settings, effort, pixel_ratio)
-        with device.meanwhile(lambda: comparison.ready(levels), mover.image.device):
+        with device.run_in_background(lambda: comparison.ready(levels), mover.image.device):
             begin = (
                 search.find(levels[-1], mover, ranges)
                 if start is None
@@ -179,7 +179,7 @@ class Clock:
 
 
 def working_copy(level: Level, max_size: int, name: str) -> Level:
-    """A grey level of bounded size in [0, 1]; pixels that are invalid, or constant surroundings, have no weight.
+    """A grey level of bounded size in [0, 1]; pixels that are invalid, or constant constant_border, have no weight.
 
     Raises ``AlignmentError`` naming the image when it is too small, has no valid pixel or shows nothing.
     """
@@ -199,7 +199,7 @@ def working_copy(level: Level, max_size: int, name: str) -> Level:
             name,
         )
     grey = preprocess.normalise(level.image, mask)
-    seen = mask * ~preprocess.surroundings(grey, mask)
+    seen = mask * ~preprocess.constant_border(grey, mask)
     return Level(grey, seen if float(seen.mean()) > 0.02 else mask, level.original_from_level)
 
 
@@ -221,9 +221,9 @@ def levels_of(finest: Level) -> list[Level]:
     return levels
 
 
-def _ranges(settings: Settings, effort: Effort, pixel_ratio: float | None) -> list[Range]:
+def _ranges(settings: Settings, effort: Effort, pixel_ratio: float | None) -> list[SearchRange]:
     """What is searched: about the scale that pixel sizes give, then everything."""
-    whole = Range(
+    whole = SearchRange(
         settings.model,
         settings.rotation_range,
         effort.candidates,
@@ -238,16 +238,16 @@ def _ranges(settings: Settings, effort: Effort, pixel_ratio: float | None) -> li
     return [*known, whole]
 
 
-def _mirrored(fixed: Level, moving: Level, ranges: list[Range]) -> list[str]:
+def _mirrored(fixed: Level, moving: Level, ranges: list[SearchRange]) -> list[str]:
     """What to try when nothing was found and the mirrored image is."""
     if ranges[0].flip:
         return []
     mirrored = search.mirror(moving)
     found = search.search_in(fixed, mirrored, ranges[0])
-    return ["the mirrored moving image stands out: try --allow-flip"] if found.stands_out else []
+    return ["the mirrored moving image stands out: try --allow-flip"] if found.is_significant else []
 
 
-def _bent(start: Start, level: Level, effort: Effort) -> Local | None:
+def _bent(start: Start, level: Level, effort: Effort) -> LocalFit | None:
     """The patches of a start whose matches, by a homography or a smooth map, are far from affine; None for the others."""
     matched = start.matched
     if matched is None or not start.sure:
@@ -309,12 +309,12 @@ def _simplest(
     levels: list[Level],
     moving: Level,
     matrix: Tensor,
-    local: Local | None,
+    local: LocalFit | None,
     metric: str,
     settings: Settings,
     effort: Effort,
     keep: global_fit.Tick,
-) -> tuple[Tensor, Local | None, list[str]]:
+) -> tuple[Tensor, LocalFit | None, list[str]]:
     """The global map and the patches over it, or an exact global map alone where patches bring no more than they would of noise, or harm."""
     if local is None:
         exact, notes = _fit_global(levels[-2:], moving, matrix, metric, settings, keep, exact=True)

@@ -17,7 +17,7 @@ UNFINISHED = ".unfinished"
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A name beside ``path`` to write to; it takes the place of ``path`` when the block ends well and is removed when not.
 
     Raises ``FileError`` when the folder cannot be written or the disk is full.
@@ -53,7 +53,7 @@ def in_utf8(text: str) -> bytes:
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(content)
 
 
@@ -111,7 +111,7 @@ def left_unfinished(folder: Path) -> bool:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """The same for a folder: a name beside ``path`` that takes its place, and the place of what was there, when the block ends well."""
     path = Path(path)
     beside = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")

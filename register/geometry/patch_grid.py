@@ -204,7 +204,7 @@ def secants(
 
 
 @dataclass(frozen=True)
-class Ties:
+class SmoothnessPenalty:
     """What ties neighbouring patches: the squared distance between their predictions at both centres, in spacings, summed over all neighbours.
 
     The sum is quadratic, and along an axis it ties the patches of a line in the same way on every line: ``along_x`` (2 columns, 2 columns) and
@@ -217,7 +217,7 @@ class Ties:
     @classmethod
     def of(
         cls, grid: PatchGrid, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> "Ties":
+    ) -> "SmoothnessPenalty":
         """The ties of a grid."""
         return cls(
             _ties(grid.columns, grid.spacing[0], dtype, device),
@@ -244,7 +244,7 @@ def _ties(count: int, spacing: float, dtype: torch.dtype, device: torch.device |
     return (2 / spacing**2 * apart.T @ apart).to(device, dtype)
 
 
-def discord(parameters: Tensor) -> Tensor:
+def neighbour_disagreement(parameters: Tensor) -> Tensor:
     """Per patch (rows, columns) the root mean square distance, in pixels, between what it and its neighbours predict at each other's centres."""
     total, count = torch.zeros_like(parameters[0, 0]), torch.zeros_like(parameters[0, 0])
     for axis, along in ((1, 1), (0, 2)):
@@ -260,7 +260,7 @@ def discord(parameters: Tensor) -> Tensor:
     return (total / count).sqrt()
 
 
-def blend_known(grid: PatchGrid, values: list[float | None], points: Tensor) -> Tensor:
+def blend_finite(grid: PatchGrid, values: list[float | None], points: Tensor) -> Tensor:
     """One number per patch, blended at points (n, 2) as the maps are; infinite where more than half of the weight is of patches without one."""
     known = torch.tensor([torch.nan if v is None else v for v in values], dtype=torch.float64).reshape(
         grid.rows, grid.columns

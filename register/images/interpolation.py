@@ -97,7 +97,7 @@ def inside(points: Tensor, height: int, width: int) -> Tensor:
 
 def all_seen(mask: Tensor, points: Tensor) -> bool:
     """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box around them. Never on a GPU, which would wait."""
-    if not cuda_graphs.at_hand(mask) or points.shape[0] != 1:
+    if not cuda_graphs.is_on_cpu(mask) or points.shape[0] != 1:
         return False
     (left, right), (top, bottom) = (
         (math.floor(low), math.floor(high) + 2)

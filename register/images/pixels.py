@@ -34,7 +34,7 @@ def spans(key: Key, shape: Sequence[int]) -> list[range]:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedChannels:
     """Some channels of other pixels."""
 
     of: Pixels
@@ -57,7 +57,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Coloured:
+class PaletteColours:
     """The colours (3, h, w) that indices (1, h, w) stand for."""
 
     indices: Pixels

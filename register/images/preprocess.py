@@ -79,7 +79,7 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
 def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance: int = 2) -> Tensor:
     """Self-similarity (b, 8, h, w) of grey images (b, 1, h, w) valid where ``mask`` (b, 1, h, w) is 1.
 
-    How alike each pixel's surroundings are to those ``distance`` pixels away in eight directions: exp(-D / V) with D the squared difference under a
+    How alike each pixel's constant_border are to those ``distance`` pixels away in eight directions: exp(-D / V) with D the squared difference under a
     Gaussian of ``sigma`` pixels and V its mean over the directions, less the mean over the directions. Blind to any change of grey
     values that keeps edges where they are, and smoother around its optimum than orientation.
     Source: Heinrich et al., "MIND: Modality independent neighbourhood descriptor", Med. Image Anal. 16 (2012), eqs. 4-6.
@@ -127,7 +127,7 @@ def noise_variance(plane: Tensor, mask: Tensor) -> float:
 def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: float = 0.02) -> Tensor:
     """How much there is to see around each pixel of (1, h, w) in [0, 1]: 0 in flat or noisy-flat places, towards 1 in texture.
 
-    Local variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
+    LocalFit variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
     """
     share, total = filters.smooth_widely(torch.stack([mask, plane * mask]), radius)
     share.clamp_(min=1e-3)
@@ -153,12 +153,12 @@ def erode(mask: Tensor, radius: int) -> Tensor:
     return 1 - filters.widened(holes.to(mask.dtype), radius)
 
 
-def surroundings(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
+def constant_border(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
     """Where a plane (1, h, w) in [0, 1] shows only a constant frame reaching in from its border: bool (1, h, w).
 
     The black around a fundus or an ultrasound fan, the padding of a turned image: it does not move with the
     object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
-    blocks of locally constant pixels; regions smaller than a share ``least`` of the image are not surroundings.
+    blocks of locally constant pixels; regions smaller than a share ``least`` of the image are not constant_border.
     """
     found, invalid = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device), mask < 0.5
     still: Tensor | None = None

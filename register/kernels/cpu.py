@@ -97,7 +97,7 @@ def library() -> ctypes.CDLL | None:
 
 def there(place: torch.device) -> bool:
     """Whether there is a compiled pass for a device; whether it is the quickest is another question."""
-    return library() is not None if place.type == "cpu" else cuda_graphs.records(place) and launch.there()
+    return library() is not None if place.type == "cpu" else cuda_graphs.can_record(place) and launch.there()
 
 
 def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:

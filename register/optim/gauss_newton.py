@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from register.compute import cuda_graphs
-from register.compute.cuda_graphs import GOING, Begun, Followed
+from register.compute.cuda_graphs import RUNNING, Iteration, IterationResult
 from register.errors import AlignmentError
 
 STEPS, TOLERANCE = 40, 0.02
@@ -18,10 +18,10 @@ UNSEEN = 16
 """The same on a GPU, which takes all of them: fine levels need 5 to 10, the coarsest up to 21."""
 ROUNDING = 1e-6
 """A fall of a loss that may be rounding: what lowers it by less is not followed, so that images that agree stay where they are."""
-SETTLED, LEVEL, LOST = 1, 2, 3
+CONVERGED, LEVEL, LOST = 1, 2, 3
 REASONS = {
-    GOING: "all steps taken",
-    SETTLED: "no parameter would move by more than the tolerance",
+    RUNNING: "all steps taken",
+    CONVERGED: "no parameter would move by more than the tolerance",
     LEVEL: "two steps lowered the loss by too little",
 }
 Progress = Callable[[int, int, float], None]
@@ -29,7 +29,7 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Descent:
+class OptimisationResult:
     """Where a descent ended: parameters (b, ...), loss (b,), the mean loss at each step and why it stopped."""
 
     parameters: Tensor
@@ -88,7 +88,7 @@ def adam(
     steps: int,
     tolerance: float,
     project: Callable[[Tensor], Tensor] = _as_it_is,
-) -> Begun[Moved]:
+) -> Iteration[Moved]:
     """Minimise from ``start`` (b, ...), every batch item on its own; the best state is kept.
 
     ``step`` (in parameter units, pixels here) falls to a hundredth by a cosine over ``steps``. Ends when no parameter has moved by more than
@@ -97,7 +97,7 @@ def adam(
     """
 
     def move(at: Moved) -> Moved:
-        going, tenth = at.why == GOING, at.taken % 10 == 9
+        going, tenth = at.why == RUNNING, at.taken % 10 == 9
         settled = tenth & ((at.current - at.anchor).abs().max() < tolerance)
         first, second, count = (
             0.9 * at.first + 0.1 * at.slope,
@@ -112,12 +112,12 @@ def adam(
             first=first,
             second=second,
             taken=count,
-            why=settled.to(at.why) * SETTLED,
+            why=settled.to(at.why) * CONVERGED,
         )
         return _if(going, moved, at)
 
     def look(at: Moved) -> Moved:
-        (loss, slope), going = evaluate(at.current), at.why == GOING
+        (loss, slope), going = evaluate(at.current), at.why == RUNNING
         better = loss < at.loss - ROUNDING
         best, least = _where(better, at.current, at.best), torch.where(better, loss, at.loss)
         return _if(
@@ -129,7 +129,7 @@ def adam(
     start = project(start)
     loss, slope = evaluate(start)
     zeros, none, why = torch.zeros_like(start), torch.zeros_like(loss[0]), _lost(loss, start)
-    return Begun(
+    return Iteration(
         Moved(start, loss, start, loss.mean(), slope, start, zeros, zeros, none, why),
         (move, look),
         lambda at: torch.stack([at.why, at.mean]),
@@ -160,7 +160,7 @@ def gauss_newton(
     gain: float = 1e-3,
     damping: float = 0.3,
     project: Callable[[Tensor], Tensor] = _as_it_is,
-) -> Begun[Held]:
+) -> Iteration[Held]:
     """Minimise from ``start`` (b, ...) by damped Gauss-Newton steps, every batch item on its own; no step that raises the loss is kept.
 
     A part's damping falls by 3 after a step that lowers its loss and grows by 6 after one that does not, so that one part's trouble
@@ -172,11 +172,11 @@ def gauss_newton(
         trial = project(at.best + solve(Expansion(at.loss, at.parts, at.slope, at.curvature), at.damping))
         settled = (trial - at.best).abs().max() < tolerance
         return at._replace(
-            trial=trial, why=torch.where(at.why == GOING, settled.to(at.why) * SETTLED, at.why)
+            trial=trial, why=torch.where(at.why == RUNNING, settled.to(at.why) * CONVERGED, at.why)
         )
 
     def judge(at: Held) -> Held:
-        found, going = expand(at.trial), at.why == GOING
+        found, going = expand(at.trial), at.why == RUNNING
         better = going & (found.loss < at.loss - ROUNDING)
         best, loss, parts, slope, curvature = (
             _where(better, new, old) for new, old in zip((at.trial, *found), at[:5], strict=True)
@@ -193,17 +193,17 @@ def gauss_newton(
     mean = held.loss.mean()
     lowest = torch.stack([mean, torch.full_like(mean, math.inf), torch.full_like(mean, math.inf)])
     begin = Held(trial, *held, torch.full_like(held.parts, damping), trial, lowest, _lost(held.loss, trial))
-    return Begun(begin, (propose, judge), lambda at: torch.stack([at.why, at.lowest[0]]))
+    return Iteration(begin, (propose, judge), lambda at: torch.stack([at.why, at.lowest[0]]))
 
 
-def ended(followed: Followed[Moved] | Followed[Held]) -> Descent:
+def ended(followed: IterationResult[Moved] | IterationResult[Held]) -> OptimisationResult:
     """Where a descent led. Raises ``AlignmentError`` when a number was no longer finite."""
     if followed.why == LOST:
         raise AlignmentError(
             "a parameter of the descent is no longer finite; try --init center or a smaller --max-shift"
         )
-    losses = followed.losses[:-1] if followed.why == SETTLED else followed.losses  # that step was not taken
-    return Descent(followed.state.best, followed.state.loss, tuple(losses), REASONS[followed.why])
+    losses = followed.losses[:-1] if followed.why == CONVERGED else followed.losses  # that step was not taken
+    return OptimisationResult(followed.state.best, followed.state.loss, tuple(losses), REASONS[followed.why])
 
 
 def conjugate_gradients(
@@ -218,14 +218,14 @@ def conjugate_gradients(
     z = precondition(r)
     p, rz = z, (r * z).sum()
     stop, going = tolerance**2 * rz, rz > 0
-    for _ in range(steps if cuda_graphs.at_hand(right) else min(steps, UNSEEN)):
+    for _ in range(steps if cuda_graphs.is_on_cpu(right) else min(steps, UNSEEN)):
         ap = times(p)
         alpha = torch.where(going, rz / (p * ap).sum().clamp(min=1e-30), 0.0)
         x, r = x + alpha * p, r - alpha * ap
         z = precondition(r)
         before, rz = rz, (r * z).sum()
         going = going & (rz > stop)
-        if cuda_graphs.at_hand(rz) and not bool(going):
+        if cuda_graphs.is_on_cpu(rz) and not bool(going):
             break
         p = z + (rz / before.clamp(min=1e-30)) * p
     return x
@@ -237,7 +237,7 @@ def inverse(matrix: Tensor) -> Tensor:
     On a GPU by elimination without pivots, which such matrices do not need: the library's waits for the device to tell whether there is an inverse.
     Source: Golub & Van Loan, "Matrix computations", 4th ed., section 4.2.
     """
-    if cuda_graphs.at_hand(matrix):
+    if cuda_graphs.is_on_cpu(matrix):
         return torch.linalg.inv(matrix)
     n = matrix.shape[-1]
     for k in range(n):
@@ -250,14 +250,14 @@ def inverse(matrix: Tensor) -> Tensor:
 
 def _where(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Per batch item, one of two tensors (b, ...)."""
-    if len(choice) == 1 and cuda_graphs.at_hand(choice):
+    if len(choice) == 1 and cuda_graphs.is_on_cpu(choice):
         return yes if bool(choice) else no
     return torch.where(choice.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
 def _if(choice: Tensor, yes: Standing, no: Standing) -> Standing:
     """One of two, without asking which; on a CPU, where asking costs nothing, nothing is copied."""
-    if cuda_graphs.at_hand(choice):
+    if cuda_graphs.is_on_cpu(choice):
         return yes if bool(choice) else no
     return type(no)(
         *(new if new is old else torch.where(choice, new, old) for new, old in zip(yes, no, strict=True))
@@ -265,6 +265,6 @@ def _if(choice: Tensor, yes: Standing, no: Standing) -> Standing:
 
 
 def _lost(loss: Tensor, parameters: Tensor) -> Tensor:
-    """``LOST`` where a number is no longer finite, or else ``GOING``, as a number of the loss's type."""
+    """``LOST`` where a number is no longer finite, or else ``RUNNING``, as a number of the loss's type."""
     total = loss.sum() + parameters.sum()  # one that is not finite makes the sum so
     return (total - total != 0).to(loss) * LOST

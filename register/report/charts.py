@@ -72,7 +72,7 @@ def charts(scene: Scene) -> list[dict[str, str]]:
         drawn.append(
             _chart(
                 image,
-                f"Local change of area beyond the global map, from {2 ** change.min():.2f} to {2 ** change.max():.2f} times; 0 is none.",
+                f"LocalFit change of area beyond the global map, from {2 ** change.min():.2f} to {2 ** change.max():.2f} times; 0 is none.",
             )
         )
     history = transform.provenance.get("history")

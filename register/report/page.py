@@ -201,7 +201,7 @@ def _figures(transform: Transform) -> list[tuple[str, str, str]]:
             "of the whole map, median first",
         ),
         (
-            "Local displacement",
+            "LocalFit displacement",
             f"{quality['local_displacement_median']:.2f} px, largest {quality['local_displacement_max']:.2f} px",
             "beyond the global map",
         ),
@@ -229,7 +229,7 @@ def _figures(transform: Transform) -> list[tuple[str, str, str]]:
             "median distance after aligning the other way and composing both maps",
         ),
         "matches_agreeing": (
-            "Matched features",
+            "Matches features",
             "{:d}",
             "that the descent never saw and that agree with the map",
         ),

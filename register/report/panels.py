@@ -46,7 +46,7 @@ class Scene:
         """The same with a fixed level of at most ``side`` pixels, and a moving one whose pixels are as large."""
         fixed = pyramid.shrink(self.fixed, max(self.fixed.size) / side)
         return replace(
-            self, fixed=fixed, moving=comparison.matching_level(self.moving, fixed, self.transform.matrix)
+            self, fixed=fixed, moving=comparison.match_pixel_size(self.moving, fixed, self.transform.matrix)
         )
 
     def whole(self) -> View:
@@ -54,7 +54,7 @@ class Scene:
         return self.coarser(SIDE).view()
 
     def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
-        """Part of the fixed level, all of it by default."""
+        """Selection of the fixed level, all of it by default."""
         still = replace(
             self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=()
         )

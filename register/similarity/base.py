@@ -1,6 +1,6 @@
 """How alike two images are, window by window: one function and one entry in ``SIMILARITIES`` each.
 
-Every similarity takes what stays (``Still``) and a warped image (b, c, h, w) and
+Every similarity takes what stays (``FixedImage``) and a warped image (b, c, h, w) and
 returns a value per window, at most 1 and higher when more alike, with the weight it deserves. Gradients flow through
 ``warped``; weights carry none, so no similarity is gained by pushing pixels out of sight.
 """
@@ -73,7 +73,7 @@ class Windows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Still:
+class FixedImage:
     """What stays while a warped image changes: the fixed one (1 or b, c, h, w), the weight (b, 1, h, w) of its pixels in [0, 1], and the side of the windows.
 
     What is summed of them is summed once.
@@ -111,10 +111,10 @@ class Still:
         return mean, (squares / n - mean.square()).clamp(min=0)
 
 
-Similarity = Callable[[Still, Tensor], Windows]
+Similarity = Callable[[FixedImage, Tensor], Windows]
 
 
-def cosine(still: Still, warped: Tensor) -> Windows:
+def cosine(still: FixedImage, warped: Tensor) -> Windows:
     """Cosine between two vector fields (orientation structure, self-similarity) over each window: sum f·w / sqrt(sum |f|² sum |w|²)."""
     parts = torch.cat(
         [(still.weighted * warped).sum(1, True), warped.square().sum(1, True) * still.weight], 1
@@ -128,7 +128,7 @@ def cosine(still: Still, warped: Tensor) -> Windows:
     return Windows(value, share, (value.clamp(min=LEAST_BEND) / (energy_w + floor)).detach(), along.detach())
 
 
-def ncc(still: Still, warped: Tensor) -> Windows:
+def ncc(still: FixedImage, warped: Tensor) -> Windows:
     """Squared normalised cross-correlation over each window, blind to gain, offset and the sign of contrast.
 
     Source: the neighbourhood cross-correlation of Avants et al., "Symmetric diffeomorphic image registration with
@@ -151,7 +151,7 @@ def ncc(still: Still, warped: Tensor) -> Windows:
     )
 
 
-def mse(still: Still, warped: Tensor) -> Windows:
+def mse(still: FixedImage, warped: Tensor) -> Windows:
     """One minus the mean squared difference over each window in units of the fixed image's variance."""
     count = still.count
     squared = window_sums(still.weight * (still.fixed - warped).square().mean(1, True), still.side).flatten(
@@ -164,7 +164,7 @@ def mse(still: Still, warped: Tensor) -> Windows:
     return Windows(1 - squared / spread, count / still.side**2, bend, along)
 
 
-def mi(still: Still, warped: Tensor, *, bins: int = 32, samples: int = 65536) -> Windows:
+def mi(still: FixedImage, warped: Tensor, *, bins: int = 32, samples: int = 65536) -> Windows:
     """Mutual information of the whole images over the entropy of the fixed one; a single window, the side of windows is not used.
 
     The joint histogram is smooth: linear B-spline Parzen windows along the fixed axis, cubic ones along the moving axis, on a

@@ -217,7 +217,7 @@ class Warped:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ValidMask:
     """Where (1, H, W) the moving image shows something on the fixed grid: 255, elsewhere 0, window by window.
 
     ``valid`` are pixels (1, h, w) that are not 0 where the moving image itself is valid; None: everywhere.

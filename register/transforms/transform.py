@@ -93,7 +93,7 @@ class Transform:
             parts = torch.split(flat, 65536)
             error = torch.cat(
                 [
-                    patch_grid.blend_known(self.grid, self.patch_figures["expected_error"], part)
+                    patch_grid.blend_finite(self.grid, self.patch_figures["expected_error"], part)
                     for part in parts
                 ]
             )

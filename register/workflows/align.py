@@ -25,16 +25,16 @@ from register.files.atomic import left_unfinished, several, write_bytes, write_t
 from register.files.hashes import sha256
 from register.images.pyramid import Level
 from register.io.images.masks import read_mask
-from register.io.images.open import Image, Part, aligned_name, open_image, write_image
+from register.io.images.open import Image, Selection, aligned_name, open_image, write_image
 from register.io.images.working import Validity, working_level
 from register.io.points.open import read_points
 from register.kernels import cpu
 from register.report.overlay import overlay
 from register.report.panels import Scene
 from register.settings import PRESETS, Settings
-from register.transforms.resample import Canvas, Shown, check_dtype
+from register.transforms.resample import Canvas, ValidMask, check_dtype
 from register.transforms.transform import Frame, Transform
-from register.workflows.aligned_image import Style, aligned_image, write_aligned
+from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 
 RESULTS = (
     "aligned.tif",
@@ -119,7 +119,7 @@ def _run(job: Job, listener: Listener) -> Result:
     landmarks = read_landmarks(job.settings)
     listener(Event("read", "", 0.0, None))
     clock, place = pair.Clock(), device.choose(job.settings.device)
-    with clock("read"), device.meanwhile(lambda: cpu.warm(place), place):
+    with clock("read"), device.run_in_background(lambda: cpu.warm(place), place):
         fixed, moving = open_pair(job)
         (fixed_level, fixed_grey), (moving_level, moving_grey) = (
             x.level(max_size(job.settings)) for x in (fixed, moving)
@@ -255,7 +255,7 @@ def _write_images(
         write_image(
             names["valid"],
             Image(
-                Shown(transform, valid, canvas),
+                ValidMask(transform, valid, canvas),
                 pixel_size=image.pixel_size,
                 pixel_unit=image.pixel_unit,
                 geotags=image.geotags,
@@ -312,21 +312,21 @@ def open_pair(job: Job) -> tuple[Source, Source]:
     chosen = job.settings
     fixed = _open(
         job.fixed,
-        Part(chosen.series, chosen.fixed_level, chosen.fixed_plane),
+        Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane),
         chosen.fixed_mask,
         chosen.fixed_channel,
         chosen,
     )
     return fixed, _open(
         job.moving,
-        Part(chosen.series, chosen.moving_level, chosen.moving_plane),
+        Selection(chosen.series, chosen.moving_level, chosen.moving_plane),
         chosen.moving_mask,
         chosen.moving_channel,
         chosen,
     )
 
 
-def _open(path: Path, part: Part, mask: str | None, channel: str | None, chosen: Settings) -> Source:
+def _open(path: Path, part: Selection, mask: str | None, channel: str | None, chosen: Settings) -> Source:
     image = open_image(path, part)
     try:
         check_dtype(image.dtype)
@@ -367,8 +367,8 @@ def max_size(settings: Settings) -> int:
     return settings.max_size or PRESETS[settings.preset].max_size
 
 
-def _style(settings: Settings) -> Style:
-    return Style(settings.interpolation, settings.fill, settings.compression, settings.pyramid)
+def _style(settings: Settings) -> OutputStyle:
+    return OutputStyle(settings.interpolation, settings.fill, settings.compression, settings.pyramid)
 
 
 def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -387,7 +387,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "numpy": np.__version__,
         "python": platform.python_version(),
         "device": str(place),
-        "threads": device.threads_beside(place, job.settings.threads),
+        "threads": device.thread_count(place, job.settings.threads),
         "compiled": cpu.there(place),
         "seed": job.settings.seed,
         "settings": asdict(job.asked or job.settings),

@@ -26,7 +26,7 @@ DEGENERATE = 1e-3, 1e3
 
 
 @dataclass(frozen=True)
-class Style:
+class OutputStyle:
     """How an aligned image is computed and packed."""
 
     interpolation: str = "bilinear"
@@ -35,14 +35,14 @@ class Style:
     pyramid: bool | None = None
 
 
-PLAIN = Style()
+PLAIN = OutputStyle()
 
 
 def aligned_image(
     moving: Image,
     grid: Image | None,
     transform: Transform | Inverse,
-    style: Style,
+    style: OutputStyle,
     canvas: Canvas | None = None,
 ) -> Image:
     """The moving image on the grid of the fixed one, its pixels not computed yet, with the place and the pixel size of the ``grid`` image.
@@ -100,7 +100,7 @@ def fill_value(text: str, moving: Image) -> float | None:
 
 
 def write_aligned(
-    path: Path, image: Image, style: Style, *, tick: Callable[[float], None] = lambda share: None
+    path: Path, image: Image, style: OutputStyle, *, tick: Callable[[float], None] = lambda share: None
 ) -> None:
     """Compute and write an aligned image; ``tick`` hears which share is done. Raises ``FileError``, before anything is written when the disk is too full."""
     pyramid = max(image.size) > LARGE if style.pyramid is None else style.pyramid

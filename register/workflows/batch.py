@@ -28,7 +28,7 @@ EVERY = 1.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PairOutcome:
     """What became of one pair: a row of the summary. ``note`` says whether it was done before, or why it was done again."""
 
     id: str
@@ -50,11 +50,11 @@ class Outcome:
         return bool(self.error) or self.verdict == "failed"
 
 
-Runner = Callable[[list[Pair]], Iterator[Outcome]]
+Runner = Callable[[list[Pair]], Iterator[PairOutcome]]
 """Does pairs somewhere and yields their outcomes as they end."""
 
 
-def do(pair: Pair, output: str, redo: bool = False) -> Outcome:
+def do(pair: Pair, output: str, redo: bool = False) -> PairOutcome:
     """Align one pair into its folder of ``output``, or leave it when that is done. Whatever goes wrong is in the outcome."""
     try:
         with tempfile.TemporaryDirectory(prefix="register-") as place:
@@ -67,7 +67,7 @@ def do(pair: Pair, output: str, redo: bool = False) -> Outcome:
         return _erred(pair, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _do(pair: Pair, target: str, redo: bool, place: Path) -> Outcome:
+def _do(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
     files = [_here(name, place / kind) for kind, name in (("fixed", pair.fixed), ("moving", pair.moving))]
     chosen = _with_copies(pair.settings, place)
     why = "asked for" if redo else stale(pair, target, files, chosen)
@@ -144,10 +144,10 @@ def _load(target: str) -> Transform:
         return Transform.load(remote.fetch(f"{target}/{TRANSFORM}", Path(place)))
 
 
-def outcome(pair: Pair, transform: Transform, note: str = "") -> Outcome:
+def outcome(pair: Pair, transform: Transform, note: str = "") -> PairOutcome:
     """The row of a finished pair."""
     quality = transform.quality
-    return Outcome(
+    return PairOutcome(
         pair.id,
         pair.fixed,
         pair.moving,
@@ -162,8 +162,8 @@ def outcome(pair: Pair, transform: Transform, note: str = "") -> Outcome:
     )
 
 
-def _erred(pair: Pair, error: str) -> Outcome:
-    return Outcome(pair.id, pair.fixed, pair.moving, error=error)
+def _erred(pair: Pair, error: str) -> PairOutcome:
+    return PairOutcome(pair.id, pair.fixed, pair.moving, error=error)
 
 
 def run(
@@ -172,13 +172,13 @@ def run(
     runner: Runner,
     *,
     max_failures: int | None = None,
-    tick: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+    tick: Callable[[PairOutcome], None] = lambda outcome: None,
+) -> list[PairOutcome]:
     """Do all pairs by a runner; write ``summary.csv`` as they end, and ``index.html`` at the end. Returns the outcomes that there are, in the pairs' order.
 
     Stops early after ``max_failures`` errors and verdicts ``failed``. What ends it, Ctrl-C too, finds the summary written.
     """
-    found: dict[str, Outcome] = {}
+    found: dict[str, PairOutcome] = {}
     written = 0.0
     outcomes = runner(list(pairs))
     try:
@@ -199,18 +199,18 @@ def run(
     return _ordered(pairs, found)
 
 
-def write_summary(outcomes: list[Outcome], output: str) -> None:
+def write_summary(outcomes: list[PairOutcome], output: str) -> None:
     """Write ``summary.csv``: a row per pair that ended, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = [field.name for field in fields(Outcome)]
+    names = [field.name for field in fields(PairOutcome)]
     writer.writerow(names)
     for one in outcomes:
         writer.writerow(["" if value is None else value for value in (getattr(one, name) for name in names)])
     _write(text.getvalue(), f"{output}/{SUMMARY}")
 
 
-def draw_index(outcomes: list[Outcome], output: str) -> None:
+def draw_index(outcomes: list[PairOutcome], output: str) -> None:
     """Draw ``index.html`` of all outcomes, the errors first."""
     errors = {one.id: one.error for one in outcomes if one.error}
     done = [one.id for one in outcomes if not one.error]
@@ -228,7 +228,7 @@ def draw_index(outcomes: list[Outcome], output: str) -> None:
         remote.write(index.read_text(encoding="utf-8"), f"{output}/{report.INDEX}")
 
 
-def _ordered(pairs: tuple[Pair, ...], found: dict[str, Outcome]) -> list[Outcome]:
+def _ordered(pairs: tuple[Pair, ...], found: dict[str, PairOutcome]) -> list[PairOutcome]:
     return [found[pair.id] for pair in pairs if pair.id in found]
 
 
@@ -239,14 +239,14 @@ def _write(text: str, name: str) -> None:
 def one_after_the_other(output: str, redo: bool = False) -> Runner:
     """The runner that does pairs here."""
 
-    def runner(pairs: list[Pair]) -> Iterator[Outcome]:
+    def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         for pair in pairs:
             yield do(pair, output, redo)
 
     return runner
 
 
-def as_json(outcomes: list[Outcome]) -> str:
+def as_json(outcomes: list[PairOutcome]) -> str:
     """The outcomes as one JSON object."""
     counts: dict[str, Any] = {
         name: sum((one.verdict or "error") == name for one in outcomes)

@@ -8,7 +8,7 @@ from typing import Any
 from register.errors import RegisterError
 from register.files.remote import is_remote
 from register.workflows import align
-from register.workflows.batch import Outcome, Runner, do
+from register.workflows.batch import PairOutcome, Runner, do
 from register.workflows.pairs import Pair
 
 PATIENCE = 15
@@ -27,7 +27,7 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
     except ImportError:
         raise RegisterError("--scheduler needs dask.distributed: pip install 'register-cli[dask]'") from None
 
-    def runner(pairs: list[Pair]) -> Iterator[Outcome]:
+    def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         try:
             client = Client(scheduler, timeout=PATIENCE)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
@@ -46,7 +46,7 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
                 for future in as_completed(list(tasks)):  # type: ignore[no-untyped-call]
                     pair = tasks[future]
                     if future.status == "error":
-                        yield Outcome(
+                        yield PairOutcome(
                             pair.id,
                             pair.fixed,
                             pair.moving,

@@ -15,11 +15,11 @@ from register.files.atomic import refuse_existing, write_text
 from register.geometry import affine
 from register.images import interpolation
 from register.io.images import tiff
-from register.io.images.open import WHOLE, Image, Part, aligned_name, open_image
+from register.io.images.open import WHOLE_IMAGE, Image, Selection, aligned_name, open_image
 from register.io.points.open import read_point_file, read_points
 from register.transforms import compose as algebra
 from register.transforms.transform import Frame, Inverse, Link, Transform
-from register.workflows.aligned_image import PLAIN, Style, aligned_image, write_aligned
+from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 OUTSIDE = 0.01
@@ -45,8 +45,8 @@ def apply(
     inverse: bool = False,
     labels: bool = False,
     scale: float | None = None,
-    style: Style = PLAIN,
-    part: Part = WHOLE,
+    style: OutputStyle = PLAIN,
+    part: Selection = WHOLE_IMAGE,
     overwrite: bool = False,
     tick: Callable[[float], None] = lambda share: None,
 ) -> list[Moved]:
@@ -84,7 +84,9 @@ def apply(
     return done
 
 
-def warp_image(transform: Transform, image: Image, *, inverse: bool, scale: float, style: Style) -> Image:
+def warp_image(
+    transform: Transform, image: Image, *, inverse: bool, scale: float, style: OutputStyle
+) -> Image:
     """An image at ``scale`` times the registered resolution, on the other image's grid at that scale, which gives it its pixel size; not computed yet."""
     scaled = transform if scale == 1 else transform.at_scale(scale)
     source = scaled.fixed if inverse else scaled.moving

@@ -17,7 +17,7 @@ from register.compute.device import cores
 from register.errors import RegisterError
 from register.files.remote import is_remote
 from register.workflows import align
-from register.workflows.batch import Outcome, Runner, do, one_after_the_other
+from register.workflows.batch import PairOutcome, Runner, do, one_after_the_other
 from register.workflows.pairs import Pair
 
 LOOKED_AT = 8
@@ -78,7 +78,7 @@ def in_processes(output: str, count: int, redo: bool = False) -> Runner:
     if count == 1:
         return one_after_the_other(output, redo)
 
-    def runner(pairs: list[Pair]) -> Iterator[Outcome]:
+    def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         waiting, suspects = list(pairs), list[Pair]()
         while waiting or suspects:
             alone, broken = bool(suspects), list[Pair]()
@@ -86,21 +86,23 @@ def in_processes(output: str, count: int, redo: bool = False) -> Runner:
                 [suspects.pop(0)] if alone else waiting, output, redo, 1 if alone else count, broken
             )
             if alone:
-                yield from (Outcome(pair.id, pair.fixed, pair.moving, error=ENDED) for pair in broken)
+                yield from (PairOutcome(pair.id, pair.fixed, pair.moving, error=ENDED) for pair in broken)
             else:
                 suspects = broken
 
     return runner
 
 
-def _pool(queue: list[Pair], output: str, redo: bool, count: int, broken: list[Pair]) -> Iterator[Outcome]:
+def _pool(
+    queue: list[Pair], output: str, redo: bool, count: int, broken: list[Pair]
+) -> Iterator[PairOutcome]:
     """Outcomes of pairs taken from a queue, until it is empty or a process dies; what was under way then is in ``broken``."""
     context = multiprocessing.get_context("spawn")
     started = context.Value("i", 0)
     pool = ProcessPoolExecutor(
         count, context, initializer=begin, initargs=(max(cores() // count, 1), started)
     )
-    running: dict[Future[Outcome], Pair] = {}
+    running: dict[Future[PairOutcome], Pair] = {}
     try:
         while queue or running:
             while queue and len(running) < 2 * count:

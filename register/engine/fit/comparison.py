@@ -15,7 +15,7 @@ from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.kernels import cpu
 from register.kernels.triton import launch
-from register.similarity.base import SIMILARITIES, Still, Windows
+from register.similarity.base import SIMILARITIES, FixedImage, Windows
 
 STRIP = 500_000
 """Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
@@ -25,7 +25,7 @@ NEARLY = 1.2
 """Ratio of pixel sizes up to which images are compared as they are."""
 
 
-class Expanded(NamedTuple):
+class LossExpansion(NamedTuple):
     """Weighted losses (b, n) of n windows and their weights (b, n), for small displacements of the fixed pixels.
 
     ``slope`` (b, h, w, 2) is how they follow each point of the moving image; ``curvature`` (b, 3, rows, columns) holds xx, xy and yy, for displacements
@@ -54,13 +54,13 @@ class Comparison:
 
     def __call__(self, points: Tensor) -> Windows:
         """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
-        still = self._still(points.detach())
+        still = self._fixed_image(points.detach())
         return SIMILARITIES[self.metric](still, interpolation.sample(self.moving, points))
 
-    def expand(self, points: Tensor, block: int) -> "Expanded":
+    def expand(self, points: Tensor, block: int) -> "LossExpansion":
         """The summed loss at ``points`` (b, h, w, 2) to second order, for moving every point a little; curvature is summed over blocks."""
         warped, slope = interpolation.sample_and_slope(self.moving, points)
-        still = self._still(points)
+        still = self._fixed_image(points)
         windows = SIMILARITIES[self.metric](still, warped)
         rows, columns = (-(-n // self.window) for n in warped.shape[-2:])
         known = windows.derivatives().reshape(len(warped), 4, rows, columns)
@@ -69,7 +69,7 @@ class Comparison:
         gx, gy = filters.differences(warped)
         squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
         curvature = filters.window_sums(squares.mul_(bend * still.weight), block)
-        return Expanded(windows.losses(), windows.weight, slope(pull), curvature)
+        return LossExpansion(windows.losses(), windows.weight, slope(pull), curvature)
 
     def axes(self) -> tuple[Tensor, Tensor]:
         """The positions x (w,) and y (h,) of the fixed pixels."""
@@ -139,7 +139,7 @@ class Comparison:
     @cached_property
     def counts(self) -> bool:
         """Whether any pixel has weight; on a GPU, which would have to be waited for, it is taken for granted."""
-        return not cuda_graphs.at_hand(self.fixed_mask) or bool((self.fixed_mask > 0).any())
+        return not cuda_graphs.is_on_cpu(self.fixed_mask) or bool((self.fixed_mask > 0).any())
 
     def half(self, parity: int) -> "Comparison":
         """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
@@ -150,12 +150,12 @@ class Comparison:
             torch.mul(self.fixed_mask[:, :, rows], fields, out=chosen[:, :, rows])
         return replace(self, fixed_mask=chosen)
 
-    def blank(self, block: int) -> "Expanded":
+    def blank(self, block: int) -> "LossExpansion":
         """What ``expand`` gives where nothing counts."""
         sizes = [[-(-n // side) for n in self.size] for side in (self.window, block)]
         zero, count = self.fixed_mask.new_zeros, len(self.moving)
         nothing = zero(count, sizes[0][0] * sizes[0][1])
-        return Expanded(nothing, nothing, zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
+        return LossExpansion(nothing, nothing, zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
 
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""
@@ -164,7 +164,7 @@ class Comparison:
     def strips(self, parts: int) -> list[slice]:
         """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for mutual information, which is of all."""
         height, width = self.size
-        if cuda_graphs.at_hand(self.fixed):
+        if cuda_graphs.is_on_cpu(self.fixed):
             parts = max(parts, round(height * width / STRIP))
         lines = -(-height // self.window)
         step = -(-lines // (1 if self.metric == "mi" else parts)) * self.window
@@ -176,15 +176,15 @@ class Comparison:
         return self.fixed.shape[-2], self.fixed.shape[-1]
 
     @cached_property
-    def _all(self) -> Still:
+    def _all(self) -> FixedImage:
         """The fixed side where the moving image is seen everywhere."""
-        return Still(self.fixed, self.fixed_mask, self.window)
+        return FixedImage(self.fixed, self.fixed_mask, self.window)
 
-    def _still(self, points: Tensor) -> Still:
+    def _fixed_image(self, points: Tensor) -> FixedImage:
         """The fixed side, weighed by what is seen of the moving image at points (b, h, w, 2)."""
         if interpolation.all_seen(self.moving_mask, points):
             return self._all
-        return Still(
+        return FixedImage(
             self.fixed,
             self.fixed_mask * filters.shares(interpolation.sample(self.moving_mask, points, padding="zeros")),
             self.window,
@@ -251,7 +251,7 @@ def batch(comparisons: list[Comparison]) -> Comparison:
     return replace(comparisons[0], moving=moving, moving_mask=mask, moving_from_fixed=maps)
 
 
-def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:
+def match_pixel_size(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:
     """The moving image shrunk until its pixels are as large as those of the ``fixed`` level under one global fit (2, 3).
 
     Pixels that are nearly as large already stay: reading them anew would only blur.
@@ -260,7 +260,7 @@ def matching_level(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Le
     return pyramid.shrink(moving, factor if factor > NEARLY else 1.0)
 
 
-def residual_in_original(residual: Tensor, fixed: Level) -> Tensor:
+def residual_in_original_pixels(residual: Tensor, fixed: Level) -> Tensor:
     """Residual matrices (..., 2, 3) given in pixels of a fixed level, in original pixels (float64)."""
     up, residual = fixed.original_from_level, residual.detach().cpu().double()
     carried = affine.compose(affine.compose(up, residual), affine.invert(up))

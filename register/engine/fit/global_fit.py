@@ -6,7 +6,7 @@ from torch import Tensor
 
 from register.engine.fit import comparison
 from register.engine.fit.comparison import Comparison
-from register.engine.fit.level import ADAM, GAUSS_NEWTON, descend_global
+from register.engine.fit.level import ADAM, GAUSS_NEWTON, optimise_global
 from register.geometry import affine
 from register.images import pyramid
 from register.images.pyramid import Level
@@ -21,7 +21,7 @@ FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
 EXACT_SMOOTHING = 1.0
 """Gaussian, in pixels, before intensities are compared for an exact fit: a global map has data enough to afford a wider one, which leaves less of the pull
 that linear interpolation has towards half pixels in noise."""
-Tick = Callable[[str, gauss_newton.Descent], None]
+Tick = Callable[[str, gauss_newton.OptimisationResult], None]
 """Called with a level's name and how its descent went."""
 
 
@@ -51,7 +51,7 @@ def fit(
             level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else comparison.SMOOTHING
         )
         if newton:
-            residual, outcome = descend_global(
+            residual, outcome = optimise_global(
                 compare,
                 model,
                 optimizer=GAUSS_NEWTON,
@@ -61,7 +61,7 @@ def fit(
             )
         else:
             residual, outcome = by_adam(compare, model, 0.12 if exact else 0.5, FIT_STEPS)
-        matrix = affine.compose(matrix, comparison.residual_in_original(residual[0], level))
+        matrix = affine.compose(matrix, comparison.residual_in_original_pixels(residual[0], level))
         tick(f"{level.size[1]} × {level.size[0]} {metric}, global", outcome)
     return matrix
 
@@ -71,9 +71,11 @@ def coarse_levels(levels: list[Level]) -> list[Level]:
     return [x for x in levels if max(x.size) <= FIT_SIDE] or levels[:1]
 
 
-def by_adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[Tensor, gauss_newton.Descent]:
+def by_adam(
+    compare: Comparison, model: str, step: float, steps: int
+) -> tuple[Tensor, gauss_newton.OptimisationResult]:
     """Residual matrices (b, 2, 3) of a model by first-order descent, with a first ``step`` in pixels."""
-    return descend_global(compare, model, optimizer=ADAM, step=step, steps=steps, tolerance=TOLERANCE)
+    return optimise_global(compare, model, optimizer=ADAM, step=step, steps=steps, tolerance=TOLERANCE)
 
 
 def compare_at(
@@ -89,7 +91,7 @@ def compare_at(
     each = [
         comparison.prepare(
             level,
-            comparison.matching_level(moving, level, one),
+            comparison.match_pixel_size(moving, level, one),
             one[None],
             metric,
             window=WINDOW,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from register.compute import cuda_graphs
-from register.geometry.patch_grid import PatchGrid, Ties
+from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
 from register.kernels import cpu
 from register.optim import gauss_newton
 
@@ -21,7 +21,7 @@ ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
 
 
 @dataclass(frozen=True)
-class Stencil:
+class BlockHessian:
     """The matrices (rows * columns, 6, 9, 6) by which the slope at a patch follows the numbers of the patches around it, row by row, itself the fifth."""
 
     grid: PatchGrid
@@ -40,14 +40,14 @@ class Stencil:
         near = pad(vector, (0, 0, 0, 1))[self.around].flatten(1)
         return (self.blocks.flatten(2) @ near[..., None])[..., 0]
 
-    def damped(self, extra: Tensor) -> "Stencil":
+    def damped(self, extra: Tensor) -> "BlockHessian":
         """The same with ``extra`` (rows * columns, 6) added to the diagonal."""
         blocks = self.blocks.clone()
         blocks[:, :, 4].diagonal(dim1=-2, dim2=-1).add_(extra)
-        return Stencil(self.grid, blocks, self.around)
+        return BlockHessian(self.grid, blocks, self.around)
 
 
-class Couplings:
+class HessianBuilder:
     """What makes stencils of curvatures: the products of the functions of neighbouring patches, and the stiffness that ties them whatever is seen."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Couplings:
         grid: PatchGrid,
         x: Tensor,
         y: Tensor,
-        ties: Ties,
+        ties: SmoothnessPenalty,
         stiffness: float,
         *,
         tensors_only: bool = False,
@@ -89,7 +89,7 @@ class Couplings:
 
     @cached_property
     def around(self) -> Tensor:
-        """The numbers (rows * columns, 9) of the patches around each, as in ``Stencil``."""
+        """The numbers (rows * columns, 9) of the patches around each, as in ``BlockHessian``."""
         return _around(self.grid, self.at[0].device)
 
     def bend(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ class Couplings:
         )
         return -found.T.reshape_as(slope)
 
-    def stencil(self, curvature: Tensor) -> Stencil:
+    def stencil(self, curvature: Tensor) -> BlockHessian:
         """The stencil of a curvature (3, h, w), its xx, xy and yy."""
         rows, columns = self.grid.rows, self.grid.columns
         x, y = self.products
@@ -135,11 +135,11 @@ class Couplings:
         ]  # (3, rows, columns, step y, step x, function, neighbour's)
         parts = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
         blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
-        return Stencil(self.grid, blocks + self.tied, self.around)
+        return BlockHessian(self.grid, blocks + self.tied, self.around)
 
 
 @lru_cache(4)
-def _blocks(ties: Ties) -> Tensor:
+def _blocks(ties: SmoothnessPenalty) -> Tensor:
     """The blocks (rows * columns, 6, 9, 6) of ties: several descents of a level share them."""
     columns, rows = len(ties.along_x) // 2, len(ties.along_y) // 2
     blocks = ties.along_x.new_zeros(rows, columns, 2, 3, 3, 3, 2, 3)

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from register.compute import cuda_graphs, memory
-from register.compute.cuda_graphs import Begun
+from register.compute.cuda_graphs import Iteration
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import GlobalObjective, PatchObjective, limit_shift
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.optim import gauss_newton
-from register.optim.gauss_newton import Descent, Progress
+from register.optim.gauss_newton import OptimisationResult, Progress
 
 ADAM, GAUSS_NEWTON = "adam", "gauss-newton"
 
 
-def descend_global(
+def optimise_global(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
-) -> tuple[Tensor, Descent]:
+) -> tuple[Tensor, OptimisationResult]:
     """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item of ``compare``."""
     solved = memory.in_parts(
         lambda parts: [
@@ -32,12 +32,12 @@ def descend_global(
     )
     outcomes = [outcome for _, outcome in solved]
     parameters, loss = torch.cat([x.parameters for x in outcomes]), torch.cat([x.loss for x in outcomes])
-    return torch.cat([matrix for matrix, _ in solved]), Descent(
+    return torch.cat([matrix for matrix, _ in solved]), OptimisationResult(
         parameters, loss, outcomes[0].history, outcomes[0].reason
     )
 
 
-def descend_patches(
+def optimise_patches(
     compare: Comparison,
     grid: PatchGrid,
     start: Tensor,
@@ -50,7 +50,7 @@ def descend_patches(
     tolerance: float,
     gain: float = 1e-3,
     progress: Progress = lambda index, steps, loss: None,
-) -> Descent:
+) -> OptimisationResult:
     """Patch parameters (2, 3, rows, columns) in pixels of the fixed level, blended into one field that is sampled once.
 
     ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``, which stops when two steps bring less than
@@ -60,7 +60,7 @@ def descend_patches(
 
     project = partial(limit_shift, max_shift=max_shift)
 
-    def begin(parts: int, compare: Comparison, start: Tensor) -> Begun[Any]:
+    def begin(parts: int, compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = PatchObjective(compare, grid, stiffness, parts)
         if optimizer == ADAM:
             return gauss_newton.adam(
@@ -70,7 +70,7 @@ def descend_patches(
             objective.expand, objective.solve, start, gain=gain, tolerance=tolerance, project=project
         )
 
-    def solve(parts: int) -> Descent:
+    def solve(parts: int) -> OptimisationResult:
         key = grid, stiffness, max_shift, optimizer, step, tolerance, gain, parts
         return _follow(partial(begin, parts), key, compare, start[None], optimizer, steps, progress)
 
@@ -80,8 +80,8 @@ def descend_patches(
 
 def _solve_global(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
-) -> tuple[Tensor, Descent]:
-    def begin(compare: Comparison, start: Tensor) -> Begun[Any]:
+) -> tuple[Tensor, OptimisationResult]:
+    def begin(compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = GlobalObjective(compare, model)
         if optimizer == ADAM:
             return gauss_newton.adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
@@ -93,14 +93,14 @@ def _solve_global(
 
 
 def _follow(
-    begin: Callable[[Comparison, Tensor], Begun[Any]],
+    begin: Callable[[Comparison, Tensor], Iteration[Any]],
     key: Hashable,
     compare: Comparison,
     start: Tensor,
     optimizer: str,
     steps: int,
     progress: Progress = lambda index, steps, loss: None,
-) -> Descent:
+) -> OptimisationResult:
     """A descent: step by step, or recorded where that can be done, by tensor operations or a compiled pass, whichever is quicker.
 
     The ``key`` says what ``begin`` knows by itself, so that no other descent is taken for it.
@@ -109,11 +109,11 @@ def _follow(
     def heard(index: int, loss: float) -> None:
         progress(index, steps, loss)
 
-    def with_tensors(*tensors: Tensor, tensors_only: bool) -> Begun[Any]:
+    def with_tensors(*tensors: Tensor, tensors_only: bool) -> Iteration[Any]:
         return begin(replace(compare.of(*tensors[:-1]), tensors_only=tensors_only), tensors[-1])
 
-    if not cuda_graphs.records(start.device):
-        followed = cuda_graphs.step_by_step(begin(compare, start), steps, heard)
+    if not cuda_graphs.can_record(start.device):
+        followed = cuda_graphs.run_stepwise(begin(compare, start), steps, heard)
     else:
         kind = optimizer, compare.metric
         ways = [
@@ -126,7 +126,7 @@ def _follow(
             compare.metric,
             compare.window,
         )  # Adam's steps become shorter towards the last
-        followed = cuda_graphs.follow(said, kind, ways, (*compare.tensors, start), steps, heard)
+        followed = cuda_graphs.run_recorded(said, kind, ways, (*compare.tensors, start), steps, heard)
     outcome = gauss_newton.ended(followed)
     progress(steps, steps, outcome.history[-1])
     return outcome

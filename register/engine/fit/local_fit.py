@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from register.engine.fit import comparison, recover_patches
-from register.engine.fit.level import ADAM, GAUSS_NEWTON, descend_patches
+from register.engine.fit.level import ADAM, GAUSS_NEWTON, optimise_patches
 from register.geometry import affine, jacobian, patch_grid
 from register.geometry.patch_grid import Patches, PatchGrid
 from register.images import interpolation, pyramid
 from register.images.pyramid import Level
-from register.optim.gauss_newton import Descent
+from register.optim.gauss_newton import OptimisationResult
 from register.settings import Effort
 from register.similarity.base import CURVED
 from register.transforms.transform import Frame, Transform
@@ -51,7 +51,7 @@ Report = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalFit:
     """Residual patch parameters (2, 3, rows, columns) on a grid in pixels of one fixed level, before the global map.
 
     ``dropped`` names the levels whose patches did not improve windows they had not seen.
@@ -74,10 +74,10 @@ def fit(
     effort: Effort,
     *,
     max_shift: float,
-    begin: Local | None = None,
+    begin: LocalFit | None = None,
     finer: int | None = None,
     report: Report = lambda *_: None,
-) -> Local:
+) -> LocalFit:
     """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
 
     The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
@@ -99,7 +99,7 @@ def fit(
             start = patch_grid.refine(
                 local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level)
             )
-        local = local or Local(level, grid, start, 0, {}, ())
+        local = local or LocalFit(level, grid, start, 0, {}, ())
         again, size = spacing == finer, f"{level.size[1]} × {level.size[0]}"
         if again and local.level is not level:  # where patches follow noise, finer ones do
             break
@@ -114,7 +114,7 @@ def fit(
             "tolerance": TOLERANCE,
             "gain": GAIN * 2**coarseness,
         }
-        descend = partial(descend_patches, grid=grid, optimizer=optimizer, **limits)
+        descend = partial(optimise_patches, grid=grid, optimizer=optimizer, **limits)
         stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
         if metric in CURVED and (again or local.level is not level):
             found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL * times), stiffness)
@@ -134,9 +134,9 @@ def fit(
         parameters = outcome.parameters
         if metric in CURVED:
             from_neighbours = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
-            parameters = recover_patches.regrown(compare, Patches(grid, parameters), from_neighbours)
+            parameters = recover_patches.recover(compare, Patches(grid, parameters), from_neighbours)
         parameters, folds = jacobian.unfold(grid, parameters)
-        local = Local(
+        local = LocalFit(
             level,
             grid,
             parameters,
@@ -158,7 +158,7 @@ def _rehearsed(
     compare: comparison.Comparison,
     grid: PatchGrid,
     start: Tensor,
-    descend: Callable[..., Descent],
+    descend: Callable[..., OptimisationResult],
     stiffness: float,
 ) -> tuple[Tensor, float] | None:
     """Where a level's descent begins, and its stiffness, from its first steps on half of the windows: where these lead, if the other half is better for it; or
@@ -187,7 +187,7 @@ def of_map(
     level: Level,
     matrix: Tensor,
     effort: Effort,
-) -> Local:
+) -> LocalFit:
     """The patches of one level that follow a map of points (n, 2) in original pixels, to first order about their centres.
 
     Only patches inside the box ``seen`` (two corners) ask the map; those outside go on as the nearest of these does, because a homography that fits
@@ -210,36 +210,38 @@ def of_map(
         torch.stack([move, *slopes], dim=-1).reshape(grid.rows, grid.columns, 2, 3).permute(2, 3, 0, 1)
     )
     unfolded, folds = jacobian.unfold(grid, parameters.to(level.image))
-    return Local(level, grid, unfolded, folds, {}, ())
+    return LocalFit(level, grid, unfolded, folds, {}, ())
 
 
 def compare_at(
     level: Level, moving: Level, matrix: Tensor, metric: str, effort: Effort
 ) -> comparison.Comparison:
     """The comparison of one fixed level with the moving image under one global map (2, 3)."""
-    matched = comparison.matching_level(moving, level, matrix)
+    matched = comparison.match_pixel_size(moving, level, matrix)
     return comparison.prepare(level, matched, matrix[None], metric, window=effort.window, margin=MARGIN)
 
 
-def displacement(local: Local, level: Level) -> Tensor:
+def displacement(local: LocalFit, level: Level) -> Tensor:
     """The residual displacement (h, w, 2) on the pixels of any fixed level, in its pixels."""
     return patches_at(local, level).displacement(*interpolation.axes(*level.size, device=level.image.device))
 
 
-def patches_at(local: Local, level: Level) -> Patches:
+def patches_at(local: LocalFit, level: Level) -> Patches:
     """The patches in pixels of any fixed level."""
     ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
     return Patches(scaled_grid(local.grid, ratio), local.parameters * ratio)
 
 
-def nearest_affine(local: Local, matrix: Tensor) -> Tensor:
+def nearest_affine(local: LocalFit, matrix: Tensor) -> Tensor:
     """The affine map (2, 3) of the originals nearest to the patches' centres over a global map: where they all agree, it is what they say."""
     centres = local.grid.centres().reshape(-1, 2)
     moved = centres + local.parameters[:, 0].double().cpu().reshape(2, -1).T
-    return affine.compose(matrix, comparison.residual_in_original(affine.fit(centres, moved), local.level))
+    return affine.compose(
+        matrix, comparison.residual_in_original_pixels(affine.fit(centres, moved), local.level)
+    )
 
 
-def typical_shift(local: Local) -> float:
+def typical_shift(local: LocalFit) -> float:
     """The median displacement of the patch centres from the global fit, in pixels of the fit's finest level."""
     return float(local.parameters[:, 0].norm(dim=0).median())
 
@@ -255,7 +257,7 @@ class Choice:
 
     metric: str
     why: str
-    local: Local
+    local: LocalFit
 
 
 def probe_levels(levels: list[Level]) -> list[Level]:
@@ -270,7 +272,7 @@ def choose_metric(
     effort: Effort,
     *,
     max_shift: float,
-    bent: Local | None = None,
+    bent: LocalFit | None = None,
 ) -> Choice:
     """``structure`` or ``ncc``, by trying both on the coarse levels, from the field that self-similarity finds there, from zero or from ``bent`` patches.
 
@@ -281,10 +283,10 @@ def choose_metric(
     few = probe_levels(levels)
     judges = {metric: compare_at(few[-1], moving, matrix, metric, effort) for metric in ("structure", "ncc")}
 
-    def tried(on: list[Level], metric: str, begin: Local | None = None) -> Local:
+    def tried(on: list[Level], metric: str, begin: LocalFit | None = None) -> LocalFit:
         return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
 
-    def score(metric: str, local: Local | None) -> float:
+    def score(metric: str, local: LocalFit | None) -> float:
         return float(comparison.windows(judges[metric], patches_at(local, few[-1]) if local else None).mean())
 
     own = tried(few, "ncc")
@@ -326,7 +328,7 @@ def as_transform(
     model: str,
     frames: tuple[Frame, Frame],
     matrix: Tensor,
-    local: Local | None,
+    local: LocalFit | None,
     figures: dict[str, list[Any]],
 ) -> Transform:
     """A fit in original pixels, with figures per patch. A local model keeps a grid even where there are no patches."""
@@ -347,5 +349,5 @@ def as_transform(
     spacing = (float(up[0, 0]) * local.grid.spacing[0], float(up[1, 1]) * local.grid.spacing[1])
     grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
     residual = patch_grid.to_matrices(local.grid, local.parameters.double().cpu())
-    absolute = affine.compose(matrix, comparison.residual_in_original(residual, local.level))
+    absolute = affine.compose(matrix, comparison.residual_in_original_pixels(residual, local.level))
     return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures)

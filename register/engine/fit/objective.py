@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
 from register.compute import cuda_graphs
-from register.engine.fit.comparison import Comparison, Expanded
-from register.engine.fit.hessian import Couplings
+from register.engine.fit.comparison import Comparison, LossExpansion
+from register.engine.fit.hessian import HessianBuilder
 from register.geometry import affine, patch_grid
-from register.geometry.patch_grid import PatchGrid, Ties
+from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
 from register.kernels import cpu
 from register.kernels.result import Summed
 from register.optim import gauss_newton
@@ -81,7 +81,7 @@ class GlobalObjective:
         damped = at.curvature + torch.diag_embed(diagonal * damping + 1e-9)
         return -(gauss_newton.inverse(damped) @ at.slope[..., None])[..., 0]
 
-    def _moved_by(self, matrices: Tensor) -> Expanded:
+    def _moved_by(self, matrices: Tensor) -> LossExpansion:
         """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the moving image, about the centre.
 
         The compiled pass knows patches only: two by two that agree are an affine map.
@@ -103,9 +103,9 @@ class GlobalObjective:
             for pair, parameters in zip(self.compare.compiled, turned, strict=True)
         ]
         losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
-        return Expanded(losses, weights, patch_grid.pull_of_affine(grid, slopes, self.centre), curvature)
+        return LossExpansion(losses, weights, patch_grid.pull_of_affine(grid, slopes, self.centre), curvature)
 
-    def _with_slope(self, parameters: Tensor, found: Expanded) -> tuple[Tensor, Tensor, Tensor]:
+    def _with_slope(self, parameters: Tensor, found: LossExpansion) -> tuple[Tensor, Tensor, Tensor]:
         """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
         weight = found.weights.sum(1).clamp(min=1e-6)
         tangents = self._tangents(parameters)
@@ -137,9 +137,9 @@ class PatchObjective:
         self.block = block_of(compare)
         self.windows_x = grid.axis_basis(block_centres(x, compare.window), 0)[:, : grid.columns]
         self.windows_y = grid.axis_basis(block_centres(y, compare.window), 1)[:, : grid.rows]
-        ties = Ties.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
+        ties = SmoothnessPenalty.of(grid, dtype=compare.fixed.dtype, device=compare.fixed.device)
         centres = block_centres(x, self.block), block_centres(y, self.block)
-        self.couplings = Couplings(
+        self.couplings = HessianBuilder(
             grid, *centres, ties, stiffness / grid.count, tensors_only=compare.tensors_only
         )
 

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from register.engine.fit import comparison
 from register.engine.fit.comparison import Comparison
 from register.geometry.patch_grid import Patches
-from register.optim.gauss_newton import Descent
+from register.optim.gauss_newton import OptimisationResult
 
 ARRIVED = 0.75
 """Share of all patches that are less alike than one that surely arrived."""
@@ -29,7 +29,7 @@ ROUNDS = 12
 """Fronts at most."""
 
 
-def regrown(compare: Comparison, patches: Patches, descend: Callable[..., Descent]) -> Tensor:
+def recover(compare: Comparison, patches: Patches, descend: Callable[..., OptimisationResult]) -> Tensor:
     """The parameters (2, 3, rows, columns) of patches, those that were lost put where their neighbours say and descended again, front by front.
 
     ``descend`` goes on from a ``start``. Of a front those patches are kept that are more alike than they were; one that does not lower the loss is the last.

@@ -18,7 +18,7 @@ from register.images import filters, pyramid
 from register.images.pyramid import Level
 
 
-class Look(NamedTuple):
+class FeatureSearch(NamedTuple):
     """Longest side, in pixels, of the copies on which features are found, how many of an image, and whether in simulated views of it too."""
 
     side: int
@@ -26,7 +26,11 @@ class Look(NamedTuple):
     tilted: bool = False
 
 
-FEW, PLAIN, TILTED = Look(340, 1000), Look(800, 4000), Look(640, 10000, tilted=True)
+FEW, PLAIN, TILTED = (
+    FeatureSearch(340, 1000),
+    FeatureSearch(800, 4000),
+    FeatureSearch(640, 10000, tilted=True),
+)
 """Ways to look for features, the next one slower than the last one; simulated views take seconds."""
 CLEAR, ENOUGH = 0.8, 60
 """Share of the matches of a few features that one map must explain, and how many, for no more to be asked for."""
@@ -51,7 +55,7 @@ REACH = 0.03
 
 
 @dataclass(frozen=True)
-class Matched:
+class Matches:
     """The affine map (2, 3) nearest to matched points of the originals, fixed to moving, and the homography (3, 3) that the matches are on.
 
     Where a smooth map explains many more matches than the homography, it is None and the matches are those of the smooth map.
@@ -74,12 +78,14 @@ class Matched:
         return _project(self.homography, points)
 
 
-def count(matched: Matched | None) -> int:
+def count(matched: Matches | None) -> int:
     """How many features agree."""
     return len(matched.fixed) if matched else 0
 
 
-def match(fixed: Level, moving: Level, *, model: str = "affine", look: Look | None = None) -> Matched | None:
+def match(
+    fixed: Level, moving: Level, *, model: str = "affine", look: FeatureSearch | None = None
+) -> Matches | None:
     """The homography on which most features agree and the map of a global ``model`` nearest to it, or None.
 
     Features are looked for in one way, or a few of them and then many, unless the few are enough or none of them agree: where they do not, many hardly ever do.
@@ -92,7 +98,7 @@ def match(fixed: Level, moving: Level, *, model: str = "affine", look: Look | No
     return _match(fixed, moving, PLAIN, model)[0]
 
 
-def _match(fixed: Level, moving: Level, look: Look, model: str) -> tuple[Matched | None, float]:
+def _match(fixed: Level, moving: Level, look: FeatureSearch, model: str) -> tuple[Matches | None, float]:
     """The same in one way, and the share of all matches that it explains; where few agree, with the moving negative."""
     filters.opencv()
     fixed, moving = (pyramid.shrink(level, max(level.size) / look.side) for level in (fixed, moving))
@@ -100,7 +106,7 @@ def _match(fixed: Level, moving: Level, look: Look, model: str) -> tuple[Matched
         (at_fixed, described), (at_moving, others) = _features(fixed, look), those_of_moving()
     if min(len(described), len(others)) < LEAST:
         return None, 0.0
-    tried = list[tuple[Matched | None, float]]()
+    tried = list[tuple[Matches | None, float]]()
     for these in (others, _of_negative(others)):
         near, far = _pairs(described, these)
         tried.append(_agreed(fixed, moving, at_fixed[near], at_moving[far], model))
@@ -111,7 +117,7 @@ def _match(fixed: Level, moving: Level, look: Look, model: str) -> tuple[Matched
 
 def _agreed(
     fixed: Level, moving: Level, source: NDArray[np.float64], target: NDArray[np.float64], model: str
-) -> tuple[Matched | None, float]:
+) -> tuple[Matches | None, float]:
     """What most matches (n, 2), in pixels of the levels, agree on, and their share."""
     import cv2
 
@@ -131,7 +137,7 @@ def _agreed(
 
 def _matched(
     fixed: Level, moving: Level, source: Tensor, target: Tensor, on: Tensor, found: Tensor, model: str
-) -> Matched | None:
+) -> Matches | None:
     """The answer in original pixels from matches (n, 2) in those of the levels, which of them (n,) are on a homography (3, 3), and it."""
     size = pyramid.pixel(moving)
     hand = affine.compose(
@@ -152,13 +158,13 @@ def _matched(
         if int(smooth.sum()) > BENT * int(on.sum()):
             points = [x[smooth] for x in ends]
             matrix = affine.compose(hand, affine.fit(points[0], affine.apply(back, points[1]), model))
-            return Matched(None, matrix, *points)
+            return Matches(None, matrix, *points)
     matrix = affine.compose(
         hand, affine.fit(points[0], _project(_square(back) @ homography, points[0]), model)
     )
     if float((affine.apply(matrix, points[0]) - points[0]).norm(dim=1).max()) < SAME:
         homography, matrix = torch.eye(3, dtype=torch.float64), affine.identity()
-    return Matched(homography, matrix, *points)
+    return Matches(homography, matrix, *points)
 
 
 def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool) -> bool:
@@ -176,7 +182,7 @@ def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool)
     return float(stretch[0]) <= MOST_TILT * float(stretch[1]) and 0.1 < float(stretch.prod().sqrt()) < 10
 
 
-def _features(level: Level, look: Look) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _features(level: Level, look: FeatureSearch) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Positions (n, 2) in pixels and descriptors (n, 128) of the strongest features of a grey level."""
     import cv2
 

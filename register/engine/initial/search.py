@@ -9,7 +9,7 @@ from torch import Tensor
 from register.engine.fit import comparison, global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.initial import correlation, features
-from register.engine.initial.features import PLAIN, SURE, TILTED, Look, Matched
+from register.engine.initial.features import PLAIN, SURE, TILTED, FeatureSearch, Matches
 from register.engine.quality import evidence
 from register.errors import AlignmentError
 from register.geometry import affine
@@ -42,11 +42,11 @@ class Start:
     matrix: Tensor
     similarity: float
     significance: float
-    matched: Matched | None = None
+    matched: Matches | None = None
     above: float = 0.0
 
     @property
-    def stands_out(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether it rests on matched features, or lies well above chance and the images are alike there: shifted borders alone may lie above chance."""
         return self.sure or (self.significance >= MEANT and self.above >= STANDS_OUT)
 
@@ -57,7 +57,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Range:
+class SearchRange:
     """What is searched: the global map of a ``model``, turns of up to ``rotation`` degrees either way, scales within a factor ``scale`` of
     ``middle``, mirrored images too with ``flip``; ``count`` starts of each sweep are refined."""
 
@@ -106,11 +106,11 @@ def scales(limit: float, middle: float = 1.0, step: float = SCALE_STEP) -> Tenso
     )
 
 
-def find(fixed: Level, moving: Level, ranges: list[Range]) -> Start:
+def find(fixed: Level, moving: Level, ranges: list[SearchRange]) -> Start:
     """The first start that stands out in one range after the other, then on many features, then on those of simulated views; else the last one found."""
     for one in ranges:
         found = search_in(fixed, moving, one)
-        if found.stands_out:
+        if found.is_significant:
             return found
     return (
         on_features(fixed, moving, ranges[-1], PLAIN)
@@ -129,7 +129,7 @@ def given(fixed: Level, moving: Level, matrix: Tensor) -> Start:
     return start
 
 
-def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
+def search_in(fixed: Level, moving: Level, asked: SearchRange) -> Start:
     """Where to start in one range: on matched features when many agree, else the most significant of the identity, the features' map and searched starts.
 
     Half of the searched starts come from a finer sweep of the ordinary range, where most pairs stand. Where the winner does not stand out, many are refined.
@@ -156,14 +156,14 @@ def search_in(fixed: Level, moving: Level, asked: Range) -> Start:
         *(hit.matrix for hit in correlation.distinct(found[0] + found[1], 2 * asked.count, fixed, moving)),
     ]
     best = refine(fixed, moving, torch.stack(matrices + ([matched.matrix] if matched else [])), asked.model)
-    if not best.stands_out:
+    if not best.is_significant:
         many = correlation.distinct(sorted(whole + ordinary, key=lambda hit: -hit.score), MANY, fixed, moving)
         again = refine(fixed, moving, torch.stack([best.matrix, *(hit.matrix for hit in many)]), asked.model)
         best = max(best, again, key=lambda start: start.significance)
     return replace(best, matched=matched) if matched and agrees(best.matrix, matched) else best
 
 
-def on_features(fixed: Level, moving: Level, asked: Range, look: Look) -> Start | None:
+def on_features(fixed: Level, moving: Level, asked: SearchRange, look: FeatureSearch) -> Start | None:
     """A start from features looked for in one way; None when too few agree, they lie beyond the range, or the model cannot follow a tilt that is looked for."""
     if look.tilted and asked.model not in ("affine", "local"):
         return None
@@ -200,7 +200,7 @@ def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
             moved = replace(compare, moving_from_fixed=affine.compose(compare.moving_from_fixed, residual))
             found.append(
                 (
-                    affine.compose(group, comparison.residual_in_original(residual, level)),
+                    affine.compose(group, comparison.residual_in_original_pixels(residual, level)),
                     *_significances(moved),
                 )
             )
@@ -215,18 +215,18 @@ def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
     )
 
 
-def agrees(matrix: Tensor, matched: Matched, share: float = 0.05) -> bool:
+def agrees(matrix: Tensor, matched: Matches, share: float = 0.05) -> bool:
     """Whether a map takes the matched features to within a ``share`` of their extent of where they are, in the median."""
     error = (affine.apply(matrix.double(), matched.fixed) - matched.moving).norm(dim=1)
     return float(error.median()) < share * matched.extent
 
 
-def _hands(moving: Level, asked: Range) -> list[Level]:
+def _hands(moving: Level, asked: SearchRange) -> list[Level]:
     """The moving image, and its mirror image where that is searched too."""
     return [moving, mirror(moving)] if asked.flip else [moving]
 
 
-def _at(fixed: Level, moving: Level, matrix: Tensor, matched: Matched | None = None) -> Start:
+def _at(fixed: Level, moving: Level, matrix: Tensor, matched: Matches | None = None) -> Start:
     """The start at a known map."""
     mean, significance = _significances(
         global_fit.compare_at(

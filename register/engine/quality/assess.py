@@ -10,8 +10,8 @@ from torch import Tensor
 
 from register.engine.fit import comparison, global_fit, local_fit, recover_patches
 from register.engine.fit.comparison import Comparison, windows
-from register.engine.fit.local_fit import Local
-from register.engine.initial.features import Matched
+from register.engine.fit.local_fit import LocalFit
+from register.engine.initial.features import Matches
 from register.engine.quality import evidence, expected_error, verdict
 from register.engine.quality.evidence import Back
 from register.geometry import affine, jacobian
@@ -55,7 +55,7 @@ def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor
 
 
 def explained(
-    level: Level, moving: Level, matrix: Tensor, local: Local | None, metric: str, effort: Effort
+    level: Level, moving: Level, matrix: Tensor, local: LocalFit | None, metric: str, effort: Effort
 ) -> Windows:
     """How alike the windows of a level are under a global map, with patches or without."""
     return windows(
@@ -68,12 +68,12 @@ def judge(
     levels: list[Level],
     moving: Level,
     matrix: Tensor,
-    local: Local | None,
+    local: LocalFit | None,
     metric: str,
     effort: Effort,
     *,
     max_shift: float,
-    matched: Matched | None,
+    matched: Matches | None,
     frames: tuple[Frame, Frame],
 ) -> Figures:
     """All figures of a finished alignment.
@@ -90,7 +90,7 @@ def judge(
         evidence.agreeing(levels[-1], matrix, local, matched),
     )
     forward = local_fit.as_transform("local", frames, matrix, local, {})
-    back = evidence.there_and_back(
+    back = evidence.round_trip_error(
         levels[-1], moving, forward, matrix, CURVED.get(metric, metric), effort, max_shift=max_shift
     )
     returned = back.typical(levels[-1])
@@ -129,16 +129,16 @@ def unknown(count: int) -> dict[str, list[Any]]:
     return {"confidence": [0.0] * count, "status": ["weak"] * count, "expected_error": [None] * count}
 
 
-def _unpatched(level: Level, frame: Frame) -> Local:
+def _unpatched(level: Level, frame: Frame) -> LocalFit:
     """No displacement, on the grid of an image that needs no patches."""
     grid, (height, width) = local_fit.few(frame.height, frame.width), level.size
     grid = PatchGrid(
         grid.columns, grid.rows, grid.origin, (width / (grid.columns - 1), height / (grid.rows - 1))
     )
-    return Local(level, grid, grid.zeros(device=level.image.device), 0, {}, ())
+    return LocalFit(level, grid, grid.zeros(device=level.image.device), 0, {}, ())
 
 
-def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str, float]:
+def _displacement(level: Level, matrix: Tensor, local: LocalFit | None) -> dict[str, float]:
     """Median and largest displacement of the whole map, and the largest of its local part, in fixed pixels."""
     step, where = max(max(level.size) // LOOKED_AT, 1), level.image.device
     at = [positions[::step] for positions in interpolation.axes(*level.size, device=where)]
@@ -166,8 +166,8 @@ def _displacement(level: Level, matrix: Tensor, local: Local | None) -> dict[str
     }
 
 
-def _jacobian(matrix: Tensor, local: Local | None) -> dict[str, Any]:
-    """Range of det J relative to the global map, from bounds over every cell, and how many cells fold."""
+def _jacobian(matrix: Tensor, local: LocalFit | None) -> dict[str, Any]:
+    """SearchRange of det J relative to the global map, from bounds over every cell, and how many cells fold."""
     if local is None:
         return {"det_global": _round(affine.determinant(matrix)), "det_min": 1.0, "folds": 0}
     bounds = jacobian.smallest_determinants(local.grid, local.parameters)
@@ -181,7 +181,7 @@ def _jacobian(matrix: Tensor, local: Local | None) -> dict[str, Any]:
 def _patch_figures(
     compare: Comparison,
     seen: tuple[Windows, Windows],
-    local: Local,
+    local: LocalFit,
     level: Level,
     max_shift: float,
     back: Back,

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import unfold
 
 from register.engine.fit import global_fit, local_fit
-from register.engine.fit.local_fit import Local
-from register.engine.initial.features import Matched
+from register.engine.fit.local_fit import LocalFit
+from register.engine.initial.features import Matches
 from register.geometry import affine, patch_grid
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
@@ -32,7 +32,7 @@ def recognised(
     fixed: Level,
     moving: Level,
     matrix: Tensor,
-    local: Local | None,
+    local: LocalFit | None,
     scales: tuple[tuple[int, int], ...] = SCALES,
 ) -> tuple[float, float] | None:
     """How well windows of the fixed image know their partners on the aligned one from all other windows, and its standard deviations above chance.
@@ -49,7 +49,7 @@ def recognised(
 
 
 def _recognised(
-    level: Level, moving: Level, matrix: Tensor, local: Local | None, window: int
+    level: Level, moving: Level, matrix: Tensor, local: LocalFit | None, window: int
 ) -> tuple[float, float] | None:
     """The same on one level; the windows of a small image are smaller."""
     window = min(window, max(min(level.size) // LEAST_ACROSS, SMALLEST))
@@ -111,7 +111,7 @@ class Back:
         return float(distance[(weight[order].cumsum(0) < weight.sum() / 2).sum()])
 
 
-def there_and_back(
+def round_trip_error(
     fixed: Level,
     moving: Level,
     forward: Transform,
@@ -167,7 +167,7 @@ def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
     return float((score[0, 0] - others.mean()) / others.std().clamp(min=1e-6))
 
 
-def agreeing(level: Level, matrix: Tensor, local: Local | None, matched: Matched | None) -> int:
+def agreeing(level: Level, matrix: Tensor, local: LocalFit | None, matched: Matches | None) -> int:
     """How many matched features, which the descent never saw, the answer takes to within 1 % of the image's diagonal of their partners."""
     if matched is None:
         return 0

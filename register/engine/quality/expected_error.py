@@ -10,13 +10,13 @@ from register.engine.fit.objective import PatchObjective
 from register.geometry import patch_grid
 from register.geometry.patch_grid import PatchGrid
 
-LOG_ERROR = {"one": 1.102, "bound": 0.728, "discord": 0.638, "back": 0.254, "unlike": 0.13}
+LOG_ERROR = {"one": 1.102, "bound": 0.728, "neighbour_disagreement": 0.638, "back": 0.254, "unlike": 0.13}
 """The log of the error that two of three patches stay below is this sum over the logs of what is known of a patch, in pixels of the judging level.
 Fitted by ``python -m benchmarks.calibration``."""
 LEAST_DISCORD, LEAST_BACK, LEAST_BOUND, LEAST_UNLIKE = 0.1, 0.05, 1e-4, 0.02
 """Pixels, and a similarity, below which nothing is told apart."""
 AROUND = 2
-"""Patches on either side over which the neighbours' discord is averaged."""
+"""Patches on either side over which the neighbours' neighbour_disagreement is averaged."""
 
 
 def bounds(compare: Comparison, grid: PatchGrid, parameters: Tensor, weight: float) -> Tensor:
@@ -52,11 +52,11 @@ def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -
     ``similarity`` (n,).
     """
     shape = parameters.shape[2:]
-    apart = _around(patch_grid.discord(parameters.double().cpu()).square())
+    apart = _around(patch_grid.neighbour_disagreement(parameters.double().cpu()).square())
     returned = _around(back.clamp(min=1e-6).log().reshape(shape)).exp().square()
     return {
         "bound": bound.clamp(min=LEAST_BOUND),
-        "discord": (apart + LEAST_DISCORD**2).sqrt().flatten(),
+        "neighbour_disagreement": (apart + LEAST_DISCORD**2).sqrt().flatten(),
         "back": (returned + LEAST_BACK**2).sqrt().flatten(),
         "unlike": 1 + LEAST_UNLIKE - similarity.double().cpu(),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.images.pixels import Chosen, Key, Pixels, spans
+from register.images.pixels import Key, Pixels, SelectedChannels, spans
 from register.io.images.open import open_image
 
 Ring = list[list[float]]
@@ -63,7 +63,7 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
         raise FileError(
             path, f"is {sizes[0]} pixels, the image it masks {sizes[1]}", "make them the same size"
         )
-    return Chosen(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
+    return SelectedChannels(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
 
 
 def _polygons(path: Path) -> tuple[tuple[Ring, ...], ...]:

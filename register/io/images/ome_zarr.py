@@ -13,7 +13,7 @@ from register.errors import FileError
 from register.images.pixels import Key
 
 if TYPE_CHECKING:
-    from register.io.images.open import Part
+    from register.io.images.open import Selection
 
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
 
@@ -46,12 +46,12 @@ class Chunked:
         return np.ascontiguousarray(found if "C" in left else found[None], dtype=self.dtype)
 
 
-def is_one(path: Path) -> bool:
+def is_ome_zarr(path: Path) -> bool:
     """Whether a path is a folder that zarr wrote."""
     return path.is_dir() and any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json"))
 
 
-def read(path: Path, part: Part) -> dict[str, Any]:
+def read(path: Path, part: Selection) -> dict[str, Any]:
     """The fields of an ``Image`` from the first multiscale image of the group, its pixels still in their chunks. Raises ``FileError``."""
     import zarr
 

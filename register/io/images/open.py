@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.files.atomic import whole
-from register.images.pixels import EVERYTHING, Coloured, Pixels
+from register.files.atomic import atomic_write
+from register.images.pixels import EVERYTHING, PaletteColours, Pixels
 from register.io.images import ome_zarr, raster, tiff, tiff_write
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -19,7 +19,7 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 
 
 @dataclass(frozen=True)
-class Part:
+class Selection:
     """What of a file is read: a series (None: the largest), a level of its pyramid, and the index of every axis that is neither x, y nor channel."""
 
     series: int | None = None
@@ -60,7 +60,7 @@ class Part:
         return asked
 
 
-WHOLE = Part()
+WHOLE_IMAGE = Selection()
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Image:
             palette = (palette // 257).astype(np.uint8)
         elif not (palette & 255).any():
             palette = (palette >> 8).astype(np.uint8)
-        levels = [Coloured(x, palette) for x in (self.pixels, *self.smaller)]
+        levels = [PaletteColours(x, palette) for x in (self.pixels, *self.smaller)]
         return replace(self, pixels=levels[0], smaller=tuple(levels[1:]), colour="rgb", palette=None)
 
     def picture(self) -> NDArray[Any]:
@@ -144,14 +144,14 @@ class Image:
         return np.moveaxis(pixels[:-1] if self.alpha else pixels, 0, 2)
 
 
-def open_image(path: str | Path, part: Part = WHOLE) -> Image:
+def open_image(path: str | Path, part: Selection = WHOLE_IMAGE) -> Image:
     """The image in a TIFF, OME-TIFF, OME-Zarr, PNG, JPEG, or any other file Pillow reads; large ones stay in the file until a window is read.
 
     Raises ``FileError`` naming the file and what is wrong: missing, empty, damaged, not an image, a stack.
     """
     path = Path(path)
     try:
-        if ome_zarr.is_one(path):
+        if ome_zarr.is_ome_zarr(path):
             fields = ome_zarr.read(path, part)
         else:
             head = _head(path)
@@ -174,7 +174,7 @@ def open_image(path: str | Path, part: Part = WHOLE) -> Image:
         raise unreadable(path, error) from error
 
 
-def read_image(path: str | Path, part: Part = WHOLE) -> Image:
+def read_image(path: str | Path, part: Selection = WHOLE_IMAGE) -> Image:
     """``open_image`` with all pixels in memory; raises ``FileError``."""
     try:
         return open_image(path, part).in_memory()
@@ -200,7 +200,7 @@ def write_image(
     Raises ``FileError``.
     """
     name = str(path).lower()
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         if name.endswith(".png"):
             raster.write_png(beside, image)
         else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from register.errors import FileError
 
 if TYPE_CHECKING:
-    from register.io.images.open import Image, Part
+    from register.io.images.open import Image, Selection
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 LARGEST = 2**31
@@ -25,7 +25,7 @@ UNASSOCIATED = 2
 COLOURS = {"RGB": "rgb", "RGBA": "rgb", "RGBX": "rgb", "CMYK": "cmyk", "P": "palette", "LAB": "lab"}
 
 
-def read(path: Path, head: bytes, part: Part) -> dict[str, Any]:
+def read(path: Path, head: bytes, part: Selection) -> dict[str, Any]:
     """The fields of an ``Image`` from anything but TIFF; PNG of 16 bits and several channels goes past Pillow, which would cut it to 8."""
     if part.level or part.series:
         raise FileError(path, "has one series and one level", "leave --series and the level out")

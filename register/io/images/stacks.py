@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import whole
+from register.files.atomic import atomic_write
 from register.io.images.open import open_image
 from register.io.images.tiff import said
 from register.io.images.tiff_write import physical_size, resolution_tags
@@ -123,7 +123,7 @@ def written(path: Path, stack: Stack, compression: str) -> Iterator[Callable[[ND
     """Write a BigTIFF, whole or not at all, of frames (c, h, w) warped from those of ``stack``: what is yielded adds one."""
     packed = None if compression == "none" else compression
     head = _head(stack)
-    with whole(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
+    with atomic_write(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
 
         def add(planes: NDArray[Any]) -> None:
             pages = np.moveaxis(planes, 0, 2) if stack.rgb else planes[0] if len(planes) == 1 else planes

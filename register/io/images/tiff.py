@@ -18,7 +18,7 @@ from register.images.pixels import EVERYTHING, Pixels
 from register.io.images.windows import Mapped, Segmented
 
 if TYPE_CHECKING:
-    from register.io.images.open import Part
+    from register.io.images.open import Selection
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger(
@@ -47,7 +47,7 @@ GDAL_NODATA, ORIENTATION, ICC_PROFILE = 42113, 274, 34675
 PAGE_AXES = ("YX", "YXS", "SYX")
 
 
-def read(path: Path, part: Part) -> dict[str, Any]:
+def read(path: Path, part: Selection) -> dict[str, Any]:
     """The fields of an ``Image``, its pixels still in the file, from the largest series of a TIFF or the ``part`` of it that is asked for.
 
     Raises ``FileError`` for stacks of which no plane is chosen, and for odd types.
@@ -126,7 +126,7 @@ def describe_if_tiff(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _series(tif: tifffile.TiffFile, path: Path, part: Part) -> tuple[int, list[tifffile.TiffPageSeries]]:
+def _series(tif: tifffile.TiffFile, path: Path, part: Selection) -> tuple[int, list[tifffile.TiffPageSeries]]:
     """The number of the series that is read, and its levels."""
     known = list(tif.series)
     if not known:
@@ -187,7 +187,7 @@ def _area(series: tifffile.TiffPageSeries) -> int:
     return math.prod(_sides(series))
 
 
-def _pixels(path: Path, series: tifffile.TiffPageSeries, part: Part) -> Pixels:
+def _pixels(path: Path, series: tifffile.TiffPageSeries, part: Selection) -> Pixels:
     """The pixels (c, h, w) of one level: mapped when they lie in the file as they are, decoded by segments otherwise, whole when they are neither."""
     page = series.keyframe
     dtype = series.dtype

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from register.errors import FileError
-from register.files.atomic import whole
+from register.files.atomic import atomic_write
 
 DIGITS = 6
 """Decimals written: a millionth of a pixel."""
@@ -52,7 +52,7 @@ class Rois:
             new.props = "".join(f"{name}: {str(value).lower()}\n" for name, value in inside.items())
             moved.append(new)
             offset += count
-        with whole(path) as beside:
+        with atomic_write(path) as beside:
             roifile.roiwrite(
                 beside, moved if len(moved) > 1 or Path(path).suffix == ".zip" else moved[0], mode="w"
             )

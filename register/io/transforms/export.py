@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register.errors import RegisterError, TransformError
-from register.files.atomic import whole, whole_folder, write_bytes, write_text
+from register.files.atomic import atomic_folder, atomic_write, write_bytes, write_text
 from register.geometry import affine, bspline
 from register.images import interpolation
 from register.transforms.schema import CONVENTION
@@ -175,7 +175,7 @@ def _itk_h5(
         kind = "DisplacementFieldTransform_double_2_2"
         values, fixed = field.vectors.flatten().tolist(), [columns, rows, 0, 0, *field.spacing, 1, 0, 0, 1]
         report = {"model": "DisplacementFieldTransform", "field_error_max": field.error}
-    with whole(path) as beside, h5py.File(beside, "w") as file:
+    with atomic_write(path) as beside, h5py.File(beside, "w") as file:
         text = h5py.string_dtype("ascii")
         for name, value in (
             ("ITKVersion", "5.4.0"),
@@ -244,7 +244,7 @@ def _field_tiff(
     import tifffile
 
     field = sampled_field(transform, spacing or 1.0, Units())
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         tifffile.imwrite(
             beside,
             np.moveaxis(field.vectors, 2, 0).astype(np.float32),
@@ -306,7 +306,7 @@ def _csv(transform: Transform, path: Path, units: Units, spacing: float | None, 
 def _npz(transform: Transform, path: Path, units: Units, spacing: float | None, tolerance: float) -> Report:
     """NumPy arrays: the field (rows, columns, 2) in pixels and what is needed to place it."""
     field = sampled_field(transform, spacing or 1.0, Units())
-    with whole(path) as beside, open(beside, "wb") as file:
+    with atomic_write(path) as beside, open(beside, "wb") as file:
         np.savez_compressed(
             file, displacement=field.vectors, stride=field.step, matrix=transform.matrix.numpy(), convention=CONVENTION,
             fixed=[transform.fixed.width, transform.fixed.height], moving=[transform.moving.width, transform.moving.height],
@@ -376,7 +376,7 @@ def _ngff(transform: Transform, path: Path, units: Units, spacing: float | None,
         "coordinateSystems": [{"name": name, "axes": axes} for name in ("fixed", "moving")],
         "coordinateTransformations": [link],
     }
-    with whole_folder(path) as beside:
+    with atomic_folder(path) as beside:
         root = zarr.create_group(
             beside, zarr_format=3, attributes={"ome": {"version": NGFF_VERSION, "scene": scene}}
         )

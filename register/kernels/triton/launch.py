@@ -57,7 +57,7 @@ def compiles(device: torch.device) -> bool:
 def works_on(tensor: Tensor) -> bool:
     """Whether kernels can read a tensor of its kind, where it is."""
     return (
-        cuda_graphs.records(tensor.device)
+        cuda_graphs.can_record(tensor.device)
         and tensor.dtype == torch.float32
         and there()
         and compiles(tensor.device)
