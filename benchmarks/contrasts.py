@@ -14,7 +14,7 @@ from skimage import color, data
 
 import register
 from benchmarks.synthetic import smooth_field, textured
-from register.settings import Metric
+from register.settings import metrics
 
 
 def pictures() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -64,8 +64,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--metrics", nargs="+", default=["auto", "structure", "mind", "ncc"], choices=Metric.__args__
-    )  # type: ignore[attr-defined]
+        "--metrics", nargs="+", default=["auto", "structure", "mind", "ncc"], choices=metrics()
+    )
     options = parser.parse_args()
     for metric in options.metrics:
         figures = []

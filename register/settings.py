@@ -1,26 +1,46 @@
-"""Every option of an alignment, with its meaning, unit and bounds: the help, the JSON record and the docs read them from here."""
+"""Every option of an alignment, with its meaning, unit and bounds: the help, the JSON record and the docs read them."""
 
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from register.errors import RegisterError
+from register.registries import MODELS, SIMILARITIES, STARTS
 
-Model = Literal["translation", "rigid", "similarity", "affine", "local"]
 Preset = Literal["fast", "balanced", "accurate"]
-Metric = Literal["auto", "structure", "mind", "ncc", "mi", "mse"]
 Optimizer = Literal["auto", "adam", "gauss-newton"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Canvas = Literal["fixed", "union"]
 Compression = Literal["none", "deflate", "lzw", "zstd", "jpeg"]
 
-IMAGES, METHOD, SEARCH, COMPUTE, OUTPUT = "Images", "Method", "Start", "Computing", "Output image"
+IMAGES, METHOD, INITIALISATION = "Images", "Method", "Initialisation"
+COMPUTING, OUTPUT = "Computing", "Output image"
 """Groups of options, as the help shows them."""
 
 
-def _option(default: Any, group: str, text: str, **bounds: Any) -> Any:
+def models() -> tuple[str, ...]:
+    """The models of an alignment: every global model, and ``local``."""
+    return (*MODELS.names(), "local")
+
+
+def metrics() -> tuple[str, ...]:
+    """The similarities that can be asked for: ``auto``, and every registered one."""
+    return ("auto", *SIMILARITIES.names())
+
+
+def _option(
+    default: Any,
+    group: str,
+    text: str,
+    *,
+    choices: Callable[[], tuple[str, ...]] | None = None,
+    **bounds: Any,
+) -> Any:
     """A field of ``Settings``; ``bounds`` are ge, gt, le or pattern, as pydantic means them."""
-    return field(default=default, metadata={"group": group, "help": text, "bounds": bounds})
+    metadata = {"group": group, "help": text, "bounds": bounds, "choices": choices}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -28,26 +48,26 @@ class Settings:
     """What an alignment is asked to do. ``check`` makes one from values that may be wrong."""
 
     fixed_mask: str | None = _option(
-        None, IMAGES, "Where the fixed image counts: an image that is 0 elsewhere, or GeoJSON polygons."
+        None, IMAGES, "Valid region of the fixed image: an image that is 0 elsewhere, or GeoJSON polygons."
     )
-    moving_mask: str | None = _option(None, IMAGES, "Where the moving image counts.")
+    moving_mask: str | None = _option(None, IMAGES, "Valid region of the moving image.")
     nodata: float | None = _option(
         None,
         IMAGES,
-        "Value of pixels that show nothing, in both images; NaN, transparent pixels and a file's own count anyway.",
+        "Value of invalid pixels in both images; NaN, transparent pixels and the no-data value that a file names "
+        "are invalid anyway.",
     )
     fixed_channel: str | None = _option(
         None,
         IMAGES,
-        "What of the fixed image is compared: a channel's index or name, gray, mean, max or density. [default: chosen]",
+        "Channel of the fixed image that is compared: an index, a name, gray, mean, max or density. "
+        "[default: chosen]",
     )
-    moving_channel: str | None = _option(None, IMAGES, "What of the moving image is compared.")
+    moving_channel: str | None = _option(None, IMAGES, "Channel of the moving image that is compared.")
     fixed_level: int = _option(
-        0, IMAGES, "Level of the fixed image's pyramid that is the fixed image; 0 is the finest.", ge=0
+        0, IMAGES, "Pyramid level used as the fixed image; 0 is full resolution.", ge=0
     )
-    moving_level: int = _option(
-        0, IMAGES, "Level of the moving image's pyramid that is the moving image.", ge=0
-    )
+    moving_level: int = _option(0, IMAGES, "Pyramid level used as the moving image.", ge=0)
     fixed_plane: str | None = _option(
         None, IMAGES, "Plane of a fixed stack, as Z=3 or Z=3,T=0, counted from 0."
     )
@@ -55,117 +75,136 @@ class Settings:
     series: int | None = _option(
         None,
         IMAGES,
-        "Series of files that hold several, in both; see `register info`. [default: the largest]",
+        "Series to read from files with several; see `register info`. [default: the largest]",
         ge=0,
     )
-    model: Model = _option(
-        "local", METHOD, "What may happen between the images; `local` blends one affine map per patch."
+    model: str = _option(
+        "local",
+        METHOD,
+        "Transformation model; `local` blends one affine map per patch into a smooth deformation.",
+        choices=models,
     )
-    preset: Preset = _option("balanced", METHOD, "How much work to spend.")
-    metric: Metric = _option(
-        "auto", METHOD, "What is compared; `auto` chooses between structure and ncc by measurement."
+    preset: Preset = _option("balanced", METHOD, "Trade-off between speed and accuracy.")
+    metric: str = _option(
+        "auto",
+        METHOD,
+        "Similarity that is maximised; `auto` measures whether structure or ncc suits the pair.",
+        choices=metrics,
     )
     optimizer: Optimizer = _option(
         "auto",
         METHOD,
-        "How a level is descended; `auto` takes Gauss-Newton steps where there is curvature, Adam to refine starts and for mi.",
+        "Optimiser; `auto` takes Gauss-Newton where the similarity has a Hessian, and Adam to refine initial maps "
+        "and for mi.",
     )
     patch_size: int | None = _option(
-        None, METHOD, "Distance of patch centres, in pixels of the fixed image. [default: by preset]", ge=8
+        None,
+        METHOD,
+        "Distance between patch centres, in pixels of the fixed image. [default: by preset]",
+        ge=8,
     )
     max_shift: float | None = _option(
         None,
         METHOD,
-        "Largest deviation of a patch from the global fit, in pixels of the fixed image. [default: a tenth of the diagonal]",
+        "Largest deviation of a patch from the global map, in pixels of the fixed image. "
+        "[default: a tenth of the diagonal]",
         gt=0,
     )
     init: str = _option(
         "auto",
-        SEARCH,
-        "Where to start: `auto` (search), `identity`, `center`, a transform (JSON, ITK or elastix), or `FIXED.csv,MOVING.csv`.",
+        INITIALISATION,
+        "Initial map: `auto` (search), `identity`, `center`, a transform (JSON, ITK or elastix), or landmarks "
+        "`FIXED.csv,MOVING.csv`.",
+    )
+    matcher: str = _option(
+        "auto",
+        INITIALISATION,
+        "Start finder besides the built-in ones: `none`, the name of an installed one, `module:function`, or "
+        "`auto`: the installed ones, where nothing else stands out.",
+        pattern=r"^(none|auto|[\w.-]+(:[\w.]+)?)$",
     )
     rotation_range: float = _option(
-        180.0, SEARCH, "Rotations to search, in degrees either way; 180 is the full circle.", ge=0, le=180
+        180.0,
+        INITIALISATION,
+        "Rotations to search, in degrees either way; 180 is the full circle.",
+        ge=0,
+        le=180,
     )
     scale_range: float | None = _option(
         None,
-        SEARCH,
-        "Largest factor between the scales to search, either way. [default: 2.5, or 1.25 about that of the pixel sizes]",
+        INITIALISATION,
+        "Largest factor between the scales to search, either way. [default: 2.5, or 1.25 around the ratio of the "
+        "pixel sizes]",
         ge=1,
         le=4,
     )
-    allow_flip: bool = _option(False, SEARCH, "Search for a mirrored moving image too.")
+    allow_flip: bool = _option(False, INITIALISATION, "Search for a mirrored moving image too.")
     max_size: int | None = _option(
         None,
-        COMPUTE,
-        "Longest side of the working copies the estimate is made on, in pixels. [default: by preset]",
+        COMPUTING,
+        "Longest side of the working copies on which the transform is estimated, in pixels. [default: by preset]",
         ge=64,
     )
     device: str = _option(
-        "auto",
-        COMPUTE,
-        "Where to compute: auto, cpu, cuda, cuda:N or mps.",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        "auto", COMPUTING, "Device: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
     threads: int | None = _option(
         None,
-        COMPUTE,
-        "Threads of the processor. [default: as many as the machine or its control group allows]",
+        COMPUTING,
+        "Threads on the CPU. [default: as many as the machine or its control group allows]",
         ge=1,
     )
     seed: int = _option(
-        0,
-        COMPUTE,
-        "Seed of anything random, recorded in the JSON; the method itself draws nothing at random.",
-        ge=0,
+        0, COMPUTING, "Random seed, recorded in the JSON; the method itself draws no random numbers.", ge=0
     )
     interpolation: Interpolation = _option(
-        "bilinear", OUTPUT, "How the aligned image is read from the moving one."
+        "bilinear", OUTPUT, "Interpolation used to resample the moving image."
     )
     fill: str = _option(
         "auto",
         OUTPUT,
-        "Value of pixels the moving image does not show: a number, or `auto`: the file's own no data, NaN for floats, white for brightfield, else 0.",
+        "Value of pixels outside the moving image: a number, or `auto`: the file's own no-data value, NaN for "
+        "floats, white for brightfield, else 0.",
         pattern=r"^(auto|nan|[-+]?\d.*)$",
     )
     canvas: Canvas = _option(
         "fixed",
         OUTPUT,
-        "Grid of the aligned image: the fixed image's, or its `union` with where the moving image comes to lie.",
+        "Grid of the aligned image: the fixed image's, or the `union` with the moving image's extent.",
     )
     compression: Compression = _option(
-        "deflate", OUTPUT, "How a TIFF's tiles are packed; all but jpeg keep every value."
+        "deflate", OUTPUT, "Compression of TIFF tiles; all but jpeg are lossless."
     )
     valid_mask: bool = _option(
-        False, OUTPUT, "Write where the moving image shows something too, as valid.tif."
+        False, OUTPUT, "Write valid.tif, the mask of pixels covered by the moving image."
     )
     pyramid: bool | None = _option(
-        None, OUTPUT, "Whether a TIFF gets coarser levels. [default: above 4096 pixels]"
+        None, OUTPUT, "Write coarser pyramid levels into a TIFF. [default: above 4096 pixels]"
     )
-    report: bool = _option(True, OUTPUT, "Whether report.html is written.")
+    report: bool = _option(True, OUTPUT, "Write report.html.")
     landmarks: str | None = _option(
         None,
         OUTPUT,
-        "Landmarks `FIXED.csv,MOVING.csv` whose errors the report tells; the alignment does not see them.",
+        "Landmarks `FIXED.csv,MOVING.csv` whose errors are reported; the alignment does not use them.",
     )
 
 
 FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series"
-"""Settings that have a meaning for files and none for arrays."""
+"""Settings that apply to files and not to arrays."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a preset means. Lengths are pixels of a level unless said otherwise."""
+    """What a preset means. Lengths are pixels of a pyramid level unless said otherwise."""
 
     max_size: int  # longest side of the working copies
     patch_size: int  # distance of patch centres at every level
     window: int  # side of the windows in which similarity is taken
     steps: int  # Gauss-Newton steps on the finest local level; coarser ones take more
-    candidates: int  # starts that are refined
+    candidates: int  # initial maps that are refined
     optimizer: Optimizer = "auto"
     finer: int | None = (
-        None  # distance of patch centres in a last pass, which is kept where it improves windows that it has not seen
+        None  # distance of patch centres in a last pass, kept where it improves held-out windows
     )
 
 
@@ -174,6 +213,15 @@ PRESETS: dict[Preset, Effort] = {
     "balanced": Effort(max_size=2048, patch_size=40, window=20, steps=8, candidates=5, finer=28),
     "accurate": Effort(max_size=4096, patch_size=36, window=20, steps=16, candidates=10, finer=24),
 }
+
+
+def choices(option: "Field[Any]") -> tuple[str, ...]:
+    """The values that an option can have; none where it takes any."""
+    named = option.metadata["choices"]
+    if named is not None:
+        return tuple(named())
+    kind = get_type_hints(Settings)[option.name]
+    return tuple(str(value) for value in get_args(kind)) if get_args(kind) and _is_literal(kind) else ()
 
 
 def check(**values: Any) -> Settings:
@@ -186,16 +234,38 @@ def check(**values: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise RegisterError(f"{name} {first.get('input')!r} is not allowed: {first['msg']}") from None
-    if checked.metric == "mi" and checked.optimizer == "gauss-newton":
-        raise RegisterError(
-            "optimizer 'gauss-newton' is not allowed: mutual information has no curvature per window; use adam or auto"
-        )
+    for option in fields(Settings):
+        named, value = option.metadata["choices"], getattr(checked, option.name)
+        if named is not None and value not in named():
+            allowed = ", ".join(named())
+            raise RegisterError(f"{option.name} {value!r} is not allowed: choose one of {allowed}")
+    _check_together(checked)
     return checked
+
+
+def _check_together(settings: Settings) -> None:
+    """Raise ``RegisterError`` for values that are allowed by themselves and not together."""
+    needs_hessian = settings.optimizer == "gauss-newton" and settings.metric != "auto"
+    if needs_hessian and not SIMILARITIES.get(settings.metric).curved:
+        raise RegisterError(
+            f"optimizer 'gauss-newton' is not allowed: the similarity {settings.metric!r} has no Hessian per window;"
+            " use adam or auto"
+        )
+    named = re.fullmatch(r"[\w.-]+", settings.matcher)
+    if named and settings.matcher not in ("none", "auto", *STARTS.names()):
+        known = ", ".join(STARTS.names())
+        raise RegisterError(
+            f"matcher {settings.matcher!r} is not allowed: choose none, auto, module:function or one of {known}"
+        )
+
+
+def _is_literal(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is Literal
 
 
 @cache
 def _checker() -> Any:
-    """The pydantic model of ``Settings``; made when it is first needed, because the help does not, and pydantic takes longer than it."""
+    """The pydantic model of ``Settings``, made when it is first needed: the help does not need it."""
     from pydantic import ConfigDict, Field, create_model
 
     types = get_type_hints(Settings)

@@ -4,12 +4,12 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, fields
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from register.errors import RegisterError
-from register.settings import Settings, check
+from register.settings import Settings, check, choices
 
 
 def with_settings(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -34,7 +34,7 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
             x.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=x.default,
-            annotation=Annotated[types[x.name], _option(x, types[x.name])],
+            annotation=Annotated[_kind(x, types[x.name]), _option(x, types[x.name])],
         )
         for x in chosen_fields
     ]
@@ -42,6 +42,11 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
     wrapped.__signature__ = inspect.Signature([*kept[:2], *options, *kept[2:]])  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in [*kept, *options]}
     return wrapped
+
+
+def _kind(option: Field[Any], kind: Any) -> Any:
+    """The type of an option; that of a registry's names lists those that are known now."""
+    return Literal.__getitem__(choices(option)) if option.metadata["choices"] else kind
 
 
 def _option(option: Field[Any], kind: Any) -> Any:
