@@ -1,0 +1,188 @@
+"""What is known of a transform besides its map: its quality, overall and per patch, and its origin."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from register.transforms.record import (
+    ABSENT,
+    TABLE,
+    Count,
+    Flag,
+    Kind,
+    Number,
+    Numbers,
+    NumbersOrNone,
+    Record,
+    Rows,
+    Text,
+    Texts,
+    many,
+    one,
+)
+
+
+class Verdict(StrEnum):
+    """How far an alignment can be trusted."""
+
+    OK = "ok"
+    """Nothing speaks against it."""
+    SUSPECT = "suspect"
+    """It may be wrong; the reasons say why."""
+    FAILED = "failed"
+    """It is probably wrong."""
+    UNKNOWN = "unknown"
+    """It was not assessed: the transform was made by hand, or by another program."""
+
+    @classmethod
+    def worst(cls, verdicts: Iterable["Verdict"]) -> "Verdict":
+        """The verdict of a combination of transforms, from those of its parts.
+
+        It is the first of failed, suspect, unknown and ok that a part has. So a combination is ok only if
+        every part is ok, and an unknown part makes it unknown unless another part is failed or suspect. The
+        verdict of no parts is unknown.
+        """
+        found = set(verdicts)
+        order = (cls.FAILED, cls.SUSPECT, cls.UNKNOWN, cls.OK)
+        return next((verdict for verdict in order if verdict in found), cls.UNKNOWN)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CanvasPlace(Record):
+    """Where a canvas lies on the fixed image and how large it is: (x, y) in fixed pixels."""
+
+    origin: Numbers = ABSENT
+    size: Numbers = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ErrorFigures(Record):
+    """Median, mean, 90th percentile and maximum of the distances between landmarks."""
+
+    median: Number = ABSENT
+    mean: Number = ABSENT
+    p90: Number = ABSENT
+    max: Number = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LandmarkErrors(Record):
+    """Target registration errors: ``tre`` in moving pixels, ``rtre`` as a share of the fixed diagonal."""
+
+    tre: Annotated[ErrorFigures | None, one(lambda: ErrorFigures)] = ABSENT
+    rtre: Annotated[ErrorFigures | None, one(lambda: ErrorFigures)] = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Intervals(Record):
+    """95 % intervals (low, high), in moving pixels, of the median and of the mean error."""
+
+    median: Numbers = ABSENT
+    mean: Numbers = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LandmarkSummary(Record):
+    """Landmark errors before and after the alignment.
+
+    ``landmarks`` is their number, ``diagonal`` that of the fixed image in pixels, ``robustness`` the share of
+    landmarks that are nearer after the alignment than before.
+    """
+
+    landmarks: Count = ABSENT
+    diagonal: Number = ABSENT
+    robustness: Number = ABSENT
+    before: Annotated[LandmarkErrors | None, one(lambda: LandmarkErrors)] = ABSENT
+    after: Annotated[LandmarkErrors | None, one(lambda: LandmarkErrors)] = ABSENT
+    interval_95: Annotated[Intervals | None, one(lambda: Intervals)] = ABSENT
+    files: Text = ABSENT
+    note: Text = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Quality(Record):
+    """How good a transform is. What is not known is None; a missing verdict is ``unknown``.
+
+    Displacements and ``back_and_forth`` are in pixels of the fixed image, ``expected_error`` in pixels of
+    the moving image. It also reads as a mapping: ``quality["verdict"]``, ``quality.get("overlap")``,
+    ``dict(quality)``.
+    """
+
+    verdict: Annotated[Verdict, Kind(Verdict, Verdict.UNKNOWN)] = ABSENT
+    reasons: Texts = ABSENT
+    expected_error: Number = ABSENT
+    probability_wrong: Number = ABSENT
+    recognised: Number = ABSENT
+    recognised_sigma: Number = ABSENT
+    back_and_forth: Number = ABSENT
+    similarity_before: Number = ABSENT
+    similarity_after: Number = ABSENT
+    similarity_global: Number = ABSENT
+    above_chance: Number = ABSENT
+    matches_agreeing: Count = ABSENT
+    overlap: Number = ABSENT
+    displacement_median: Number = ABSENT
+    displacement_max: Number = ABSENT
+    local_displacement_median: Number = ABSENT
+    local_displacement_max: Number = ABSENT
+    det_global: Number = ABSENT
+    det_min: Number = ABSENT
+    folds: Count = ABSENT
+    metric: Text = ABSENT
+    metric_choice: Text = ABSENT
+    notes: Texts = ABSENT
+    search_significance: Number = ABSENT
+    rejected_matrix: Rows = ABSENT
+    fixed_grey: Text = ABSENT
+    moving_grey: Text = ABSENT
+    canvas: Annotated[CanvasPlace | None, one(lambda: CanvasPlace)] = ABSENT
+    landmarks: Annotated[LandmarkSummary | None, one(lambda: LandmarkSummary)] = ABSENT
+    round_trip_median: Number = ABSENT
+    round_trip_max: Number = ABSENT
+    shift: Numbers = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PatchFigures(Record):
+    """Figures of every patch (n,), row by row, the column fastest; empty where they are not known.
+
+    ``confidence`` and the similarities are at most 1. ``status`` is ``ok``, ``weak`` (too little texture or
+    similarity) or ``capped`` (the shift reached its limit). ``expected_error`` is in moving pixels, None
+    where nothing is known.
+    """
+
+    confidence: Numbers = ABSENT
+    status: Texts = ABSENT
+    similarity_before: Numbers = ABSENT
+    similarity_after: Numbers = ABSENT
+    expected_error: NumbersOrNone = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Provenance(Record):
+    """Where a transform comes from: versions, device, seed, settings, seconds per stage and when it was made.
+
+    ``history`` is the loss after every step, by level. ``frame`` and ``against`` belong to frames of a
+    movie: the frame's number, and what it was aligned to. ``sources`` are those of the transforms that were
+    combined; in them ``fixed`` and ``moving`` are the paths of their images.
+    """
+
+    fixed: Text = ABSENT
+    moving: Text = ABSENT
+    register: Text = ABSENT
+    torch: Text = ABSENT
+    numpy: Text = ABSENT
+    python: Text = ABSENT
+    device: Text = ABSENT
+    threads: Count = ABSENT
+    compiled: Flag = ABSENT
+    seed: Count = ABSENT
+    settings: Annotated[Mapping[str, Any], TABLE] = ABSENT
+    files: Annotated[Mapping[str, list[str | None]], TABLE] = ABSENT
+    history: Annotated[Mapping[str, list[float]], TABLE] = ABSENT
+    created: Text = ABSENT
+    seconds: Annotated[Mapping[str, float], TABLE] = ABSENT
+    frame: Count = ABSENT
+    against: Annotated[str | int | None, Kind(lambda value: value)] = ABSENT
+    sources: Annotated[tuple["Provenance", ...], many(lambda: Provenance)] = ABSENT
