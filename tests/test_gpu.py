@@ -18,7 +18,8 @@ from register.engine.fit.hessian import HessianBuilder
 from register.engine.fit.level import GAUSS_NEWTON, optimise_patches
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
 from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid, SmoothnessPenalty
+from register.geometry.patch_grid import Patches, PatchGrid
+from register.geometry.smoothness import SmoothnessPenalty
 from register.images import pyramid
 from register.kernels import cpu
 from register.kernels.triton import compile_ahead, launch, launch_cells

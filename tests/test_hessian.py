@@ -5,7 +5,8 @@ import torch
 
 from register.engine.fit import hessian
 from register.geometry import patch_grid
-from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.smoothness import SmoothnessPenalty
 from register.images import interpolation
 
 STIFFNESS = 0.7

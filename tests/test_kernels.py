@@ -13,7 +13,8 @@ from register.engine.fit.hessian import HessianBuilder
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
 from register.errors import AlignmentError
 from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid, SmoothnessPenalty, from_matrices
+from register.geometry.patch_grid import Patches, PatchGrid, from_matrices
+from register.geometry.smoothness import SmoothnessPenalty
 from register.images import pyramid
 from register.kernels import cpu
 from register.kernels.triton import compile_ahead

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.synthetic import warped_pair
 from register.engine.initial import features
-from register.geometry import affine, moving_least_squares
+from register.geometry import affine, matches, moving_least_squares
 from tests.test_search import level
 
 MATRIX = torch.tensor([[1.1, -0.2, 30.0], [0.15, 0.9, -12.0]], dtype=torch.float64)
@@ -28,7 +28,7 @@ def test_right_matches_are_taken_in_and_wrong_ones_are_not():
     wrong = torch.arange(600) % 4 == 0
     moving[wrong] = scattered(int(wrong.sum()), seed=2)
     seed = (fixed - 200).norm(dim=1) < 80
-    on = moving_least_squares.grow(fixed, moving, seed & ~wrong, tolerance=3.0)
+    on = matches.grow(fixed, moving, seed & ~wrong, tolerance=3.0)
     assert on[~wrong].double().mean() > 0.97
     assert on[wrong].double().mean() < 0.05
 
@@ -36,7 +36,7 @@ def test_right_matches_are_taken_in_and_wrong_ones_are_not():
 def test_a_seed_that_nothing_bears_out_is_left_as_it_was():
     fixed, moving = scattered(200), scattered(200, seed=3)
     seed = torch.arange(200) < 10
-    assert int(moving_least_squares.grow(fixed, moving, seed, tolerance=3.0).sum()) < 20
+    assert int(matches.grow(fixed, moving, seed, tolerance=3.0).sum()) < 20
 
 
 def test_the_smooth_map_of_an_affine_map_is_it_everywhere():

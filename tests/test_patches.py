@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from register.geometry import affine, jacobian, patch_grid
-from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.smoothness import SmoothnessPenalty
 from register.images import interpolation
 
 sizes = st.integers(1, 97)

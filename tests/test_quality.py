@@ -11,7 +11,7 @@ import register
 from register.engine import pair
 from register.engine.fit import comparison, local_fit
 from register.engine.quality import evidence, expected_error, verdict
-from register.geometry import affine, patch_grid
+from register.geometry import affine, patch_grid, smoothness
 from register.geometry.patch_grid import PatchGrid
 from register.images import pyramid
 from register.images.pyramid import Level
@@ -150,14 +150,14 @@ def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
         0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double()
     )
     assert (
-        patch_grid.neighbour_disagreement(
+        smoothness.neighbour_disagreement(
             patch_grid.from_matrices(grid, matrices.expand(grid.rows, grid.columns, 2, 3))
         ).max()
         < 1e-9
     )
     alone = grid.zeros(dtype=torch.float64)
     alone[0, 0, 3, 4] = 2.0
-    found = patch_grid.neighbour_disagreement(alone)
+    found = smoothness.neighbour_disagreement(alone)
     assert float(found[3, 4]) == pytest.approx(2.0)
     assert float(found[3, 5]) == pytest.approx(math.sqrt(4 / 4))
     assert float(found[0, 0]) == 0.0

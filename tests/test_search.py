@@ -12,6 +12,7 @@ from benchmarks.synthetic import SIDE, views
 from register.engine import pair
 from register.engine.initial import correlation, features, search
 from register.geometry import affine
+from register.geometry.matches import Matches
 from register.images import pyramid
 
 MIRROR = torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
@@ -163,7 +164,7 @@ def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(t
         looked.clear()
 
     few, many = (
-        features.Matches(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()])
+        Matches(torch.eye(3).double(), affine.identity(), *2 * [200 * torch.rand(n, 2).double()])
         for n in (14, 40)
     )
     agree(few, many)

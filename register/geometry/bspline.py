@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from register.geometry import affine
-from register.similarity.base import cubic_spline
 
 ORDER = 3
 SAMPLES = 4
@@ -39,6 +38,13 @@ class BSpline:
 def basis(positions: Tensor, count: int) -> Tensor:
     """The cubic B-splines (n, count) centred on knots 0 to count - 1, at positions (n,) in knots."""
     return cubic_spline((positions[:, None] - torch.arange(count, dtype=positions.dtype)).abs())
+
+
+def cubic_spline(distance: Tensor) -> Tensor:
+    """The cubic B-spline at distances >= 0 from its centre, in knots; zero from 2 on."""
+    near = 2 / 3 - distance.square() * (1 - distance / 2)
+    far = (2 - distance).clamp(min=0).pow(3) / 6
+    return torch.where(distance < 1, near, far)
 
 
 def fit(

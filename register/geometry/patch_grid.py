@@ -9,7 +9,6 @@ method (Babuška & Melenk 1997) with linear local spaces, and contains every glo
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -201,63 +200,6 @@ def secants(
     steps = points.new_tensor([[0.0, 0.0], [x / 2, 0.0], [-x / 2, 0.0], [0.0, y / 2], [0.0, -y / 2]])
     here, right, left, below, above = field((points + steps[:, None]).reshape(-1, 2)).reshape(5, -1, 2)
     return here, right - left, below - above
-
-
-@dataclass(frozen=True)
-class SmoothnessPenalty:
-    """What ties neighbouring patches: the squared distance between their predictions at both centres, in spacings, summed over all neighbours.
-
-    The sum is quadratic, and along an axis it ties the patches of a line in the same way on every line: ``along_x`` (2 columns, 2 columns) and
-    ``along_y`` (2 rows, 2 rows) are its second derivatives to the displacements and slopes of one line.
-    """
-
-    along_x: Tensor
-    along_y: Tensor
-
-    @classmethod
-    def of(
-        cls, grid: PatchGrid, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> "SmoothnessPenalty":
-        """The ties of a grid."""
-        return cls(
-            _ties(grid.columns, grid.spacing[0], dtype, device),
-            _ties(grid.rows, grid.spacing[1], dtype, device),
-        )
-
-    def __call__(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum, and its slope (2, 3, rows, columns), which is linear in the parameters: the sum is half their product."""
-        rows, columns = parameters.shape[2:]
-        k = coefficients(parameters)
-        across, down = k[:, :rows] @ self.along_x, self.along_y @ k[:, :, :columns]
-        slope = torch.stack(
-            [across[:, :, :columns] + down[:, :rows], across[:, :, columns:], down[:, rows:]], dim=1
-        )
-        return (parameters * slope).sum() / 2, slope
-
-
-@lru_cache(64)
-def _ties(count: int, spacing: float, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """The second derivative (2 count, 2 count) of a line's ties: of the squares of d[i + 1] - d[i] - e[i] and d[i + 1] - d[i] - e[i + 1], per spacing."""
-    unit = torch.eye(count, dtype=torch.float64)
-    step = unit[1:] - unit[:-1]
-    apart = torch.cat([torch.cat([step, -unit[:-1]], 1), torch.cat([step, -unit[1:]], 1)])
-    return (2 / spacing**2 * apart.T @ apart).to(device, dtype)
-
-
-def neighbour_disagreement(parameters: Tensor) -> Tensor:
-    """Per patch (rows, columns) the root mean square distance, in pixels, between what it and its neighbours predict at each other's centres."""
-    total, count = torch.zeros_like(parameters[0, 0]), torch.zeros_like(parameters[0, 0])
-    for axis, along in ((1, 1), (0, 2)):
-        n = parameters.shape[axis + 2] - 1
-        step = parameters[:, 0].narrow(axis + 1, 1, n) - parameters[:, 0].narrow(axis + 1, 0, n)
-        squared = (
-            sum((step - parameters[:, along].narrow(axis + 1, side, n)).square().sum(0) for side in (0, 1))
-            / 2
-        )
-        for side in (0, 1):
-            total.narrow(axis, side, n).add_(squared)
-            count.narrow(axis, side, n).add_(1)
-    return (total / count).sqrt()
 
 
 def blend_finite(grid: PatchGrid, values: list[float | None], points: Tensor) -> Tensor:

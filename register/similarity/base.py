@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from register.geometry.bspline import cubic_spline
 from register.images.filters import window_sums
 
 FLAT = 1e-5
@@ -188,10 +189,3 @@ def mi(still: FixedImage, warped: Tensor, *, bins: int = 32, samples: int = 6553
 SIMILARITIES: dict[str, Similarity] = {"structure": cosine, "mind": cosine, "ncc": ncc, "mi": mi, "mse": mse}
 CURVED = "structure", "mind", "ncc", "mse"
 """Those of windows, whose second derivative is known; ``mi`` is of the whole image."""
-
-
-def cubic_spline(t: Tensor) -> Tensor:
-    """The cubic B-spline at distances t >= 0."""
-    near = 2 / 3 - t.square() * (1 - t / 2)
-    far = (2 - t).clamp(min=0).pow(3) / 6
-    return torch.where(t < 1, near, far)

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from register.compute import cuda_graphs
-from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.smoothness import SmoothnessPenalty
 from register.kernels import cpu
 from register.optim import gauss_newton
 

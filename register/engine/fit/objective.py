@@ -13,7 +13,8 @@ from register.compute import cuda_graphs
 from register.engine.fit.comparison import Comparison, LossExpansion
 from register.engine.fit.hessian import HessianBuilder
 from register.geometry import affine, patch_grid
-from register.geometry.patch_grid import PatchGrid, SmoothnessPenalty
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.smoothness import SmoothnessPenalty
 from register.kernels import cpu
 from register.kernels.result import Summed
 from register.optim import gauss_newton

@@ -4,7 +4,6 @@ OpenCV does the work: SIFT (Lowe, IJCV 60, 2004) with square-root descriptors (A
 tilts when plain features do not suffice (Morel & Yu, "ASIFT", SIAM J. Imaging Sci. 2, 2009), and MAGSAC++ (Barath et al., CVPR 2020).
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register.compute import device
-from register.geometry import affine, moving_least_squares
+from register.geometry import affine, matches
+from register.geometry import homography as homographies
+from register.geometry.matches import Matches
 from register.images import filters, pyramid
 from register.images.pyramid import Level
 
@@ -50,32 +51,6 @@ SAME = 1e-6
 """Pixels up to which a map is the identity."""
 BENT = 1.5
 """How many times more matches than its homography holds a smooth map must explain for the pair to be bent."""
-REACH = 0.03
-"""Distance over which the positions of matches are averaged, as a share of the matched region."""
-
-
-@dataclass(frozen=True)
-class Matches:
-    """The affine map (2, 3) nearest to matched points of the originals, fixed to moving, and the homography (3, 3) that the matches are on.
-
-    Where a smooth map explains many more matches than the homography, it is None and the matches are those of the smooth map.
-    """
-
-    homography: Tensor | None
-    matrix: Tensor
-    fixed: Tensor  # (n, 2)
-    moving: Tensor  # (n, 2)
-
-    @property
-    def extent(self) -> float:
-        """The diagonal of the matched region of the moving image."""
-        return float((self.moving.amax(0) - self.moving.amin(0)).norm())
-
-    def map(self, points: Tensor) -> Tensor:
-        """Moving points (n, 2) of fixed points (n, 2)."""
-        if self.homography is None:
-            return moving_least_squares.smooth(points, self.fixed, self.moving, REACH * self.extent)
-        return _project(self.homography, points)
 
 
 def count(matched: Matches | None) -> int:
@@ -130,8 +105,8 @@ def _agreed(
     )
     if found is None or int(on.sum()) < LEAST:
         return None, 0.0
-    matches = torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(on[:, 0] > 0)
-    held = _matched(fixed, moving, *matches, torch.from_numpy(found), model)
+    pairs = torch.from_numpy(source), torch.from_numpy(target), torch.from_numpy(on[:, 0] > 0)
+    held = _matched(fixed, moving, *pairs, torch.from_numpy(found), model)
     return held, len(held.fixed) / len(source) if held else 0.0
 
 
@@ -147,20 +122,25 @@ def _matched(
     ends = [affine.apply(level.original_from_level, x) for level, x in ((fixed, source), (moving, target))]
     points = [x[on] for x in ends]
     homography = (
-        _square(moving.original_from_level) @ found @ _square(affine.invert(fixed.original_from_level))
+        homographies.from_affine(moving.original_from_level)
+        @ found
+        @ homographies.from_affine(affine.invert(fixed.original_from_level))
     )
-    homography = homography / _weights(homography, points[0]).median()
+    homography = homography / homographies.weights(homography, points[0]).median()
     mirrored = float(affine.determinant(moving.original_from_level)) < 0
     if not _sound(homography, *points, mirrored=mirrored):
         return None
     if int(on.sum()) >= SURE:
-        smooth = moving_least_squares.grow(source, target, on, TOLERANCE)
+        smooth = matches.grow(source, target, on, TOLERANCE)
         if int(smooth.sum()) > BENT * int(on.sum()):
             points = [x[smooth] for x in ends]
             matrix = affine.compose(hand, affine.fit(points[0], affine.apply(back, points[1]), model))
             return Matches(None, matrix, *points)
     matrix = affine.compose(
-        hand, affine.fit(points[0], _project(_square(back) @ homography, points[0]), model)
+        hand,
+        affine.fit(
+            points[0], homographies.apply(homographies.from_affine(back) @ homography, points[0]), model
+        ),
     )
     if float((affine.apply(matrix, points[0]) - points[0]).norm(dim=1).max()) < SAME:
         homography, matrix = torch.eye(3, dtype=torch.float64), affine.identity()
@@ -169,7 +149,7 @@ def _matched(
 
 def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool) -> bool:
     """Whether a homography neither turns the image over unasked, nor collapses it, nor rests on a corner of it."""
-    weights = _weights(homography, fixed)
+    weights = homographies.weights(homography, fixed)
     if (
         float(weights.min()) <= 0
         or float(weights.max() / weights.min()) > STEEPEST
@@ -178,7 +158,7 @@ def _sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool)
         return False
     if min(float(x.std(dim=0).min()) for x in (fixed, moving)) < TOLERANCE * 4:
         return False
-    stretch = torch.linalg.svdvals(affine.fit(fixed, _project(homography, fixed))[:, :2])
+    stretch = torch.linalg.svdvals(affine.fit(fixed, homographies.apply(homography, fixed))[:, :2])
     return float(stretch[0]) <= MOST_TILT * float(stretch[1]) and 0.1 < float(stretch.prod().sqrt()) < 10
 
 
@@ -229,19 +209,3 @@ def _pairs(
     to, ratio = torch.cat(nearest), torch.cat(ratios)
     kept = (ratio < RATIO) & (back[to] == torch.arange(len(a)))
     return torch.nonzero(kept)[:, 0].numpy(), to[kept].numpy()
-
-
-def _project(homography: Tensor, points: Tensor) -> Tensor:
-    """Points (n, 2) under a homography (3, 3)."""
-    mapped = points @ homography[:2, :2].T + homography[:2, 2]
-    return mapped / _weights(homography, points)[:, None]
-
-
-def _weights(homography: Tensor, points: Tensor) -> Tensor:
-    """The third homogeneous coordinate (n,) of mapped points (n, 2)."""
-    return points @ homography[2, :2] + homography[2, 2]
-
-
-def _square(matrix: Tensor) -> Tensor:
-    """A matrix (2, 3) as (3, 3)."""
-    return torch.cat([matrix, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)])

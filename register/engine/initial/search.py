@@ -9,10 +9,11 @@ from torch import Tensor
 from register.engine.fit import comparison, global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.initial import correlation, features
-from register.engine.initial.features import PLAIN, SURE, TILTED, FeatureSearch, Matches
+from register.engine.initial.features import PLAIN, SURE, TILTED, FeatureSearch
 from register.engine.quality import evidence
 from register.errors import AlignmentError
 from register.geometry import affine
+from register.geometry.matches import Matches
 from register.images import pyramid
 from register.images.pyramid import Level
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from register.engine.fit import comparison, global_fit, local_fit, recover_patches
 from register.engine.fit.comparison import Comparison, windows
 from register.engine.fit.local_fit import LocalFit
-from register.engine.initial.features import Matches
 from register.engine.quality import evidence, expected_error, verdict
 from register.engine.quality.evidence import Back
 from register.geometry import affine, jacobian
+from register.geometry.matches import Matches
 from register.geometry.patch_grid import PatchGrid
 from register.images import filters, interpolation, pyramid
 from register.images.pyramid import Level

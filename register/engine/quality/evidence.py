@@ -9,8 +9,8 @@ from torch.nn.functional import unfold
 
 from register.engine.fit import global_fit, local_fit
 from register.engine.fit.local_fit import LocalFit
-from register.engine.initial.features import Matches
 from register.geometry import affine, patch_grid
+from register.geometry.matches import Matches
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.settings import Effort

@@ -7,7 +7,7 @@ from torch.nn.functional import avg_pool2d, pad
 from register.engine.fit import local_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import PatchObjective
-from register.geometry import patch_grid
+from register.geometry import smoothness
 from register.geometry.patch_grid import PatchGrid
 
 LOG_ERROR = {"one": 1.102, "bound": 0.728, "neighbour_disagreement": 0.638, "back": 0.254, "unlike": 0.13}
@@ -52,7 +52,7 @@ def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -
     ``similarity`` (n,).
     """
     shape = parameters.shape[2:]
-    apart = _around(patch_grid.neighbour_disagreement(parameters.double().cpu()).square())
+    apart = _around(smoothness.neighbour_disagreement(parameters.double().cpu()).square())
     returned = _around(back.clamp(min=1e-6).log().reshape(shape)).exp().square()
     return {
         "bound": bound.clamp(min=LEAST_BOUND),

@@ -1,0 +1,77 @@
+"""Matched points of two images: the maps they agree on, and which matches a smooth map explains."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register.geometry import affine, homography, moving_least_squares
+
+NEIGHBOURS = 6
+"""Accepted matches whose median residual predicts that of a match near them."""
+LARGEST_SLOPE = 0.2
+"""Largest difference between a match and the prediction of its neighbours, per pixel of distance to them, beyond the tolerance."""
+ROUNDS = 40
+BATCH = 4096
+AVERAGED = 0.03
+"""Distance over which the positions of matches are averaged by a smooth map, as a share of the matched region."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched points (n, 2) of the fixed and the moving image, float64, in pixels of the originals, and the maps they agree on.
+
+    ``homography`` (3, 3) is the map that all matches lie on, or None where a smooth map explains many more matches
+    than any homography; ``matrix`` (2, 3) is the affine map nearest to it. Both map fixed to moving points.
+    """
+
+    homography: Tensor | None
+    matrix: Tensor
+    fixed: Tensor
+    moving: Tensor
+
+    @property
+    def extent(self) -> float:
+        """The diagonal of the matched region of the moving image, in pixels."""
+        return float((self.moving.amax(0) - self.moving.amin(0)).norm())
+
+    def map(self, points: Tensor) -> Tensor:
+        """Moving points (n, 2) of fixed points (n, 2), by the homography, or by moving least squares without one."""
+        if self.homography is None:
+            return moving_least_squares.smooth(points, self.fixed, self.moving, AVERAGED * self.extent)
+        return homography.apply(self.homography, points)
+
+
+def grow(fixed: Tensor, moving: Tensor, accepted: Tensor, tolerance: float) -> Tensor:
+    """Which (n,) of the matches (n, 2) one smooth map explains, starting from the ``accepted`` (n,) ones, which share a map.
+
+    A match is accepted when its residual from the affine map of all accepted matches lies within ``tolerance``
+    pixels, plus a share of the distance to its neighbours, of the median residual of its nearest accepted
+    neighbours, and rejected when it does not. That share bounds the gradient of a smooth displacement, as the
+    smoothness constraint of Bian et al., "GMS: Grid-based Motion Statistics", CVPR 2017, with distances instead
+    of a grid. Returns the matches of the round before when too few are left.
+    """
+    fixed, moving, accepted = fixed.double(), moving.double(), accepted.clone()
+    for _ in range(ROUNDS):
+        before = accepted
+        residual = moving - affine.apply(affine.fit(fixed[accepted], moving[accepted]), fixed)
+        accepted = _agrees_with_neighbours(fixed, residual, accepted, tolerance)
+        if int(accepted.sum()) <= NEIGHBOURS:
+            return before
+        if torch.equal(accepted, before):
+            break
+    return accepted
+
+
+def _agrees_with_neighbours(fixed: Tensor, residual: Tensor, accepted: Tensor, tolerance: float) -> Tensor:
+    """Whether each residual (n, 2) is near the median of its nearest accepted neighbours, itself excluded: bool (n,)."""
+    neighbours = torch.nonzero(accepted)[:, 0]
+    agrees = []
+    for some in torch.split(torch.arange(len(fixed)), BATCH):
+        distance = torch.cdist(fixed[some], fixed[neighbours])
+        distance[some[:, None] == neighbours] = torch.inf
+        near, index = distance.topk(min(NEIGHBOURS, len(neighbours) - 1), largest=False)
+        expected = residual[neighbours[index]].median(dim=1).values
+        limit = tolerance + LARGEST_SLOPE * near.mean(dim=1)
+        agrees.append((residual[some] - expected).norm(dim=1) <= limit)
+    return torch.cat(agrees)
