@@ -307,7 +307,7 @@ def test_what_is_compared_by_default_is_compiled_ahead_for_a_gpu(texture, monkey
             cpu,
             name,
             lambda pair, *given, known=known: (
-                compared.add((pair.metric, len(pair.fixed), pair.window)) or known(pair, *given)
+                compared.add((pair.kind, len(pair.fixed), pair.window)) or known(pair, *given)
             ),
         )
     register.align(texture[:256, :300], texture[4:260, 7:307], metric=metric)

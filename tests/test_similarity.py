@@ -1,8 +1,12 @@
 import pytest
 import torch
 
+import register
+from register.errors import RegisterError
 from register.images import filters, preprocess
-from register.similarity.base import SIMILARITIES, FixedImage
+from register.registries import SIMILARITIES
+from register.similarity import registry
+from register.similarity.base import FixedImage, Similarity, Windows
 
 
 def picture(seed=0, size=96):
@@ -14,14 +18,14 @@ def picture(seed=0, size=96):
     )
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("name", SIMILARITIES.names())
 def test_an_image_is_most_like_itself(name):
     weight = torch.ones(1, 1, 96, 96)
-    one, other = (
-        preprocess.FEATURES[name](x, weight) if name in preprocess.FEATURES else x
-        for x in (picture(0), picture(1))
+    descriptor = registry.get(name).descriptor or (lambda image, mask: image)
+    one, other = (descriptor(x, weight) for x in (picture(0), picture(1)))
+    same, different = (
+        registry.get(name).function(FixedImage(one, weight, 16), x).mean() for x in (one, other)
     )
-    same, different = (SIMILARITIES[name](FixedImage(one, weight, 16), x).mean() for x in (one, other))
     assert float(same) > float(different) + 0.2
     assert float(same) <= 1 + 1e-5
 
@@ -29,11 +33,13 @@ def test_an_image_is_most_like_itself(name):
 @pytest.mark.parametrize("name", ["ncc", "mi"])
 def test_contrast_may_be_reversed(name):
     one, weight = picture(0), torch.ones(1, 1, 96, 96)
-    values = [float(SIMILARITIES[name](FixedImage(one, weight, 16), x).mean()) for x in (one, 1 - one)]
+    values = [
+        float(registry.get(name).function(FixedImage(one, weight, 16), x).mean()) for x in (one, 1 - one)
+    ]
     assert values[1] == pytest.approx(values[0], rel=0.02)
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("name", SIMILARITIES.names())
 def test_gradients_are_those_of_finite_differences(name):
     fixed, warped = (
         torch.rand(1, 1, 12, 12).double(),
@@ -41,26 +47,28 @@ def test_gradients_are_those_of_finite_differences(name):
     )
     weight = torch.ones(1, 1, 12, 12, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda w: SIMILARITIES[name](FixedImage(fixed, weight, 6), w).loss(), (warped,), atol=1e-4
+        lambda w: registry.get(name).function(FixedImage(fixed, weight, 6), w).loss(), (warped,), atol=1e-4
     )
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("name", SIMILARITIES.names())
 def test_what_has_no_weight_has_no_say_and_no_gradient(name):
     fixed, weight = picture(0), torch.ones(1, 1, 96, 96)
     weight[..., :32] = 0
     warped = picture(1).requires_grad_()
     garbage = warped.detach().clone()
     garbage[..., :32] = 0.7
-    value = SIMILARITIES[name](FixedImage(fixed, weight, 16), warped).mean()
-    assert torch.equal(SIMILARITIES[name](FixedImage(fixed, weight, 16), garbage).mean(), value.detach())
+    value = registry.get(name).function(FixedImage(fixed, weight, 16), warped).mean()
+    assert torch.equal(
+        registry.get(name).function(FixedImage(fixed, weight, 16), garbage).mean(), value.detach()
+    )
     assert float(torch.autograd.grad(value.sum(), warped)[0][..., :32].abs().max()) == 0
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize("name", SIMILARITIES.names())
 def test_flat_images_give_numbers(name):
     flat, weight = torch.full((1, 1, 40, 40), 0.3), torch.ones(1, 1, 40, 40)
-    windows = SIMILARITIES[name](FixedImage(flat, weight, 16), flat)
+    windows = registry.get(name).function(FixedImage(flat, weight, 16), flat)
     assert bool(torch.isfinite(windows.loss()).all())
 
 
@@ -87,14 +95,15 @@ def test_self_similarity_is_blind_to_contrast_and_follows_the_image():
     )
 
 
-@pytest.mark.parametrize("name", preprocess.FEATURES)
+@pytest.mark.parametrize("name", ["structure", "mind"])
 def test_features_do_not_see_what_is_masked(name):
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
     mask[..., 60:, :] = 0
     garbage = torch.where(mask > 0, image, torch.rand(1, 1, 96, 96))
-    one, other = (preprocess.FEATURES[name](x * mask, mask) for x in (image, garbage))
+    descriptor = registry.get(name).descriptor
+    one, other = (descriptor(x * mask, mask) for x in (image, garbage))
     assert torch.equal(one, other)
-    assert float(preprocess.FEATURES[name](garbage, mask)[..., 60:, :].abs().max()) == 0
+    assert float(descriptor(garbage, mask)[..., 60:, :].abs().max()) == 0
 
 
 def test_surroundings_are_found_and_objects_are_not():
@@ -110,3 +119,31 @@ def test_flat_noise_has_no_texture_weight():
     plane[:, :, 60:] += 0.4 * (picture(0, 120)[0][:, :, 60:] - 0.5)
     weight = preprocess.texture_weight(plane, torch.ones_like(plane))
     assert float(weight[:, :, :45].mean()) < 0.2 * float(weight[:, :, 75:].mean())
+
+
+def test_a_similarity_that_a_program_adds_aligns_a_pair_up_to_its_verdict(texture):
+    def toy(fixed, warped):
+        """One minus the mean absolute difference of each window."""
+        apart = filters.window_sums((fixed.image - warped).abs() * fixed.weight, fixed.side).flatten(1)
+        return Windows(1 - apart / fixed.count.clamp(min=1e-3), fixed.count / fixed.side**2)
+
+    SIMILARITIES.add("toy", Similarity("toy", toy, curved=False))
+    try:
+        fixed, moving = texture[10:210, 10:250], texture[7:207, 14:254]
+        alignment = register.align(fixed, moving, metric="toy", preset="fast")
+    finally:
+        SIMILARITIES.remove("toy")
+    assert alignment.quality["metric"] == "toy"
+    assert alignment.quality["verdict"] == "ok"
+    points = torch.tensor([[60.0, 60.0], [120.0, 100.0], [180.0, 140.0]], dtype=torch.float64)
+    shift = alignment.transform.map(points) - points
+    assert float((shift - torch.tensor([-4.0, 3.0])).norm(dim=1).max()) < 0.3
+
+
+def test_a_record_of_another_type_is_refused_by_name():
+    SIMILARITIES.add("toy", "not a similarity")
+    try:
+        with pytest.raises(RegisterError, match="'toy' is a str"):
+            registry.get("toy")
+    finally:
+        SIMILARITIES.remove("toy")

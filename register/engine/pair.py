@@ -23,6 +23,7 @@ from register.images import preprocess, pyramid
 from register.images.pyramid import Level
 from register.optim.gauss_newton import OptimisationResult
 from register.settings import PRESETS, Effort, Settings
+from register.similarity import registry
 from register.transforms.transform import Frame, Transform
 
 
@@ -43,9 +44,6 @@ COARSEST = 96
 """Shorter side, in pixels, below which no further level is made."""
 SMALL_SHIFT = 3.0
 """Median displacement of the patches, in working pixels, below which one exact global map may explain the images as well."""
-LEAST_GAIN, LEAST_GAIN_OF_FEATURES = 0.04, 0.06
-"""Fall of the mean log of what is left unexplained that patches must bring, of intensities and of features: on affine pairs with noise, patches
-bring 0.01 to 0.03 of the former, and up to 0.05 of the latter on pairs of different sensors whose landmarks prefer the affine map."""
 SURE_GAIN = 0.5
 """The same from which on no global map is fitted for comparison: the one nearest to the patches would explain nearly as much if one could explain all."""
 CLOSE = 0.01
@@ -324,7 +322,7 @@ def _simplest(
     with_patches = assess.explained(judging, moving, matrix, local, metric, effort)
 
     def gain(instead: Tensor) -> float:
-        return assess.explained(judging, moving, instead, None, metric, effort).fall(with_patches)
+        return assess.explained(judging, moving, instead, None, metric, effort).loss_decrease(with_patches)
 
     over_matrix = least_gain = gain(matrix)
     begin, small = matrix, local_fit.typical_shift(local) < SMALL_SHIFT
@@ -334,8 +332,7 @@ def _simplest(
             begin, least_gain = nearest, over_nearest
     if small and least_gain < SURE_GAIN:
         exact, notes = _fit_global(levels[-2:], moving, begin, metric, settings, keep, exact=True)
-        least = LEAST_GAIN_OF_FEATURES if metric in preprocess.FEATURES else LEAST_GAIN
-        if gain(exact) < least:
+        if gain(exact) < registry.get(metric).least_gain:
             return (
                 exact,
                 None,

@@ -1,7 +1,6 @@
 """What is compared: a working grey with a robust range, where it is valid, and the orientation structure in it."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -102,8 +101,6 @@ def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance
 
 TOGETHER = 2**19
 """Numbers that are smoothed at once: enough of a small image, and not more of a large one than stays near the processor."""
-FEATURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"structure": orientation, "mind": self_similarity}
-"""What is compared by the cosine of vectors in the fixed frame."""
 
 
 def noise_variance(plane: Tensor, mask: Tensor) -> float:

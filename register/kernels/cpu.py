@@ -17,7 +17,7 @@ from torch import Tensor
 
 from register.compute import cuda_graphs, device
 from register.geometry.patch_grid import PatchGrid
-from register.kernels.result import METRICS, Summed
+from register.kernels.result import Kind, Summed
 from register.kernels.triton import compile_ahead, launch, launch_cells
 
 FORMAT = 7
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
     seen: Tensor | None  # (h', w')
     whole: tuple[int, int, int, int]
     moving_from_fixed: tuple[float, ...]  # six numbers, row by row
-    metric: str
+    kind: Kind
     window: int
     still: Tensor
     """Sums (3, n) over the fixed image's n windows that are the same in each step: the first one that needs them leaves them here."""
@@ -100,9 +100,9 @@ def there(place: torch.device) -> bool:
     return library() is not None if place.type == "cpu" else cuda_graphs.can_record(place) and launch.there()
 
 
-def knows(metric: str, fixed: Tensor, moving: Tensor) -> bool:
-    """Whether there is a compiled pass for a metric between images (1, c, h, w) and (b, c, h', w')."""
-    if metric not in METRICS or len(fixed) > 1 or min(*fixed.shape[-2:], *moving.shape[-2:]) < 2:
+def supports(fixed: Tensor, moving: Tensor) -> bool:
+    """Whether there is a compiled pass for images (1, c, h, w) and (b, c, h', w')."""
+    if len(fixed) > 1 or min(*fixed.shape[-2:], *moving.shape[-2:]) < 2:
         return False
     return any(works(fixed) and works(moving) for works in (works_on, launch.works_on))
 
@@ -126,12 +126,12 @@ def pair(
     moving: Tensor,
     seen: Tensor,
     moving_from_fixed: Tensor,
-    metric: str,
+    kind: Kind,
     window: int,
 ) -> Pair | launch.Pair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
     if launch.works_on(fixed):
-        return launch.pair(fixed, weight, moving, seen, moving_from_fixed, metric, window)
+        return launch.pair(fixed, weight, moving, seen, moving_from_fixed, kind, window)
     whole, numbers = _ones(seen[0]), tuple(moving_from_fixed.flatten().tolist())
     in_rows = partial(_in_rows, turned=abs(numbers[3]) > TURNED)
     partly = None if whole == (0, 0, seen.shape[2] - 1, seen.shape[1] - 1) else in_rows(seen)[0]
@@ -144,7 +144,7 @@ def pair(
         partly,
         whole,
         numbers,
-        metric,
+        kind,
         window,
         still,
     )
@@ -225,7 +225,7 @@ def _pass(
             block,
             grid.rows,
             grid.columns,
-            METRICS[pair.metric],
+            int(pair.kind == "cosine"),
         ),
         *(
             (ctypes.c_float * 6)(*pair.moving_from_fixed),

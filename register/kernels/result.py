@@ -1,11 +1,11 @@
 """What a compiled pass over the pixels of a pair gives, wherever it runs."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-METRICS = {"ncc": 0, "structure": 1, "mind": 1}
-"""Similarities that the passes know, and whether they are cosines."""
+Kind = Literal["ncc", "cosine"]
+"""Similarities for which there is a kernel: of intensities, and of descriptors."""
 
 
 class Summed(NamedTuple):

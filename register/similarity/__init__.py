@@ -1,1 +1,1 @@
-"""How alike two images are, window by window: one file per similarity."""
+"""How similar two images are, window by window: one file per similarity, each with its record."""

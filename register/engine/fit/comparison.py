@@ -15,7 +15,8 @@ from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.kernels import cpu
 from register.kernels.triton import launch
-from register.similarity.base import SIMILARITIES, FixedImage, Windows
+from register.similarity import registry
+from register.similarity.base import FixedImage, Similarity, Windows
 
 STRIP = 500_000
 """Pixels of a strip of a level: few enough for what is computed of them to stay near the processor, enough to keep its threads busy."""
@@ -47,28 +48,28 @@ class Comparison:
     moving: Tensor  # (b, c, h', w')
     moving_mask: Tensor  # (b, 1, h', w')
     moving_from_fixed: Tensor  # (b, 2, 3) float32
-    metric: str
+    similarity: Similarity
     window: int
     tensors_only: bool = False
     """Whether the compiled pass is to be left out."""
 
     def __call__(self, points: Tensor) -> Windows:
         """Similarity per window when fixed pixel (row, column) is compared with ``moving`` at its points (b, h, w, 2)."""
-        still = self._fixed_image(points.detach())
-        return SIMILARITIES[self.metric](still, interpolation.sample(self.moving, points))
+        fixed = self._fixed_image(points.detach())
+        return self.similarity.function(fixed, interpolation.sample(self.moving, points))
 
     def expand(self, points: Tensor, block: int) -> "LossExpansion":
         """The summed loss at ``points`` (b, h, w, 2) to second order, for moving every point a little; curvature is summed over blocks."""
         warped, slope = interpolation.sample_and_slope(self.moving, points)
-        still = self._fixed_image(points)
-        windows = SIMILARITIES[self.metric](still, warped)
+        fixed = self._fixed_image(points)
+        windows = self.similarity.function(fixed, warped)
         rows, columns = (-(-n // self.window) for n in warped.shape[-2:])
         known = windows.derivatives().reshape(len(warped), 4, rows, columns)
         a, b, c, bend = filters.over_windows(known, self.window, self.size).chunk(4, 1)
-        pull = torch.addcmul(c, a, still.fixed).addcmul(b, warped).mul_(still.weight)
+        pull = torch.addcmul(c, a, fixed.image).addcmul(b, warped).mul_(fixed.weight)
         gx, gy = filters.differences(warped)
         squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
-        curvature = filters.window_sums(squares.mul_(bend * still.weight), block)
+        curvature = filters.window_sums(squares.mul_(bend * fixed.weight), block)
         return LossExpansion(windows.losses(), windows.weight, slope(pull), curvature)
 
     def axes(self) -> tuple[Tensor, Tensor]:
@@ -94,10 +95,11 @@ class Comparison:
     @cached_property
     def compiled(self) -> list[cpu.Pair | launch.Pair]:
         """What the compiled pass reads, one pair per batch item; nothing where there is none for these images."""
-        if self.tensors_only or not cpu.knows(self.metric, self.fixed, self.moving):
+        kind = self.similarity.compiled
+        if self.tensors_only or kind is None or not cpu.supports(self.fixed, self.moving):
             return []
         moving = zip(self.moving, self.moving_mask, self.moving_from_fixed, strict=True)
-        return [cpu.pair(self.fixed[0], self.fixed_mask[0], *one, self.metric, self.window) for one in moving]
+        return [cpu.pair(self.fixed[0], self.fixed_mask[0], *one, kind, self.window) for one in moving]
 
     def in_moving_frame(self, parameters: Tensor) -> Tensor:
         """Parameters (b, 2, 3, rows, columns) of patches that move fixed pixels as those that move points of the moving image. The blend is linear:
@@ -131,7 +133,7 @@ class Comparison:
             moving,
             moving_mask,
             moving_from_fixed,
-            self.metric,
+            self.similarity,
             self.window,
             self.tensors_only,
         )
@@ -162,12 +164,12 @@ class Comparison:
         return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])
 
     def strips(self, parts: int) -> list[slice]:
-        """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for mutual information, which is of all."""
+        """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for a similarity of the whole image."""
         height, width = self.size
         if cuda_graphs.is_on_cpu(self.fixed):
             parts = max(parts, round(height * width / STRIP))
         lines = -(-height // self.window)
-        step = -(-lines // (1 if self.metric == "mi" else parts)) * self.window
+        step = -(-lines // (parts if self.similarity.windowed else 1)) * self.window
         return [slice(begin, min(begin + step, height)) for begin in range(0, height, step)]
 
     @property
@@ -206,6 +208,7 @@ def prepare(
     Intensities are smoothed by ``smoothing`` pixels and read in the moving image's own pixels. Orientation turns with the image: for ``structure`` and
     ``mind`` the moving image is brought into the fixed frame first, ``margin`` pixels wider on every side, and its features are taken there.
     """
+    similarity = registry.get(metric)
     step = affine.compose(
         affine.compose(affine.invert(moving.original_from_level), moving_from_fixed),
         fixed.original_from_level,
@@ -215,19 +218,19 @@ def prepare(
     moving_image, moving_mask = (x[None].expand(b, -1, -1, -1) for x in (moving.image, moving.mask))
     fixed_image, fixed_mask = fixed.image[None], fixed.mask[None]
     weight = preprocess.texture_of(fixed)[None]
-    if metric not in preprocess.FEATURES:
+    features = similarity.descriptor
+    if features is None:
         fixed_image, moving_image = (_smoothed(x, smoothing) for x in (fixed, moving))
         moving_image = moving_image.expand(b, -1, -1, -1)
-        return Comparison(fixed_image, weight, moving_image, moving_mask, step, metric, window)
+        return Comparison(fixed_image, weight, moving_image, moving_mask, step, similarity, window)
     points = affine.apply_to_grid(step, *interpolation.axes(height, width, margin=margin, device=step.device))
     seen = filters.shares(
         interpolation.sample(moving_mask, points) * interpolation.inside(points, *moving.size)[:, None]
     )
     brought = interpolation.sample(moving_image, points, interpolation="bicubic")
     back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
-    features = preprocess.FEATURES[metric]
     still = pyramid.known(fixed, metric, lambda: features(fixed_image, fixed_mask))
-    return Comparison(still, weight, features(brought, seen), seen, back, metric, window)
+    return Comparison(still, weight, features(brought, seen), seen, back, similarity, window)
 
 
 def ready(levels: list[Level]) -> None:

@@ -11,7 +11,7 @@ from register.geometry import affine
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.optim import gauss_newton
-from register.similarity.base import CURVED
+from register.similarity import registry
 
 FIT_SIDE = 256
 """Longest side, in pixels, of the levels on which the global map is fitted, and on which starts and chance are judged."""
@@ -45,7 +45,8 @@ def fit(
 
     An exact fit starts near its end and takes Gauss-Newton steps where there is curvature, the other one Adam's, unless ``optimizer`` names one.
     """
-    newton = metric in CURVED and (exact or optimizer == GAUSS_NEWTON) and optimizer != ADAM
+    curved = registry.get(metric).curved
+    newton = curved and (exact or optimizer == GAUSS_NEWTON) and optimizer != ADAM
     for level in levels if exact else coarse_levels(levels):
         compare = compare_at(
             level, moving, matrix[None], metric, smoothing=EXACT_SMOOTHING if exact else comparison.SMOOTHING

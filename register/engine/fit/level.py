@@ -115,7 +115,7 @@ def _follow(
     if not cuda_graphs.can_record(start.device):
         followed = cuda_graphs.run_stepwise(begin(compare, start), steps, heard)
     else:
-        kind = optimizer, compare.metric
+        kind = optimizer, compare.similarity
         ways = [
             partial(with_tensors, tensors_only=only)
             for only in ((True, False) if compare.compiled else (True,))
@@ -123,7 +123,7 @@ def _follow(
         said = (
             key,
             steps if optimizer == ADAM else None,
-            compare.metric,
+            compare.similarity,
             compare.window,
         )  # Adam's steps become shorter towards the last
         followed = cuda_graphs.run_recorded(said, kind, ways, (*compare.tensors, start), steps, heard)

@@ -17,7 +17,7 @@ from register.images import interpolation, pyramid
 from register.images.pyramid import Level
 from register.optim.gauss_newton import OptimisationResult
 from register.settings import Effort
-from register.similarity.base import CURVED
+from register.similarity import registry
 from register.transforms.transform import Frame, Transform
 
 STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
@@ -85,10 +85,10 @@ def fit(
     every pass patches that were lost begin again and the field is unfolded. A finer one whose first steps on half of its windows do not improve the
     other half is stiffer, or left out: its patches would follow noise.
     """
+    curved = registry.get(metric).curved
     local, passes = (
         begin,
-        [(level, effort.patch_size) for level in levels]
-        + ([(finest, finer)] if finer and metric in CURVED else []),
+        [(level, effort.patch_size) for level in levels] + ([(finest, finer)] if finer and curved else []),
     )
     for number, (level, spacing) in enumerate(passes):
         coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(finest))
@@ -105,9 +105,7 @@ def fit(
             break
         name = f"{size}, finer patches," if again else size
         compare = compare_at(level, moving, matrix, metric, effort)
-        optimizer, times = (
-            (GAUSS_NEWTON, 1) if metric in CURVED and effort.optimizer != ADAM else (ADAM, ADAM_STEPS)
-        )
+        optimizer, times = (GAUSS_NEWTON, 1) if curved and effort.optimizer != ADAM else (ADAM, ADAM_STEPS)
         limits: dict[str, Any] = {
             "max_shift": max_shift / pyramid.pixel(level),
             "step": ADAM_STEP,
@@ -116,7 +114,7 @@ def fit(
         }
         descend = partial(optimise_patches, grid=grid, optimizer=optimizer, **limits)
         stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
-        if metric in CURVED and (again or local.level is not level):
+        if curved and (again or local.level is not level):
             found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL * times), stiffness)
             if found is None:
                 local = replace(local, dropped=local.dropped if again else (*local.dropped, size))
@@ -132,7 +130,7 @@ def fit(
             ),  # type: ignore[misc]
         )
         parameters = outcome.parameters
-        if metric in CURVED:
+        if curved:
             from_neighbours = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
             parameters = recover_patches.recover(compare, Patches(grid, parameters), from_neighbours)
         parameters, folds = jacobian.unfold(grid, parameters)
@@ -170,7 +168,7 @@ def _rehearsed(
     seen, unseen = compare.half(0), compare.half(1)
 
     def fall(half: comparison.Comparison, found: Tensor) -> float:
-        return comparison.windows(half, Patches(grid, start)).fall(
+        return comparison.windows(half, Patches(grid, start)).loss_decrease(
             comparison.windows(half, Patches(grid, found))
         )
 

@@ -48,7 +48,7 @@ def recover(compare: Comparison, patches: Patches, descend: Callable[..., Optimi
         )
         tried = torch.where(better | ~gone, tried, best)
         found = comparison.windows(compare, Patches(grid, tried))
-        if seen.fall(found) <= LEAST_FALL:
+        if seen.loss_decrease(found) <= LEAST_FALL:
             break
         best, seen = tried, found
     return best

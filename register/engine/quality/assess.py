@@ -19,6 +19,7 @@ from register.geometry.patch_grid import PatchGrid
 from register.images import filters, interpolation, pyramid
 from register.images.pyramid import Level
 from register.settings import Effort
+from register.similarity import registry
 from register.similarity.base import Windows
 from register.transforms.transform import Frame
 
@@ -28,8 +29,6 @@ LOOKED_AT = 512
 """Points per side, at least, at which displacements are looked at."""
 WEAK_TEXTURE, WEAK_CONFIDENCE, TYPICAL = 0.02, 0.05, 0.5
 """Texture and confidence of a patch below which nothing is known of it, and the share of patches that are less alike than the one it is held against."""
-CURVED = {"mi": "structure"}
-"""What stands in for a similarity that has no curvature and is of the whole image."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor
         windows(global_fit.compare_at(level, moving, x[None], metric, smoothing=global_fit.EXACT_SMOOTHING))
         for x in (matrix, before)
     )
-    return start.fall(after) >= 0
+    return start.loss_decrease(after) >= 0
 
 
 def explained(
@@ -90,8 +89,9 @@ def judge(
         evidence.agreeing(levels[-1], matrix, local, matched),
     )
     forward = local_fit.as_transform("local", frames, matrix, local, {})
+    judge_metric = registry.get(metric).judge
     back = evidence.round_trip_error(
-        levels[-1], moving, forward, matrix, CURVED.get(metric, metric), effort, max_shift=max_shift
+        levels[-1], moving, forward, matrix, judge_metric, effort, max_shift=max_shift
     )
     returned = back.typical(levels[-1])
     summary = {
@@ -109,8 +109,8 @@ def judge(
         **_jacobian(matrix, local),
     }
     local = local or _unpatched(levels[-1], frames[0])
-    if metric in CURVED:
-        compare = local_fit.compare_at(level, moving, matrix, CURVED[metric], effort)
+    if judge_metric != metric:
+        compare = local_fit.compare_at(level, moving, matrix, judge_metric, effort)
         still, after = windows(compare), windows(compare, local_fit.patches_at(local, level))
     figures = _patch_figures(compare, (still, after), local, level, max_shift, back, affine.scale(matrix))
     called, reasons = verdict.verdict(summary, figures["status"], diagonal)

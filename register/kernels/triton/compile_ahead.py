@@ -8,10 +8,17 @@ import torch
 
 from register.compute import device
 from register.geometry.patch_grid import PatchGrid
+from register.kernels.result import Kind
 from register.kernels.triton import launch, launch_cells
 
-WANTED = ("mind", 8, 16), ("structure", 2, 16), ("ncc", 1, 16), ("ncc", 1, 20), ("structure", 2, 20)
-"""Metric, channels and window of what is compared by default: first for a global map, then for patches."""
+WANTED: tuple[tuple[Kind, int, int], ...] = (
+    ("cosine", 8, 16),
+    ("cosine", 2, 16),
+    ("ncc", 1, 16),
+    ("ncc", 1, 20),
+    ("cosine", 2, 20),
+)
+"""Kind, channels and window of what is compared by default: first for a global map, then for patches."""
 SIDE = 40
 """Of the images that kernels are compiled on."""
 
@@ -36,9 +43,9 @@ def _on(place: torch.device, task: Callable[[], object]) -> None:
         task()
 
 
-def _expand(grid: PatchGrid, place: torch.device, metric: str, channels: int, window: int) -> None:
+def _expand(grid: PatchGrid, place: torch.device, kind: Kind, channels: int, window: int) -> None:
     image, mask = torch.zeros(channels, SIDE, SIDE, device=place), torch.ones(1, SIDE, SIDE, device=place)
-    pair = launch.pair(image, mask, image, mask, torch.eye(3, device=place)[:2], metric, window)
+    pair = launch.pair(image, mask, image, mask, torch.eye(3, device=place)[:2], kind, window)
     launch.expand(pair, grid, grid.zeros(device=place), window // 2)
 
 

@@ -13,7 +13,7 @@ import triton.language as tl
 
 FLAT = tl.constexpr(1e-5)  # similarity.FLAT
 UNEXPLAINED = tl.constexpr(0.005)  # similarity.UNEXPLAINED
-LEAST_BEND = tl.constexpr(0.1)  # similarity.LEAST_BEND
+LEAST_SIMILARITY = tl.constexpr(0.1)  # similarity.base.LEAST_SIMILARITY
 LANES = tl.constexpr(32)
 OWN = tl.constexpr(30)
 """Columns of a group, and those of them that are its own."""
@@ -204,7 +204,7 @@ def correlation(count, fw, ww, ff, wm, fm):
     slope = cov * sharp_f * sharp_w
     value = cov * slope
     a, b = slope * per_pixel, -value * per_pixel * sharp_w
-    return value, a, b, -a * mean_f - b * mean_w, tl.maximum(value, LEAST_BEND) * per_pixel * sharp_w
+    return value, a, b, -a * mean_f - b * mean_w, tl.maximum(value, LEAST_SIMILARITY) * per_pixel * sharp_w
 
 
 @triton.jit
@@ -213,7 +213,7 @@ def cosine(count, fw, ww, ff, area):
     floor = 0.02 * count + 1e-4 * area
     size, sharp = 1 / tl.sqrt((ff + floor) * (ww + floor)), 1 / (ww + floor)
     value = fw * size
-    return value, size, -value * sharp, tl.zeros_like(value), tl.maximum(value, LEAST_BEND) * sharp
+    return value, size, -value * sharp, tl.zeros_like(value), tl.maximum(value, LEAST_SIMILARITY) * sharp
 
 
 @triton.jit

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from register.compute import cuda_graphs
 from register.geometry.patch_grid import PatchGrid
-from register.kernels.result import METRICS, Summed
+from register.kernels.result import Kind, Summed
 
 TRITON = 3, 4
 """The oldest version that compiles the kernels."""
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
     seen: Tensor  # (h', w')
     covered: Tensor  # (tiles along y, tiles along x)
     moving_from_fixed: Tensor
-    metric: str
+    kind: Kind
     window: int
 
 
@@ -70,7 +70,7 @@ def pair(
     moving: Tensor,
     seen: Tensor,
     moving_from_fixed: Tensor,
-    metric: str,
+    kind: Kind,
     window: int,
 ) -> Pair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
@@ -81,7 +81,7 @@ def pair(
     tiles = -(-width // expand.TILE.value), -(-height // expand.TILE.value)
     covered = seen.new_empty(tiles[::-1])
     expand.ones[tiles](seen, covered, width, height, tiles[0])
-    return Pair(fixed, weight, moving, seen, covered, moving_from_fixed.contiguous(), metric, window)
+    return Pair(fixed, weight, moving, seen, covered, moving_from_fixed.contiguous(), kind, window)
 
 
 def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
@@ -201,7 +201,7 @@ def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> tupl
         ),
         CHANNELS=channels,
         WINDOW=window,
-        COSINE=METRICS[pair.metric] == 1,
+        COSINE=pair.kind == "cosine",
         GROUPS=groups,
         SIDE=side,
         WINDOWS=power_of_two(side),
