@@ -13,11 +13,11 @@ import torch
 
 import register
 from benchmarks.synthetic import warped_pair
-from register.cli.reuse import Format
 from register.errors import RegisterError
 from register.geometry import bspline
 from register.io.transforms.export import FORMATS, SUFFIXES, Units, export
 from register.io.transforms.starts import read_start
+from register.registries import EXPORTS
 
 TRANSFORMIX = """
 import sys, itk, numpy as np
@@ -246,7 +246,7 @@ def test_a_coarser_field_says_its_error(aligned, tmp_path):
 
 
 def test_every_format_is_known_by_name(aligned, tmp_path):
-    assert set(FORMATS) == set(SUFFIXES) == set(Format)
+    assert set(FORMATS) == set(SUFFIXES) == set(EXPORTS.names())
     with pytest.raises(RegisterError, match="none of itk"):
         export(aligned, "magic", tmp_path / "t")
 

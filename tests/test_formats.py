@@ -19,8 +19,8 @@ from register.io.images.open import Selection, open_image
 from register.io.images.working import Validity, working_level
 from register.transforms.resample import Canvas
 from register.transforms.transform import Frame, Transform
-from register.workflows import reuse
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
+from register.workflows.apply import apply
 
 RNG = np.random.default_rng(0)
 H, W = 70, 90
@@ -95,7 +95,7 @@ def written(path, name):
 def test_the_identity_gives_back_what_came(tmp_path, name):
     data = written(tmp_path / "in.tif", name)
     before = register.read_image(tmp_path / "in.tif")
-    reuse.apply(
+    apply(
         still(pixel_size=before.pixel_size),
         [tmp_path / "in.tif"],
         tmp_path / "out.tif",
@@ -240,7 +240,7 @@ def test_png_keeps_palette_profile_and_sixteen_bit_colour(tmp_path):
     picture.save(tmp_path / "p.png", icc_profile=ICC)
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels("u2", H, W, 3)))
     for name in ("p.png", "deep.png"):
-        reuse.apply(still(), [tmp_path / name], tmp_path / f"out_{name}", style=OutputStyle("nearest"))
+        apply(still(), [tmp_path / name], tmp_path / f"out_{name}", style=OutputStyle("nearest"))
         before, after = (register.read_image(tmp_path / x) for x in (name, f"out_{name}"))
         assert np.array_equal(before.pixels, after.pixels)
         assert (before.colour, before.icc, before.dtype) == (after.colour, after.icc, after.dtype)
@@ -277,7 +277,7 @@ def test_a_stack_names_its_axes_and_a_plane_of_it_is_read(tmp_path):
 def test_types_that_cannot_be_interpolated_are_refused_by_name(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((H, W), dtype))
     with pytest.raises(FileError, match=r"a\.tif.*(int64|complex64)"):
-        reuse.apply(still(), [tmp_path / "a.tif"], tmp_path / "o.tif")
+        apply(still(), [tmp_path / "a.tif"], tmp_path / "o.tif")
     assert not (tmp_path / "o.tif").exists()
 
 
@@ -345,7 +345,7 @@ def test_fill_is_white_for_brightfield_and_black_for_the_rest(tmp_path):
         tifffile.imwrite(
             tmp_path / f"{name}.tif", data, photometric="rgb" if data.ndim == 3 else "minisblack"
         )
-        reuse.apply(gone, [tmp_path / f"{name}.tif"], tmp_path / f"o_{name}.tif")
+        apply(gone, [tmp_path / f"{name}.tif"], tmp_path / f"o_{name}.tif")
         assert (tifffile.imread(tmp_path / f"o_{name}.tif") == expected).all(), name
 
 

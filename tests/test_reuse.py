@@ -17,8 +17,9 @@ from register.images import interpolation
 from register.io.points.open import read_point_file
 from register.transforms import compose
 from register.transforms.transform import Frame, Transform
-from register.workflows import reuse
 from register.workflows.aligned_image import OutputStyle
+from register.workflows.apply import apply
+from register.workflows.points import map_points
 
 FLIPPED = torch.tensor([[0.1, -0.95, 400], [-1.02, 0.08, 420]], dtype=torch.float64)
 
@@ -169,16 +170,16 @@ def test_labels_keep_their_values(local, tmp_path):
     labels = np.random.default_rng(1).choice([0, 7, 300, 4_000_000_000], (400, 460)).astype(np.uint32)
     tifffile.imwrite(tmp_path / "l.tif", labels)
     local.save(tmp_path / "t.json")
-    reuse.apply(local, [tmp_path / "l.tif"], tmp_path / "o.tif", labels=True)
+    apply(local, [tmp_path / "l.tif"], tmp_path / "o.tif", labels=True)
     assert set(np.unique(tifffile.imread(tmp_path / "o.tif"))) <= {0, 7, 300, 4_000_000_000}
     with pytest.raises(FileError, match="PNG cannot hold"):
-        reuse.apply(local, [tmp_path / "l.tif"], tmp_path / "o.png", labels=True)
+        apply(local, [tmp_path / "l.tif"], tmp_path / "o.png", labels=True)
 
 
 def test_inverse_brings_the_fixed_image_back(local, texture, tmp_path):
     pair = warped_pair(texture, 0.02, seed=1)
     tifffile.imwrite(tmp_path / "f.tif", (pair.fixed * 65535).clip(0, 65535).astype(np.uint16))
-    reuse.apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, style=OutputStyle("bicubic"))
+    apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, style=OutputStyle("bicubic"))
     back = tifffile.imread(tmp_path / "o.tif") / 65535
     assert np.abs(back - pair.moving)[40:-40, 40:-40].mean() < 0.01
 
@@ -193,15 +194,15 @@ def test_apply_takes_many_images_and_refuses_what_does_not_fit(local, texture, t
         planarconfig="separate",
         metadata=None,
     )
-    done = reuse.apply(local, [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out")
+    done = apply(local, [tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "out")
     assert [(moved.width, moved.height, moved.scale) for moved in done] == [(460, 400, 1.0)] * 2
     assert register.read_image(tmp_path / "out" / "b.tif").pixels.shape == (5, 400, 460)
     with pytest.raises(FileError, match="exists already"):
-        reuse.apply(local, [tmp_path / "a.tif"], tmp_path / "out")
+        apply(local, [tmp_path / "a.tif"], tmp_path / "out")
     with pytest.raises(FileError, match="300 × 100"):
-        reuse.apply(local, [tmp_path / "small.tif"], tmp_path / "out2")
+        apply(local, [tmp_path / "small.tif"], tmp_path / "out2")
     with pytest.raises(RegisterError, match="two images are called a"):
-        reuse.apply(local, [tmp_path / "a.tif", tmp_path / "x" / "a.tif"], tmp_path / "out3")
+        apply(local, [tmp_path / "a.tif", tmp_path / "x" / "a.tif"], tmp_path / "out3")
 
 
 def test_points_pass_through_with_their_columns(local, tmp_path, program):
@@ -227,7 +228,7 @@ def test_points_pass_through_with_their_columns(local, tmp_path, program):
 
 def test_naparis_axes_are_rows_and_columns(local, tmp_path):
     (tmp_path / "p.csv").write_text("index,axis-0,axis-1,axis-2\n0,3,50,60\n")
-    reuse.map_points(local, tmp_path / "p.csv", tmp_path / "q.csv")
+    map_points(local, tmp_path / "p.csv", tmp_path / "q.csv")
     x, y = local.map(torch.tensor([[60.0, 50.0]]))[0].tolist()
     row = (tmp_path / "q.csv").read_text().splitlines()[1].split(",")
     assert (float(row[2]), float(row[3]), row[1]) == (
@@ -246,7 +247,7 @@ def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_p
         {"type": "Feature", "geometry": None, "properties": {}},
     ]}  # fmt: skip
     (tmp_path / "p.geojson").write_text(json.dumps(tree))
-    reuse.map_points(local, tmp_path / "p.geojson", tmp_path / "q.geojson")
+    map_points(local, tmp_path / "p.geojson", tmp_path / "q.geojson")
     found = json.loads((tmp_path / "q.geojson").read_text())
     first = found["features"][0]
     expected = local.map(torch.tensor(ring, dtype=torch.float64) - 0.5) + 0.5
@@ -259,7 +260,7 @@ def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_p
         {"name": "T", "color": [1, 2, 3]},
     )
     assert (first["properties"]["inside"], found["features"][1]["properties"]["inside"]) == (True, False)
-    reuse.map_points(local, tmp_path / "q.geojson", tmp_path / "r.geojson", inverse=True)
+    map_points(local, tmp_path / "q.geojson", tmp_path / "r.geojson", inverse=True)
     assert np.array(
         json.loads((tmp_path / "r.geojson").read_text())["features"][0]["geometry"]["coordinates"][0]
     ) == pytest.approx(np.array(ring), abs=1e-3)
@@ -276,7 +277,7 @@ def test_imagej_regions(local, tmp_path):
     ]
     regions[0].roitype, regions[1].roitype = roifile.ROI_TYPE.POLYGON, roifile.ROI_TYPE.POINT
     roifile.roiwrite(tmp_path / "p.zip", regions, mode="w")
-    reuse.map_points(local, tmp_path / "p.zip", tmp_path / "q.zip")
+    map_points(local, tmp_path / "p.zip", tmp_path / "q.zip")
     found = roifile.roiread(tmp_path / "q.zip")
     assert [(r.name, r.roitype) for r in found] == [(r.name, r.roitype) for r in regions]
     assert found[0].coordinates() == pytest.approx(
@@ -287,7 +288,7 @@ def test_imagej_regions(local, tmp_path):
     )
     (tmp_path / "bad.roi").write_bytes(b"nothing")
     with pytest.raises(FileError, match=r"bad\.roi"):
-        reuse.map_points(local, tmp_path / "bad.roi", tmp_path / "r.roi")
+        map_points(local, tmp_path / "bad.roi", tmp_path / "r.roi")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_imagej_regions(local, tmp_path):
 def test_broken_geojson_is_one_clear_line(local, tmp_path, text):
     (tmp_path / "p.geojson").write_text(text)
     with pytest.raises(FileError, match=r"p\.geojson"):
-        reuse.map_points(local, tmp_path / "p.geojson", tmp_path / "q.geojson")
+        map_points(local, tmp_path / "p.geojson", tmp_path / "q.geojson")
     assert not (tmp_path / "q.geojson").exists()
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from register.cli.reuse import AsJson
+from register.cli.arguments import AsJson
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -4,40 +4,36 @@ import io
 import logging
 import signal
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from register import __version__
-from register.cli import reuse
-from register.cli.align import align
-from register.cli.batch import batch
-from register.cli.doctor import doctor
+from register._version import __version__
 from register.cli.plain_help import GroupedCommand
-from register.cli.report import report
 from register.cli.startup import quickly
 from register.errors import RegisterError, says_no_memory
 
 FAILED, INTERRUPTED = 1, 130
 
-BUILT = (
-    align,
-    batch,
-    reuse.apply,
-    reuse.points,
-    reuse.invert,
-    reuse.compose,
-    reuse.export,
-    reuse.evaluate,
-    report,
-    reuse.info,
-    doctor,
+COMMANDS = (
+    "align",
+    "batch",
+    "apply",
+    "points",
+    "invert",
+    "compose",
+    "export",
+    "evaluate",
+    "report",
+    "info",
+    "doctor",
 )
-COMMANDS = {command.__name__: command for command in BUILT}
+"""Each is a function in the module of its name, imported when it is needed."""
 
 
 def app_for(arguments: list[str]) -> typer.Typer:
-    """The program with the command that the arguments name, or with all when they name none: every command built delays the help."""
+    """The program with the command that the arguments name, or with all commands when they name none."""
     app = typer.Typer(
         name="register",
         no_args_is_help=True,
@@ -48,8 +44,9 @@ def app_for(arguments: list[str]) -> typer.Typer:
     )
     app.callback()(program)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name, command in COMMANDS.items():
+    for name in COMMANDS:
         if named not in COMMANDS or name == named:
+            command = getattr(import_module(f"register.cli.{name}"), name)
             app.command(name, cls=GroupedCommand)(command)
     return app
 

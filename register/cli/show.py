@@ -50,6 +50,15 @@ def progress(silent: bool) -> Iterator[Listener]:
             console.print(f"warning: {warning.message}", style="yellow", highlight=False)
 
 
+@contextmanager
+def fraction(stage: str, silent: bool) -> Iterator[Callable[[float], None]]:
+    """A callback that draws the fraction of one stage that is done; silent as ``progress`` is."""
+    from register.engine.pair import Event
+
+    with progress(silent) as listener:
+        yield lambda done: listener(Event(stage, "", done, None))
+
+
 def result(done: Result, verbose: bool) -> None:
     """The closing table: verdict, model, displacement, similarity, folds, seconds and the files."""
     quality, transform = done.alignment.quality, done.alignment.transform

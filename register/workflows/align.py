@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import register
 from register import api
+from register._version import __version__
 from register.compute import device
 from register.engine import pair
 from register.engine.pair import Alignment, Event, Listener
@@ -330,7 +330,7 @@ def _open(path: Path, part: Selection, mask: str | None, channel: str | None, ch
     image = open_image(path, part)
     try:
         check_dtype(image.dtype)
-    except register.RegisterError as error:
+    except RegisterError as error:
         raise FileError(path, str(error)) from None
     return Source(
         path, image, Validity(image, chosen.nodata, read_mask(mask, image.size) if mask else None), channel
@@ -382,7 +382,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
     """The transform with its frames' files and where it comes from."""
     place = device.choose(job.settings.device)
     provenance = {
-        "register": register.__version__,
+        "register": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

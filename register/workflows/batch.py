@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import register
+from register._version import __version__
 from register.errors import RegisterError, says_no_memory
 from register.files import remote
 from register.files.atomic import left_unfinished, write_text
@@ -121,7 +121,7 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
         known = _load(target)
     except RegisterError:
         return "its transform could not be read"
-    if known.provenance.get("register") != register.__version__:
+    if known.provenance.get("register") != __version__:
         return f"it was made by version {known.provenance.get('register')}"
     before, now = known.provenance.get("settings", {}), asdict(pair.settings)
     others, known_others = align.hashes(local), known.provenance.get("files", {})

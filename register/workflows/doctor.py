@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-import register
+from register._version import __version__
 from register.compute import device
 from register.kernels import cpu
 from register.kernels.triton import launch
@@ -41,9 +41,7 @@ class Finding(NamedTuple):
 def findings() -> list[Finding]:
     """Everything worth knowing when something does not work, or works slowly."""
     return [
-        Finding(
-            "register", f"{register.__version__}, Python {platform.python_version()}, {platform.platform()}"
-        ),
+        Finding("register", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         Finding("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)),
         _cpu(),
         _compiled(),

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import register
 from register import api
+from register._version import __version__
 from register.compute.device import cores
 from register.engine import frame
 from register.errors import RegisterError
@@ -124,7 +124,7 @@ def _known_or_found(index: int) -> Transform:
         found, against = _found(asked, index)
     except RegisterError as error:
         found, against = frame.identity(_HERE["reference"], verdict="failed", why=str(error)), "reference"
-    found = replace(found, provenance={"register": register.__version__, "frame": index, "against": against})
+    found = replace(found, provenance={"register": __version__, "frame": index, "against": against})
     found.save(path)
     return found
 

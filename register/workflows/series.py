@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import register
+from register._version import __version__
 from register.compute import device
 from register.engine import frame
 from register.errors import FileError, RegisterError
@@ -217,7 +217,7 @@ def _stamp(series: Series, stack: Stack, others: list[Stack]) -> dict[str, Any]:
         return [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in one.files]
 
     made = {
-        "register": register.__version__,
+        "register": __version__,
         "files": known(stack),
         "to": series.to,
         "settings": asdict(series.settings),

@@ -1,0 +1,85 @@
+"""``register apply TRANSFORM IMAGE... -o OUT``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from register.cli.arguments import AsJson, Debug, Overwrite, TransformPath
+from register.cli.lines import print_json
+from register.settings import Compression, Interpolation
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Images like the moving one: other channels, labels, other resolutions.",
+        show_default=False,
+    ),
+]
+Destination = Annotated[
+    Path, typer.Option("-o", "--output", help="A file for one image, else a folder.", show_default=False)
+]
+Inverse = Annotated[
+    bool, typer.Option("--inverse", help="Resample images like the fixed one onto the moving grid.")
+]
+Labels = Annotated[
+    bool, typer.Option("--labels", help="The images are labels: nearest neighbour, 0 outside.")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Resolution relative to the registered images. [default: from sizes]", min=1e-3),
+]
+Method = Annotated[Interpolation, typer.Option(help="Interpolation of the pixels.")]
+Fill = Annotated[str, typer.Option(help="Value of pixels outside the image: a number, or `auto`.")]
+Packing = Annotated[Compression, typer.Option(help="Compression of TIFF tiles; all but jpeg are lossless.")]
+Pyramid = Annotated[
+    bool | None,
+    typer.Option(help="Write coarser pyramid levels into a TIFF. [default: above 4096 pixels]"),
+]
+Series = Annotated[
+    int | None, typer.Option(help="Series to read from files with several. [default: the largest]", min=0)
+]
+Level = Annotated[int, typer.Option(help="Pyramid level to read; 0 is full resolution.", min=0)]
+Plane = Annotated[str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3,T=0, counted from 0.")]
+
+
+def apply(
+    transform: TransformPath,
+    images: Images,
+    output: Destination,
+    inverse: Inverse = False,
+    labels: Labels = False,
+    scale: Scale = None,
+    interpolation: Method = "bilinear",
+    fill: Fill = "auto",
+    compression: Packing = "deflate",
+    pyramid: Pyramid = None,
+    series: Series = None,
+    level: Level = 0,
+    plane: Plane = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Resample other images by a saved transform."""
+    from register.cli import show
+    from register.io.images.open import Selection
+    from register.transforms.transform import Transform
+    from register.workflows import apply as workflow
+    from register.workflows.aligned_image import OutputStyle
+
+    style = OutputStyle(interpolation, fill, compression, pyramid)
+    part = Selection(series, level, plane)
+    with show.fraction("write", as_json) as tick:
+        done = workflow.apply(
+            Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale,
+            style=style, part=part, overwrite=overwrite, tick=tick,
+        )  # fmt: skip
+    if as_json:
+        print_json({"images": [asdict(one) for one in done]})
+        return
+    for one in done:
+        at = "" if one.scale == 1 else f", {one.scale:g} times the registered resolution"
+        print(f"{one.source} -> {one.file} ({one.width} × {one.height}{at})")

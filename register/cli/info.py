@@ -1,0 +1,36 @@
+"""``register info FILE...``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from register.cli.arguments import AsJson, Debug
+from register.cli.lines import print_json, print_values
+from register.errors import RegisterError
+
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Images or transforms.", show_default=False)
+]
+
+
+def info(files: Files, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Describe images and transforms."""
+    from register.workflows.info import describe
+
+    found, errors = [], []
+    for path in files:
+        try:
+            found.append(describe(path))
+        except RegisterError as error:
+            errors.append(error)
+    for earlier in errors[:-1]:
+        print(f"error: {earlier}", file=sys.stderr)
+    if as_json:
+        print_json({"files": found})
+    else:
+        for values in found:
+            print_values({k: v for k, v in values.items() if v not in (None, [], {})}, as_json=False)
+    if errors:
+        raise errors[-1]

@@ -1,0 +1,43 @@
+"""``register points TRANSFORM POINTS -o OUT``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from register.cli.arguments import AsJson, Debug, Inverse, Output, Overwrite, TransformPath
+from register.cli.lines import print_json
+
+Points = Annotated[
+    Path,
+    typer.Argument(metavar="POINTS", help="CSV with x and y, napari's CSV, or GeoJSON.", show_default=False),
+]
+Origin = Annotated[
+    Literal["corner", "center"] | None,
+    typer.Option(help="Position of (0, 0) in pixel (0, 0). [default: corner for GeoJSON, center for CSV]"),
+]
+
+
+def points(
+    transform: TransformPath,
+    source: Points,
+    output: Output,
+    inverse: Inverse = False,
+    origin: Origin = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Map points from the fixed image to the moving one, into a file of the same kind."""
+    from register.transforms.transform import Transform
+    from register.workflows.points import map_points
+
+    done = map_points(
+        Transform.load(transform), source, output, inverse=inverse, origin=origin, overwrite=overwrite
+    )
+    if as_json:
+        print_json(asdict(done) | {"file": str(output)})
+        return
+    error = "" if done.round_trip is None else f"; largest round-trip error {done.round_trip:.2g} px"
+    print(f"{done.count} points, {done.inside} of them on the image{error} -> {output}")

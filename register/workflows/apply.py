@@ -1,0 +1,166 @@
+"""``register apply``: other images are resampled by a saved transform."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from register.errors import FileError, RegisterError
+from register.files.atomic import refuse_existing
+from register.io.images.open import WHOLE_IMAGE, Image, Selection, aligned_name, open_image
+from register.transforms.transform import Frame, Inverse, Transform
+from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
+SIDES_AGREE = 0.01
+"""Largest relative difference between the scales of an image's two sides."""
+LARGEST_SHRINK = 128
+"""Pyramid levels are recognised down to this fraction of the registered resolution."""
+
+
+@dataclass(frozen=True)
+class AppliedImage:
+    """One resampled image: its file, the file written, its size in pixels, and its scale (image / registered pixels)."""
+
+    source: str
+    file: str
+    width: int
+    height: int
+    scale: float
+
+
+def apply(
+    transform: Transform,
+    images: list[Path],
+    output: Path,
+    *,
+    inverse: bool = False,
+    labels: bool = False,
+    scale: float | None = None,
+    style: OutputStyle = PLAIN,
+    part: Selection = WHOLE_IMAGE,
+    overwrite: bool = False,
+    tick: Callable[[float], None] = lambda share: None,
+) -> list[AppliedImage]:
+    """Resample images onto the fixed grid, or with ``inverse`` onto the moving grid.
+
+    ``labels`` are resampled by nearest neighbour and filled with 0. ``output`` is a file for one image when its
+    suffix is that of an image, else a folder. ``tick`` receives the fraction that is done. Raises ``FileError`` when
+    an image does not have the shape that the transform expects, or when a result exists already.
+    """
+    names = _outputs(images, output)
+    for name in names:
+        refuse_existing(name, overwrite)
+    style = replace(style, interpolation="nearest", fill="0") if labels else style
+    frame = transform.fixed if inverse else transform.moving
+    done: list[AppliedImage] = []
+    for path, name in zip(images, names, strict=True):
+        image = open_image(path, part)
+        factor = scale_of(frame, image, path) if scale is None else scale
+        target = name if name.suffix else name.with_name(_name_for(path, image))
+        refuse_existing(target, overwrite or target == name)
+        aligned = _warped(transform, image, path, inverse=inverse, scale=factor, style=style)
+        _refuse_png(target, aligned)
+        write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))
+        done.append(AppliedImage(str(path), str(target), aligned.size[1], aligned.size[0], factor))
+    return done
+
+
+def warp_image(
+    transform: Transform, image: Image, *, inverse: bool, scale: float, style: OutputStyle
+) -> Image:
+    """An image at ``scale`` times the registered resolution on the other image's grid at that scale.
+
+    The grid's frame gives the pixel size. The pixels are computed when they are read.
+    """
+    scaled = transform if scale == 1 else transform.at_scale(scale)
+    source = scaled.fixed if inverse else scaled.moving
+    height, width = image.size
+    if (source.width, source.height) != (width, height):  # rounding: the image may have a row more or less
+        frame = replace(source, width=width, height=height)
+        scaled = replace(scaled, fixed=frame) if inverse else replace(scaled, moving=frame)
+    direction: Transform | Inverse = scaled.inverse() if inverse else scaled
+    return aligned_image(image, None, direction, style)
+
+
+def scale_of(frame: Frame, image: Image, path: Path) -> float:
+    """The ratio of an image's size to the frame's, from pyramid levels, pixel sizes or the sides.
+
+    Raises ``FileError`` when the two sides have different ratios: the image is another one, or a part of it.
+    """
+    height, width = image.size
+    if (width, height) == (frame.width, frame.height):
+        return 1.0
+    ratio = _pyramid_ratio(frame, width, height) or _pixel_size_ratio(frame, image)
+    if ratio is not None:
+        return ratio
+    across, down = width / frame.width, height / frame.height
+    if abs(across - down) > SIDES_AGREE * max(across, down):
+        raise FileError(
+            path,
+            f"is {width} × {height} pixels; the transform is for {frame.width} × {frame.height}"
+            " and the same image at other resolutions",
+            "use --scale if it is the same image",
+        )
+    return math.sqrt(across * down)
+
+
+def _pyramid_ratio(frame: Frame, width: int, height: int) -> float | None:
+    """The ratio of a pyramid level, an integer or one over an integer, whose last row may be cut or padded."""
+    for factor in range(2, LARGEST_SHRINK + 1):
+        for ratio in (1 / factor, float(factor)):
+            if _rounds_to(width, frame.width * ratio) and _rounds_to(height, frame.height * ratio):
+                return ratio
+    return None
+
+
+def _rounds_to(count: int, exact: float) -> bool:
+    return count in (math.floor(exact), math.ceil(exact))
+
+
+def _pixel_size_ratio(frame: Frame, image: Image) -> float | None:
+    """The ratio of the pixel sizes, where both are known and agree with the size of the image."""
+    if not frame.pixel_size or not image.pixel_size or frame.pixel_unit != image.pixel_unit:
+        return None
+    height, width = image.size
+    ratio = frame.pixel_size[0] / image.pixel_size[0]
+    fits = abs(width - frame.width * ratio) <= 1.5 and abs(height - frame.height * ratio) <= 1.5
+    return ratio if fits else None
+
+
+def _warped(
+    transform: Transform, image: Image, path: Path, *, inverse: bool, scale: float, style: OutputStyle
+) -> Image:
+    """``warp_image``, whose errors name the file."""
+    try:
+        return warp_image(transform, image, inverse=inverse, scale=scale, style=style)
+    except RegisterError as error:
+        raise FileError(path, str(error)) from None
+
+
+def _refuse_png(target: Path, image: Image) -> None:
+    """Raise ``FileError`` for a PNG of pixels that PNG cannot store."""
+    storable = image.dtype in (np.bool_, np.uint8, np.uint16) and image.channels <= 4
+    if target.suffix.lower() == ".png" and not storable:
+        raise FileError(target, f"PNG cannot hold {image.channels} channels of {image.dtype}", "name a .tif")
+
+
+def _outputs(images: list[Path], output: Path) -> list[Path]:
+    """A path per image: the output itself for one image when it has an image's suffix, else a name without suffix."""
+    if len(images) == 1 and output.suffix.lower() in IMAGE_SUFFIXES:
+        return [output]
+    stems = [path.name.split(".")[0] for path in images]
+    repeated = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if repeated is not None:
+        raise RegisterError(
+            f"two images are called {repeated}: their results would overwrite each other;"
+            " name one output per call"
+        )
+    return [output / stem for stem in stems]
+
+
+def _name_for(path: Path, image: Image) -> str:
+    """The image's own stem with the suffix of its result."""
+    return path.name.split(".")[0] + aligned_name(image).removeprefix("aligned")

@@ -1,0 +1,81 @@
+"""``register info``: what an image or a transform is."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from register.errors import FileError
+from register.geometry import affine
+from register.io.images import tiff
+from register.io.images.open import open_image
+from register.transforms.transform import Transform
+
+SAMPLES = 65
+"""Points per side at which displacement and Jacobian are sampled."""
+DIRECTION = (
+    "maps a fixed point (x, y) to the moving point that shows the same thing;"
+    " pixels, 0-based, centres at integers"
+)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The description of a file, an image or a transform. Raises ``FileError`` for anything else."""
+    if path.suffix.lower() == ".json":
+        return {"path": str(path), "kind": "transform"} | describe_transform(Transform.load(path))
+    try:
+        image = open_image(path)
+    except FileError as error:  # a stack, for example, cannot be aligned but can be described
+        found = tiff.describe_if_tiff(path)
+        if found is None:
+            raise
+        return {"path": str(path), "kind": "image", **found, "notes": [str(error)]}
+    values: dict[str, Any] = {
+        "path": str(path),
+        "kind": "image",
+        "container": image.kind,
+        "width": image.size[1],
+        "height": image.size[0],
+        "dtype": str(image.dtype),
+        "channels": image.channels,
+        "colour": image.colour,
+        "alpha": image.alpha,
+        "channel_names": list(image.channel_names),
+        "pixel_size": list(image.pixel_size) if image.pixel_size else None,
+        "pixel_unit": image.pixel_unit,
+        "nodata": image.nodata,
+        "levels": 1 + len(image.smaller),
+        "notes": list(image.notes),
+    }
+    if image.kind in ("tiff", "ome") and path.is_file():
+        return values | tiff.describe(path)
+    return values | {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None}
+
+
+def describe_transform(transform: Transform) -> dict[str, Any]:
+    """Direction in words, model, components of the global map, displacement, Jacobian, quality and provenance."""
+    parts = affine.decompose(transform.matrix)
+    fixed, moving, grid = transform.fixed, transform.moving, transform.grid
+    x, y = (torch.linspace(0, side - 1, SAMPLES, dtype=torch.float64) for side in (fixed.width, fixed.height))
+    points = torch.cartesian_prod(x, y)
+    mapped, jacobian = transform.expand(points)
+    moved, determinant = (mapped - points).norm(dim=1), torch.linalg.det(jacobian)
+    return {
+        "direction": DIRECTION,
+        "model": transform.model,
+        "links": [{"model": link.transform.model, "inverse": link.inverse} for link in transform.chain],
+        "fixed": [fixed.width, fixed.height],
+        "moving": [moving.width, moving.height],
+        "patches": None if grid is None else [grid.columns, grid.rows],
+        "rotation_degrees": parts.rotation,
+        "scale": parts.scale,
+        "anisotropy": parts.anisotropy,
+        "flipped": bool(affine.determinant(transform.matrix) < 0),
+        "translation": transform.matrix[:, 2].tolist(),
+        "displacement_median": float(moved.median()),
+        "displacement_max": float(moved.max()),
+        "det_min": float(determinant.min()),
+        "det_max": float(determinant.max()),
+        "quality": transform.quality,
+        "provenance": transform.provenance,
+    }
