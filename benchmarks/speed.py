@@ -42,13 +42,14 @@ import register
 from benchmarks.synthetic import warped_pair
 from register import settings
 from register.compute import cuda_graphs
+from register.compute.iteration import Iteration
 from register.engine import pair
 from register.engine.fit import local_fit, objective
 from register.engine.fit.comparison import Comparison
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.images.pyramid import base
-from register.optim import gauss_newton
+from register.optim.gauss_newton import GaussNewtonState, gauss_newton
 
 LARGEST = 4096
 FLOPS = 100
@@ -184,11 +185,11 @@ def machine(device: str) -> tuple[float, float]:
 def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """A Gauss-Newton step of the patches in each of the ways that there are on a device."""
 
-    def begin(*tensors: torch.Tensor, tensors_only: bool) -> cuda_graphs.Iteration[gauss_newton.Held]:
+    def begin(*tensors: torch.Tensor, tensors_only: bool) -> Iteration[GaussNewtonState]:
         made = objective.PatchObjective(
             replace(compare.of(*tensors), tensors_only=tensors_only), grid, local_fit.STIFFNESS, 1
         )
-        return gauss_newton.gauss_newton(
+        return gauss_newton(
             made.expand, made.solve, grid.zeros(device=device)[None] + 0.3, tolerance=0.0, gain=-1.0
         )
 
@@ -199,10 +200,10 @@ def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[st
     if device != "cpu":
         for name, only in (("recorded", True), ("recorded, compiled", False)):
             recording = cuda_graphs.Recording(
-                partial(begin, tensors_only=only), compare.tensors, cuda_graphs.cuda_graphs()
+                partial(begin, tensors_only=only), compare.tensors, cuda_graphs.graph_recorder()
             )
-            recording.first()
-            yield name, recording.next
+            recording.replay_start()
+            yield name, recording.replay_step
 
 
 class Traffic(TorchDispatchMode):

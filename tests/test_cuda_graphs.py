@@ -8,14 +8,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from register.compute import cuda_graphs
+from register.compute import cuda_graphs, tensors
+from register.compute.iteration import RUNNING, run_stepwise
 from register.engine.fit import comparison
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import GlobalObjective, PatchObjective, limit_shift
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.images import pyramid
-from register.optim import gauss_newton
+from register.optim import conjugate_gradients
+from register.optim.adam import adam
+from register.optim.gauss_newton import gauss_newton
+from register.optim.result import NOT_FINITE, result_of
 
 HEIGHT, WIDTH = 120, 150
 GRID = PatchGrid.cover(HEIGHT, WIDTH, 40)
@@ -23,7 +27,7 @@ CHANNELS = {"ncc": 1, "structure": 2, "mind": 8, "mse": 1, "mi": 1}
 FROM_THE_HOST = {"tensor", "new_tensor", "as_tensor", "asarray", "from_numpy"}
 
 
-def tensors(tree):
+def tensors_in(tree):
     return [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor)]
 
 
@@ -45,7 +49,7 @@ class NothingElsewhere(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        assert all(x.device.type == "meta" for x in tensors((args, kwargs, out))), func
+        assert all(x.device.type == "meta" for x in tensors_in((args, kwargs, out))), func
         return out
 
 
@@ -85,12 +89,8 @@ def on_no_device(metric, batch=1):
 def patches(compare, optimizer, start, steps=10):
     objective, project = PatchObjective(compare, GRID, 5.0, 1), partial(limit_shift, max_shift=5.0)
     if optimizer == "adam":
-        return gauss_newton.adam(
-            objective.evaluate, start, step=0.3, steps=steps, tolerance=1e-3, project=project
-        )
-    return gauss_newton.gauss_newton(
-        objective.expand, objective.solve, start, tolerance=1e-3, project=project
-    )
+        return adam(objective.evaluate, start, step=0.3, steps=steps, tolerance=1e-3, project=project)
+    return gauss_newton(objective.expand, objective.solve, start, tolerance=1e-3, project=project)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,11 @@ def test_no_step_of_patches_waits_for_its_device(metric, optimizer):
 @pytest.mark.parametrize("model", list(affine.GLOBAL_PARAMETERS))
 def test_no_step_of_a_global_map_waits_for_its_device(metric, model):
     compare, start = on_no_device(metric, 3), torch.zeros(3, affine.GLOBAL_PARAMETERS[model], device="meta")
-    recorded(
-        lambda: gauss_newton.adam(
-            GlobalObjective(compare, model).evaluate, start, step=0.3, steps=5, tolerance=1e-3
-        )
-    )
+    recorded(lambda: adam(GlobalObjective(compare, model).evaluate, start, step=0.3, steps=5, tolerance=1e-3))
 
     def newton():
         objective = GlobalObjective(compare, model)
-        return gauss_newton.gauss_newton(objective.expand, objective.solve, start, tolerance=1e-3)
+        return gauss_newton(objective.expand, objective.solve, start, tolerance=1e-3)
 
     recorded(newton)
 
@@ -142,7 +138,7 @@ def test_what_waits_would_be_seen(waits):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """Values are never looked at, as where one would have to wait for them."""
-    monkeypatch.setattr(cuda_graphs, "is_on_cpu", lambda tensor: False)
+    monkeypatch.setattr(tensors, "is_on_cpu", lambda tensor: False)
 
 
 class Tape(TorchDispatchMode):
@@ -153,13 +149,13 @@ class Tape(TorchDispatchMode):
         self.done = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        before = {x.untyped_storage().data_ptr() for x in tensors((args, kwargs))}
+        before = {x.untyped_storage().data_ptr() for x in tensors_in((args, kwargs))}
         out = func(*args, **(kwargs or {}))
         if func._schema.is_mutable or not all(
-            x.untyped_storage().data_ptr() in before for x in tensors(out)
+            x.untyped_storage().data_ptr() in before for x in tensors_in(out)
         ):  # a view is as new as what it shows
             self.done.append(
-                (partial(func, *args, **(kwargs or {})), () if func._schema.is_mutable else tensors(out))
+                (partial(func, *args, **(kwargs or {})), () if func._schema.is_mutable else tensors_in(out))
             )
         return out
 
@@ -167,7 +163,7 @@ class Tape(TorchDispatchMode):
     def replay(self):
         for work, outs in self.done:
             found = work()
-            for own, new in zip(outs, tensors(found) if outs else (), strict=True):
+            for own, new in zip(outs, tensors_in(found) if outs else (), strict=True):
                 own.copy_(new)
 
 
@@ -202,20 +198,19 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
     start, heard = GRID.zeros(dtype=torch.float64)[None], []
     with tensors_only():
         expected = [
-            gauss_newton.ended(cuda_graphs.run_stepwise(patches(pair, optimizer, start), 12, lambda *_: None))
-            for pair in pairs
+            result_of(run_stepwise(patches(pair, optimizer, start), 12, lambda *_: None)) for pair in pairs
         ]
-        monkeypatch.setattr(cuda_graphs, "is_on_cpu", lambda tensor: False)
-        monkeypatch.setattr(gauss_newton, "UNSEEN", gauss_newton.STEPS)  # the same solutions, to compare
+        monkeypatch.setattr(tensors, "is_on_cpu", lambda tensor: False)
+        monkeypatch.setattr(
+            conjugate_gradients, "STEPS_ON_GPU", conjugate_gradients.STEPS
+        )  # the same solutions, to compare
         recording = cuda_graphs.Recording(
             lambda *tensors: patches(pairs[0].of(*tensors[:-1]), optimizer, tensors[-1]),
             (*pairs[2].tensors, start),
             again,
         )
         for pair, known in zip(pairs, expected, strict=True):
-            found = gauss_newton.ended(
-                recording((*pair.tensors, start), 12, lambda *said: heard.append(said))
-            )
+            found = result_of(recording((*pair.tensors, start), 12, lambda *said: heard.append(said)))
             assert found.reason == known.reason
             assert found.history == pytest.approx(known.history, abs=1e-5)
             assert torch.allclose(found.parameters, known.parameters, atol=1e-4)
@@ -225,16 +220,14 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
 
 def test_nothing_changes_after_the_end(as_on_a_gpu):
     def begin(start):
-        return gauss_newton.adam(
-            lambda p: (p.square().sum(1), 2 * p), start, step=0.5, steps=60, tolerance=0.3
-        )
+        return adam(lambda p: (p.square().sum(1), 2 * p), start, step=0.5, steps=60, tolerance=0.3)
 
     recording, states = cuda_graphs.Recording(begin, [torch.ones(1, 2)], again), []
-    recording.first()
+    recording.replay_start()
     for _ in range(60):
-        recording.next()
-        states.append([x.clone() for x in recording.begun.state])
-    ends = [k for k, state in enumerate(states) if float(state[-1]) != cuda_graphs.RUNNING]
+        recording.replay_step()
+        states.append([x.clone() for x in recording.iteration.state])
+    ends = [k for k, state in enumerate(states) if float(state[-1]) != RUNNING]
     assert ends
     assert all(
         torch.equal(one, other) for k in ends for one, other in zip(states[ends[0]], states[k], strict=True)
@@ -243,75 +236,71 @@ def test_nothing_changes_after_the_end(as_on_a_gpu):
 
 def test_a_number_that_is_not_finite_ends_a_recording_too(as_on_a_gpu):
     def begin(start):
-        return gauss_newton.adam(
-            lambda p: (p.sum(1) / (p.sum(1) > 0), p), start, step=0.5, steps=9, tolerance=0.0
-        )
+        return adam(lambda p: (p.sum(1) / (p.sum(1) > 0), p), start, step=0.5, steps=9, tolerance=0.0)
 
     followed = cuda_graphs.Recording(begin, [torch.ones(1, 2)], again)([torch.ones(1, 2)], 9, lambda *_: None)
-    assert followed.why == gauss_newton.LOST
+    assert followed.reason == NOT_FINITE
     assert len(followed.losses) < 9
 
 
 def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "_QUICKEST", {})
+    monkeypatch.setattr(cuda_graphs, "_FASTEST", {})
     tried = []
 
     def way(number, more=0.0):
         def begin(start):
             tried.append(number)
-            return gauss_newton.adam(
-                lambda p: (p.square().sum(1) + more, p), start, step=0.5, steps=5, tolerance=0.0
-            )
+            return adam(lambda p: (p.square().sum(1) + more, p), start, step=0.5, steps=5, tolerance=0.0)
 
         return begin
 
     ways = [way(1), way(2), way(3)]
     times = iter([3.0, 2.0, 4.0])
-    one = cuda_graphs.quickest("kind", ways, [torch.ones(1, 2)], lambda: again, lambda work: next(times))
-    assert one.begin is ways[1]
+    one = cuda_graphs.fastest("kind", ways, [torch.ones(1, 2)], lambda: again, lambda work: next(times))
+    assert one.make is ways[1]
     tried.clear()
     assert (
-        cuda_graphs.quickest(
+        cuda_graphs.fastest(
             "kind", ways, [torch.ones(1, 3)], lambda: again, lambda work: pytest.fail("not again")
-        ).begin
+        ).make
         is ways[1]
     )
     assert set(tried) == {2}
 
     times = iter([3.0, 1.0])  # what is quicker leads elsewhere
-    with pytest.warns(RuntimeWarning, match="left out"):
-        one = cuda_graphs.quickest(
+    with pytest.warns(RuntimeWarning, match="not used"):
+        one = cuda_graphs.fastest(
             "another", [ways[0], way(2, -0.1)], [torch.ones(1, 2)], lambda: again, lambda work: next(times)
         )
-    assert one.begin is ways[0]
+    assert one.make is ways[0]
 
 
 def test_what_cannot_be_recorded_is_told_and_left_out(monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "_QUICKEST", {})
+    monkeypatch.setattr(cuda_graphs, "_FASTEST", {})
 
     def fails(start):
         raise RuntimeError("no compiler")
 
     def works(start):
-        return gauss_newton.adam(lambda p: (p.square().sum(1), p), start, step=0.5, steps=5, tolerance=0.0)
+        return adam(lambda p: (p.square().sum(1), p), start, step=0.5, steps=5, tolerance=0.0)
 
     with pytest.warns(RuntimeWarning, match="no compiler"):
         assert (
-            cuda_graphs.quickest(
+            cuda_graphs.fastest(
                 "kind", [works, fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0
-            ).begin
+            ).make
             is works
         )
     with pytest.warns(RuntimeWarning, match="no compiler"):
         assert (
-            cuda_graphs.quickest("kind", [fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0) is None
+            cuda_graphs.fastest("kind", [fails], [torch.ones(1, 2)], lambda: again, lambda work: 1.0) is None
         )
 
     def too_large(start):
         raise torch.OutOfMemoryError("too large")
 
     with pytest.raises(torch.OutOfMemoryError):
-        cuda_graphs.quickest("kind", [too_large], [torch.ones(1, 2)], lambda: again, lambda work: 1.0)
+        cuda_graphs.fastest("kind", [too_large], [torch.ones(1, 2)], lambda: again, lambda work: 1.0)
 
 
 def test_elimination_inverts_positive_matrices(as_on_a_gpu):
@@ -320,7 +309,9 @@ def test_elimination_inverts_positive_matrices(as_on_a_gpu):
     matrix = root @ root.mT + 0.1 * torch.eye(6)
     kept = matrix.clone()
     assert torch.allclose(
-        gauss_newton.inverse(matrix) @ matrix, torch.eye(6, dtype=torch.float64).expand(50, 6, 6), atol=1e-8
+        conjugate_gradients.inverse(matrix) @ matrix,
+        torch.eye(6, dtype=torch.float64).expand(50, 6, 6),
+        atol=1e-8,
     )
     assert torch.equal(matrix, kept)
 
@@ -329,8 +320,14 @@ def test_conjugate_gradients_stand_still_where_they_would_have_stopped(monkeypat
     torch.manual_seed(5)
     root = torch.randn(12, 12, dtype=torch.float64)
     matrix, right = root @ root.T + torch.eye(12), torch.randn(12, dtype=torch.float64)
-    expected = gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right)
-    monkeypatch.setattr(cuda_graphs, "is_on_cpu", lambda tensor: False)
-    found = gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right)
+    expected = conjugate_gradients.conjugate_gradients(
+        lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right
+    )
+    monkeypatch.setattr(tensors, "is_on_cpu", lambda tensor: False)
+    found = conjugate_gradients.conjugate_gradients(
+        lambda v: matrix @ v, lambda r: r / matrix.diagonal(), right
+    )
     assert torch.equal(found, expected)
-    assert not bool(gauss_newton.conjugate_gradients(lambda v: matrix @ v, lambda r: r, 0 * right).any())
+    assert not bool(
+        conjugate_gradients.conjugate_gradients(lambda v: matrix @ v, lambda r: r, 0 * right).any()
+    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import register
-from register.compute.cuda_graphs import run_stepwise
+from register.compute.iteration import run_stepwise
 from register.engine.fit import comparison
 from register.engine.fit.hessian import HessianBuilder
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
@@ -18,7 +18,8 @@ from register.geometry.smoothness import SmoothnessPenalty
 from register.images import pyramid
 from register.kernels import cpu
 from register.kernels.triton import compile_ahead
-from register.optim.gauss_newton import ended, gauss_newton
+from register.optim.gauss_newton import gauss_newton
+from register.optim.result import result_of
 
 pytestmark = pytest.mark.skipif(
     cpu.library() is None, reason="no compiler was at hand when the package was installed"
@@ -105,8 +106,10 @@ def test_a_global_map_is_two_by_two_patches_that_agree(texture, model, metric):
         GlobalObjective(precise(compare), model).expand(parameters.double()),
     )
     assert near(found.loss, expected.loss)
-    assert near(found.slope, expected.slope, 2e-3)  # a few points lie where linear samples have two slopes
-    assert near(found.curvature, expected.curvature)
+    assert near(
+        found.gradient, expected.gradient, 2e-3
+    )  # a few points lie where linear samples have two slopes
+    assert near(found.hessian, expected.hessian)
 
 
 def test_any_number_of_threads_sums_to_the_same_bits(texture):
@@ -199,7 +202,7 @@ def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
             objective.block,
         )
     with pytest.raises(AlignmentError, match="no longer finite"):
-        ended(
+        result_of(
             run_stepwise(
                 gauss_newton(
                     objective.expand,

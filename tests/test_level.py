@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from register.compute import cuda_graphs, memory
+from register.compute.iteration import run_stepwise
 from register.engine.fit import local_fit
 from register.engine.fit.comparison import prepare
 from register.engine.fit.level import optimise_global, optimise_patches
@@ -14,14 +15,10 @@ from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.images import interpolation, pyramid
 from register.images.preprocess import orientation
-from register.optim.gauss_newton import (
-    Expansion,
-    OptimisationResult,
-    adam,
-    conjugate_gradients,
-    ended,
-    gauss_newton,
-)
+from register.optim.adam import adam
+from register.optim.conjugate_gradients import conjugate_gradients
+from register.optim.gauss_newton import Expansion, gauss_newton
+from register.optim.result import OptimisationResult, result_of
 from register.settings import PRESETS
 
 
@@ -42,7 +39,7 @@ OFF = torch.tensor([0.3, -0.4])
 
 
 def followed(begun, steps):
-    return ended(cuda_graphs.run_stepwise(begun, steps, lambda index, loss: None))
+    return result_of(run_stepwise(begun, steps, lambda index, loss: None))
 
 
 def quadratic(parameters):
@@ -92,7 +89,7 @@ def test_gauss_newton_solves_least_squares_in_a_few_steps_and_never_climbs():
 
     def solve(at, damping):
         return -torch.linalg.solve(
-            at.curvature + torch.diag_embed(at.curvature.diagonal(dim1=-2, dim2=-1) * damping), at.slope
+            at.hessian + torch.diag_embed(at.hessian.diagonal(dim1=-2, dim2=-1) * damping), at.gradient
         )
 
     outcome = followed(gauss_newton(expand, solve, torch.zeros(2, 2), tolerance=1e-6, gain=0.0), 40)
@@ -120,7 +117,7 @@ def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(
         step = torch.randn_like(parameters) * 0.02
         there, back = (objective.evaluate(parameters + s * step)[0] for s in (1, -1))
     assert torch.allclose(found.loss, loss)
-    assert torch.allclose(found.slope, slope, atol=1e-6)
+    assert torch.allclose(found.gradient, slope, atol=1e-6)
     assert float(there - back) / 2 == pytest.approx(float((slope * step).sum()), rel=0.1)
 
 
@@ -131,8 +128,8 @@ def test_the_slope_and_curvature_of_a_global_model(comparison, model):
     found = objective.expand(parameters)
     loss, slope = objective.evaluate(parameters)
     assert torch.allclose(found.loss, loss, atol=1e-5)
-    assert torch.allclose(found.slope, slope, rtol=1e-3, atol=1e-5)
-    assert float(torch.linalg.eigvalsh(found.curvature).min()) > 0
+    assert torch.allclose(found.gradient, slope, rtol=1e-3, atol=1e-5)
+    assert float(torch.linalg.eigvalsh(found.hessian).min()) > 0
 
 
 def test_adam_and_gauss_newton_find_the_same_shift(comparison):
@@ -204,16 +201,16 @@ def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison,
 
 
 def test_recordings_go_before_the_work_is_cut(monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "_KNOWN", {"of another pair": None})
+    monkeypatch.setattr(cuda_graphs, "_RECORDINGS", {"of another pair": None})
     tried = []
 
     def work(parts):
-        tried.append((parts, len(cuda_graphs._KNOWN)))
-        if cuda_graphs._KNOWN:
+        tried.append((parts, len(cuda_graphs._RECORDINGS)))
+        if cuda_graphs._RECORDINGS:
             raise torch.OutOfMemoryError("fake")
         return "done"
 
-    assert memory.in_parts(work) == "done"
+    assert memory.in_batches(work) == "done"
     assert tried == [(1, 1), (1, 0)]
 
 
@@ -225,7 +222,7 @@ def test_out_of_memory_in_every_number_of_parts_is_passed_on():
         raise torch.OutOfMemoryError("fake")
 
     with pytest.raises(torch.OutOfMemoryError, match="even in 16 parts"):
-        memory.in_parts(work)
+        memory.in_batches(work)
     assert tried == [1, 2, 4, 8, 16]
 
 

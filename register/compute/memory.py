@@ -1,4 +1,4 @@
-"""What to do when a device runs out of memory: the same work in more parts, outside the ``except`` that would hold the memory."""
+"""Retry work in smaller batches when a device runs out of memory."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,22 +8,23 @@ import torch
 from register.compute import cuda_graphs
 
 Result = TypeVar("Result")
-PARTS = (1, 2, 4, 8, 16)
+BATCHES = (1, 2, 4, 8, 16)
 
 
-def in_parts(work: Callable[[int], Result]) -> Result:
-    """``work(parts)`` for 1, 2, 4, 8, 16 parts until one fits; raises ``torch.OutOfMemoryError`` when none does.
+def in_batches(work: Callable[[int], Result]) -> Result:
+    """``work(batches)`` for 1, 2, 4, 8 and 16 batches until its memory suffices.
 
-    A caught exception keeps its frames alive and with them the tensors, so the retry happens after the ``except`` block.
+    Raises ``torch.OutOfMemoryError`` when it does not suffice for 16. A caught exception keeps its frames and with
+    them the tensors, so the retry happens after the ``except`` block.
     """
-    parts = list(PARTS)
-    while parts:
+    left = list(BATCHES)
+    while left:
         try:
-            return work(parts[0])
+            return work(left[0])
         except torch.OutOfMemoryError:
             pass
-        if not cuda_graphs.forget():  # else they may have been all that stood in the way
-            del parts[0]
+        if not cuda_graphs.free_recordings():  # else the recordings may have been what did not fit
+            del left[0]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    raise torch.OutOfMemoryError(f"out of memory even in {PARTS[-1]} parts")
+    raise torch.OutOfMemoryError(f"out of memory even in {BATCHES[-1]} batches")

@@ -21,7 +21,7 @@ from register.errors import AlignmentError
 from register.geometry import affine
 from register.images import preprocess, pyramid
 from register.images.pyramid import Level
-from register.optim.gauss_newton import OptimisationResult
+from register.optim.result import OptimisationResult
 from register.settings import PRESETS, Effort, Settings
 from register.similarity import registry
 from register.transforms.transform import Frame, Transform

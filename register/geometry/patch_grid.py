@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register.compute import cuda_graphs
+from register.compute import tensors
 from register.geometry import affine
 
 
@@ -161,7 +161,7 @@ def _cell(positions: Tensor, grid: PatchGrid, axis: int) -> tuple[Tensor, Tensor
 
 def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:
     """The affine maps (rows, columns, 2, 3) of parameters (2, 3, rows, columns), in the pixels of the grid."""
-    spacing = cuda_graphs.constant(grid.spacing, parameters.dtype, parameters.device)
+    spacing = tensors.constant(grid.spacing, parameters.dtype, parameters.device)
     linear = parameters[:, 1:].permute(2, 3, 0, 1) / spacing + torch.eye(
         2, dtype=parameters.dtype, device=parameters.device
     )
@@ -172,7 +172,7 @@ def to_matrices(grid: PatchGrid, parameters: Tensor) -> Tensor:
 
 def from_matrices(grid: PatchGrid, matrices: Tensor) -> Tensor:
     """The parameters (..., 2, 3, rows, columns) of affine maps (..., rows, columns, 2, 3)."""
-    spacing = cuda_graphs.constant(grid.spacing, matrices.dtype, matrices.device)
+    spacing = tensors.constant(grid.spacing, matrices.dtype, matrices.device)
     centres = grid.centres(dtype=matrices.dtype, device=matrices.device)
     eye = torch.eye(2, dtype=matrices.dtype, device=matrices.device)
     along = ((matrices[..., :2] - eye) * spacing).movedim((-2, -1), (-4, -3))

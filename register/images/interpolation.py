@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from register.compute import cuda_graphs
+from register.compute import tensors
 
 
 def axes(
@@ -65,8 +65,7 @@ def normaliser(
 def _normaliser_of(image: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """The same as tensors (2,), for images (..., h, w) and points of some type."""
     scale, offset = (
-        cuda_graphs.constant(x, points.dtype, points.device)
-        for x in normaliser(image.shape[-2], image.shape[-1])
+        tensors.constant(x, points.dtype, points.device) for x in normaliser(image.shape[-2], image.shape[-1])
     )
     return scale, offset
 
@@ -97,7 +96,7 @@ def inside(points: Tensor, height: int, width: int) -> Tensor:
 
 def all_seen(mask: Tensor, points: Tensor) -> bool:
     """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box around them. Never on a GPU, which would wait."""
-    if not cuda_graphs.is_on_cpu(mask) or points.shape[0] != 1:
+    if not tensors.is_on_cpu(mask) or points.shape[0] != 1:
         return False
     (left, right), (top, bottom) = (
         (math.floor(low), math.floor(high) + 2)

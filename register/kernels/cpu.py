@@ -111,7 +111,7 @@ def warm(place: torch.device) -> None:
     """Set a GPU up for kernels, and compile these where that was not done before, which takes some seconds; on a CPU there is nothing to do."""
     with suppress(torch.OutOfMemoryError), device.current(place):
         if launch.works_on(torch.zeros(1, device=place)):
-            with cuda_graphs.told("compiled"):
+            with cuda_graphs.warn_on_failure("compiled"):
                 compile_ahead.compile_all(place)
 
 

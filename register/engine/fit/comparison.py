@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register.compute import cuda_graphs
+from register.compute import tensors
 from register.geometry import affine
 from register.geometry.patch_grid import Patches, PatchGrid
 from register.images import filters, interpolation, preprocess, pyramid
@@ -141,7 +141,7 @@ class Comparison:
     @cached_property
     def counts(self) -> bool:
         """Whether any pixel has weight; on a GPU, which would have to be waited for, it is taken for granted."""
-        return not cuda_graphs.is_on_cpu(self.fixed_mask) or bool((self.fixed_mask > 0).any())
+        return not tensors.is_on_cpu(self.fixed_mask) or bool((self.fixed_mask > 0).any())
 
     def half(self, parity: int) -> "Comparison":
         """The same comparison in every second window only, like the black or the white fields of a chessboard, and of a large level in every other strip."""
@@ -166,7 +166,7 @@ class Comparison:
     def strips(self, parts: int) -> list[slice]:
         """About ``parts`` ranges of rows that hold whole windows, or on a CPU as many as ``STRIP`` asks for; one for a similarity of the whole image."""
         height, width = self.size
-        if cuda_graphs.is_on_cpu(self.fixed):
+        if tensors.is_on_cpu(self.fixed):
             parts = max(parts, round(height * width / STRIP))
         lines = -(-height // self.window)
         step = -(-lines // (parts if self.similarity.windowed else 1)) * self.window

@@ -10,7 +10,7 @@ from register.engine.fit.level import ADAM, GAUSS_NEWTON, optimise_global
 from register.geometry import affine
 from register.images import pyramid
 from register.images.pyramid import Level
-from register.optim import gauss_newton
+from register.optim.result import OptimisationResult
 from register.similarity import registry
 
 FIT_SIDE = 256
@@ -21,7 +21,7 @@ FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
 EXACT_SMOOTHING = 1.0
 """Gaussian, in pixels, before intensities are compared for an exact fit: a global map has data enough to afford a wider one, which leaves less of the pull
 that linear interpolation has towards half pixels in noise."""
-Tick = Callable[[str, gauss_newton.OptimisationResult], None]
+Tick = Callable[[str, OptimisationResult], None]
 """Called with a level's name and how its descent went."""
 
 
@@ -72,9 +72,7 @@ def coarse_levels(levels: list[Level]) -> list[Level]:
     return [x for x in levels if max(x.size) <= FIT_SIDE] or levels[:1]
 
 
-def by_adam(
-    compare: Comparison, model: str, step: float, steps: int
-) -> tuple[Tensor, gauss_newton.OptimisationResult]:
+def by_adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[Tensor, OptimisationResult]:
     """Residual matrices (b, 2, 3) of a model by first-order descent, with a first ``step`` in pixels."""
     return optimise_global(compare, model, optimizer=ADAM, step=step, steps=steps, tolerance=TOLERANCE)
 

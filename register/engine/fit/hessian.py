@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from register.compute import cuda_graphs
+from register.compute import tensors
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
 from register.kernels import cpu
-from register.optim import gauss_newton
+from register.optim import conjugate_gradients
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
 """Which of the two functions of an axis basis, the weight or the weighted offset, each of a patch's three functions holds along x and along y."""
@@ -108,12 +108,16 @@ class HessianBuilder:
         """
         if self.compiled is not None:
             return self.compiled.solve(
-                curvature, damping, slope, steps=gauss_newton.STEPS, tolerance=gauss_newton.TOLERANCE
+                curvature,
+                damping,
+                slope,
+                steps=conjugate_gradients.STEPS,
+                tolerance=conjugate_gradients.TOLERANCE,
             ).neg_()
         stencil = self.stencil(curvature)
         tied = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
-        inverse = gauss_newton.inverse(tied.own)
-        found = gauss_newton.conjugate_gradients(
+        inverse = conjugate_gradients.inverse(tied.own)
+        found = conjugate_gradients.conjugate_gradients(
             tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope.reshape(6, -1).T
         )
         return -found.T.reshape_as(slope)
@@ -128,8 +132,7 @@ class HessianBuilder:
             _both_ways(sums, 1), 5
         )  # (3, step, function, neighbour's function, rows, step, function, neighbour's function, columns)
         px, py, which = (
-            cuda_graphs.constant(numbers, torch.long, sums.device)
-            for numbers in (ALONG_X, ALONG_Y, (0, 1, 1, 2))
+            tensors.constant(numbers, torch.long, sums.device) for numbers in (ALONG_X, ALONG_Y, (0, 1, 1, 2))
         )
         each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[
             ..., py[:, None], py, px[:, None], px

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from register.compute import cuda_graphs, memory
-from register.compute.cuda_graphs import Iteration
+from register.compute.iteration import Iteration, run_stepwise
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import GlobalObjective, PatchObjective, limit_shift
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
-from register.optim import gauss_newton
-from register.optim.gauss_newton import OptimisationResult, Progress
+from register.optim.adam import adam
+from register.optim.gauss_newton import gauss_newton
+from register.optim.result import OptimisationResult, Progress, result_of
 
 ADAM, GAUSS_NEWTON = "adam", "gauss-newton"
 
@@ -24,7 +25,7 @@ def optimise_global(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
 ) -> tuple[Tensor, OptimisationResult]:
     """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item of ``compare``."""
-    solved = memory.in_parts(
+    solved = memory.in_batches(
         lambda parts: [
             _solve_global(part, model, optimizer=optimizer, step=step, steps=steps, tolerance=tolerance)
             for part in compare.batches(parts)
@@ -63,10 +64,10 @@ def optimise_patches(
     def begin(parts: int, compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = PatchObjective(compare, grid, stiffness, parts)
         if optimizer == ADAM:
-            return gauss_newton.adam(
+            return adam(
                 objective.evaluate, start, step=step, steps=steps, tolerance=tolerance, project=project
             )
-        return gauss_newton.gauss_newton(
+        return gauss_newton(
             objective.expand, objective.solve, start, gain=gain, tolerance=tolerance, project=project
         )
 
@@ -74,7 +75,7 @@ def optimise_patches(
         key = grid, stiffness, max_shift, optimizer, step, tolerance, gain, parts
         return _follow(partial(begin, parts), key, compare, start[None], optimizer, steps, progress)
 
-    outcome = memory.in_parts(solve)
+    outcome = memory.in_batches(solve)
     return replace(outcome, parameters=outcome.parameters[0])
 
 
@@ -84,8 +85,8 @@ def _solve_global(
     def begin(compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = GlobalObjective(compare, model)
         if optimizer == ADAM:
-            return gauss_newton.adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
-        return gauss_newton.gauss_newton(objective.expand, objective.solve, start, tolerance=tolerance)
+            return adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
+        return gauss_newton(objective.expand, objective.solve, start, tolerance=tolerance)
 
     start = torch.zeros(len(compare.moving), affine.GLOBAL_PARAMETERS[model], device=compare.fixed.device)
     outcome = _follow(begin, (model, optimizer, step, tolerance), compare, start, optimizer, steps)
@@ -113,7 +114,7 @@ def _follow(
         return begin(replace(compare.of(*tensors[:-1]), tensors_only=tensors_only), tensors[-1])
 
     if not cuda_graphs.can_record(start.device):
-        followed = cuda_graphs.run_stepwise(begin(compare, start), steps, heard)
+        followed = run_stepwise(begin(compare, start), steps, heard)
     else:
         kind = optimizer, compare.similarity
         ways = [
@@ -127,6 +128,6 @@ def _follow(
             compare.window,
         )  # Adam's steps become shorter towards the last
         followed = cuda_graphs.run_recorded(said, kind, ways, (*compare.tensors, start), steps, heard)
-    outcome = gauss_newton.ended(followed)
+    outcome = result_of(followed)
     progress(steps, steps, outcome.history[-1])
     return outcome

@@ -15,7 +15,7 @@ from register.geometry import affine, jacobian, patch_grid
 from register.geometry.patch_grid import Patches, PatchGrid
 from register.images import interpolation, pyramid
 from register.images.pyramid import Level
-from register.optim.gauss_newton import OptimisationResult
+from register.optim.result import OptimisationResult
 from register.settings import Effort
 from register.similarity import registry
 from register.transforms.transform import Frame, Transform

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register.compute import cuda_graphs
+from register.compute import tensors
 from register.engine.fit.comparison import Comparison, LossExpansion
 from register.engine.fit.hessian import HessianBuilder
 from register.geometry import affine, patch_grid
@@ -17,7 +17,7 @@ from register.geometry.patch_grid import PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
 from register.kernels import cpu
 from register.kernels.result import Summed
-from register.optim import gauss_newton
+from register.optim.conjugate_gradients import inverse
 from register.optim.gauss_newton import Expansion
 
 FARTHEST = 1.0
@@ -39,7 +39,7 @@ class GlobalObjective:
     def __init__(self, compare: Comparison, model: str) -> None:
         height, width = compare.size
         self.compare, self.model = compare, model
-        self.centre = cuda_graphs.constant(
+        self.centre = tensors.constant(
             ((width - 1) / 2, (height - 1) / 2), compare.fixed.dtype, compare.fixed.device
         )
         self.x, self.y = (
@@ -78,9 +78,9 @@ class GlobalObjective:
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step (b, n)."""
-        diagonal = at.curvature.diagonal(dim1=-2, dim2=-1)
-        damped = at.curvature + torch.diag_embed(diagonal * damping + 1e-9)
-        return -(gauss_newton.inverse(damped) @ at.slope[..., None])[..., 0]
+        diagonal = at.hessian.diagonal(dim1=-2, dim2=-1)
+        damped = at.hessian + torch.diag_embed(diagonal * damping + 1e-9)
+        return -(inverse(damped) @ at.gradient[..., None])[..., 0]
 
     def _moved_by(self, matrices: Tensor) -> LossExpansion:
         """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the moving image, about the centre.
@@ -191,7 +191,7 @@ class PatchObjective:
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step."""
-        return limit_shift(self.couplings.step(at.curvature[0], at.slope[0], damping[0]), FARTHEST)[None]
+        return limit_shift(self.couplings.step(at.hessian[0], at.gradient[0], damping[0]), FARTHEST)[None]
 
     def _in_strips(self, parameters: Tensor) -> Summed:
         """The same as ``native.expand``, by tensors."""

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from register.engine.fit import comparison
 from register.engine.fit.comparison import Comparison
 from register.geometry.patch_grid import Patches
-from register.optim.gauss_newton import OptimisationResult
+from register.optim.result import OptimisationResult
 
 ARRIVED = 0.75
 """Share of all patches that are less alike than one that surely arrived."""

@@ -27,7 +27,7 @@ def bounds(compare: Comparison, grid: PatchGrid, parameters: Tensor, weight: flo
     stiffness that ties it to its neighbours. Source: Robinson & Milanfar, "Fundamental performance limits in image registration", IEEE TIP 13 (2004), eq. 9.
     """
     objective = PatchObjective(compare, grid, local_fit.STIFFNESS, 1)
-    curvature = objective.couplings.stencil(objective.expand(parameters[None]).curvature[0]).own.double()
+    curvature = objective.couplings.stencil(objective.expand(parameters[None]).hessian[0]).own.double()
     covariance = torch.linalg.inv(
         curvature + 1e-9 * torch.eye(6, dtype=torch.float64, device=curvature.device)
     ) * (2 / (weight * compare.window**2))
