@@ -221,7 +221,7 @@ def test_out_of_memory_in_every_number_of_parts_is_passed_on():
         tried.append(parts)
         raise torch.OutOfMemoryError("fake")
 
-    with pytest.raises(torch.OutOfMemoryError, match="even in 16 parts"):
+    with pytest.raises(torch.OutOfMemoryError, match="even in 16 batches"):
         memory.in_batches(work)
     assert tried == [1, 2, 4, 8, 16]
 
