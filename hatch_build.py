@@ -83,6 +83,10 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _platform() -> str:
+    """The platform tag of a wheel; on macOS that of the oldest system that the compiler is asked to support."""
+    target = os.environ.get("MACOSX_DEPLOYMENT_TARGET")
+    if sys.platform == "darwin" and target:
+        return f"macosx_{target.replace('.', '_')}_{platform.machine()}"
     from packaging.tags import platform_tags
 
     return next(platform_tags())
