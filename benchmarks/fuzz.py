@@ -120,7 +120,8 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 def readers() -> dict[str, Callable[[Path], object]]:
     """How a file of each ending is read; all others are images."""
     from register.io.images.masks import read_mask
-    from register.io.images.open import Image, read_image
+    from register.io.images.model import Image
+    from register.io.images.open import read_image
     from register.io.points.open import read_point_file
     from register.transforms.transform import Transform
 

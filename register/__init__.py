@@ -9,7 +9,8 @@ from register.errors import RegisterError
 if TYPE_CHECKING:
     from register.api import RegisterWarning, align, warp
     from register.engine.pair import Alignment
-    from register.io.images.open import Image, read_image, write_image
+    from register.io.images.model import Image
+    from register.io.images.open import read_image, write_image
     from register.settings import Settings
     from register.transforms.transform import Transform
 
@@ -29,7 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Alignment": "register.engine.pair",
-    "Image": "register.io.images.open",
+    "Image": "register.io.images.model",
     "RegisterWarning": "register.api",
     "Settings": "register.settings",
     "Transform": "register.transforms.transform",

@@ -21,7 +21,8 @@ from PIL import Image
 import register
 from register import settings
 from register.errors import FileError, RegisterError
-from register.io.images.open import Selection, open_image
+from register.io.images.model import Selection
+from register.io.images.open import open_image
 from register.workflows import align, batch, frames, pairs, workers
 from register.workflows.batch import PairOutcome
 
@@ -539,7 +540,7 @@ def test_a_series_that_cannot_be_is_one_line(movie, tmp_path, program):
     tifffile.imwrite(tmp_path / "one.tif", np.zeros((20, 30), np.uint8))
     tifffile.imwrite(tmp_path / "other.tif", np.zeros((5, 200, 240), np.uint16))
     for args, why in (
-        ((tmp_path / "none.tif",), "no file of that name"),
+        ((tmp_path / "none.tif",), "no such file"),
         ((tmp_path / "one.tif",), "axes YX"),
         ((folder / "movie.tif", "--to", "99"), "there are 12 frames"),
         ((folder / "movie.tif", "--to", "last"), "--to 'last'"),

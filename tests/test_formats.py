@@ -15,7 +15,8 @@ import register
 from register.errors import FileError
 from register.geometry import affine
 from register.io.images.masks import read_mask
-from register.io.images.open import Selection, open_image
+from register.io.images.model import Selection
+from register.io.images.open import open_image
 from register.io.images.working import Validity, working_level
 from register.transforms.resample import Canvas
 from register.transforms.transform import Frame, Transform

@@ -6,7 +6,8 @@ from PIL import Image as Pillow
 
 import register
 from register.errors import FileError
-from register.io.images.open import Image, aligned_name
+from register.io.images.model import Image
+from register.io.images.open import aligned_name
 from register.io.images.working import Validity
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,8 @@ import register
 from benchmarks.synthetic import warped_pair
 from register import settings
 from register.errors import FileError
-from register.io.images.open import Image, write_image
+from register.io.images.model import Image
+from register.io.images.open import write_image
 from register.workflows import align
 
 SIZE = 300

@@ -14,7 +14,8 @@ from conftest import TISSUE, run
 
 import register
 from register.files.atomic import write_text
-from register.io.images.open import Image, write_image
+from register.io.images.model import Image
+from register.io.images.open import write_image
 from register.workflows import align
 
 

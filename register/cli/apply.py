@@ -65,7 +65,7 @@ def apply(
 ) -> None:
     """Resample other images by a saved transform."""
     from register.cli import show
-    from register.io.images.open import Selection
+    from register.io.images.model import Selection
     from register.transforms.transform import Transform
     from register.workflows import apply as workflow
     from register.workflows.aligned_image import OutputStyle

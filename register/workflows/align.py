@@ -25,7 +25,8 @@ from register.files.atomic import left_unfinished, several, write_bytes, write_t
 from register.files.hashes import sha256
 from register.images.pyramid import Level
 from register.io.images.masks import read_mask
-from register.io.images.open import Image, Selection, aligned_name, open_image, write_image
+from register.io.images.model import Image, Selection
+from register.io.images.open import aligned_name, open_image, write_image
 from register.io.images.working import Validity, working_level
 from register.io.points.open import read_points
 from register.kernels import cpu

@@ -12,7 +12,8 @@ import torch
 
 from register.errors import FileError, RegisterError
 from register.images.grayscale import brightfield
-from register.io.images.open import Image, write_image
+from register.io.images.model import Image
+from register.io.images.open import write_image
 from register.io.images.working import Validity, sample
 from register.transforms.resample import Canvas, Warped
 from register.transforms.transform import Inverse, Transform

@@ -9,7 +9,8 @@ import numpy as np
 
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_existing
-from register.io.images.open import WHOLE_IMAGE, Image, Selection, aligned_name, open_image
+from register.io.images.model import LARGEST_SERIES, Image, Selection
+from register.io.images.open import aligned_name, open_image
 from register.transforms.transform import Frame, Inverse, Transform
 from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
 
@@ -40,7 +41,7 @@ def apply(
     labels: bool = False,
     scale: float | None = None,
     style: OutputStyle = PLAIN,
-    part: Selection = WHOLE_IMAGE,
+    part: Selection = LARGEST_SERIES,
     overwrite: bool = False,
     tick: Callable[[float], None] = lambda share: None,
 ) -> list[AppliedImage]:

@@ -1,5 +1,6 @@
 """``register info``: what an image or a transform is."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import torch
 
 from register.errors import FileError
 from register.geometry import affine
-from register.io.images import tiff
-from register.io.images.open import open_image
+from register.io.images.open import describe_file, open_image
+from register.io.images.reader import FileDescription
 from register.transforms.transform import Transform
 
 SAMPLES = 65
@@ -23,14 +24,16 @@ def describe(path: Path) -> dict[str, Any]:
     """The description of a file, an image or a transform. Raises ``FileError`` for anything else."""
     if path.suffix.lower() == ".json":
         return {"path": str(path), "kind": "transform"} | describe_transform(Transform.load(path))
+    description = describe_file(path)
     try:
         image = open_image(path)
     except FileError as error:  # a stack, for example, cannot be aligned but can be described
-        found = tiff.describe_if_tiff(path)
-        if found is None:
+        if description is None:
             raise
-        return {"path": str(path), "kind": "image", **found, "notes": [str(error)]}
-    values: dict[str, Any] = {
+        return {"path": str(path), "kind": "image", **asdict(description), "notes": [str(error)]}
+    if description is None:
+        description = FileDescription("YX" if image.channels == 1 else "YXS", 1 + len(image.smaller))
+    return {
         "path": str(path),
         "kind": "image",
         "container": image.kind,
@@ -44,12 +47,9 @@ def describe(path: Path) -> dict[str, Any]:
         "pixel_size": list(image.pixel_size) if image.pixel_size else None,
         "pixel_unit": image.pixel_unit,
         "nodata": image.nodata,
-        "levels": 1 + len(image.smaller),
         "notes": list(image.notes),
+        **asdict(description),
     }
-    if image.kind in ("tiff", "ome") and path.is_file():
-        return values | tiff.describe(path)
-    return values | {"axes": "YX" if image.channels == 1 else "YXS", "series": [], "crs": None}
 
 
 def describe_transform(transform: Transform) -> dict[str, Any]:

@@ -12,11 +12,9 @@ from pathlib import Path, PurePosixPath
 from register import settings
 from register.errors import FileError, RegisterError
 from register.files.remote import is_remote, names, read_text
+from register.io.images.reader import image_suffixes
 from register.settings import Settings
 
-IMAGES = "tif tiff png jpg jpeg bmp webp gif jp2 zarr svs ndpi scn qptiff btf tf8 tf2 lsm"
-SUFFIXES = tuple("." + name for name in IMAGES.split())
-"""What counts as an image in a folder."""
 BIRL = {
     "target image": "fixed",
     "source image": "moving",
@@ -224,9 +222,10 @@ def _keyed(folder: str, key: re.Pattern[str] | None) -> dict[str, list[str]]:
             raise FileError(folder, "is no folder", "check the path")
         found = sorted(str(path) for path in Path(folder).iterdir() if not path.name.startswith("."))
     keyed: dict[str, list[str]] = {}
+    suffixes = image_suffixes()
     for name in found:
         last = PurePosixPath(name.replace("\\", "/")).name
-        if not last.lower().endswith(SUFFIXES):
+        if not last.lower().endswith(suffixes):
             continue
         match = key.search(last) if key else None
         if key and not match:

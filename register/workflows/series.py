@@ -19,7 +19,8 @@ from register.engine import frame
 from register.errors import FileError, RegisterError
 from register.files.atomic import write_text
 from register.geometry import affine
-from register.io.images.stacks import Stack, open_stack, written
+from register.io.images.stack_write import stack_writer
+from register.io.images.stacks import Stack, open_stack
 from register.settings import Settings
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Link, Transform
@@ -176,7 +177,7 @@ def _write(
     """Warp and write frame by frame, each stack into its own file, all whole or none; no more than a frame of each is held."""
     with ExitStack() as opened:
         add = [
-            opened.enter_context(written(name, stack, chosen.compression))
+            opened.enter_context(stack_writer(name, stack, chosen.compression))
             for name, stack in zip(names, stacks, strict=True)
         ]
         for index, transform in enumerate(transforms):

@@ -1,6 +1,7 @@
-"""Where an image counts: another image that is 0 where it does not, or GeoJSON polygons that hold what does."""
+"""Read masks: images that are 0 where pixels are excluded, or GeoJSON polygons around the pixels that are included."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ from register.errors import FileError
 from register.images.pixels import Key, Pixels, SelectedChannels, spans
 from register.io.images.open import open_image
 
-Ring = list[list[float]]
+Point = tuple[float, float]
+Polygon = tuple[tuple[Point, ...], ...]
+"""An outer ring, and the rings of the holes."""
 
 
 @dataclass(frozen=True)
 class Polygons:
-    """A mask (1, h, w), 255 where a pixel's centre lies in one of the polygons, drawn window by window.
+    """A mask (1, h, w), 255 where a pixel's centre lies in a polygon, drawn window by window.
 
-    Each polygon is its outer ring and the rings of its holes, in pixels, corners of the image at 0 as GeoJSON of QuPath has them.
+    Coordinates are pixels with (0, 0) at the corner of the image, as in GeoJSON of QuPath.
     """
 
     size: tuple[int, int]
-    polygons: tuple[tuple[Ring, ...], ...]
+    polygons: tuple[Polygon, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,29 +35,30 @@ class Polygons:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Bytes."""
+        """Unsigned 8-bit integers."""
         return np.dtype(np.uint8)
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
-        """A window."""
+        """A window (1, h, w)."""
         from PIL import Image as Pillow
         from PIL import ImageDraw
 
         _, rows, columns = spans(key, self.shape)
         out = np.zeros((len(rows), len(columns)), np.uint8)
         for outer, *holes in self.polygons:
-            sheet = Pillow.new("L", (len(columns), len(rows)))
-            draw = ImageDraw.Draw(sheet)
+            drawn = Pillow.new("L", (len(columns), len(rows)))
+            draw = ImageDraw.Draw(drawn)
             for ring, value in [(outer, 255), *((hole, 0) for hole in holes)]:
-                draw.polygon(
-                    [(x - 0.5 - columns.start, y - 0.5 - rows.start) for x, y, *_ in ring], fill=value
-                )
-            out |= np.asarray(sheet)
+                draw.polygon([(x - 0.5 - columns.start, y - 0.5 - rows.start) for x, y in ring], fill=value)
+            out |= np.asarray(drawn)
         return out[None]
 
 
 def read_mask(path: str, size: tuple[int, int]) -> Pixels:
-    """The mask (1, h, w) of an image of ``size`` (height, width) from a file; raises ``FileError`` when it is none, or of another size."""
+    """The mask (1, h, w) of an image of ``size`` (height, width).
+
+    Raises ``FileError`` when the file cannot be read as a mask or has another size.
+    """
     if Path(path).suffix.lower() in (".json", ".geojson"):
         return Polygons(size, _polygons(Path(path)))
     mask = open_image(path)
@@ -66,44 +70,43 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
     return SelectedChannels(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
 
 
-def _polygons(path: Path) -> tuple[tuple[Ring, ...], ...]:
+def _polygons(path: Path) -> tuple[Polygon, ...]:
     """The polygons of a GeoJSON file."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        found = list(_geometries(tree))
+        found = [rings for kind, coordinates in _geometries(tree) for rings in _rings(kind, coordinates)]
     except FileNotFoundError:
         raise FileError(path, "does not exist", "check the path") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise FileError(path, f"cannot be read as GeoJSON ({error})") from None
-    polygons = [
-        p
-        for kind, rings in found
-        for p in ([rings] if kind == "Polygon" else rings if kind == "MultiPolygon" else [])
-    ]
+        raise FileError(path, f"cannot be read as GeoJSON ({error})", "check the file") from None
     try:
-        clean = tuple(
-            tuple([[float(n) for n in point[:2]] for point in ring] for ring in polygon)
-            for polygon in polygons
-        )
-    except (TypeError, ValueError) as error:
-        raise FileError(path, f"has a polygon that is none ({error})") from None
-    if not clean or any(
-        not polygon or min(len(ring) for ring in polygon) < 3 or any(len(p) < 2 for r in polygon for p in r)
-        for polygon in clean
-    ):
-        raise FileError(path, "holds no polygon", "a mask is made of Polygon or MultiPolygon geometries")
-    return clean
+        polygons = tuple(tuple(_ring(ring) for ring in rings) for rings in found)
+    except (TypeError, ValueError, IndexError) as error:
+        raise FileError(path, f"holds a polygon with wrong coordinates ({error})", "check the file") from None
+    if not polygons or any(not rings or min(map(len, rings)) < 3 for rings in polygons):
+        raise FileError(path, "holds no polygon", "a mask consists of Polygon or MultiPolygon geometries")
+    return polygons
 
 
-def _geometries(tree: Any) -> Any:
-    """Kind and coordinates of every geometry, however deep."""
-    items = (
-        tree
-        if isinstance(tree, list)
-        else tree.get("features")
-        or tree.get("geometries")
-        or ([tree["geometry"]] if tree.get("geometry") else [])
-    )
+def _rings(kind: str, coordinates: Any) -> list[Any]:
+    """The polygons of a geometry, each as its rings; none for points and lines."""
+    if kind == "Polygon":
+        return [coordinates]
+    return list(coordinates) if kind == "MultiPolygon" else []
+
+
+def _ring(ring: Any) -> tuple[Point, ...]:
+    """The points of a ring."""
+    return tuple((float(point[0]), float(point[1])) for point in ring)
+
+
+def _geometries(tree: Any) -> Iterator[tuple[str, Any]]:
+    """The kind and coordinates of every geometry in a GeoJSON tree."""
+    items = tree
+    if not isinstance(tree, list):
+        items = tree.get("features") or tree.get("geometries") or []
+        if not items and tree.get("geometry"):
+            items = [tree["geometry"]]
     for item in items:
         yield from _geometries(item)
     if isinstance(tree, dict) and "coordinates" in tree:

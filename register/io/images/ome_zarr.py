@@ -1,102 +1,110 @@
-"""OME-Zarr 0.4 and 0.5 through zarr: a folder of chunked arrays, one per level, with their meaning in the attributes of the group."""
-
-from __future__ import annotations
+"""Read OME-Zarr 0.4 and 0.5: a folder with one chunked array per level; the metadata are attributes of the group."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.images.pixels import Key
-
-if TYPE_CHECKING:
-    from register.io.images.open import Selection
+from register.io.images.model import Image, Selection
+from register.io.images.reader import ImageReader
 
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
+"""Units of length of OME-Zarr, and their symbols."""
+Json = dict[str, Any]
+"""Metadata as they stand in the file."""
 
 
 @dataclass(frozen=True)
 class Chunked:
-    """A zarr array as pixels (c, h, w): some of its axes picked at an index, the channels first."""
+    """A zarr array as pixels (c, h, w), of which one element is read of each axis in ``chosen``."""
 
     array: Any
     axes: str
-    picked: tuple[tuple[str, int], ...]
+    chosen: tuple[tuple[str, int], ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, rows, columns."""
         sizes = dict(zip(self.axes, self.array.shape, strict=True))
-        return (1 if "C" in dict(self.picked) else sizes.get("C", 1), sizes["Y"], sizes["X"])
+        return (1 if "C" in dict(self.chosen) else sizes.get("C", 1), sizes["Y"], sizes["X"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of a value."""
+        """The data type of the pixels."""
         return np.dtype(self.array.dtype).newbyteorder("=")
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
-        """A window."""
-        spans = dict(zip("CYX", key, strict=True)) | dict(self.picked)
+        """A window (c, h, w)."""
+        spans = dict(zip("CYX", key, strict=True)) | dict(self.chosen)
         found = np.asarray(self.array[tuple(spans[axis] for axis in self.axes)])
-        left = [axis for axis in self.axes if axis not in dict(self.picked)]
+        left = [axis for axis in self.axes if axis not in dict(self.chosen)]
         found = found.transpose([left.index(axis) for axis in "CYX" if axis in left])
         return np.ascontiguousarray(found if "C" in left else found[None], dtype=self.dtype)
 
 
-def is_ome_zarr(path: Path) -> bool:
-    """Whether a path is a folder that zarr wrote."""
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a path is a zarr group or array."""
     return path.is_dir() and any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json"))
 
 
-def read(path: Path, part: Selection) -> dict[str, Any]:
-    """The fields of an ``Image`` from the first multiscale image of the group, its pixels still in their chunks. Raises ``FileError``."""
+def read(path: Path, selection: Selection) -> Image:
+    """The first multiscale image of the group, or the selected one; its pixels stay in their chunks.
+
+    Raises ``FileError`` for a group without an image, and for a series, level or plane that does not exist.
+    """
     import zarr
 
     attributes = dict(zarr.open_group(path, mode="r").attrs)
     ome: Any = attributes.get("ome", attributes)
-    images = ome.get("multiscales") or []
+    image = _multiscale(path, ome.get("multiscales") or [], selection.series or 0)
+    described = image.get("axes") or [{"name": name} for name in "tczyx"]
+    axes = "".join((axis if isinstance(axis, str) else axis["name"])[0].upper() for axis in described)
+    datasets = image["datasets"]
+    if selection.level >= len(datasets):
+        raise FileError(
+            path, f"has no level {selection.level}; it has {len(datasets)}, from 0", "choose another level"
+        )
+    arrays = [zarr.open_array(path / dataset["path"], mode="r") for dataset in datasets[selection.level :]]
+    chosen = tuple(selection.indices(path, axes, arrays[0].shape).items())
+    levels = [Chunked(array, axes, chosen) for array in arrays]
+    size, unit = _pixel_size(image, datasets[selection.level], axes, described)
+    channels = (ome.get("omero") or {}).get("channels") or []
+    return Image(
+        levels[0],
+        smaller=tuple(levels[1:]),
+        kind="ome",
+        pixel_size=size,
+        pixel_unit=unit,
+        channel_names=_names(channels),
+        channel_colours=_colours(channels),
+    )
+
+
+READER = ImageReader("ome-zarr", matches, read, (".zarr",))
+
+
+def _multiscale(path: Path, images: list[Json], number: int) -> Json:
+    """The metadata of one multiscale image of a group."""
     if not images:
         raise FileError(
             path, "is a zarr group without an OME-Zarr image in it", "name the group that has multiscales"
         )
-    chosen = part.series or 0
-    if chosen >= len(images):
+    if number >= len(images):
         raise FileError(
-            path, f"has no series {chosen}; it has {len(images)}, from 0", "choose another --series"
+            path, f"has no series {number}; it has {len(images)}, from 0", "choose another --series"
         )
-    image = images[chosen]
-    known = image.get("axes") or [{"name": name} for name in "tczyx"]
-    axes = "".join((axis if isinstance(axis, str) else axis["name"])[0].upper() for axis in known)
-    datasets = image["datasets"]
-    if part.level >= len(datasets):
-        raise FileError(
-            path, f"has no level {part.level}; it has {len(datasets)}, from 0", "choose another level"
-        )
-    arrays = [zarr.open_array(path / dataset["path"], mode="r") for dataset in datasets[part.level :]]
-    picked = tuple(part.pick(path, axes, arrays[0].shape).items())
-    size, unit = _pixel(image, datasets[part.level], axes, known)
-    channels = (ome.get("omero") or {}).get("channels") or []
-    names = tuple(str(channel.get("label", "")) for channel in channels)
-    return {
-        "levels": tuple(Chunked(array, axes, picked) for array in arrays),
-        "kind": "ome",
-        "pixel_size": size,
-        "pixel_unit": unit,
-        "channel_names": names if any(names) else (),
-        "channel_colours": tuple(_colour(channel.get("color")) for channel in channels)
-        if channels and all(c.get("color") for c in channels)
-        else (),
-    }
+    return images[number]
 
 
-def _pixel(
-    image: dict[str, Any], dataset: dict[str, Any], axes: str, known: list[Any]
+def _pixel_size(
+    image: Json, dataset: Json, axes: str, described: list[Any]
 ) -> tuple[tuple[float, float] | None, str | None]:
-    """The size of a pixel, ``(x, y)``, and its unit; None when the file names no unit of length."""
-    units = {axis["name"][0].upper(): axis.get("unit") for axis in known if isinstance(axis, dict)}
+    """The size ``(x, y)`` of a pixel and its unit; None when the file names no unit of length."""
+    units = {axis["name"][0].upper(): axis.get("unit") for axis in described if isinstance(axis, dict)}
     scale = np.ones(len(axes))
     for step in [*dataset.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]:
         if step.get("type") == "scale":
@@ -107,7 +115,21 @@ def _pixel(
     return (float(scale[axes.index("X")]), float(scale[axes.index("Y")])), unit
 
 
-def _colour(text: Any) -> int:
-    """OME's signed integer of red, green, blue and opacity."""
-    value = int(str(text).lstrip("#")[:6], 16) << 8 | 255
+def _names(channels: list[Json]) -> tuple[str, ...]:
+    """The names of the channels; none when no channel has one."""
+    names = tuple(str(channel.get("label", "")) for channel in channels)
+    return names if any(names) else ()
+
+
+def _colours(channels: list[Json]) -> tuple[int, ...]:
+    """The colours of the channels as OME's signed integers of red, green, blue and opacity; none unless all have one."""
+    colours = [channel.get("color") for channel in channels]
+    if not colours or not all(colours):
+        return ()
+    return tuple(_signed_rgba(str(colour)) for colour in colours)
+
+
+def _signed_rgba(text: str) -> int:
+    """The signed integer of an opaque colour written as ``RRGGBB``."""
+    value = int(text.lstrip("#")[:6], 16) << 8 | 255
     return value - 2**32 if value >= 2**31 else value

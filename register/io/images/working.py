@@ -1,4 +1,4 @@
-"""From a file's pixels to what an alignment works on: a grey level of bounded size, read by windows, with where it is valid."""
+"""The working image of an alignment: grey, of bounded size, read by windows, with the share of valid pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +14,22 @@ from register.images import grayscale
 from register.images.grayscale import Grey
 from register.images.pixels import Key, Pixels, spans
 from register.images.pyramid import Level
-from register.io.images.open import Image
-from register.io.images.tiff import times
+from register.io.images.levels import level_factors
+from register.io.images.model import Image
 
 BAND = 2**21
 """Values that are read at once."""
 SAMPLES, SAMPLE = 4, 256
-"""Windows per side, and their side in pixels, in which a large image is looked at before its grey is chosen."""
+"""The windows along each side, and their side in pixels, from which the grey level of a large image is chosen."""
 
 
 @dataclass(frozen=True)
 class Validity:
-    """Where pixels count: not NaN, not transparent, not the file's or the given ``nodata``, and not 0 in a ``mask`` (1, h, w) of the same size."""
+    """Which pixels are valid.
+
+    Invalid are NaN, transparent pixels, the no-data value of the file, the given ``nodata``, and pixels where the
+    ``mask`` (1, h, w), which has the size of the image, is 0.
+    """
 
     image: Image
     nodata: float | None = None
@@ -33,37 +37,42 @@ class Validity:
 
     @property
     def everywhere(self) -> bool:
-        """Whether nothing can make a pixel invalid."""
-        return (
-            not self.image.alpha and self.image.dtype.kind != "f" and not self._values() and self.mask is None
-        )
+        """Whether all pixels are certainly valid."""
+        image = self.image
+        return not image.alpha and image.dtype.kind != "f" and not self._values() and self.mask is None
 
     def of(
-        self, window: NDArray[Any], rows: slice, columns: slice, factor: tuple[float, float] = (1.0, 1.0)
+        self, window: NDArray[Any], rows: slice, columns: slice, factors: tuple[float, float] = (1.0, 1.0)
     ) -> NDArray[np.bool_]:
-        """Which pixels (1, h, w) of a window (c, h, w) count; rows and columns are those of a level ``factor`` times coarser than the mask."""
-        shown = window[:-1] if self.image.alpha else window
+        """Which pixels (1, h, w) of a window (c, h, w) are valid.
+
+        ``rows`` and ``columns`` place the window in a level whose pixels are larger by two ``factors``, y and x.
+        """
+        colours = without_alpha(self.image, window)
         valid: NDArray[np.bool_] = np.ones((1, *window.shape[1:]), np.bool_)
         if self.image.alpha:
             valid &= window[-1:] > 0
         if window.dtype.kind == "f":
-            valid &= np.isfinite(shown).all(axis=0, keepdims=True)
+            valid &= np.isfinite(colours).all(axis=0, keepdims=True)
         for value in self._values():
-            valid &= ~(shown == value).all(axis=0, keepdims=True)
+            valid &= ~(colours == value).all(axis=0, keepdims=True)
         if self.mask is not None:
-            valid &= _nearest(self.mask, rows, columns, factor) > 0
+            valid &= _nearest(self.mask, rows, columns, factors) > 0
         return valid
 
     def pixels(self) -> Pixels:
-        """The same as pixels (1, h, w), 255 where they count."""
-        return _Valid(self)
+        """The same as an image (1, h, w): 255 where pixels are valid, else 0."""
+        return _ValidPixels(self)
 
     def _values(self) -> list[float]:
+        """The values that mark invalid pixels."""
         return [x for x in {self.image.nodata, self.nodata} if x is not None and x == x]
 
 
 @dataclass(frozen=True)
-class _Valid:
+class _ValidPixels:
+    """A validity as pixels."""
+
     validity: Validity
 
     @property
@@ -73,73 +82,71 @@ class _Valid:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Bytes."""
+        """Unsigned 8-bit integers."""
         return np.dtype(np.uint8)
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
-        """A window."""
+        """A window (1, h, w)."""
         rows, columns = (slice(span.start, span.stop) for span in spans(key, self.shape)[1:])
-        return self.validity.of(self.validity.image.pixels[slice(None), rows, columns], rows, columns).astype(
-            np.uint8
-        ) * np.uint8(255)
+        window = self.validity.image.pixels[slice(None), rows, columns]
+        return self.validity.of(window, rows, columns).astype(np.uint8) * np.uint8(255)
 
 
-def _nearest(mask: Pixels, rows: slice, columns: slice, factor: tuple[float, float]) -> NDArray[Any]:
-    """The pixels of a mask nearest to those of a window of a coarser level."""
-    if factor == (1.0, 1.0):
-        return mask[slice(0, 1), rows, columns]
-    places = [
-        np.clip(((np.arange(span.start, span.stop) + 0.5) * f).astype(int), 0, size - 1)
-        for span, f, size in zip((rows, columns), factor, mask.shape[1:], strict=True)
-    ]
-    window = mask[
-        slice(0, 1),
-        slice(int(places[0][0]), int(places[0][-1]) + 1),
-        slice(int(places[1][0]), int(places[1][-1]) + 1),
-    ]
-    return window[:, places[0] - places[0][0]][:, :, places[1] - places[1][0]]
+def without_alpha(image: Image, window: NDArray[Any]) -> NDArray[Any]:
+    """A window (c, h, w) of an image without its opacity."""
+    return window[:-1] if image.alpha else window
 
 
 def working_level(
     image: Image, validity: Validity, size: int, *, channel: str | None = None
 ) -> tuple[Level, str]:
-    """A grey level of an image, its longest side at most twice ``size`` pixels, and the name of the grey that was chosen.
+    """A grey level of an image, its longest side at most twice ``size`` pixels, and the name of the grey.
 
-    It is read band by band from the coarsest level of the file that is fine enough, and averaged over whole blocks of pixels, so that memory does not
-    grow with the image. Raises ``FileError`` for a channel that is not there.
+    It is read band by band from the coarsest level of the file that is large enough, and averaged over blocks of
+    pixels, so that memory does not grow with the image. Raises ``FileError`` for a channel that does not exist.
     """
     image = image.coloured()
     levels = [image.pixels, *image.smaller]
     pixels = next((x for x in reversed(levels) if max(x.shape[1:]) >= size), levels[0])
     chosen = _grey(image, validity, channel)
-    steps = _step(image.pixels.shape, pixels.shape)
+    factors = _factors(image, pixels)
     block = max(max(pixels.shape[1:]) // size, 1)
-    plane, share = _read(pixels, validity, chosen, block, steps)
-    factor = steps[1] * block, steps[0] * block
-    return Level(plane, share, affine.scaling(*factor)), chosen.name
+    plane, share = _average(pixels, validity, chosen, block, factors)
+    return Level(plane, share, affine.scaling(factors[1] * block, factors[0] * block)), chosen.name
 
 
 def sample(image: Image, validity: Validity) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Some of the pixels (c, h, w) of an image, all of a small one, and which of them are valid (1, h, w)."""
-    level = (
-        image.smaller[-1]
-        if image.smaller and max(image.smaller[-1].shape[1:]) >= SAMPLE * 2
-        else image.pixels
-    )
-    steps = _step(image.pixels.shape, level.shape)
-    parts = []
+    """Pixels (c, h, w) of an image, all of a small image, and which of them are valid (1, h, w)."""
+    level = image.pixels
+    if image.smaller and max(image.smaller[-1].shape[1:]) >= SAMPLE * 2:
+        level = image.smaller[-1]
+    factors = _factors(image, level)
+    pixels, valid = [], []
     for rows in _windows(level.shape[1]):
-        band = []
+        row_pixels, row_valid = [], []
         for columns in _windows(level.shape[2]):
             window = level[slice(None), rows, columns]
-            band.append((window, validity.of(window, rows, columns, steps)))
-        parts.append(tuple(np.concatenate(x, axis=2) for x in zip(*band, strict=True)))
-    pixels, valid = (np.concatenate(x, axis=1) for x in zip(*parts, strict=True))
-    return pixels, valid
+            row_pixels.append(window)
+            row_valid.append(validity.of(window, rows, columns, factors))
+        pixels.append(np.concatenate(row_pixels, axis=2))
+        valid.append(np.concatenate(row_valid, axis=2))
+    return np.concatenate(pixels, axis=1), np.concatenate(valid, axis=1)
+
+
+def _nearest(mask: Pixels, rows: slice, columns: slice, factors: tuple[float, float]) -> NDArray[Any]:
+    """The pixels of a mask nearest to those of a window of a coarser level."""
+    if factors == (1.0, 1.0):
+        return mask[slice(0, 1), rows, columns]
+    y, x = (
+        np.clip(((np.arange(span.start, span.stop) + 0.5) * factor).astype(int), 0, size - 1)
+        for span, factor, size in zip((rows, columns), factors, mask.shape[1:], strict=True)
+    )
+    window = mask[slice(0, 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)]
+    return window[:, y - y[0]][:, :, x - x[0]]
 
 
 def _windows(side: int) -> list[slice]:
-    """The spans of one axis that are looked at."""
+    """The spans of one axis that ``sample`` reads."""
     if side <= SAMPLES * SAMPLE:
         return [slice(0, side)]
     starts = np.linspace(0, side - SAMPLE, SAMPLES).astype(int)
@@ -147,12 +154,11 @@ def _windows(side: int) -> list[slice]:
 
 
 def _grey(image: Image, validity: Validity, channel: str | None) -> Grey:
-    """The grey to compare, chosen on a sample."""
+    """The grey that is compared, chosen on a sample."""
     pixels, valid = sample(image, validity)
-    shown = torch.from_numpy((pixels[:-1] if image.alpha else pixels).astype(np.float32))
     try:
         return grayscale.choose(
-            shown,
+            torch.from_numpy(without_alpha(image, pixels).astype(np.float32)),
             torch.from_numpy(valid),
             colour=image.colour,
             white=image.white,
@@ -163,15 +169,19 @@ def _grey(image: Image, validity: Validity, channel: str | None) -> Grey:
         raise FileError(image.path or "the image", str(error)) from None
 
 
-def _step(original: tuple[int, ...], level: tuple[int, ...]) -> tuple[float, float]:
-    """How many original pixels a pixel of a level is high and wide: a power of two where the sizes allow it."""
-    return times(original[1], level[1]), times(original[2], level[2])
+def _factors(image: Image, level: Pixels) -> tuple[float, float]:
+    """The height and width of a level's pixel in pixels of the image."""
+    x, y = level_factors(image.size, (level.shape[1], level.shape[2]))
+    return y, x
 
 
-def _read(
-    pixels: Pixels, validity: Validity, chosen: Grey, block: int, steps: tuple[float, float]
+def _average(
+    pixels: Pixels, validity: Validity, chosen: Grey, block: int, factors: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """The grey (1, h, w) of a level averaged over blocks of its pixels, and the share of them that is valid; rests of blocks are left out."""
+    """The grey (1, h, w) of a level averaged over blocks of its pixels, and the share of them that is valid.
+
+    Incomplete blocks at the right and lower border are left out.
+    """
     count, height, width = pixels.shape
     high, wide = height // block, width // block
     plane, share = torch.zeros(1, high, wide), torch.zeros(1, high, wide)
@@ -180,13 +190,17 @@ def _read(
         bottom = min(top + deep, high)
         rows, columns = slice(top * block, bottom * block), slice(0, wide * block)
         window = pixels[slice(None), rows, columns]
-        valid = torch.from_numpy(validity.of(window, rows, columns, steps))
-        shown = torch.from_numpy((window[:-1] if validity.image.alpha else window).astype(np.float32))
-        values = torch.where(valid, chosen(shown), 0.0)
+        valid = torch.from_numpy(validity.of(window, rows, columns, factors))
+        colours = torch.from_numpy(without_alpha(validity.image, window).astype(np.float32))
+        values = torch.where(valid, chosen(colours), 0.0)
         if block > 1:
-            parts = [
-                x.float().reshape(1, bottom - top, block, wide, block).sum((2, 4)) for x in (values, valid)
-            ]
-            values, valid = parts[0] / parts[1].clamp(min=1), parts[1] / block**2
+            values, valid = (_block_sums(x, block) for x in (values, valid))
+            values, valid = values / valid.clamp(min=1), valid / block**2
         plane[:, top:bottom], share[:, top:bottom] = values, valid
     return plane, share
+
+
+def _block_sums(values: Tensor, block: int) -> Tensor:
+    """The sums (1, h, w) over blocks of values (1, h block, w block)."""
+    _, height, width = values.shape
+    return values.float().reshape(1, height // block, block, width // block, block).sum((2, 4))

@@ -1,0 +1,17 @@
+"""The ratio of the pixel sizes of two levels of a pyramid."""
+
+import math
+
+
+def level_factor(large: int, small: int) -> float:
+    """The size of a pixel of a coarser level in pixels of a finer one; a power of two where the sizes allow it.
+
+    ``large`` and ``small`` are the numbers of pixels of the two levels along one axis.
+    """
+    power = 2.0 ** round(math.log2(max(large, 1) / max(small, 1)))
+    return power if small in (math.floor(large / power), math.ceil(large / power)) else large / max(small, 1)
+
+
+def level_factors(base: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:
+    """``level_factor`` along x and y for the sizes ``(height, width)`` of two levels."""
+    return level_factor(base[1], level[1]), level_factor(base[0], level[0])

@@ -1,0 +1,63 @@
+"""Write a stack of frames as one BigTIFF, frame by frame."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from register.files.atomic import atomic_write
+from register.io.images.stacks import Stack
+from register.io.images.tiff_tags import Options, physical_size, resolution_options
+
+
+@contextmanager
+def stack_writer(path: Path, stack: Stack, compression: str) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """A function that adds one frame (c, h, w) to a BigTIFF with the metadata of ``stack``.
+
+    The file is written beside ``path`` and renamed when the block ends without an exception.
+    """
+    packed = None if compression == "none" else compression
+    first_page = _first_page(stack)
+    with atomic_write(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
+
+        def add(frame: NDArray[Any]) -> None:
+            file.write(
+                _stored(frame, stack.rgb),
+                photometric="rgb" if stack.rgb else "minisblack",
+                compression=packed,
+                metadata=None,
+                **first_page,
+            )
+            first_page.clear()
+
+        yield add
+
+
+def _stored(frame: NDArray[Any], rgb: bool) -> NDArray[Any]:
+    """A frame (c, h, w) as it is stored: (h, w, 3) for colour, (h, w) for one channel, else one page per channel."""
+    if rgb:
+        return np.moveaxis(frame, 0, 2)
+    return frame[0] if len(frame) == 1 else frame
+
+
+def _first_page(stack: Stack) -> Options:
+    """What is written with the first page for all: axes, pixel size, time between frames."""
+    (channels, height, width), count = stack.shape, len(stack)
+    attributes: Options = {"Name": stack.name, **physical_size(stack.pixel_size, stack.pixel_unit)}
+    if stack.step and stack.axis == "T":
+        attributes |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
+    plane = (height, width)
+    shape: tuple[int, ...] = (count, *plane)
+    stored, axes = (count, 1, 1, *plane, 1), "YX"
+    if stack.rgb:
+        shape, stored, axes = (count, *plane, 3), (count, 1, 1, *plane, 3), "YXS"
+    elif channels > 1:
+        shape, stored, axes = (count, channels, *plane), (count * channels, 1, 1, *plane, 1), "CYX"
+    ome = tifffile.OmeXml()
+    ome.addimage(stack.dtype, shape, stored, axes=stack.axis + axes, **attributes)
+    resolution = resolution_options(stack.pixel_size, stack.pixel_unit)
+    return {"software": "register", **resolution, "description": ome.tostring(declaration=True).encode()}

@@ -1,0 +1,137 @@
+"""The pixels of one level of a TIFF, read by windows where the file allows it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from register.errors import FileError
+from register.images.pixels import Pixels
+from register.io.images.model import Selection
+from register.io.images.windows import Mapped, Segmented
+
+PAGE_AXES = ("YX", "YXS", "SYX")
+ORIENTATIONS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+"""The steps along rows and columns that bring pixels upright (TIFF 6.0, tag Orientation); 5 to 8 are transposed."""
+
+
+def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selection) -> Pixels:
+    """The pixels (c, h, w) of one level of a series.
+
+    They are mapped from the file when they are uncompressed and contiguous, decoded tile by tile or strip by strip
+    otherwise, and loaded at once where neither is possible. Raises ``FileError`` for a data type or axes that cannot
+    be read.
+    """
+    page = series.keyframe
+    _check_type(path, series)
+    axes, shape = series.axes, series.shape
+    if "Y" not in axes or "X" not in axes or len(axes) != len(shape):
+        raise FileError(path, f"has axes {axes} and is not an image")
+    chosen = selection.indices(path, axes, shape)
+    view = _View(axes, tuple(chosen.items()))
+    if series.dataoffset is not None and not page.is_subsampled:
+        assert series.dtype is not None  # checked above
+        stored = np.dtype(str(page.parent.byteorder) + series.dtype.char)
+        return Mapped(path, series.dataoffset, shape, stored, view)
+    plain = (
+        page.axes in PAGE_AXES
+        and page.imagedepth == 1
+        and axes.endswith(page.axes)
+        and math.prod(shape) == len(series.pages) * math.prod(page.shape)
+    )
+    pages = _pages(series, chosen) if plain and 0 not in page.shape else []
+    if not pages or not all(_in_file(path, x) for x in pages):
+        return view(series.asarray())
+    return _segmented(path, series, pages)
+
+
+def upright(pixels: Pixels, orientation: int) -> NDArray[Any]:
+    """The pixels (c, h, w) rotated and mirrored as the TIFF tag Orientation states."""
+    array = pixels[slice(None), slice(None), slice(None)]
+    if orientation >= 5:
+        array = array.transpose(0, 2, 1)
+    rows, columns = ORIENTATIONS[orientation]
+    return np.ascontiguousarray(array[:, ::rows, ::columns])
+
+
+def _check_type(path: Path, series: tifffile.TiffPageSeries) -> None:
+    """Raise ``FileError`` for pixels that are not booleans, integers or real numbers."""
+    dtype, page = series.dtype, series.keyframe
+    if dtype is None or dtype.kind not in "biufc":
+        raise FileError(
+            path,
+            f"has pixels of a type that cannot be read"
+            f" ({page.bitspersample} bits, sample format {page.sampleformat})",
+        )
+    if dtype.kind == "c":
+        raise FileError(path, f"has complex pixels ({dtype})", "save its magnitude or its real part")
+
+
+Page = tifffile.TiffPage | tifffile.TiffFrame
+
+
+def _pages(series: tifffile.TiffPageSeries, chosen: dict[str, int]) -> list[Page | None]:
+    """The pages of the chosen plane, one per channel; None where the file leaves a page out."""
+    others = len(series.axes) - len(series.keyframe.axes)
+    numbers = np.arange(len(series.pages)).reshape(series.shape[:others])
+    wanted = numbers[tuple(chosen.get(axis, slice(None)) for axis in series.axes[:others])]
+    return [series.pages[int(i)] for i in np.atleast_1d(wanted).ravel()]
+
+
+def _in_file(path: Path, page: Page | None) -> bool:
+    """Whether a page is stored in this file: an OME-TIFF may consist of several."""
+    if page is None:
+        return True
+    handle = page.parent.filehandle
+    return handle.path == str(path.absolute()) or handle.name == path.name
+
+
+def _segmented(path: Path, series: tifffile.TiffPageSeries, pages: Sequence[Page | None]) -> Segmented:
+    """Pixels that are decoded by tiles or strips."""
+    page = series.keyframe
+    assert series.dtype is not None  # checked by the caller
+    samples = page.samplesperpixel if page.axes == "YXS" else 1
+    planes = page.samplesperpixel if page.axes == "SYX" else 1
+    decode, tables = page.decode, {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+
+    def decoded(data: bytes | None, index: int) -> NDArray[Any] | None:
+        pixels = decode(data, index, **tables)[0]
+        return None if pixels is None else pixels[0]
+
+    side = (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    if page.is_tiled:
+        side = (page.tilelength, page.tilewidth)
+    stored = tuple(
+        ((0,), (0,)) if x is None else (tuple(x.dataoffsets), tuple(x.databytecounts)) for x in pages
+    )
+    return Segmented(
+        path,
+        (len(pages) * samples * planes, page.imagelength, page.imagewidth),
+        series.dtype.newbyteorder("="),
+        side,
+        planes,
+        samples,
+        stored,
+        decoded,
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """Turns an array with named ``axes`` into (c, h, w), taking one element of each axis in ``chosen``."""
+
+    axes: str
+    chosen: tuple[tuple[str, int], ...]
+
+    def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
+        chosen = dict(self.chosen)
+        array = array[tuple(chosen.get(axis, slice(None)) for axis in self.axes)]
+        left = [axis for axis in self.axes if axis not in chosen]
+        channels = [axis for axis in left if axis not in "YX"]
+        array = array.transpose([left.index(axis) for axis in [*channels, "Y", "X"]])
+        return array if channels else array[None]

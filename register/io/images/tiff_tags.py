@@ -1,0 +1,121 @@
+"""What is written about the pixels of a TIFF: layout, pixel size, colour profile, georeference, OME metadata."""
+
+from typing import Any
+
+import numpy as np
+
+from register.io.images.model import Image
+from register.io.images.tiff_metadata import GDAL_NODATA, MICROMETRES
+
+TILE = 512
+"""Side of a tile in pixels."""
+PHOTOMETRIC = {
+    "grey": "minisblack",
+    "inverted": "miniswhite",
+    "rgb": "rgb",
+    "cmyk": "separated",
+    "lab": "cielab",
+    "palette": "palette",
+}
+"""The name that tifffile gives to each ``Image.colour``."""
+COLOURED = ("rgb", "cmyk", "lab")
+"""Colours of several channels, which are stored interleaved or planar."""
+AXES = {"": "YX", "contig": "YXS", "planar": "SYX", "pages": "CYX"}
+"""The axes of each layout."""
+Options = dict[str, Any]
+"""Keyword arguments of ``tifffile.TiffWriter.write``, or attributes of OME-XML."""
+
+
+def layout(image: Image) -> str:
+    """How the channels are stored: ``contig``, ``planar``, ``pages``, or empty for a single channel."""
+    interleaved = image.colour in COLOURED or image.alpha
+    if image.channels == 1:
+        return ""
+    if image.layout == "pages" and interleaved:
+        return "contig"
+    if image.layout:
+        return image.layout
+    if interleaved:
+        return "contig"
+    return "pages" if image.kind == "ome" else "planar"
+
+
+def layout_options(image: Image) -> Options:
+    """The arguments that state how pixels are stored; the same for every level."""
+    (height, width), count, lay = image.size, image.channels, layout(image)
+    shapes = {"": (height, width), "contig": (height, width, count)}
+    options: Options = {
+        "shape": shapes.get(lay, (count, height, width)),
+        "dtype": image.dtype,
+        "photometric": PHOTOMETRIC[image.colour],
+        "tile": (TILE, TILE),
+    }
+    if image.dtype == np.bool_:
+        options |= {"tile": None, "rowsperstrip": TILE}
+    if lay in ("contig", "planar"):
+        options["planarconfig"] = "contig" if lay == "contig" else "separate"
+    if image.extra and lay in ("contig", "planar"):
+        options["extrasamples"] = list(image.extra)
+    if image.palette is not None:
+        options["colormap"] = image.palette
+    return options
+
+
+def first_page_options(image: Image) -> Options:
+    """The arguments that are written once, with the finest level: pixel size, profile, georeference, names."""
+    options: Options = {"software": "register", **resolution_options(image.pixel_size, image.pixel_unit)}
+    if image.icc:
+        options["iccprofile"] = image.icc
+    tags: list[tuple[int, int, int, Any, bool]] = []
+    tags += [(code, kind, count, value, True) for code, kind, count, value in image.geotags]
+    if image.nodata is not None:
+        text = f"{image.nodata:.17g}"
+        tags.append((GDAL_NODATA, 2, len(text) + 1, text, True))
+    if tags:
+        options["extratags"] = tags
+    axes = AXES[layout(image)]
+    if image.kind == "ome":
+        options["metadata"] = _ome(image, axes)
+    else:
+        options["metadata"] = {"axes": axes} if axes == "CYX" else None
+    return options
+
+
+def resolution_options(size: tuple[float, float] | None, unit: str | None) -> Options:
+    """The arguments for a pixel of a ``size`` (x, y) in a unit of length; none when it is not known."""
+    if not size or unit not in MICROMETRES:
+        return {}
+    resolution = tuple(1e4 / (side * MICROMETRES[unit]) for side in size)
+    return {"resolution": resolution, "resolutionunit": "CENTIMETER"}
+
+
+def physical_size(size: tuple[float, float] | None, unit: str | None) -> Options:
+    """OME's attributes of the size ``(x, y)`` of a pixel; none when it is not known."""
+    if not size or not unit:
+        return {}
+    return {
+        "PhysicalSizeX": size[0],
+        "PhysicalSizeXUnit": unit,
+        "PhysicalSizeY": size[1],
+        "PhysicalSizeYUnit": unit,
+    }
+
+
+def _ome(image: Image, axes: str) -> Options:
+    """The OME metadata of an image."""
+    attributes: Options = {"axes": axes, **physical_size(image.pixel_size, image.pixel_unit)}
+    planes = image.channels if axes == "CYX" else 1
+    if image.position:
+        x, y, unit = image.position
+        attributes["Plane"] = {
+            "PositionX": [x] * planes,
+            "PositionXUnit": [unit] * planes,
+            "PositionY": [y] * planes,
+            "PositionYUnit": [unit] * planes,
+        }
+    channel: Options = {}
+    if len(image.channel_names) == planes:
+        channel["Name"] = list(image.channel_names)
+    if len(image.channel_colours) == planes:
+        channel["Color"] = list(image.channel_colours)
+    return attributes | ({"Channel": channel} if channel else {})
