@@ -1,4 +1,4 @@
-"""The order of the packages, as docs/architecture.md draws them, and the limits that keep the code readable."""
+"""The order of the packages, as docs/explanation/architecture.md draws them, and the limits that keep the code readable."""
 
 import ast
 from pathlib import Path

@@ -1,0 +1,194 @@
+"""The documentation: its examples run and print what they show, the reference names everything, no link is broken."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pytest
+
+import register
+from register.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
+FENCE = re.compile(
+    r"(?:<!-- (?P<note>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+class Block(NamedTuple):
+    """A fenced block, and what the comment above it says: ``not run``, ``output`` or ``exit code 3``."""
+
+    language: str
+    text: str
+    note: str
+
+
+def blocks(path):
+    """The fenced blocks of a page, in order."""
+    found = FENCE.finditer(path.read_text(encoding="utf-8"))
+    return [Block(one["language"], one["text"], one["note"] or "") for one in found]
+
+
+class Session:
+    """Runs the blocks of one page in one folder, as a reader would."""
+
+    def __init__(self, folder):
+        self.folder, self.names, self.output = folder, {"__name__": "__main__"}, ""
+        (folder / "sample_images").symlink_to(ROOT / "sample_images")
+        commands = folder / ".bin"
+        commands.mkdir()
+        program = commands / "register"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m register "$@"\n')
+        program.chmod(0o755)
+        path = f"{commands}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        pythonpath = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        self.environment = os.environ | {"PATH": path, "PYTHONPATH": pythonpath, "COLUMNS": "120"}
+
+    def run(self, block):
+        if block.note == "output":
+            self.check_output(block.text)
+        elif block.language == "sh" and block.note != "not run":
+            self.run_shell(block)
+        elif block.language == "python" and block.note != "not run":
+            self.run_python(block.text)
+
+    def run_shell(self, block):
+        done = subprocess.run(
+            ["bash", "-e", "-c", block.text],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        expected = int(block.note.removeprefix("exit code ")) if block.note.startswith("exit code") else 0
+        assert done.returncode == expected, f"{block.text}\n{done.stdout}{done.stderr}"
+        self.output = done.stdout + done.stderr
+
+    def run_python(self, text):
+        """Run Python; a block whose first line is ``# NAME.py`` is saved as that file and not run."""
+        name = re.match(r"# ([\w./]+\.(?:py|toml))\n", text)
+        if name:
+            (self.folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name[1]).write_text(text)
+            return
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(text, "<docs>", "exec"), self.names)
+        self.output = printed.getvalue()
+
+    def check_output(self, shown):
+        """Every line that the page shows was printed; ``…`` stands for anything."""
+        printed = " ".join(self.output.split())
+        for line in filter(str.strip, shown.splitlines()):
+            pattern = ".*?".join(re.escape(" ".join(part.split())) for part in line.split("…"))
+            assert re.search(pattern, printed), f"{line!r} is not in\n{self.output}"
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_works_as_it_is_written(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = Session(tmp_path)
+    ran = [block for block in blocks(page) if block.language in ("sh", "python") and block.note != "not run"]
+    assert ran, f"{page.name} shows nothing that can be run"
+    for block in blocks(page):
+        session.run(block)
+
+
+class Page(HTMLParser):
+    """The links, the anchors and what a built page loads."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.loaded = [], set(), []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        if values.get("id"):
+            self.anchors.add(values["id"])
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag in ("script", "img", "iframe") and values.get("src"):
+            self.loaded.append(values["src"])
+        if tag == "link" and values.get("rel") != "canonical" and values.get("href"):
+            self.loaded.append(values["href"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    if find_spec("mkdocs") is None or find_spec("mkdocstrings") is None:
+        pytest.skip("the site needs mkdocs: pip install -c constraints.txt -e '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+
+
+def test_no_link_is_broken(site, pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            if re.match(r"[a-z]+:", link):
+                continue
+            target, _, anchor = unquote(link).partition("#")
+            file = (path.parent / target).resolve() if target else path
+            file = file / "index.html" if file.is_dir() else file
+            if not file.exists() or (anchor and file in pages and anchor not in pages[file].anchors):
+                broken.append((path.relative_to(site).as_posix(), link))
+    assert not broken
+
+
+def test_pages_load_nothing_from_other_servers(pages):
+    away = {source for page in pages.values() for source in page.loaded if re.match(r"(https?:)?//", source)}
+    assert not away
+
+
+def test_formulas_are_drawn_without_a_library(site):
+    text = (site / "explanation" / "method.html").read_text(encoding="utf-8")
+    assert "<math" in text
+    assert "\\(" not in text
+    assert "\\[" not in text
+
+
+def reference(name):
+    generate = pytest.importorskip("docs.generate")
+    return generate.pages()[f"reference/{name}.md"]
+
+
+def test_every_option_is_on_the_reference_page(program):
+    sections = re.split(r"^## register ", reference("command-line"), flags=re.MULTILINE)[1:]
+    text = {section.split()[0]: section for section in sections}
+    listed = re.findall(r"^  (\w+)  ", program("--help").stdout, flags=re.MULTILINE)
+    assert set(listed) == set(text)
+    for command in listed:
+        options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", program(command, "--help").stdout))
+        missing = {option for option in options - {"--help"} if option not in text[command]}
+        assert not missing, f"{command}: {missing}"
+
+
+def test_every_setting_is_on_the_reference_page():
+    page = reference("settings")
+    assert [name for name in Settings.__dataclass_fields__ if f"| `{name}` |" not in page] == []
+
+
+def test_every_public_name_is_on_the_reference_page(site):
+    text = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    assert [name for name in register.__all__ if f"register.{name}" not in text] == []
+    anchors = Page(site / "reference" / "python.html").anchors
+    public = [getattr(register, name) for name in register.__all__ if not name.startswith("__")]
+    assert [value for value in public if f"{value.__module__}.{value.__qualname__}" not in anchors] == []
