@@ -1,14 +1,14 @@
-"""Where the program begins: ``register``, and ``python -m register``."""
+"""The entry point of the program: ``register`` and ``python -m register``."""
 
 import sys
 
 
 def run() -> None:
-    """Load the program and run it. One that is interrupted while it is loaded ends as one that is interrupted later does."""
+    """Import the program and run it. Ctrl-C during the import is one line and exit code 130, as it is later."""
     try:
         from register.cli.main import main
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was begun\n")
+        sys.stderr.write("interrupted; nothing was written\n")
         sys.exit(130)
     main()
 

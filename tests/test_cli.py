@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 
 import register
 from register.cli import startup
+from register.cli.main import COMMANDS
 from register.io.points.open import read_points
 from register.workflows import doctor
 
@@ -208,70 +209,54 @@ run()
 
 def test_one_line_when_interrupted_before_the_program_is_loaded():
     done = subprocess.run([sys.executable, "-c", UNLOADED], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was begun\n")
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was written\n")
 
 
-def test_help_is_grouped_and_does_not_wait_for_torch():
-    code = "import sys; sys.argv = ['register', 'align', '--help']\nfrom register.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    print('torch' in sys.modules, 'numpy' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"COLUMNS": "120"},
-    )
-    assert done.stdout.strip().endswith("False False")
-    for word in ("Images", "Method", "Start", "Computing", "Output image", "--rotation-range", "--max-shift"):
-        assert word in done.stdout
-
-
-QUICK = """
-import sys
-from register.cli.startup import UNUSED, quickly
-with quickly():
-    import torch
-    import register.workflows.align
-    import register.workflows.series
-from torch.nn import functional
-torch.manual_seed(0)
-image, grid = torch.rand(1, 2, 9, 9), (2 * torch.rand(1, 5, 5, 2) - 1).requires_grad_()
-functional.grid_sample(image, grid, align_corners=False).square().sum().backward()
-print(functional.max_pool2d(image, 2).sum().item(), functional.avg_pool2d(image, 2).sum().item(), functional.pad(image, (1, 1)).shape)
-print(functional.interpolate(image, scale_factor=0.5, mode="bilinear", antialias=True).sum().item())
-print(grid.grad.sum().item(), torch.fft.rfft2(image).abs().sum().item(), torch.linalg.inv(torch.eye(6) + 0.1).sum().item(), repr(image[0, 0, 0, :2]))
-print(all(getattr(sys.modules[name], "__file__", None) is None for name in UNUSED if name in sys.modules))
+LOADED = """
+import json, sys
+from register.cli.main import main
+sys.argv = ["register", *{arguments}]
+try:
+    main()
+except SystemExit as end:
+    print()
+    print(json.dumps([end.code, sorted(name for name in sys.modules if "." not in name)]))
 """
 
 
-def test_what_the_quick_start_leaves_out_of_pytorch_is_not_needed():
-    done = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for code in (QUICK, QUICK.replace("with quickly():", "if True:"))
-    ]
-    (*quick, left_out), (*plain, nothing) = (x.stdout.splitlines() for x in done)
-    assert quick == plain
-    assert (left_out, nothing) == ("True", "False")
+def loaded(*arguments):
+    """Top-level modules that a command has imported when it ends."""
+    code = LOADED.format(arguments=list(map(str, arguments)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    exit_code, modules = json.loads(done.stdout.splitlines()[-1])
+    assert exit_code == 0, done.stderr
+    return set(modules)
 
 
-def test_a_quick_start_ends_quietly_where_pytorch_has_more_operations():
-    code = """
-from register.cli.startup import quickly
-with quickly():
-    import torch
-    more = torch.library.Library("of_a_test", "DEF")
-    more.define("nothing(Tensor x) -> Tensor")
-"""
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr == ""
-    )
+HEAVY = {"torch", "cv2", "zarr", "jinja2", "tifffile", "scipy", "rich", "PIL"}
 
 
-def test_a_quick_start_tells_libraries_nothing_that_the_user_tells_them():
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_no_library(command):
+    assert not loaded(*command.split(), "--help") & (HEAVY | {"numpy"})
+
+
+def test_version_imports_no_library():
+    assert not loaded("--version") & (HEAVY | {"numpy"})
+
+
+def test_help_is_grouped(program):
+    text = program("align", "--help").stdout
+    for word in ("Images", "Method", "Initialisation", "Computing", "Output image", "--rotation-range"):
+        assert word in text
+
+
+def test_environment_variables_of_the_user_are_kept():
     code = """
 import os
 import platform
-from register.cli.startup import ENVIRONMENT, quickly
-with quickly():
+from register.cli.startup import ENVIRONMENT, configured_process
+with configured_process():
     print(*(os.environ[name] == value for name, value in ENVIRONMENT.items()), os.environ["GOMP_SPINCOUNT"])
 """
     for own, spins in (({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
@@ -284,12 +269,12 @@ with quickly():
         assert printed.split() == [*(str(name not in own) for name in startup.ENVIRONMENT), spins]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept by GNU's C library only")
-def test_memory_that_is_given_back_is_used_again():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library has this option")
+def test_freed_memory_is_used_again():
     code = """
 import resource
-from register.cli.startup import quickly
-with quickly():
+from register.cli.startup import configured_process
+with configured_process():
     for count in range(20_000_000, 20_000_003):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         b"x" * count
@@ -300,14 +285,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     ).stdout
     assert int(pages) < 1000  # of nearly 5000
-
-
-def test_a_pytorch_of_an_unknown_version_is_loaded_whole(monkeypatch):
-    monkeypatch.setattr(startup, "_version", lambda: (99, 0))
-    monkeypatch.delitem(sys.modules, "torch")
-    finders = list(sys.meta_path)
-    with startup.quickly():
-        assert sys.meta_path == finders
 
 
 def test_version():
@@ -391,23 +368,3 @@ def test_the_doctor_says_what_there_is_and_how_to_get_what_is_missing(program, m
         each["subject"] for each in findings
     }
     assert all(each["found"] for each in findings)
-
-
-ENDED = """
-import atexit, sys
-from register.cli import startup
-{torch}
-with quick.quickly() as end:
-    atexit.register(print, "before the last")
-    print("not lost", end="")
-end.code = {code}
-sys.exit(5)
-"""
-
-
-@pytest.mark.parametrize(("torch", "code", "ended"), [("", 3, 3), ("", None, 5), ("import torch", 3, 5)])
-def test_a_quick_end_comes_last_and_keeps_what_was_printed(torch, code, ended):
-    done = subprocess.run(
-        [sys.executable, "-c", ENDED.format(torch=torch, code=code)], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (ended, "not lostbefore the last\n")

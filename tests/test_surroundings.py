@@ -20,7 +20,7 @@ from register.workflows import align
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its shell closes nothing")
-def test_a_quick_end_needs_no_output(tmp_path):
+def test_the_program_runs_without_standard_output(tmp_path):
     """As a job scheduler may start the program: with standard output closed."""
     done = subprocess.run(
         f"'{sys.executable}' -m register doctor --json >&-", shell=True, capture_output=True, text=True
@@ -72,7 +72,7 @@ def test_an_output_that_is_full_is_one_line():
     assert done.returncode == 1
     assert (
         done.stderr
-        == "error: standard output: cannot be used (No space left on device); check the disk and your rights there\n"
+        == "error: standard output: cannot be used (No space left on device); check the disk and your permissions there\n"
     )
 
 

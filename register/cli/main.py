@@ -11,7 +11,7 @@ import typer
 
 from register._version import __version__
 from register.cli.plain_help import GroupedCommand
-from register.cli.startup import quickly
+from register.cli.startup import configured_process
 from register.errors import RegisterError, says_no_memory
 
 FAILED, INTERRUPTED = 1, 130
@@ -59,59 +59,61 @@ def _version(asked: bool) -> None:
 
 def program(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Align two images of the same thing, and keep the transform."""
 
 
 def main() -> None:
-    """Run the program. An error the user can act on is one line on stderr; a bug shows its traceback."""
-    logging.getLogger("tifffile").setLevel(
-        logging.CRITICAL
-    )  # what is wrong with a file is said once, in our own words
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # job schedulers send it before they kill; it ends things as Ctrl-C does
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
+    """Run the program. An error that the user can act on is one line on stderr; a bug shows its traceback."""
+    _prepare_process()
     try:
-        with quickly() as end:
-            code = app_for(sys.argv[1:])(
-                standalone_mode=False
-            )  # not standalone: typer returns the code of an Exit, and errors come through to here
+        with configured_process():
+            # not standalone: typer returns the code of an Exit and lets exceptions pass
+            code = app_for(sys.argv[1:])(standalone_mode=False)
+            if sys.stdout is not None:  # None where the program was started with a closed standard output
+                sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except RegisterError as error:
-        if "--debug" in sys.argv:
-            raise
-        _end(f"error: {' '.join(str(error).split())}", FAILED)
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage, as typer tells it
-            error.show()
-            sys.exit(error.exit_code)
-        line = _of_the_machine(error)
-        if line is None or "--debug" in sys.argv:
-            raise
-        _end(line, FAILED)
+        code = _report_error(error)
     if code == INTERRUPTED:
-        _end("interrupted; no file was left half written", INTERRUPTED)
-    end.code = code or 0
-    sys.exit(end.code)
+        print("interrupted; no incomplete file was left", file=sys.stderr)
+    sys.exit(code or 0)
 
 
-def _of_the_machine(error: Exception) -> str | None:
-    """The line for an error that the machine is to blame for, and not the program."""
+def _prepare_process() -> None:
+    """Prepare logging, signals and output streams."""
+    # tifffile's own messages: what is wrong with a file is reported once, by an exception
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    # job schedulers send SIGTERM before they kill a process; it ends the program as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
+
+
+def _report_error(error: Exception) -> int:
+    """Print an exception as one line on stderr and return the exit code; bugs are raised again."""
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's exceptions for wrong usage
+        error.show()
+        return int(error.exit_code)
+    line = _message(error)
+    if line is None or "--debug" in sys.argv:
+        raise error
+    print(f"error: {line}", file=sys.stderr)
+    return FAILED
+
+
+def _message(error: Exception) -> str | None:
+    """The message of an error that the user can act on; None for a bug."""
+    if isinstance(error, RegisterError):
+        return " ".join(str(error).split())
     if says_no_memory(error):
-        return (
-            "error: out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images"
-        )
+        return "out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images"
     if isinstance(error, OSError):
-        return f"error: {error.filename or 'standard output'}: cannot be used ({error.strerror or error}); check the disk and your rights there"
+        reason = error.strerror or error
+        place = error.filename or "standard output"
+        return f"{place}: cannot be used ({reason}); check the disk and your permissions there"
     return None
-
-
-def _end(line: str, code: int) -> None:
-    print(line, file=sys.stderr)
-    sys.exit(code)
