@@ -20,7 +20,7 @@ from register.images import grayscale, pyramid
 from register.images.pyramid import Level
 from register.io.points.open import read_points
 from register.io.transforms.starts import Pair, read_start
-from register.kernels import cpu
+from register.kernels import dispatch
 from register.settings import Settings
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
@@ -63,7 +63,7 @@ def align(
             levels.append(level_of(image, mask, channel, chosen.nodata, place))
         except RegisterError as error:
             raise RegisterError(f"the {name} image {error}") from None
-    cpu.warm(place)
+    dispatch.warm_up(place)
     alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
     return replace(
         alignment, quality=alignment.quality | {"fixed_grey": levels[0][1], "moving_grey": levels[1][1]}

@@ -3,7 +3,7 @@
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from register.kernels.triton import cells, expand, launch, launch_cells, lines
+from register.kernels.triton import cells, expand, launch, launch_system, lines
 
 WHOLE_IMAGE = {
     "width",
@@ -24,7 +24,7 @@ BROKEN = {"origin", "spacing", "origin_x", "origin_y", "spacing_x", "spacing_y",
 TABLES = {"cell_x", "cell_y", "first_x", "first_y", "counter"}
 WINDOWS = {"WINDOW": 20, "GROUPS": launch.GROUPS, "SIDE": 3, "WINDOWS": 4}
 KINDS = {"CHANNELS": 1, "COSINE": False}, {"CHANNELS": 2, "COSINE": True}, {"CHANNELS": 8, "COSINE": True}
-PATCHES = {"N": launch_cells.PATCHES, "PROGRAMS": launch_cells.PROGRAMS}
+PATCHES = {"N": launch_system.PATCHES, "PROGRAMS": launch_system.PROGRAMS}
 KERNELS = [
     (lines.blend, {"N": 128}, {}),
     (expand.ones, {}, {}),
@@ -43,7 +43,11 @@ KERNELS = [
     (
         cells.solve,
         PATCHES,
-        {"num_warps": launch_cells.WARPS, "maxnreg": launch_cells.REGISTERS, "launch_cooperative_grid": True},
+        {
+            "num_warps": launch_system.WARPS,
+            "maxnreg": launch_system.REGISTERS,
+            "launch_cooperative_grid": True,
+        },
     ),
     (cells.bend, {"N": 128}, {}),
 ]

@@ -21,8 +21,8 @@ from register.geometry import affine
 from register.geometry.patch_grid import Patches, PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
 from register.images import pyramid
-from register.kernels import cpu
-from register.kernels.triton import compile_ahead, launch, launch_cells
+from register.kernels import cpu, dispatch
+from register.kernels.triton import compile_ahead, launch, launch_system
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,7 +42,7 @@ def kernels(monkeypatch):
     """Without a GPU the kernels work on tensors of the host, whose compiled code is left out."""
     if HERE.type == "cpu":
         monkeypatch.setattr(cpu, "library", lambda: None)
-        monkeypatch.setattr(launch, "works_on", lambda tensor: tensor.dtype == torch.float32)
+        monkeypatch.setattr(launch, "supports_tensor", lambda tensor: tensor.dtype == torch.float32)
 
 
 def compared(texture, metric, step, *, holes=False, window=20):
@@ -101,7 +101,7 @@ def test_loss_slope_and_curvature_are_those_of_tensors(kernels, texture, metric,
     compare = away_from_kinks(
         compared(texture, metric, step, holes=holes, window=window), grid, parameters[0]
     )
-    assert isinstance(compare.compiled[0], launch.Pair)
+    assert isinstance(compare.compiled[0], launch.PreparedPair)
     found = PatchObjective(compare, grid, 5.0, 1).expand(parameters)
     expected = PatchObjective(precise(compare), grid, 5.0, 1).expand(parameters.double())
     assert all(near(one, other) for one, other in zip(found, expected, strict=True))
@@ -138,7 +138,7 @@ def test_any_number_of_groups_gives_the_same(kernels, texture, monkeypatch):
     parameters = torch.randn(2, 3, grid.rows, grid.columns).to(HERE)
     for groups in (1, 4):
         monkeypatch.setattr(launch, "GROUPS", groups)
-        found.append(cpu.expand(compare.compiled[0], grid, parameters, 5))
+        found.append(dispatch.expand(compare.compiled[0], grid, parameters, 5))
     assert all(
         near(one, other, 1e-5) for others in found[1:] for one, other in zip(found[0], others, strict=True)
     )
@@ -155,7 +155,7 @@ def test_what_is_certain_to_be_seen_is_quicker_and_the_same(
         monkeypatch.setattr(expand, "certain", lambda *given: said.append(certain(*given)) or said[-1])
     (grid, parameters), pair = random_patches(30), compared(texture, "ncc", step, holes=holes).compiled[0]
     found = [
-        cpu.expand(each, grid, parameters[0], 10)
+        dispatch.expand(each, grid, parameters[0], 10)
         for each in (pair, pair._replace(covered=torch.zeros_like(pair.covered)))
     ]
     answers = [bool(answer.handle.data.all()) for answer in said]
@@ -205,7 +205,7 @@ def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
 def test_parameters_that_are_no_numbers_do_not_lead_out_of_the_image(kernels, texture):
     compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
     for value in (float("nan"), float("inf"), -1e30):
-        cpu.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
+        dispatch.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
 
 
 def test_the_kernels_compile_for_gpus_that_are_not_here():
@@ -248,7 +248,7 @@ def by_tensors(couplings):
 @pytest.mark.parametrize(("size", "patch", "block"), [((70, 91), 12, 6), ((53, 61), 200, 9)])
 def test_the_step_solves_what_tensors_say_of_the_stencil(kernels, size, patch, block):
     couplings, curvature, slope, damping = solved(PatchGrid.cover(*size, patch), size, block)
-    assert isinstance(couplings.compiled, launch_cells.Cells)
+    assert isinstance(couplings.compiled, launch_system.PatchSystem)
     stencil = couplings.stencil(curvature)
     damped = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
     found = couplings.compiled.solve(curvature, damping, slope, steps=300, tolerance=1e-4)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from register.images.filters import window_sums
-from register.kernels.result import Kind
+from register.kernels.step_sums import Kind
 
 FLAT = 1e-5
 """Variance, in units of the squared robust range, added to denominators so that flat windows give 0, not

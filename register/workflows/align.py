@@ -29,7 +29,7 @@ from register.io.images.model import Image, Selection
 from register.io.images.open import aligned_name, open_image, write_image
 from register.io.images.working import Validity, working_level
 from register.io.points.open import read_points
-from register.kernels import cpu
+from register.kernels import dispatch
 from register.report.overlay import overlay
 from register.report.panels import Scene
 from register.settings import PRESETS, Settings
@@ -120,7 +120,7 @@ def _run(job: Job, listener: Listener) -> Result:
     landmarks = read_landmarks(job.settings)
     listener(Event("read", "", 0.0, None))
     clock, place = pair.Clock(), device.choose(job.settings.device)
-    with clock("read"), device.run_in_background(lambda: cpu.warm(place), place):
+    with clock("read"), device.run_in_background(lambda: dispatch.warm_up(place), place):
         fixed, moving = open_pair(job)
         (fixed_level, fixed_grey), (moving_level, moving_grey) = (
             x.level(max_size(job.settings)) for x in (fixed, moving)
@@ -389,7 +389,7 @@ def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image
         "python": platform.python_version(),
         "device": str(place),
         "threads": device.thread_count(place, job.settings.threads),
-        "compiled": cpu.there(place),
+        "compiled": dispatch.is_available(place),
         "seed": job.settings.seed,
         "settings": asdict(job.asked or job.settings),
         "files": hashes(job.settings),

@@ -88,7 +88,7 @@ def _gpus() -> list[Finding]:
     if torch.cuda.is_available():
         advice = (
             ""
-            if launch.there()
+            if launch.is_available()
             else f"its steps are compiled where Triton {'.'.join(map(str, launch.TRITON))} or newer is: pip install triton"
         )
         return [

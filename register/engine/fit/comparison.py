@@ -13,8 +13,7 @@ from register.geometry import affine
 from register.geometry.patch_grid import Patches, PatchGrid
 from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
-from register.kernels import cpu
-from register.kernels.triton import launch
+from register.kernels import dispatch
 from register.similarity import registry
 from register.similarity.base import FixedImage, Similarity, Windows
 
@@ -93,13 +92,15 @@ class Comparison:
         return planes.reshape(2, *displacement.shape[:2]).movedim(0, -1)
 
     @cached_property
-    def compiled(self) -> list[cpu.Pair | launch.Pair]:
+    def compiled(self) -> list[dispatch.PreparedPair]:
         """What the compiled pass reads, one pair per batch item; nothing where there is none for these images."""
         kind = self.similarity.compiled
-        if self.tensors_only or kind is None or not cpu.supports(self.fixed, self.moving):
+        if self.tensors_only or kind is None or not dispatch.supports(self.fixed, self.moving):
             return []
         moving = zip(self.moving, self.moving_mask, self.moving_from_fixed, strict=True)
-        return [cpu.pair(self.fixed[0], self.fixed_mask[0], *one, kind, self.window) for one in moving]
+        return [
+            dispatch.prepare(self.fixed[0], self.fixed_mask[0], *one, kind, self.window) for one in moving
+        ]
 
     def in_moving_frame(self, parameters: Tensor) -> Tensor:
         """Parameters (b, 2, 3, rows, columns) of patches that move fixed pixels as those that move points of the moving image. The blend is linear:
@@ -281,7 +282,8 @@ def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
         )
         turned = compare.in_moving_frame(parameters.expand(len(compare.moving), -1, -1, -1, -1))
         values, weights = zip(
-            *(cpu.similarities(*item) for item in zip(compare.compiled, repeat(grid), turned)), strict=True
+            *(dispatch.similarities(*item) for item in zip(compare.compiled, repeat(grid), turned)),
+            strict=True,
         )
         return Windows(torch.stack(values), torch.stack(weights))
     found = []

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from register.compute import tensors
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
-from register.kernels import cpu
+from register.kernels import dispatch
 from register.optim import conjugate_gradients
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
@@ -66,7 +66,9 @@ class HessianBuilder:
         self.compiled = (
             None
             if tensors_only
-            else cpu.cells(grid, x, y, (stiffness * _onward(ties.along_x), stiffness * _onward(ties.along_y)))
+            else dispatch.patch_system(
+                grid, x, y, (stiffness * _onward(ties.along_x), stiffness * _onward(ties.along_y))
+            )
         )
         if (
             self.compiled is None
@@ -96,7 +98,7 @@ class HessianBuilder:
     def bend(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """What ties neighbours in parameters (2, 3, rows, columns), times the stiffness, and its slope."""
         if self.compiled is not None:
-            slope = self.compiled.bend(parameters)
+            slope = self.compiled.penalty_gradient(parameters)
             return torch.dot(parameters.flatten(), slope.flatten()) / 2, slope
         bending, slope = self.ties(parameters)
         return self.stiffness * bending, self.stiffness * slope

@@ -15,8 +15,8 @@ from register.engine.fit.hessian import HessianBuilder
 from register.geometry import affine, patch_grid
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
-from register.kernels import cpu
-from register.kernels.result import Summed
+from register.kernels import dispatch
+from register.kernels.step_sums import StepSums
 from register.optim.conjugate_gradients import inverse
 from register.optim.gauss_newton import Expansion
 
@@ -100,7 +100,7 @@ class GlobalObjective:
         )
         turned = self.compare.in_moving_frame(agreeing.float())
         each = [
-            cpu.expand(pair, grid, parameters, self.block)
+            dispatch.expand(pair, grid, parameters, self.block)
             for pair, parameters in zip(self.compare.compiled, turned, strict=True)
         ]
         losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
@@ -178,12 +178,12 @@ class PatchObjective:
         """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
         pairs = self.compare.compiled
         found = (
-            cpu.expand(pairs[0], self.grid, self.compare.in_moving_frame(parameters)[0], self.block)
+            dispatch.expand(pairs[0], self.grid, self.compare.in_moving_frame(parameters)[0], self.block)
             if pairs
             else self._in_strips(parameters)
         )
         weight = found.weights.sum()[None].clamp(min=1e-6)
-        loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.slope)
+        loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.gradient)
         near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[
             None
         ]
@@ -193,7 +193,7 @@ class PatchObjective:
         """The damped Gauss-Newton step."""
         return limit_shift(self.couplings.step(at.hessian[0], at.gradient[0], damping[0]), FARTHEST)[None]
 
-    def _in_strips(self, parameters: Tensor) -> Summed:
+    def _in_strips(self, parameters: Tensor) -> StepSums:
         """The same as ``native.expand``, by tensors."""
         each, slope = [], torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters):
@@ -205,7 +205,7 @@ class PatchObjective:
             if points is not None:
                 slope[:, :, strip.span] += patch_grid.gather(found.slope[0], self.basis_x, strip.basis_y)
         losses, weights = (torch.cat([getattr(x, name)[0] for x in each]) for name in ("losses", "weights"))
-        return Summed(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
+        return StepSums(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
 
     def _strip(self, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
         """Some rows, with the patches that have a say in them."""

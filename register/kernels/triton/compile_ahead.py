@@ -8,8 +8,8 @@ import torch
 
 from register.compute import device
 from register.geometry.patch_grid import PatchGrid
-from register.kernels.result import Kind
-from register.kernels.triton import launch, launch_cells
+from register.kernels.step_sums import Kind
+from register.kernels.triton import launch, launch_system
 
 WANTED: tuple[tuple[Kind, int, int], ...] = (
     ("cosine", 8, 16),
@@ -31,7 +31,7 @@ def compile_all(place: torch.device) -> None:
         for done in [
             pool.submit(_on, place, task)
             for task in (
-                partial(_cells, grid, place),
+                partial(_system, grid, place),
                 *(partial(_expand, grid, place, *kind) for kind in WANTED),
             )
         ]:
@@ -45,16 +45,16 @@ def _on(place: torch.device, task: Callable[[], object]) -> None:
 
 def _expand(grid: PatchGrid, place: torch.device, kind: Kind, channels: int, window: int) -> None:
     image, mask = torch.zeros(channels, SIDE, SIDE, device=place), torch.ones(1, SIDE, SIDE, device=place)
-    pair = launch.pair(image, mask, image, mask, torch.eye(3, device=place)[:2], kind, window)
+    pair = launch.prepare(image, mask, image, mask, torch.eye(3, device=place)[:2], kind, window)
     launch.expand(pair, grid, grid.zeros(device=place), window // 2)
 
 
-def _cells(grid: PatchGrid, place: torch.device) -> None:
+def _system(grid: PatchGrid, place: torch.device) -> None:
     x = torch.arange(5.0, SIDE, 10, device=place)
-    ties = torch.zeros(2, 2, 2, grid.columns, device=place), torch.zeros(2, 2, 2, grid.rows, device=place)
-    cells = launch_cells.Cells(grid, x, x, ties)
-    cells.bend(grid.zeros(device=place))
+    penalty = torch.zeros(2, 2, 2, grid.columns, device=place), torch.zeros(2, 2, 2, grid.rows, device=place)
+    system = launch_system.PatchSystem(grid, x, x, penalty)
+    system.penalty_gradient(grid.zeros(device=place))
     curvature = torch.ones(3, len(x), len(x), device=place)
-    cells.solve(
+    system.solve(
         curvature, torch.ones(grid.count, device=place), grid.zeros(device=place), steps=1, tolerance=0.1
     )

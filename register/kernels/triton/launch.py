@@ -11,7 +11,7 @@ from torch import Tensor
 
 from register.compute import cuda_graphs
 from register.geometry.patch_grid import PatchGrid
-from register.kernels.result import Kind, Summed
+from register.kernels.step_sums import Kind, StepSums
 
 TRITON = 3, 4
 """The oldest version that compiles the kernels."""
@@ -21,13 +21,13 @@ REGISTERS = 80
 """Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a number or two kept in memory."""
 
 
-class Pair(NamedTuple):
+class PreparedPair(NamedTuple):
     """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device; ``covered`` is 1 where a tile of ``seen`` is."""
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
     moving: Tensor  # (c, h', w')
-    seen: Tensor  # (h', w')
+    moving_mask: Tensor  # (h', w')
     covered: Tensor  # (tiles along y, tiles along x)
     moving_from_fixed: Tensor
     kind: Kind
@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 @cache
-def there() -> bool:
+def is_available() -> bool:
     """Whether there is a compiler that knows all that the kernel needs, and it is wanted."""
     with suppress(PackageNotFoundError):
         return (
@@ -54,38 +54,38 @@ def compiles(device: torch.device) -> bool:
     return bool(done)
 
 
-def works_on(tensor: Tensor) -> bool:
+def supports_tensor(tensor: Tensor) -> bool:
     """Whether kernels can read a tensor of its kind, where it is."""
     return (
         cuda_graphs.can_record(tensor.device)
         and tensor.dtype == torch.float32
-        and there()
+        and is_available()
         and compiles(tensor.device)
     )
 
 
-def pair(
+def prepare(
     fixed: Tensor,
     weight: Tensor,
     moving: Tensor,
-    seen: Tensor,
+    moving_mask: Tensor,
     moving_from_fixed: Tensor,
     kind: Kind,
     window: int,
-) -> Pair:
+) -> PreparedPair:
     """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
     from register.kernels.triton import expand  # Triton is there on a GPU only, and takes a while to load
 
-    fixed, weight, moving, seen = (x.contiguous() for x in (fixed, weight[0], moving, seen[0]))
-    height, width = seen.shape
+    fixed, weight, moving, mask = (x.contiguous() for x in (fixed, weight[0], moving, moving_mask[0]))
+    height, width = mask.shape
     tiles = -(-width // expand.TILE.value), -(-height // expand.TILE.value)
-    covered = seen.new_empty(tiles[::-1])
-    expand.ones[tiles](seen, covered, width, height, tiles[0])
-    return Pair(fixed, weight, moving, seen, covered, moving_from_fixed.contiguous(), kind, window)
+    covered = mask.new_empty(tiles[::-1])
+    expand.ones[tiles](mask, covered, width, height, tiles[0])
+    return PreparedPair(fixed, weight, moving, mask, covered, moving_from_fixed.contiguous(), kind, window)
 
 
-def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summed:
-    """The same as ``native.expand``."""
+def expand(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int) -> StepSums:
+    """See ``dispatch.expand``."""
     from register.kernels.triton import lines as kernel_lines
 
     (_, height, width), new, window = pair.fixed.shape, pair.fixed.new_empty, pair.window
@@ -124,11 +124,11 @@ def expand(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> Summe
         SIDE=64,
         num_warps=2,
     )
-    return Summed(losses, weights, slope, curvature)
+    return StepSums(losses, weights, slope, curvature)
 
 
-def similarities(pair: Pair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The same as ``native.similarities``."""
+def similarities(pair: PreparedPair, grid: PatchGrid, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """See ``dispatch.similarities``."""
     values, weights, *_ = _summed(pair, grid, parameters, pair.window)
     return values, weights
 
@@ -146,7 +146,7 @@ def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
     return moved
 
 
-def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> tuple[Tensor, ...]:
+def _summed(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int) -> tuple[Tensor, ...]:
     """What ``kernel.expand`` finds: the similarity (n,) of n windows, their weights (n,), their weighted losses (n,), the curvature (n,) of these, and what is
     pulled and bent."""
     from register.kernels.triton import expand
@@ -170,7 +170,7 @@ def _summed(pair: Pair, grid: PatchGrid, parameters: Tensor, block: int) -> tupl
             pair.fixed,
             pair.weight,
             pair.moving,
-            pair.seen,
+            pair.moving_mask,
             pair.covered,
             pair.moving_from_fixed,
             _moved(grid, parameters, width),

@@ -1,4 +1,4 @@
-"""The damped Gauss-Newton step of patches in a few kernels on a CUDA device: what ``stencil.c`` does on a CPU."""
+"""The damped Gauss-Newton step of patches in a few kernels on a CUDA device: what ``patch_system.c`` does on a CPU."""
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ RESIDENT, REGISTERS = 4, 80
 work at the same time."""
 
 
-class Cells:
-    """As ``native.Cells``; holds the room that a solution needs."""
+class PatchSystem:
+    """See ``cpu.PatchSystem``; holds the memory that a solution needs."""
 
-    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, ties: tuple[Tensor, Tensor]) -> None:
-        self.grid, self.ties = grid, [along.contiguous() for along in ties]
+    def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, penalty: tuple[Tensor, Tensor]) -> None:
+        self.grid, self.penalty = grid, [along.contiguous() for along in penalty]
         (cell_x, share_x), (cell_y, share_y) = (
             grid.before(positions, axis) for axis, positions in enumerate((x, y))
         )
@@ -32,11 +32,15 @@ class Cells:
         )
         self.programs = min(-(-grid.count // PATCHES), at_once(x.device))
         self.stencil = x.new_zeros(grid.count, 9, 3, 3, 4)
-        self.room = x.new_empty(grid.count, 8, 8), x.new_empty(10, grid.count, 8), x.new_empty(2, 2, PROGRAMS)
+        self.memory = (
+            x.new_empty(grid.count, 8, 8),
+            x.new_empty(10, grid.count, 8),
+            x.new_empty(2, 2, PROGRAMS),
+        )
         self.counter = torch.empty(1, dtype=torch.int32, device=x.device)
 
-    def bend(self, parameters: Tensor) -> Tensor:
-        """The product (2, 3, rows, columns) of the ties with parameters (2, 3, rows, columns)."""
+    def penalty_gradient(self, parameters: Tensor) -> Tensor:
+        """The gradient (2, 3, rows, columns) of the smoothness penalty at parameters (2, 3, rows, columns)."""
         from register.kernels.triton import cells
 
         parameters, found = (
@@ -44,7 +48,7 @@ class Cells:
             torch.empty_like(parameters, memory_format=torch.contiguous_format),
         )
         cells.bend[(-(-self.grid.count // 128), 2)](
-            *self.ties[::-1], parameters, found, self.grid.rows, self.grid.columns, N=128
+            *self.penalty[::-1], parameters, found, self.grid.rows, self.grid.columns, N=128
         )
         return found
 
@@ -59,7 +63,7 @@ class Cells:
         cells.make[(-(-self.grid.count // 8), 5)](
             curvature,
             *self.tables,
-            *self.ties[::-1],
+            *self.penalty[::-1],
             damping,
             self.stencil,
             self.counter,
@@ -69,7 +73,7 @@ class Cells:
             num_warps=2,
         )
         cells.solve[(self.programs,)](
-            *(self.stencil, right, *self.room, self.counter, found, *size, steps, tolerance),
+            *(self.stencil, right, *self.memory, self.counter, found, *size, steps, tolerance),
             N=PATCHES,
             PROGRAMS=PROGRAMS,
             num_warps=WARPS,

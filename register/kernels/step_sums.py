@@ -1,0 +1,18 @@
+"""What a kernel computes in one optimisation step, whichever kernel it is."""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+Kind = Literal["ncc", "cosine"]
+"""Similarities for which there are kernels: squared correlation of one channel, and cosine of descriptor
+vectors."""
+
+
+class StepSums(NamedTuple):
+    """The loss of a level to second order, for patches that move points of the moving image."""
+
+    losses: Tensor  # (n,) weighted losses of n windows
+    weights: Tensor  # (n,) their weights
+    gradient: Tensor  # (2, 3, rows, columns) derivatives with respect to the parameters of the patches
+    curvature: Tensor  # (3, h', w') second derivatives xx, xy, yy to displacements of fixed pixels, by block
