@@ -319,10 +319,10 @@ def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_pat
 
 
 def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path, program):
-    from register.files.atomic import atomic_write, several
+    from register.files.atomic import atomic_write, mark_unfinished
 
     out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt), several(out):
+    with pytest.raises(KeyboardInterrupt), mark_unfinished(out):
         raise KeyboardInterrupt
     assert not out.exists()
     out.mkdir()

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from register.io.transforms.starts import read_start
 
 import register
 from benchmarks.synthetic import warped_pair
 from register.errors import RegisterError
 from register.geometry import bspline
 from register.io.transforms.export import FORMATS, SUFFIXES, Units, export
-from register.io.transforms.starts import read_start
 from register.registries import EXPORTS
 
 TRANSFORMIX = """

@@ -1,1 +1,1 @@
-"""Bytes on disk, no formats: atomic writes, hashes, remote addresses."""
+"""Files as bytes: atomic writes, checksums, remote addresses."""

@@ -1,4 +1,7 @@
-"""Files that lie elsewhere: addresses such as ``s3://bucket/slide.tif``, through fsspec; they are copied here to be read, and back when written."""
+"""Files at remote addresses such as ``s3://bucket/slide.tif``, through fsspec.
+
+They are copied to this machine to be read, and copied back after they were written.
+"""
 
 import re
 import shutil
@@ -15,37 +18,36 @@ def is_remote(name: str) -> bool:
 
 
 def read_text(name: str) -> str:
-    """The text of a file here or elsewhere; raises ``FileError``."""
+    """The text of a local or remote file. Raises ``FileError``."""
     try:
         if not is_remote(name):
             return Path(name).read_text(encoding="utf-8-sig")
-        with _opened(name, "rb") as file:
+        with _open(name, "rb") as file:
             return str(file.read().decode("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise FileError(
-            name, f"cannot be read ({getattr(error, 'strerror', None) or error})", "check the path"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(name, f"cannot be read ({reason})", "check the path") from None
 
 
 def exists(name: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a local or remote file or folder exists."""
     if not is_remote(name):
         return Path(name).exists()
-    system, path = _system(name)
+    system, path = _file_system(name)
     return bool(system.exists(path))
 
 
 def names(pattern: str) -> list[str]:
-    """The addresses that a pattern elsewhere names, in order."""
-    system, path = _system(pattern)
+    """The addresses that match a remote pattern, sorted."""
+    system, path = _file_system(pattern)
     return sorted(system.unstrip_protocol(found) for found in system.glob(path))
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """A file's path: its own, or that of a copy in a folder when it lies elsewhere. Raises ``FileError``."""
+    """The path of a local file, or of a copy of a remote file in ``folder``. Raises ``FileError``."""
     if not is_remote(name):
         return Path(name)
-    system, path = _system(name)
+    system, path = _file_system(name)
     target = folder / name.rstrip("/").rsplit("/", 1)[-1]
     try:
         system.get(path, str(target), recursive=bool(system.isdir(path)))
@@ -55,38 +57,44 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def store(folder: Path, name: str, last: str) -> None:
-    """Copy the files of a folder to an address, the one called ``last`` at the end, because it says that the others are there."""
-    system, path = _system(name)
+    """Move the files of a folder to an address.
+
+    The file called ``last`` is copied last, because its presence means that the others are complete.
+    """
+    system, path = _file_system(name)
     try:
         system.makedirs(path, exist_ok=True)
         for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
             system.put(str(file), f"{path}/{file.name}", recursive=file.is_dir())
     except OSError as error:
         raise FileError(
-            name, f"cannot be written ({error})", "check the address and your rights there"
+            name, f"cannot be written ({error})", "check the address and your permissions"
         ) from None
     shutil.rmtree(folder)
 
 
-def write(text: str, name: str) -> None:
+def write_remote_text(text: str, name: str) -> None:
     """Write a text file at an address."""
-    with _opened(name, "wb") as file:
+    with _open(name, "wb") as file:
         file.write(in_utf8(text))
 
 
-def _opened(name: str, mode: str) -> Any:
-    system, path = _system(name)
+def _open(name: str, mode: str) -> Any:
+    """A remote file, opened."""
+    system, path = _file_system(name)
     return system.open(path, mode)
 
 
-def _system(name: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it; raises ``FileError`` when what it needs is not installed."""
+def _file_system(name: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it. Raises ``FileError`` when its library is not installed."""
     try:
         import fsspec
 
         system, path = fsspec.core.url_to_fs(name)
     except (ImportError, ValueError) as error:
         raise FileError(
-            name, f"lies elsewhere ({error})", "pip install 'register-cli[dask]' and the package it names"
+            name,
+            f"is a remote address and fsspec cannot open it ({error})",
+            "pip install 'register-cli[dask]' and the package it names",
         ) from None
     return system, path

@@ -21,7 +21,7 @@ from register.engine import pair
 from register.engine.pair import Alignment, Event, Listener
 from register.engine.quality import landmarks
 from register.errors import AlignmentError, FileError, RegisterError
-from register.files.atomic import left_unfinished, several, write_bytes, write_text
+from register.files.atomic import is_unfinished, mark_unfinished, write_bytes, write_text
 from register.files.hashes import sha256
 from register.images.pyramid import Level
 from register.io.images.masks import read_mask
@@ -153,7 +153,7 @@ def _run(job: Job, listener: Listener) -> Result:
     written = _with_provenance(alignment, job, fixed.image, moving.image)
     image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
     scene = Scene.of(fixed_level, moving_level, written)
-    with several(job.output):
+    with mark_unfinished(job.output):
         with clock("warp and write"):
             _write_images(names, image, moving, transform, canvas, job.settings, listener)
         listener(Event("report", "", 1.0, None))
@@ -349,7 +349,7 @@ def refuse_overwrite(job: Job) -> None:
     if not os.access(folder, os.W_OK) or not folder.is_dir():
         raise FileError(job.output, "cannot be written (no permission)", "choose another --output")
     found = [name for name in RESULTS if (job.output / name).exists()]
-    if found and not job.overwrite and not left_unfinished(job.output):
+    if found and not job.overwrite and not is_unfinished(job.output):
         raise FileError(
             job.output, f"already holds {', '.join(found)}", "use --overwrite or another --output"
         )

@@ -13,7 +13,7 @@ from typing import Any
 from register._version import __version__
 from register.errors import RegisterError, says_no_memory
 from register.files import remote
-from register.files.atomic import left_unfinished, write_text
+from register.files.atomic import is_unfinished, write_text
 from register.files.hashes import sha256
 from register.settings import Settings
 from register.transforms.transform import Transform
@@ -114,7 +114,7 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
     ``files`` are its images and ``local`` its settings as they lie here.
     """
     if not remote.exists(f"{target}/{TRANSFORM}") or (
-        not remote.is_remote(target) and left_unfinished(Path(target))
+        not remote.is_remote(target) and is_unfinished(Path(target))
     ):
         return ""
     try:
@@ -225,7 +225,7 @@ def draw_index(outcomes: list[PairOutcome], output: str) -> None:
                 remote.fetch(f"{output}/{name}/{file}", folder)
             (folder / report.REPORT).touch()
         index = report.draw_index([Path(place) / name for name in done], Path(place) / report.INDEX, errors)
-        remote.write(index.read_text(encoding="utf-8"), f"{output}/{report.INDEX}")
+        remote.write_remote_text(index.read_text(encoding="utf-8"), f"{output}/{report.INDEX}")
 
 
 def _ordered(pairs: tuple[Pair, ...], found: dict[str, PairOutcome]) -> list[PairOutcome]:
@@ -233,7 +233,7 @@ def _ordered(pairs: tuple[Pair, ...], found: dict[str, PairOutcome]) -> list[Pai
 
 
 def _write(text: str, name: str) -> None:
-    remote.write(text, name) if remote.is_remote(name) else write_text(name, text)
+    remote.write_remote_text(text, name) if remote.is_remote(name) else write_text(name, text)
 
 
 def one_after_the_other(output: str, redo: bool = False) -> Runner:
