@@ -16,6 +16,7 @@ import SimpleITK
 import torch
 
 import register
+from register.geometry.pixel_size import PixelSize
 from register.io.transforms.export import SUFFIXES, Units, export
 
 CASES = (
@@ -51,7 +52,7 @@ def main() -> None:
         moving = np.rint(255 * (grey - grey.min()) / (grey.max() - grey.min())).astype(np.uint8)
         found = register.align(*pictures).transform
         frames = [
-            replace(frame, pixel_size=size, pixel_unit="µm")
+            replace(frame, pixel_size=PixelSize(*size, "µm"))
             for frame, size in ((found.fixed, (0.5, 0.7)), (found.moving, (0.25, 0.4)))
         ]
         for model, form in CASES:

@@ -25,7 +25,8 @@ import register
 from register.engine.quality import verdict
 from register.geometry import affine
 from register.io.points.open import read_points
-from register.transforms.transform import Frame, Transform
+from register.transforms.frame import Frame
+from register.transforms.transform import Transform
 
 SCENES = "birl_artificial", "homogr_LePoint", "padfield"
 """Beginnings of names of pairs that show the same scene."""

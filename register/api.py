@@ -1,7 +1,9 @@
 """What a Python program calls: the same as the commands, on arrays and tensors."""
 
+import platform
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,24 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register import settings
+from register._version import __version__
 from register.compute import device
 from register.engine import pair
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, RegisterError
-from register.geometry import affine
+from register.geometry import affine, pixel_size
+from register.geometry.pixel_size import Sizes
 from register.images import grayscale, pyramid
 from register.images.pyramid import Level
 from register.io.points.open import read_points
-from register.io.transforms.starts import Pair, read_start
+from register.io.transforms.starts import read_start
 from register.kernels import dispatch
 from register.settings import Settings
+from register.transforms.quality import Provenance
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
 
 Picture = TypeVar("Picture", NDArray[Any], Tensor)
-
-UNKNOWN: tuple[Pair, Pair] = (1.0, 1.0), (1.0, 1.0)
-"""Pixel sizes of images that do not say them."""
 
 
 class RegisterWarning(UserWarning):
@@ -65,9 +67,9 @@ def align(
             raise RegisterError(f"the {name} image {error}") from None
     dispatch.warm_up(place)
     alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
-    return replace(
-        alignment, quality=alignment.quality | {"fixed_grey": levels[0][1], "moving_grey": levels[1][1]}
-    )
+    transform = alignment.transform
+    quality = replace(transform.quality, fixed_grey=levels[0][1], moving_grey=levels[1][1])
+    return replace(alignment, transform=replace(transform, quality=quality))
 
 
 def align_levels(
@@ -76,14 +78,11 @@ def align_levels(
     sizes: tuple[Size, Size],
     chosen: Settings,
     *,
-    pixels: tuple[Pair, Pair] = UNKNOWN,
+    pixels: Sizes = (None, None),
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice, or MPS cannot do it."""
-    start, ratio = (
-        starting_matrix(chosen, *sizes, pixels),
-        pixels[0][0] / pixels[1][0] if pixels != UNKNOWN else None,
-    )
+    start, ratio = starting_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
     place = device.choose(chosen.device)
     for where in (place, device.CPU):
         try:
@@ -95,8 +94,9 @@ def align_levels(
                 Level(image, mask, moving.original_from_level),
             )
             with device.using_threads(chosen.threads, where), device.current(where):
-                return pair.align(
-                    one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener
+                return _with_provenance(
+                    pair.align(one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener),
+                    chosen,
                 )
         except torch.OutOfMemoryError:
             if where.type == "cpu":
@@ -110,8 +110,28 @@ def align_levels(
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
+def _with_provenance(alignment: Alignment, chosen: Settings) -> Alignment:
+    """The alignment with the versions, the device, the settings and the course of the optimisation."""
+    place = device.choose(chosen.device)
+    provenance = Provenance(
+        register=__version__,
+        torch=torch.__version__,
+        numpy=np.__version__,
+        python=platform.python_version(),
+        device=str(place),
+        threads=device.thread_count(place, chosen.threads),
+        compiled=dispatch.is_available(place),
+        seed=chosen.seed,
+        settings=asdict(chosen),
+        history={name: [round(loss, 5) for loss in losses] for name, losses in alignment.history.items()},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=alignment.seconds,
+    )
+    return replace(alignment, transform=replace(alignment.transform, provenance=provenance))
+
+
 def starting_matrix(
-    chosen: Settings, fixed_size: Size, moving_size: Size, pixels: tuple[Pair, Pair] = UNKNOWN
+    chosen: Settings, fixed_size: Size, moving_size: Size, pixels: Sizes = (None, None)
 ) -> Tensor | None:
     """The start (2, 3) that ``init`` asks for, or None for the search; ``pixels`` are the pixel sizes that other programs' files count in.
 
@@ -138,7 +158,7 @@ def starting_matrix(
             f"--init {chosen.init}: is none of auto, identity, center, and no file of that name exists"
         )
     return (
-        read_start(path, *pixels) if path.suffix.lower() in (".tfm", ".txt") else Transform.load(path).matrix
+        read_start(path, pixels) if path.suffix.lower() in (".tfm", ".txt") else Transform.load(path).matrix
     )
 
 

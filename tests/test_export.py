@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from register.io.transforms.starts import read_start
 
 import register
 from benchmarks.synthetic import warped_pair
 from register.errors import RegisterError
 from register.geometry import bspline
+from register.geometry.pixel_size import PixelSize
 from register.io.transforms.export import FORMATS, SUFFIXES, Units, export
+from register.io.transforms.starts import read_start
 from register.registries import EXPORTS
 
 TRANSFORMIX = """
@@ -46,7 +47,7 @@ def sized(transform, sizes):
     if sizes is None:
         return transform
     frames = [
-        replace(frame, pixel_size=size, pixel_unit="µm")
+        replace(frame, pixel_size=PixelSize(*size, "µm"))
         for frame, size in zip((transform.fixed, transform.moving), sizes, strict=True)
     ]
     return replace(transform, fixed=frames[0], moving=frames[1])
@@ -280,7 +281,7 @@ def test_starts_from_itk(kind, tmp_path):
     if kind != "translation":
         other.SetCenter((20.0, 30.0))
     SimpleITK.WriteTransform(other, str(tmp_path / "t.tfm"))
-    matrix = read_start(tmp_path / "t.tfm", (0.5, 0.5), (0.25, 0.25))
+    matrix = read_start(tmp_path / "t.tfm", (PixelSize(0.5, 0.5, "µm"), PixelSize(0.25, 0.25, "µm")))
     theirs = np.array([other.TransformPoint((p * 0.5).tolist()) for p in points(10).numpy()]) / 0.25
     assert (points(10) @ matrix[:, :2].T + matrix[:, 2]).numpy() == pytest.approx(theirs, abs=1e-9)
 

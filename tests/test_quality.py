@@ -17,7 +17,9 @@ from register.images import pyramid
 from register.images.pyramid import Level
 from register.settings import PRESETS
 from register.transforms import compose
-from register.transforms.transform import Frame, Transform
+from register.transforms.frame import Frame
+from register.transforms.quality import PatchFigures, Quality
+from register.transforms.transform import Transform
 
 
 def level(image):
@@ -85,7 +87,7 @@ def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
     apart = []
     for shift in (20.0, 34.0):
         matrix = affine.translation(shift, shift)
-        forward = local_fit.as_transform("local", frames, matrix, None, {})
+        forward = local_fit.as_transform("local", frames, matrix, None)
         back = evidence.round_trip_error(
             fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0
         )
@@ -115,33 +117,38 @@ def summary(**changes):
         "back_and_forth": 1.0,
         "above_chance": 30.0,
     }
-    return known | changes
+    return Quality(**(known | changes))
 
 
 @pytest.mark.parametrize(
     ("changes", "status", "called", "why"),
     [
         ({}, ["ok"], "ok", None),
-        ({"overlap": 0.05}, ["ok"], "suspect", "share only 5%"),
-        ({}, ["weak"] * 9 + ["ok"], "suspect", "too little to see"),
+        ({"overlap": 0.05}, ["ok"], "suspect", "only 5% of the fixed image overlaps"),
+        ({}, ["weak"] * 9 + ["ok"], "suspect", "too little texture"),
         ({}, ["ok", "capped"], "suspect", "--max-shift"),
         ({"det_global": 30.0}, ["ok"], "suspect", "factor of 30"),
-        ({"probability_wrong": 0.5, "recognised": 0.7}, ["ok"], "suspect", "70% of other windows"),
+        (
+            {"probability_wrong": 0.5, "recognised": 0.7},
+            ["ok"],
+            "suspect",
+            "rank at the 70th percentile of similarity (chance: 50th)",
+        ),
         (
             {"probability_wrong": 0.8, "recognised": None, "recognised_sigma": None, "above_chance": 2.0},
             ["ok"],
             "failed",
-            "too few windows",
+            "too few regions",
         ),
         ({"probability_wrong": 0.9}, ["ok"], "failed", "probably wrong (90%)"),
         ({"back_and_forth": 50.0}, ["ok"], "suspect", "50.0 px"),
-        ({"back_and_forth": None}, ["ok"], "suspect", "does not overlap"),
+        ({"back_and_forth": None}, ["ok"], "suspect", "do not overlap"),
     ],
 )
 def test_verdicts_say_why(changes, status, called, why):
     found, reasons = verdict.verdict(summary(**changes), status, 1000.0)
     assert found == called
-    assert (reasons == []) if why is None else any(why in reason for reason in reasons)
+    assert (reasons == ()) if why is None else any(why in reason for reason in reasons)
 
 
 def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
@@ -173,7 +180,7 @@ def with_errors(matrix, errors):
         matrix,
         grid,
         matrix.expand(2, 2, 2, 3).clone(),
-        patch_figures={"expected_error": errors},
+        patch_figures=PatchFigures(expected_error=tuple(errors)),
     )
 
 

@@ -4,8 +4,9 @@ import reference
 import torch
 
 from register.errors import RegisterError
+from register.transforms.frame import Frame
 from register.transforms.resample import warp_pixels
-from register.transforms.transform import Frame, Transform
+from register.transforms.transform import Transform
 
 MATRIX = torch.tensor([[0.95, 0.12, 1.3], [-0.1, 1.04, 2.2]], dtype=torch.float64)
 

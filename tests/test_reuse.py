@@ -16,7 +16,8 @@ from register.errors import FileError, RegisterError, TransformError
 from register.images import interpolation
 from register.io.points.open import read_point_file
 from register.transforms import compose
-from register.transforms.transform import Frame, Transform
+from register.transforms.frame import Frame
+from register.transforms.transform import Transform
 from register.workflows.aligned_image import OutputStyle
 from register.workflows.apply import apply
 from register.workflows.points import map_points

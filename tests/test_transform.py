@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import register
 from benchmarks.synthetic import warped_pair
 from register.errors import FileError, TransformError
+from register.geometry.pixel_size import PixelSize
 from register.io.points.open import read_points
 from register.transforms import schema
 
@@ -76,12 +77,9 @@ def test_a_file_of_version_1_is_read_for_ever():
     at = torch.tensor([[0, 0], [10, 5], [33.25, 12.5], [39, 19]], dtype=torch.float64)
     taken = [[2.49390625, 1.25625], [12.3719375, 6.67334375], [35.71, 14.804578125], [41.09365, 21.2495375]]
     assert golden.map(at).numpy() == pytest.approx(np.array(taken), abs=1e-9)
-    assert (golden.fixed.pixel_size, golden.fixed.pixel_unit, golden.moving.pixel_size) == (
-        (0.5, 0.5),
-        "µm",
-        None,
-    )
-    assert golden.patch_figures["expected_error"][2] is None
+    assert (golden.fixed.pixel_size, golden.moving.pixel_size) == (PixelSize(0.5, 0.5, "µm"), None)
+    assert golden.patch_figures.expected_error[2] is None
+    assert golden.quality.verdict == "ok"
 
 
 def test_unknown_keys_are_kept(file, tmp_path):
@@ -191,14 +189,14 @@ VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.
 
 @given(VALUES)
 def test_what_is_written_reads_back(value):
-    text = schema._text(value)
+    text = schema.text(value)
     assert json.dumps(json.loads(text)) == json.dumps(value)
 
 
 def test_lists_of_numbers_have_a_line_and_others_one_for_each_item():
     value = {"a": [1.5, 2, None], "b": [[0.1, 0.2], [3.0]], "c": ["x", "[1, 2]"], "d": [], "e": {}}
-    assert schema._text(value) == (
+    assert schema.text(value) == (
         '{\n "a": [ 1.5, 2, null ],\n "b": [\n  [ 0.1, 0.2 ],\n  [ 3.0 ]\n ],\n "c": [\n  "x",\n  "[1, 2]"\n ],\n "d": [],\n "e": {}\n}'
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
-        schema._text([1.0, float("nan")])
+        schema.text([1.0, float("nan")])

@@ -13,8 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from register.transforms.schema import to_dict
-
 if TYPE_CHECKING:  # what a command does not use, it does not wait for
     from register.engine.pair import Event, Listener
     from register.workflows.align import Plan, Result
@@ -240,7 +238,7 @@ def plan_values(planned: Plan) -> dict[str, Any]:
 
 def result_values(done: Result) -> dict[str, Any]:
     """The result as plain values for ``--json``: the verdict first, the transform file's content without its patches, the files."""
-    content = to_dict(done.alignment.transform)
+    content = done.alignment.transform.values()
     content.pop("patches")
     return {
         "verdict": done.alignment.quality["verdict"],

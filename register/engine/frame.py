@@ -13,7 +13,9 @@ from register.geometry import affine
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.settings import PRESETS, Effort, Settings
-from register.transforms.transform import Frame, Transform
+from register.transforms.frame import Frame
+from register.transforms.quality import Quality, Verdict
+from register.transforms.transform import Transform
 
 SIDE = 256
 """Longest side, in pixels, of the level on which the shift is found."""
@@ -71,38 +73,37 @@ def follow(reference: Reference, frame: Level) -> Transform:
     )
     compare = local_fit.compare_at(levels[0], moving, matrix, metric, reference.effort)
     after = comparison.windows(compare, local_fit.patches_at(local, levels[0]) if local else None).mean()
-    transform = local_fit.as_transform(
-        settings.model, (reference.frame, Frame(width, height)), matrix, local, {}
+    transform = local_fit.as_transform(settings.model, (reference.frame, Frame(width, height)), matrix, local)
+    quality = Quality(
+        verdict=verdict.called(wrong),
+        probability_wrong=round(wrong, 4),
+        similarity_after=round(float(after), 5),
+        shift=shift(transform),
     )
-    quality = {
-        "verdict": verdict.called(wrong),
-        "probability_wrong": round(wrong, 4),
-        "similarity_after": round(float(after), 5),
-    }
-    return replace(transform, quality=quality | {"shift": shift(transform)})
+    return replace(transform, quality=quality)
 
 
-def shift(transform: Transform) -> list[float]:
+def shift(transform: Transform) -> tuple[float, ...]:
     """Where the middle of the fixed image goes, less where it is: across and down, in pixels."""
     middle = torch.tensor(
         [[(transform.fixed.width - 1) / 2, (transform.fixed.height - 1) / 2]], dtype=torch.float64
     )
-    return [round(v, 4) for v in (transform.map(middle) - middle)[0].tolist()]
+    return tuple(round(v, 4) for v in (transform.map(middle) - middle)[0].tolist())
 
 
-def identity(reference: Reference, verdict: str = "ok", why: str | None = None) -> Transform:
+def identity(reference: Reference, verdict: Verdict = Verdict.OK, why: str | None = None) -> Transform:
     """The transform of the reference to itself, or of a frame that shows nothing."""
     transform = local_fit.as_transform(
-        reference.settings.model, (reference.frame, reference.frame), affine.identity(), None, {}
+        reference.settings.model, (reference.frame, reference.frame), affine.identity(), None
     )
     return replace(
         transform,
-        quality={
-            "verdict": verdict,
-            "reasons": [why] if why else [],
-            "similarity_after": None if why else 1.0,
-            "shift": [0.0, 0.0],
-        },
+        quality=Quality(
+            verdict=verdict,
+            reasons=(why,) if why else (),
+            similarity_after=None if why else 1.0,
+            shift=(0.0, 0.0),
+        ),
     )
 
 

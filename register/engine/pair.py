@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,9 @@ from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
 from register.settings import PRESETS, Effort, Settings
 from register.similarity import registry
-from register.transforms.transform import Frame, Transform
+from register.transforms.frame import Frame
+from register.transforms.quality import Quality, Verdict
+from register.transforms.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,16 @@ and at how many matches, at least, it is looked for."""
 
 @dataclass(frozen=True)
 class Alignment:
-    """The transform, its quality, and what was seen on the way: seconds per stage and loss per step of each level."""
+    """The transform with its quality, the seconds per stage, and the loss per step of each level."""
 
     transform: Transform
-    quality: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
     history: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def quality(self) -> Quality:
+        """The quality of the transform."""
+        return self.transform.quality
 
     def expected_error(self, points: Tensor) -> Tensor:
         """The error to expect (...,), in moving pixels, at fixed points (..., 2): two of three are smaller. Infinite where there is nothing to see."""
@@ -143,23 +148,27 @@ def align(
             matched=begin.matched,
             frames=frames,
         )
-    said = {
-        "metric": metric,
-        "metric_choice": why,
-        "notes": notes + more,
-        "search_significance": begin.significance,
-    }
-    patches, record = figures.patches, figures.summary | said
-    if record["verdict"] == "failed" and start is None:
-        record["rejected_matrix"] = matrix.tolist()
-        record["notes"] += [
-            "no alignment was found: the identity is written instead",
-            *_mirrored(levels[-1], mover, ranges),
-        ]
+    patches, quality = (
+        figures.patches,
+        replace(
+            figures.quality,
+            metric_choice=why,
+            notes=(*notes, *more),
+            search_significance=begin.significance,
+        ),
+    )
+    if quality.verdict == Verdict.FAILED and start is None:
+        advice = _mirrored(levels[-1], mover, ranges)
+        quality = replace(
+            quality,
+            rejected_matrix=tuple(map(tuple, matrix.tolist())),
+            notes=(*quality.notes, "the alignment failed: the identity is written instead", *advice),
+        )
         matrix, local, patches = affine.identity(), None, assess.unknown(local_fit.few(*sizes[0]).count)
-    transform = local_fit.as_transform(settings.model, frames, matrix, local, patches)
-    listener(Event("done", "", 1.0, record["similarity_after"]))
-    return Alignment(transform.checked(), record, clock.seconds, curves | (local.history if local else {}))
+    transform = local_fit.as_transform(settings.model, frames, matrix, local, patches).checked()
+    transform = replace(transform, quality=quality)
+    listener(Event("done", "", 1.0, quality.similarity_after))
+    return Alignment(transform, clock.seconds, curves | (local.history if local else {}))
 
 
 class Clock:

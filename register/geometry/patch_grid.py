@@ -7,7 +7,7 @@ component of the displacement is two matrix products, B_y K B_x^T, where K holds
 method (Babuška & Melenk 1997) with linear local spaces, and contains every global affine exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -202,7 +202,7 @@ def secants(
     return here, right - left, below - above
 
 
-def blend_finite(grid: PatchGrid, values: list[float | None], points: Tensor) -> Tensor:
+def blend_finite(grid: PatchGrid, values: Sequence[float | None], points: Tensor) -> Tensor:
     """One number per patch, blended at points (n, 2) as the maps are; infinite where more than half of the weight is of patches without one."""
     known = torch.tensor([torch.nan if v is None else v for v in values], dtype=torch.float64).reshape(
         grid.rows, grid.columns

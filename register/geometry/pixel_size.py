@@ -24,6 +24,17 @@ class PixelSize:
         return self.x, self.y
 
 
-def ratio(one: PixelSize | None, other: PixelSize | None) -> float | None:
-    """The width of one pixel over that of another; None where a size is unknown or the units differ."""
-    return one.x / other.x if one and other and one.unit == other.unit else None
+Sizes = tuple[PixelSize | None, PixelSize | None]
+"""The pixel sizes of the fixed and of the moving image."""
+
+
+def comparable(sizes: Sizes) -> tuple[PixelSize, PixelSize] | None:
+    """The pixel sizes of two images in one unit; None where a size is unknown or the units differ."""
+    fixed, moving = sizes
+    return (fixed, moving) if fixed and moving and fixed.unit == moving.unit else None
+
+
+def ratio(sizes: Sizes) -> float | None:
+    """The width of a fixed pixel over that of a moving one; None where it is not known."""
+    known = comparable(sizes)
+    return known[0].x / known[1].x if known else None

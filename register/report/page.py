@@ -9,6 +9,7 @@ import torch
 from register.report.charts import charts, errors_of, per_patch
 from register.report.html import address, template, text
 from register.report.panels import Grey, Picture, Scene, View, checkerboard, difference, false_colour
+from register.transforms.quality import Quality
 from register.transforms.transform import Transform
 
 ZOOM, SCALES = 160, (1, 4)
@@ -83,7 +84,7 @@ def page(transform: Transform, compared: Compared, details: Details) -> str:
     )  # fmt: skip
 
 
-def _pictures(view: View, quality: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _pictures(view: View, quality: Quality) -> dict[str, dict[str, str]]:
     """What the viewer can show, by name, with a text for who cannot see it."""
     likeness = (
         f"{quality['similarity_before']:.2f} before and {quality['similarity_after']:.2f} after alignment"
@@ -181,8 +182,8 @@ def _around(scene: Scene, centre: torch.Tensor, what: str) -> list[dict[str, str
 
 
 def _unit(transform: Transform) -> str:
-    size, unit = transform.fixed.pixel_size, transform.fixed.pixel_unit
-    return f", each {size[0]:g} × {size[1]:g} {unit or ''}".rstrip() if size else ""
+    size = transform.fixed.pixel_size
+    return f", each {size.x:g} × {size.y:g} {size.unit or ''}".rstrip() if size else ""
 
 
 def _figures(transform: Transform) -> list[tuple[str, str, str]]:

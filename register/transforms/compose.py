@@ -9,10 +9,10 @@ from torch import Tensor
 from register.errors import TransformError
 from register.geometry import affine
 from register.images import interpolation
+from register.transforms.quality import Provenance, Quality, Verdict
 from register.transforms.transform import Link, Transform
 
 MODELS = ("translation", "rigid", "similarity", "affine")
-VERDICTS = ("ok", "suspect", "failed")
 
 
 def invert(transform: Transform) -> Transform:
@@ -66,21 +66,36 @@ def _links(transform: Transform) -> tuple[Link, ...]:
 
 
 def _simplest(chain: Transform, model: str, sources: list[Transform]) -> Transform:
-    """A chain, or its matrix alone for a global model, with what is known of it.
+    """A chain, or its matrix alone for a global model, with its quality and provenance.
 
-    That is the worst verdict of its sources, its own round trip's error, and the error to expect in its middle.
+    The verdict is ``Verdict.worst`` of the sources' verdicts, with the reasons of those sources. The other figures
+    are the error of the round trip, and the expected error in the middle of the fixed image.
     """
     made = replace(chain, model=model, chain=()) if model in MODELS else chain
     middle = torch.tensor([[(made.fixed.width - 1) / 2, (made.fixed.height - 1) / 2]], dtype=torch.float64)
     error, expected = round_trip(made), float(chain.expected_error(middle))
-    known = [x.quality for x in sources if x.quality.get("verdict") in VERDICTS]
-    worst = max(known, key=lambda quality: VERDICTS.index(quality["verdict"]), default={"verdict": "ok"})
-    quality = {
-        "verdict": worst["verdict"],
-        "reasons": list(worst.get("reasons", [])),
-        "expected_error": round(expected, 4) if math.isfinite(expected) else None,
-        "round_trip_median": round(float(error.median()), 9),
-        "round_trip_max": round(float(error.max()), 9),
-    }
-    sources_known = [{"fixed": x.fixed.path, "moving": x.moving.path, **x.provenance} for x in sources]
-    return replace(made, quality=quality, provenance={"sources": sources_known})
+    verdict, reasons = _worst([x.quality for x in sources])
+    quality = Quality(
+        verdict=verdict,
+        reasons=reasons,
+        expected_error=round(expected, 4) if math.isfinite(expected) else None,
+        round_trip_median=round(float(error.median()), 9),
+        round_trip_max=round(float(error.max()), 9),
+    )
+    provenance = Provenance(sources=tuple(map(_source, sources)))
+    return replace(made, quality=quality, provenance=provenance)
+
+
+def _worst(sources: list[Quality]) -> tuple[Verdict, tuple[str, ...]]:
+    """The worst verdict of some, and the reasons of those that have it."""
+    verdict = Verdict.worst(quality.verdict for quality in sources)
+    reasons = [why for quality in sources if quality.verdict == verdict for why in quality.reasons]
+    if verdict == Verdict.UNKNOWN and not reasons:
+        reasons = ["a source transform has no verdict"]
+    return verdict, tuple(dict.fromkeys(reasons))
+
+
+def _source(transform: Transform) -> Provenance:
+    """The provenance of a source with the paths of its images before it."""
+    known = transform.provenance
+    return Provenance.of({"fixed": transform.fixed.path, "moving": transform.moving.path, **known})

@@ -1,5 +1,6 @@
 """The answer: a frozen map from points of the fixed image to points of the moving image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -7,33 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from register.errors import TransformError
+from register.errors import FileError, TransformError
 from register.geometry import affine, patch_grid
 from register.geometry import jacobian as fields
 from register.geometry.patch_grid import PatchGrid
+from register.transforms import convert, schema
+from register.transforms.frame import Frame
+from register.transforms.quality import PatchFigures, Provenance, Quality
+from register.transforms.schema import Json, TransformFile
 
 Units = tuple[tuple[float, float], tuple[float, float]]
 """Scale and offset of x and y, from pixels to other units."""
 AS_THEY_ARE: Units = ((1.0, 1.0), (0.0, 0.0))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The pixel grid of one image: its size, its pixel size (x, y) in ``pixel_unit`` when known, and the file it came from."""
-
-    width: int
-    height: int
-    pixel_size: tuple[float, float] | None = None
-    pixel_unit: str | None = None
-    path: str | None = None
-    sha256: str | None = None
-
-    def at_scale(self, scale: float) -> "Frame":
-        """The frame of the same image with pixels ``scale`` times finer; another file, so without path and hash."""
-        size = self.pixel_size and (self.pixel_size[0] / scale, self.pixel_size[1] / scale)
-        return Frame(
-            max(round(self.width * scale), 1), max(round(self.height * scale), 1), size, self.pixel_unit
-        )
 
 
 @dataclass(frozen=True)
@@ -42,8 +28,8 @@ class Transform:
 
     ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64 are absolute affine maps,
     one per patch, and the map is their blend; with a ``chain`` (model ``chain``), links are applied one after the other, the first link first, and
-    ``matrix`` is the product of their global maps; without either, the global map is all there is. ``extras`` holds what the
-    file knows beside the map: per-patch figures, quality, provenance and unknown keys.
+    ``matrix`` is the product of their global maps; without either, the global map is all there is. ``extras`` holds the unknown
+    keys of a file: those of the transform itself under the empty name, those of ``fixed``, ``moving`` and ``global``.
     """
 
     model: str
@@ -53,10 +39,10 @@ class Transform:
     grid: PatchGrid | None = None
     matrices: Tensor | None = None
     chain: tuple["Link", ...] = ()
-    patch_figures: dict[str, list[Any]] = field(default_factory=dict)
-    quality: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    extras: dict[str, Any] = field(default_factory=dict)
+    patch_figures: PatchFigures = field(default_factory=PatchFigures)
+    quality: Quality = field(default_factory=Quality)
+    provenance: Provenance = field(default_factory=Provenance)
+    extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def map(self, points: Tensor) -> Tensor:
         """Moving points (..., 2) float64 of fixed points (..., 2), in pixels."""
@@ -82,18 +68,19 @@ class Transform:
         Errors of a chain's links add as independent ones do, each scaled by the links after it.
         """
         flat = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        error = torch.full((len(flat),), self.quality.get("expected_error") or torch.inf, dtype=torch.float64)
+        overall = self.quality.expected_error
+        error = torch.full((len(flat),), torch.inf if overall is None else overall, dtype=torch.float64)
         if self.chain:
             error = torch.zeros(len(flat), dtype=torch.float64)
             for link in self.chain:
                 own = link.expected_error(flat)
                 flat, jacobian = link.expand(flat)
                 error = torch.hypot(error * torch.linalg.det(jacobian).abs().sqrt(), own)
-        elif self.grid is not None and "expected_error" in self.patch_figures:
+        elif self.grid is not None and self.patch_figures.expected_error:
             parts = torch.split(flat, 65536)
             error = torch.cat(
                 [
-                    patch_grid.blend_finite(self.grid, self.patch_figures["expected_error"], part)
+                    patch_grid.blend_finite(self.grid, self.patch_figures.expected_error, part)
                     for part in parts
                 ]
             )
@@ -210,17 +197,59 @@ class Transform:
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write the JSON file; whole or not at all."""
-        from register.transforms.schema import write_transform
-
-        write_transform(self, path)
+        """Write the JSON file atomically."""
+        schema.write(self.values(), path)
 
     @staticmethod
     def load(path: str | Path) -> "Transform":
-        """Read and check a JSON file; raises ``FileError`` or ``TransformError`` by name of what is wrong."""
-        from register.transforms.schema import read_transform
+        """Read and check a JSON file. Raises ``FileError`` naming the file and what is wrong with it."""
+        file = schema.read(path)
+        try:
+            return Transform.of(file).checked()
+        except TransformError as error:
+            raise FileError(path, str(error)) from None
 
-        return read_transform(path)
+    @staticmethod
+    def of(file: TransformFile) -> "Transform":
+        """The transform of the content of a file. Raises ``TransformError`` for a wrong number of values."""
+        patches = convert.patches_of(file.patches)
+        frames = {"fixed": file.fixed, "moving": file.moving}
+        links = ((Transform.of(link.transform), link.inverse) for link in file.chain or ())
+        return Transform(
+            model=file.model,
+            fixed=convert.frame_of(file.fixed),
+            moving=convert.frame_of(file.moving),
+            matrix=torch.tensor(file.global_.matrix, dtype=torch.float64),
+            grid=patches.grid,
+            matrices=patches.matrices,
+            chain=tuple(Link(transform, inverse) for transform, inverse in links),
+            patch_figures=patches.figures,
+            quality=Quality.of(file.quality),
+            provenance=Provenance.of(file.provenance),
+            extras={name: convert.unknown_keys(frame) for name, frame in frames.items()}
+            | {"": file.unknown(), "global": file.global_.unknown()},
+        )
+
+    def values(self) -> Json:
+        """The content of the file as JSON values."""
+        patches = convert.patches_values(self.grid, self.matrices, self.patch_figures)
+        links = [{"inverse": link.inverse, "transform": link.transform.values()} for link in self.chain]
+        return {
+            "format": "register-transform",
+            "version": 1,
+            "convention": schema.CONVENTION,
+            "fixed": convert.frame_values(self.fixed) | self._unknown("fixed"),
+            "moving": convert.frame_values(self.moving) | self._unknown("moving"),
+            "model": self.model,
+            "global": {"matrix": self.matrix.tolist()} | self._unknown("global"),
+            "patches": patches,
+            **({"chain": links} if links else {}),
+            "quality": dict(self.quality),
+            "provenance": dict(self.provenance),
+        } | self._unknown("")
+
+    def _unknown(self, part: str) -> Json:
+        return dict(self.extras.get(part, {}))
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,16 @@
 """A job is paths plus settings: one pair from files to files."""
 
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from register import api
-from register._version import __version__
 from register.compute import device
 from register.engine import pair
 from register.engine.pair import Alignment, Event, Listener
@@ -23,6 +18,7 @@ from register.engine.quality import landmarks
 from register.errors import AlignmentError, FileError, RegisterError
 from register.files.atomic import is_unfinished, mark_unfinished, write_bytes, write_text
 from register.files.hashes import sha256
+from register.geometry.pixel_size import PixelSize
 from register.images.pyramid import Level
 from register.io.images.masks import read_mask
 from register.io.images.model import Image, Selection
@@ -33,8 +29,10 @@ from register.kernels import dispatch
 from register.report.overlay import overlay
 from register.report.panels import Scene
 from register.settings import PRESETS, Settings
+from register.transforms.frame import Frame
+from register.transforms.quality import CanvasPlace, LandmarkSummary
 from register.transforms.resample import Canvas, ValidMask, check_dtype
-from register.transforms.transform import Frame, Transform
+from register.transforms.transform import Transform
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 
 RESULTS = (
@@ -133,24 +131,16 @@ def _run(job: Job, listener: Listener) -> Result:
         moving_level,
         lambda event: listener(replace(event, done=event.done * ESTIMATE)),
     )
-    alignment = replace(
-        alignment, quality=alignment.quality | {"fixed_grey": fixed_grey, "moving_grey": moving_grey}
-    )
     transform = alignment.transform
+    quality = replace(transform.quality, fixed_grey=fixed_grey, moving_grey=moving_grey)
     canvas = Canvas.union(transform) if job.settings.canvas == "union" else None
     if canvas:
-        alignment = replace(
-            alignment,
-            quality=alignment.quality
-            | {"canvas": {"origin": [canvas.left, canvas.top], "size": [canvas.width, canvas.height]}},
-        )
+        place_of = CanvasPlace(origin=(canvas.left, canvas.top), size=(canvas.width, canvas.height))
+        quality = replace(quality, canvas=place_of)
     names = _names(job, moving.image)
     if landmarks:
-        alignment = replace(
-            alignment,
-            quality=alignment.quality | {"landmarks": landmark_figures(transform, landmarks, job.settings)},
-        )
-    written = _with_provenance(alignment, job, fixed.image, moving.image)
+        quality = replace(quality, landmarks=landmark_figures(transform, landmarks, job.settings))
+    written = replace(_with_files(transform, job, fixed.image, moving.image), quality=quality)
     image = aligned_image(moving.image, fixed.image, transform, _style(job.settings), canvas)
     scene = Scene.of(fixed_level, moving_level, written)
     with mark_unfinished(job.output):
@@ -166,7 +156,7 @@ def _run(job: Job, listener: Listener) -> Result:
             | clock.seconds
             | {"total": round(time.perf_counter() - begin, 3)}
         )
-        written = replace(written, provenance=written.provenance | {"seconds": seconds})
+        written = replace(written, provenance=replace(written.provenance, seconds=seconds))
         if page:
             write_text(names["report"], page(written))
         _remove_replaced(job, names)
@@ -212,13 +202,11 @@ def hashes(chosen: Settings) -> dict[str, list[str | None]]:
     return {name: [sha256(Path(file)) for file in files] for name, files in other_files(chosen).items()}
 
 
-def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: Settings) -> dict[str, Any]:
+def landmark_figures(transform: Transform, pair: tuple[Tensor, Tensor], chosen: Settings) -> LandmarkSummary:
     """The landmark errors of a transform, and whether it has seen the landmarks."""
     seen = "The alignment has not seen them." if chosen.landmarks else "The alignment started from them."
-    return landmarks.landmark_errors(transform, *pair).summary() | {
-        "files": chosen.landmarks or chosen.init,
-        "note": seen,
-    }
+    summary = landmarks.landmark_errors(transform, *pair).summary()
+    return replace(summary, files=chosen.landmarks or chosen.init, note=seen)
 
 
 def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform], str] | None]:
@@ -275,7 +263,7 @@ def _align(
             moving_level,
             sizes,
             job.settings,
-            pixels=_pixels(fixed.image, moving.image),
+            pixels=(_pixel_size(fixed.image), _pixel_size(moving.image)),
             listener=listener,
         )
     except AlignmentError as error:
@@ -372,46 +360,24 @@ def _style(settings: Settings) -> OutputStyle:
     return OutputStyle(settings.interpolation, settings.fill, settings.compression, settings.pyramid)
 
 
-def _pixels(fixed: Image, moving: Image) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The pixel sizes of both images, or ones when they do not share a unit: what other programs' transforms count in."""
-    if fixed.pixel_size and moving.pixel_size and fixed.pixel_unit == moving.pixel_unit:
-        return fixed.pixel_size, moving.pixel_size
-    return (1.0, 1.0), (1.0, 1.0)
+def _pixel_size(image: Image) -> PixelSize | None:
+    size = image.pixel_size
+    return PixelSize(size[0], size[1], image.pixel_unit) if size else None
 
 
-def _with_provenance(alignment: Alignment, job: Job, fixed: Image, moving: Image) -> Transform:
-    """The transform with its frames' files and where it comes from."""
-    place = device.choose(job.settings.device)
-    provenance = {
-        "register": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": str(place),
-        "threads": device.thread_count(place, job.settings.threads),
-        "compiled": dispatch.is_available(place),
-        "seed": job.settings.seed,
-        "settings": asdict(job.asked or job.settings),
-        "files": hashes(job.settings),
-        "history": {
-            level: [round(loss, 5) for loss in losses] for level, losses in alignment.history.items()
-        },
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def _with_files(transform: Transform, job: Job, fixed: Image, moving: Image) -> Transform:
+    """The transform with the files of its frames, and of its settings."""
     names = job.names or (str(job.fixed), str(job.moving))
     frames = [
         _frame(path, name, image)
         for path, name, image in zip((job.fixed, job.moving), names, (fixed, moving), strict=True)
     ]
-    return replace(
-        alignment.transform,
-        fixed=frames[0],
-        moving=frames[1],
-        quality=alignment.quality,
-        provenance=provenance,
-    )
+    known = transform.provenance
+    asked = asdict(job.asked) if job.asked else known.settings
+    provenance = replace(known, settings=asked, files=hashes(job.settings))
+    return replace(transform, fixed=frames[0], moving=frames[1], provenance=provenance)
 
 
 def _frame(path: Path, name: str, image: Image) -> Frame:
     height, width = image.size
-    return Frame(width, height, image.pixel_size, image.pixel_unit, name, sha256(path))
+    return Frame(width, height, _pixel_size(image), name, sha256(path))

@@ -68,8 +68,8 @@ def aligned_image(
     pixels = Warped(moving.pixels, transform, style.interpolation, fill, moving.alpha, canvas)
     frame = transform.fixed
     place: dict[str, Any] = {
-        "pixel_size": frame.pixel_size,
-        "pixel_unit": frame.pixel_unit,
+        "pixel_size": frame.pixel_size.xy if frame.pixel_size else None,
+        "pixel_unit": frame.pixel_size.unit if frame.pixel_size else None,
         "geotags": (),
         "position": None,
     }

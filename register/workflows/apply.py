@@ -11,7 +11,8 @@ from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_existing
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.open import aligned_name, open_image
-from register.transforms.transform import Frame, Inverse, Transform
+from register.transforms.frame import Frame
+from register.transforms.transform import Inverse, Transform
 from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
@@ -123,10 +124,10 @@ def _rounds_to(count: int, exact: float) -> bool:
 
 def _pixel_size_ratio(frame: Frame, image: Image) -> float | None:
     """The ratio of the pixel sizes, where both are known and agree with the size of the image."""
-    if not frame.pixel_size or not image.pixel_size or frame.pixel_unit != image.pixel_unit:
+    if not frame.pixel_size or not image.pixel_size or frame.pixel_size.unit != image.pixel_unit:
         return None
     height, width = image.size
-    ratio = frame.pixel_size[0] / image.pixel_size[0]
+    ratio = frame.pixel_size.x / image.pixel_size[0]
     fits = abs(width - frame.width * ratio) <= 1.5 and abs(height - frame.height * ratio) <= 1.5
     return ratio if fits else None
 

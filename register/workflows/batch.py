@@ -121,10 +121,10 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
         known = _load(target)
     except RegisterError:
         return "its transform could not be read"
-    if known.provenance.get("register") != __version__:
+    if known.provenance.register != __version__:
         return f"it was made by version {known.provenance.get('register')}"
-    before, now = known.provenance.get("settings", {}), asdict(pair.settings)
-    others, known_others = align.hashes(local), known.provenance.get("files", {})
+    before, now = known.provenance.settings, asdict(pair.settings)
+    others, known_others = align.hashes(local), known.provenance.files
     compared = [name for name in now if name not in WITHOUT_EFFECT]
     changed = [
         name
@@ -151,13 +151,13 @@ def outcome(pair: Pair, transform: Transform, note: str = "") -> PairOutcome:
         pair.id,
         pair.fixed,
         pair.moving,
-        quality["verdict"],
-        "; ".join(quality["reasons"]),
-        quality["similarity_before"],
-        quality["similarity_after"],
-        quality["displacement_median"],
-        quality.get("expected_error"),
-        transform.provenance["seconds"]["total"],
+        quality.verdict,
+        "; ".join(quality.reasons),
+        quality.similarity_before,
+        quality.similarity_after,
+        quality.displacement_median,
+        quality.expected_error,
+        transform.provenance.seconds["total"],
         note=note,
     )
 

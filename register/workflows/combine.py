@@ -31,8 +31,8 @@ def compose(
 
 def _write(made: Transform, output: Path, tolerance: float, overwrite: bool) -> Transform:
     refuse_existing(output, overwrite)
-    error = made.quality["round_trip_max"]
-    if error > tolerance:
+    error = made.quality.round_trip_max
+    if error is None or error > tolerance:
         raise FileError(
             output,
             f"not written: the round-trip error is {error:.3g} px, larger than --tolerance {tolerance:g}",

@@ -10,6 +10,7 @@ from register.engine.quality.landmarks import Evaluation, landmark_errors
 from register.errors import FileError, RegisterError
 from register.files.atomic import write_text
 from register.io.points.open import read_points
+from register.transforms.quality import LandmarkSummary
 from register.transforms.transform import Transform
 
 HEADER = ",X,Y,moving X,moving Y,mapped X,mapped Y,IRE,TRE,rTRE"
@@ -30,7 +31,7 @@ def evaluate(
     if table is not None:
         write_text(table, _table(points, found))
     summary = found.summary(seed)
-    return summary | {"birl": _birl_names(summary)}
+    return dict(summary) | {"birl": _birl_names(summary)}
 
 
 def _table(points: tuple[Tensor, Tensor], found: Evaluation) -> str:
@@ -43,7 +44,7 @@ def _table(points: tuple[Tensor, Tensor], found: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _birl_names(summary: dict[str, Any]) -> dict[str, float]:
+def _birl_names(summary: LandmarkSummary) -> dict[str, float]:
     """The figures under the column names of the BIRL framework (Borovec et al. 2018)."""
     names = {"Median": "median", "Mean": "mean", "Max": "max"}
     values = {"TRE robustness": summary["robustness"]}

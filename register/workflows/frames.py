@@ -22,6 +22,7 @@ from register.images.pyramid import Level
 from register.io.images.masks import read_mask
 from register.io.images.stacks import Stack
 from register.settings import Settings
+from register.transforms.quality import Provenance, Verdict
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
 from register.workflows import workers
@@ -75,7 +76,7 @@ def level(stack: Stack, index: int, settings: Settings, mask: str | None) -> Lev
 def transforms(asked: Task, count: int) -> Iterator[Transform]:
     """The transform from every frame's fixed one, the reference or the frame before, in order, found in ``count`` processes.
 
-    ``provenance["against"]`` says which: ``reference`` or a frame's number.
+    ``provenance.against`` says which: ``reference`` or a frame's number.
     """
     frames = range(len(asked.stack))
     if count == 1:
@@ -123,8 +124,12 @@ def _known_or_found(index: int) -> Transform:
     try:
         found, against = _found(asked, index)
     except RegisterError as error:
-        found, against = frame.identity(_HERE["reference"], verdict="failed", why=str(error)), "reference"
-    found = replace(found, provenance={"register": __version__, "frame": index, "against": against})
+        found, against = (
+            frame.identity(_HERE["reference"], verdict=Verdict.FAILED, why=str(error)),
+            "reference",
+        )
+    made = Provenance(register=__version__, frame=index, against=against)
+    found = replace(found, provenance=made)
     found.save(path)
     return found
 
@@ -136,7 +141,7 @@ def _found(asked: Task, index: int) -> tuple[Transform, str | int]:
     moving = level(asked.stack, index, asked.settings, asked.settings.moving_mask)
     if not asked.along or index % ANCHOR == 0:
         tied = frame.follow(_HERE["reference"], moving)
-        if not asked.along or tied.quality["verdict"] == "ok":
+        if not asked.along or tied.quality.verdict == Verdict.OK:
             return tied, "reference"
     before = frame.prepare(
         level(asked.stack, index - 1, asked.settings, asked.settings.moving_mask), asked.settings

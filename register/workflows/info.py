@@ -76,6 +76,6 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
         "displacement_max": float(moved.max()),
         "det_min": float(determinant.min()),
         "det_max": float(determinant.max()),
-        "quality": transform.quality,
-        "provenance": transform.provenance,
+        "quality": {"verdict": transform.quality.verdict, **transform.quality},
+        "provenance": dict(transform.provenance),
     }

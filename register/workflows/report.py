@@ -25,13 +25,17 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
     """
     path = folder / TRANSFORM
     transform = Transform.load(path)
-    if transform.fixed.path is None or transform.moving.path is None or "verdict" not in transform.quality:
+    if (
+        transform.fixed.path is None
+        or transform.moving.path is None
+        or transform.quality.verdict == "unknown"
+    ):
         raise FileError(
             path, "does not say which images it aligns", "a report is drawn of what `register align` wrote"
         )
     known = {option.name for option in fields(Settings)}
     chosen = settings.check(
-        **{name: value for name, value in transform.provenance.get("settings", {}).items() if name in known}
+        **{name: value for name, value in transform.provenance.settings.items() if name in known}
     )
     chosen = replace(chosen, landmarks=landmarks or chosen.landmarks)
     pair, levels = align.read_landmarks(chosen), []
@@ -48,7 +52,7 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
     if pair:
         transform = replace(
             transform,
-            quality=transform.quality | {"landmarks": align.landmark_figures(transform, pair, chosen)},
+            quality=replace(transform.quality, landmarks=align.landmark_figures(transform, pair, chosen)),
         )
     scene = Scene.of(levels[0], levels[1], transform)
     write_text(folder / REPORT, page(transform, compared(scene.whole(), transform), details(scene)))
@@ -85,8 +89,8 @@ def draw_index(folders: list[Path], output: Path | None = None, errors: dict[str
     for folder, transform in done:
         if (
             not (folder / REPORT).exists()
-            and transform.quality.get("verdict")
-            and transform.provenance.get("settings", {}).get("report", True)
+            and transform.quality.verdict != "unknown"
+            and transform.provenance.settings.get("report", True)
         ):
             redraw(folder)
     write_text(output, index(done, output.parent.absolute(), errors))

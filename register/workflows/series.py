@@ -118,7 +118,7 @@ def _chained(found: Iterator[Transform]) -> Iterator[Transform]:
     """The transforms from the reference, of transforms from the reference or from the frame before."""
     before: Transform | None = None
     for transform in found:
-        if transform.provenance["against"] != "reference" and before is not None:
+        if transform.provenance.against != "reference" and before is not None:
             links = (*(before.chain or (Link(before),)), Link(transform))
             chained = Transform(
                 "chain",
@@ -129,7 +129,7 @@ def _chained(found: Iterator[Transform]) -> Iterator[Transform]:
             )
             transform = replace(
                 chained,
-                quality=transform.quality | {"shift": frame.shift(chained)},
+                quality=replace(transform.quality, shift=frame.shift(chained)),
                 provenance=transform.provenance,
             )
         before = transform
@@ -139,17 +139,17 @@ def _chained(found: Iterator[Transform]) -> Iterator[Transform]:
 def _noted(found: Iterator[Transform], rows: list[Row], tick: Callable[[Row], None]) -> Iterator[Transform]:
     """The transforms, a row kept of each."""
     for index, transform in enumerate(found):
-        quality, against = transform.quality, transform.provenance["against"]
-        across, down = quality["shift"]
-        why = "; ".join(quality.get("reasons", []))
+        quality, against = transform.quality, transform.provenance.against
+        across, down = quality.shift
+        why = "; ".join(quality.reasons)
         row = Row(
             index,
-            quality["verdict"],
+            quality.verdict,
             why,
-            quality.get("similarity_after"),
+            quality.similarity_after,
             across,
             down,
-            against if against == "reference" else f"frame {against}",
+            "reference" if against == "reference" else f"frame {against}",
         )
         rows.append(row)
         tick(row)

@@ -18,7 +18,9 @@ from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
 from register.settings import Effort
 from register.similarity import registry
-from register.transforms.transform import Frame, Transform
+from register.transforms.frame import Frame
+from register.transforms.quality import PatchFigures
+from register.transforms.transform import Transform
 
 STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
 """Weight of the neighbours' disagreement on the finest level, its least, and its factor from a level to the next coarser one, whose displacements
@@ -327,7 +329,7 @@ def as_transform(
     frames: tuple[Frame, Frame],
     matrix: Tensor,
     local: LocalFit | None,
-    figures: dict[str, list[Any]],
+    figures: PatchFigures | None = None,
 ) -> Transform:
     """A fit in original pixels, with figures per patch. A local model keeps a grid even where there are no patches."""
     matrix = matrix.double().cpu()
@@ -341,11 +343,11 @@ def as_transform(
             matrix,
             grid,
             matrix.expand(grid.rows, grid.columns, 2, 3).clone(),
-            patch_figures=figures,
+            patch_figures=figures or PatchFigures(),
         )
     up = local.level.original_from_level
     spacing = (float(up[0, 0]) * local.grid.spacing[0], float(up[1, 1]) * local.grid.spacing[1])
     grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
     residual = patch_grid.to_matrices(local.grid, local.parameters.double().cpu())
     absolute = affine.compose(matrix, comparison.residual_in_original_pixels(residual, local.level))
-    return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures)
+    return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures or PatchFigures())

@@ -1,9 +1,8 @@
 """How good an alignment is: similarity before and after, overlap, Jacobian, chance, per-patch figures, a verdict."""
 
 import math
-from dataclasses import dataclass
-from statistics import median
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +20,8 @@ from register.images.pyramid import Level
 from register.settings import Effort
 from register.similarity import registry
 from register.similarity.base import Windows
-from register.transforms.transform import Frame
+from register.transforms.frame import Frame
+from register.transforms.quality import PatchFigures, Quality, Verdict
 
 JUDGING_SIDE = 1024
 """Longest side, in pixels, of the level on which similarity and expected errors are taken."""
@@ -33,10 +33,10 @@ WEAK_TEXTURE, WEAK_CONFIDENCE, TYPICAL = 0.02, 0.05, 0.5
 
 @dataclass(frozen=True)
 class Figures:
-    """The summary that goes into ``quality`` and the lists, one value per patch, that go into ``patches``."""
+    """The quality of an alignment as a whole, and the figures of its patches."""
 
-    summary: dict[str, Any]
-    patches: dict[str, list[Any]]
+    quality: Quality
+    patches: PatchFigures
 
 
 def judging_level(levels: list[Level]) -> Level:
@@ -88,45 +88,54 @@ def judge(
         evidence.above_chance(levels[-1], moving, matrix),
         evidence.agreeing(levels[-1], matrix, local, matched),
     )
-    forward = local_fit.as_transform("local", frames, matrix, local, {})
+    forward = local_fit.as_transform("local", frames, matrix, local)
     judge_metric = registry.get(metric).judge
     back = evidence.round_trip_error(
         levels[-1], moving, forward, matrix, judge_metric, effort, max_shift=max_shift
     )
     returned = back.typical(levels[-1])
-    summary = {
-        "probability_wrong": round(verdict.probability_wrong(found, chance, agreeing), 4),
-        "recognised": round(found[0], 4) if found else None,
-        "recognised_sigma": round(found[1], 2) if found else None,
-        "back_and_forth": _round(returned) if math.isfinite(returned) else None,
-        "similarity_before": _round(before.mean()),
-        "similarity_after": _round(after.mean()),
-        "similarity_global": _round(still.mean()),
-        "above_chance": round(chance, 2),
-        "matches_agreeing": agreeing,
-        "overlap": _round(evidence.overlap(level, moving, matrix)),
-        **_displacement(levels[-1], matrix, local),
-        **_jacobian(matrix, local),
-    }
+    moved, det = _displacement(levels[-1], matrix, local), _determinants(matrix, local)
+    quality = Quality(
+        verdict=Verdict.UNKNOWN,
+        reasons=(),
+        expected_error=None,
+        probability_wrong=round(verdict.probability_wrong(found, chance, agreeing), 4),
+        recognised=round(found[0], 4) if found else None,
+        recognised_sigma=round(found[1], 2) if found else None,
+        back_and_forth=_round(returned) if math.isfinite(returned) else None,
+        similarity_before=_round(before.mean()),
+        similarity_after=_round(after.mean()),
+        similarity_global=_round(still.mean()),
+        above_chance=round(chance, 2),
+        matches_agreeing=agreeing,
+        overlap=_round(evidence.overlap(level, moving, matrix)),
+        displacement_median=moved.median,
+        displacement_max=moved.largest,
+        local_displacement_median=moved.local_median,
+        local_displacement_max=moved.local_largest,
+        det_global=det.overall,
+        det_min=det.smallest,
+        folds=det.folds,
+        metric=metric,
+        metric_choice=None,
+        notes=(),
+        search_significance=None,
+    )
     local = local or _unpatched(levels[-1], frames[0])
     if judge_metric != metric:
         compare = local_fit.compare_at(level, moving, matrix, judge_metric, effort)
         still, after = windows(compare), windows(compare, local_fit.patches_at(local, level))
     figures = _patch_figures(compare, (still, after), local, level, max_shift, back, affine.scale(matrix))
-    called, reasons = verdict.verdict(summary, figures["status"], diagonal)
-    if called == "failed":
-        figures = unknown(len(figures["status"]))
-    known = [x for x in figures["expected_error"] if x is not None]
-    return Figures(
-        {"verdict": called, "reasons": reasons, "expected_error": round(median(known), 4) if known else None}
-        | summary,
-        figures,
-    )
+    called, reasons = verdict.verdict(quality, figures.status, diagonal)
+    if called == Verdict.FAILED:
+        figures = unknown(len(figures.status))
+    typical = expected_error.typical(figures)
+    return Figures(replace(quality, verdict=called, reasons=reasons, expected_error=typical), figures)
 
 
-def unknown(count: int) -> dict[str, list[Any]]:
+def unknown(count: int) -> PatchFigures:
     """The figures of patches of which nothing is known."""
-    return {"confidence": [0.0] * count, "status": ["weak"] * count, "expected_error": [None] * count}
+    return PatchFigures(confidence=(0.0,) * count, status=("weak",) * count, expected_error=(None,) * count)
 
 
 def _unpatched(level: Level, frame: Frame) -> LocalFit:
@@ -138,8 +147,17 @@ def _unpatched(level: Level, frame: Frame) -> LocalFit:
     return LocalFit(level, grid, grid.zeros(device=level.image.device), 0, {}, ())
 
 
-def _displacement(level: Level, matrix: Tensor, local: LocalFit | None) -> dict[str, float]:
-    """Median and largest displacement of the whole map, and the largest of its local part, in fixed pixels."""
+class Displacement(NamedTuple):
+    """Median and largest displacement of a map, and of its local part, in fixed pixels."""
+
+    median: float
+    largest: float
+    local_median: float
+    local_largest: float
+
+
+def _displacement(level: Level, matrix: Tensor, local: LocalFit | None) -> Displacement:
+    """The displacements of the map at a grid of pixels of a level."""
     step, where = max(max(level.size) // LOOKED_AT, 1), level.image.device
     at = [positions[::step] for positions in interpolation.axes(*level.size, device=where)]
     shift = (
@@ -158,24 +176,29 @@ def _displacement(level: Level, matrix: Tensor, local: LocalFit | None) -> dict[
     length, local_length = (
         torch.hypot(*each.unbind(2)) for each in (moved, shift * up.diagonal()[:2])
     )  # norm() is slow where x and y are planes
-    return {
-        "displacement_median": _round(filters.median(length.flatten())),
-        "displacement_max": _round(length.max()),
-        "local_displacement_median": _round(filters.median(local_length.flatten())),
-        "local_displacement_max": _round(local_length.max()),
-    }
+    return Displacement(
+        _round(filters.median(length.flatten())),
+        _round(length.max()),
+        _round(filters.median(local_length.flatten())),
+        _round(local_length.max()),
+    )
 
 
-def _jacobian(matrix: Tensor, local: LocalFit | None) -> dict[str, Any]:
-    """SearchRange of det J relative to the global map, from bounds over every cell, and how many cells fold."""
+class Determinants(NamedTuple):
+    """det J of the global map, its smallest value relative to that, and the number of cells of the grid that fold."""
+
+    overall: float
+    smallest: float
+    folds: int
+
+
+def _determinants(matrix: Tensor, local: LocalFit | None) -> Determinants:
+    """Determinants from a lower bound over every cell of the patch grid."""
+    overall = _round(affine.determinant(matrix))
     if local is None:
-        return {"det_global": _round(affine.determinant(matrix)), "det_min": 1.0, "folds": 0}
+        return Determinants(overall, 1.0, 0)
     bounds = jacobian.smallest_determinants(local.grid, local.parameters)
-    return {
-        "det_global": _round(affine.determinant(matrix)),
-        "det_min": _round(bounds.min()),
-        "folds": int((bounds <= 0).sum()),
-    }
+    return Determinants(overall, _round(bounds.min()), int((bounds <= 0).sum()))
 
 
 def _patch_figures(
@@ -186,7 +209,7 @@ def _patch_figures(
     max_shift: float,
     back: Back,
     scale: float,
-) -> dict[str, list[Any]]:
+) -> PatchFigures:
     """Per patch, row by row: similarity before and after the local fit, as ``seen`` in windows, confidence, status and expected error in moving pixels.
 
     A fixed pixel is ``scale`` moving ones long.
@@ -214,22 +237,19 @@ def _patch_figures(
         * pyramid.pixel(level)
         * scale
     )
-    return {
-        "confidence": _rounded(confidence),
-        "status": status,
-        "similarity_before": _rounded(at_start),
-        "similarity_after": _rounded(similarity),
-        "expected_error": [
-            v if math.isfinite(v) and s != "weak" else None
-            for v, s in zip(_rounded(error), status, strict=True)
-        ],
-    }
+    known = zip(_rounded(error), status, strict=True)
+    return PatchFigures(
+        confidence=_rounded(confidence),
+        status=tuple(status),
+        similarity_before=_rounded(at_start),
+        similarity_after=_rounded(similarity),
+        expected_error=tuple(v if math.isfinite(v) and s != "weak" else None for v, s in known),
+    )
 
 
-def _rounded(values: Tensor) -> list[float]:
-    """Values (n,) to four digits behind the point."""
-    rounded: list[float] = values.cpu().double().round(decimals=4).tolist()
-    return rounded
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    """Values (n,) to four decimals."""
+    return tuple(values.cpu().double().round(decimals=4).tolist())
 
 
 def _round(value: Tensor | float) -> float:

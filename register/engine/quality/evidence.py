@@ -133,7 +133,7 @@ def round_trip_error(
     begin = local_fit.of_map(forward.inverse().map, (corners[0], corners[1]), level, inverse, effort)
     limit = max_shift / affine.scale(inverse)
     found = local_fit.fit([level], moving, fixed, inverse, metric, effort, max_shift=limit, begin=begin)
-    return Back(forward, local_fit.as_transform("local", (forward.moving, forward.fixed), inverse, found, {}))
+    return Back(forward, local_fit.as_transform("local", (forward.moving, forward.fixed), inverse, found))
 
 
 def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:

@@ -1,5 +1,7 @@
 """The error to expect at each patch: from curvature, from the neighbours, from the way back, calibrated on known warps."""
 
+from statistics import median
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
@@ -9,6 +11,7 @@ from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import PatchObjective
 from register.geometry import smoothness
 from register.geometry.patch_grid import PatchGrid
+from register.transforms.quality import PatchFigures
 
 LOG_ERROR = {"one": 1.102, "bound": 0.728, "neighbour_disagreement": 0.638, "back": 0.254, "unlike": 0.13}
 """The log of the error that two of three patches stay below is this sum over the logs of what is known of a patch, in pixels of the judging level.
@@ -60,6 +63,12 @@ def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -
         "back": (returned + LEAST_BACK**2).sqrt().flatten(),
         "unlike": 1 + LEAST_UNLIKE - similarity.double().cpu(),
     }
+
+
+def typical(figures: PatchFigures) -> float | None:
+    """The median expected error of the patches, in moving pixels; None where no patch has one."""
+    known = [error for error in figures.expected_error if error is not None]
+    return round(median(known), 4) if known else None
 
 
 def _around(values: Tensor) -> Tensor:

@@ -1,37 +1,40 @@
-"""From evidence to a verdict: how probable it is that an alignment is wrong, and why, in words."""
+"""The verdict on an alignment: the probability that it is wrong, and the reasons in words."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+
+from register.transforms.quality import Quality, Verdict
 
 WRONG = 0.02
-"""Median error, as a share of the fixed image's diagonal, from which on an alignment is wrong."""
+"""Median error, as a share of the fixed image's diagonal, from which an alignment counts as wrong."""
 LOG_ODDS = {"one": 10.11, "recognised": -1.62, "sigma": -3.48}
-"""The log-odds of a wrong alignment are this sum over what is known of it. Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
+"""The log-odds of a wrong alignment are the sum of these factors times the figures of the same name (see
+``probability_wrong``). Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
 UNTOLD, SURELY, PERHAPS, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
-"""Where windows cannot tell: probabilities, the standard deviations above chance that the first two ask for, and the matched features that are as good."""
+"""Where regions cannot be recognised: the probabilities of being wrong, the standard deviations above chance that the
+first and the second need, and the number of agreeing matched features that also gives the first."""
 SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
-"""Probability of being wrong from which on an alignment is suspect, or failed."""
+"""Probability of being wrong from which an alignment is suspect, or failed."""
 LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 10.0
-"""Share of the fixed image, share of patches with too little to see, and change of area beyond which an alignment is suspect whatever else is known."""
+"""Share of the fixed image that overlaps, share of weak patches, and change of area beyond which an alignment is
+suspect in any case."""
 FARTHEST_BACK = 0.01
-"""Median distance after the way there and back, as a share of the diagonal, beyond which an alignment is suspect whatever else is known: right ones stay
-below 0.006."""
+"""Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an alignment
+is suspect in any case. Right alignments stay below 0.006."""
 
 
 def probability_wrong(found: tuple[float, float] | None, above_chance: float, agreeing: int) -> float:
-    """The probability that the median error exceeds ``WRONG``; right and wrong alignments are taken to be as frequent.
+    """The probability that the median error exceeds ``WRONG``, if right and wrong alignments are equally frequent.
 
-    From the share of windows that are less like a window than its partner, and its standard deviations above chance. Where there are too few windows to
-    tell, a guess from how many standard deviations the global map stands ``above_chance``, and from matched features that agree with it.
+    ``found`` is the mean percentile rank of matching regions and its standard deviations above chance, as
+    ``evidence.recognised`` computes them; the probability is that of a logistic regression on them. Where ``found``
+    is None, it is a fixed guess from the standard deviations of the global similarity ``above_chance`` and from the
+    number of matched features ``agreeing`` with the map.
     """
     if found is None:
-        return (
-            UNTOLD[0]
-            if agreeing >= ENOUGH_MATCHES or above_chance >= SURELY
-            else UNTOLD[1]
-            if above_chance >= PERHAPS
-            else UNTOLD[2]
-        )
+        if agreeing >= ENOUGH_MATCHES or above_chance >= SURELY:
+            return UNTOLD[0]
+        return UNTOLD[1] if above_chance >= PERHAPS else UNTOLD[2]
     recognised, sigma = found
     values = {
         "one": 1.0,
@@ -41,35 +44,61 @@ def probability_wrong(found: tuple[float, float] | None, above_chance: float, ag
     return 1 / (1 + math.exp(-sum(LOG_ODDS[name] * value for name, value in values.items())))
 
 
-def called(wrong: float) -> str:
-    """What a probability of being wrong is called, nothing else being known."""
-    return "failed" if wrong >= FAILED_FROM else "suspect" if wrong >= SUSPECT_FROM else "ok"
+def called(wrong: float) -> Verdict:
+    """The verdict of a probability of being wrong alone."""
+    if wrong >= FAILED_FROM:
+        return Verdict.FAILED
+    return Verdict.SUSPECT if wrong >= SUSPECT_FROM else Verdict.OK
 
 
-def verdict(summary: dict[str, Any], status: list[str], diagonal: float) -> tuple[str, list[str]]:
-    """``ok``, ``suspect`` or ``failed`` with reasons in words, from the figures of an alignment and the ``status`` of its patches."""
-    wrong, suspect = summary["probability_wrong"], list[str]()
-    if summary["overlap"] < LEAST_OVERLAP:
-        suspect.append(f"the images share only {summary['overlap']:.0%} of the fixed image")
-    if status and status.count("weak") > MOST_WEAK * len(status):
-        suspect.append(f"{status.count('weak')} of {len(status)} patches have too little to see")
-    if status.count("capped"):
-        suspect.append(
-            f"{status.count('capped')} patches reached --max-shift; raise it if the deformation is larger"
-        )
-    if not 1 / LARGEST_CHANGE <= abs(summary["det_global"]) <= LARGEST_CHANGE:
-        suspect.append(f"the global map changes areas by a factor of {summary['det_global']:.3g}")
-    back = summary["back_and_forth"]
-    if back is None:
-        suspect.append("what both images show does not overlap")
-    elif back > FARTHEST_BACK * diagonal:
-        suspect.append(f"aligned the other way round, points come back {back:.1f} px from where they were")
+def verdict(figures: Quality, status: Sequence[str], diagonal: float) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict of an alignment with its reasons, from its figures and the ``status`` of its patches.
+
+    ``figures`` hold all but the verdict; ``diagonal`` is that of the fixed image, in pixels.
+    """
+    wrong, suspect = figures.probability_wrong, _doubts(figures, status, diagonal)
+    if wrong is None:
+        return Verdict.UNKNOWN, tuple(suspect)
     if wrong < SUSPECT_FROM:
-        return ("suspect" if suspect else "ok"), suspect
-    told = f"too few windows have texture to tell, and the similarity is {summary['above_chance']:.1f} standard deviations above chance: probably wrong"
-    if summary["recognised"] is not None:
-        told = (
-            f"only {summary['recognised']:.0%} of other windows are less like a window than its partner, {summary['recognised_sigma']:.1f} standard deviations "
-            f"above the 50 % of chance: probably wrong ({wrong:.0%})"
+        return (Verdict.SUSPECT if suspect else Verdict.OK), tuple(suspect)
+    return called(wrong), (_why_wrong(figures, wrong), *suspect)
+
+
+def _doubts(figures: Quality, status: Sequence[str], diagonal: float) -> list[str]:
+    """The reasons that make an alignment suspect whatever its probability of being wrong."""
+    found, overlap, area, back = [], figures.overlap, figures.det_global, figures.back_and_forth
+    if overlap is not None and overlap < LEAST_OVERLAP:
+        found.append(f"only {overlap:.0%} of the fixed image overlaps the moving image")
+    weak, capped = status.count("weak"), status.count("capped")
+    if status and weak > MOST_WEAK * len(status):
+        found.append(f"{weak} of {len(status)} patches have too little texture or similarity")
+    if capped:
+        found.append(f"{capped} patches reached --max-shift; raise it if the deformation is larger")
+    if area is not None and not 1 / LARGEST_CHANGE <= abs(area) <= LARGEST_CHANGE:
+        found.append(f"the global map changes areas by a factor of {area:.3g}")
+    if back is None:
+        found.append("the valid regions of the two images do not overlap")
+    elif back > FARTHEST_BACK * diagonal:
+        found.append(f"aligned in both directions, points return {back:.1f} px from where they started")
+    return found
+
+
+def _why_wrong(figures: Quality, wrong: float) -> str:
+    """The reason for a high probability of being wrong."""
+    if figures.recognised is None or figures.recognised_sigma is None:
+        return (
+            "too few regions have texture to be recognised, and the similarity is only "
+            f"{figures.above_chance or 0.0:.1f} standard deviations above chance: probably wrong"
         )
-    return called(wrong), [told, *suspect]
+    return (
+        "matching regions are not recognised: they rank at the "
+        f"{_ordinal(round(100 * figures.recognised))} percentile of similarity (chance: 50th), "
+        f"{figures.recognised_sigma:.1f} standard deviations above chance: probably wrong ({wrong:.0%})"
+    )
+
+
+def _ordinal(n: int) -> str:
+    """A number with its English ordinal suffix."""
+    if n % 100 in (11, 12, 13):
+        return f"{n}th"
+    return f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th') }"

@@ -52,18 +52,16 @@ class Units:
     @classmethod
     def of(cls, transform: Transform) -> "Units":
         """The units of a transform; pixels unless both sizes are known in units of length."""
-        fixed, moving = transform.fixed, transform.moving
-        if not fixed.pixel_size or not moving.pixel_size or not fixed.pixel_unit or not moving.pixel_unit:
+        fixed, moving = transform.fixed.pixel_size, transform.moving.pixel_size
+        if not fixed or not moving or not fixed.unit or not moving.unit:
             return cls()
-        if fixed.pixel_unit == moving.pixel_unit:
+        if fixed.unit == moving.unit:
             factor = 1.0
-        elif fixed.pixel_unit in METRES and moving.pixel_unit in METRES:
-            factor = METRES[moving.pixel_unit] / METRES[fixed.pixel_unit]
+        elif fixed.unit in METRES and moving.unit in METRES:
+            factor = METRES[moving.unit] / METRES[fixed.unit]
         else:
             return cls()
-        return cls(
-            fixed.pixel_size, (moving.pixel_size[0] * factor, moving.pixel_size[1] * factor), fixed.pixel_unit
-        )
+        return cls(fixed.xy, moving.times(factor, factor).xy, fixed.unit)
 
     def matrix(self, matrix: Tensor) -> Tensor:
         """A pixel matrix (2, 3) in physical units."""

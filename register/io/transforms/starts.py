@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from register.errors import FileError
+from register.geometry.pixel_size import PixelSize, Sizes, comparable
 
-Pair = tuple[float, float]
 
+def read_start(path: str | Path, sizes: Sizes = (None, None)) -> Tensor:
+    """The matrix (2, 3) in pixels of a file with a 2-D affine, rigid, similarity or translation transform.
 
-def read_start(path: str | Path, fixed_pixel: Pair = (1.0, 1.0), moving_pixel: Pair = (1.0, 1.0)) -> Tensor:
-    """The matrix (2, 3) in pixels of a 2-D affine, rigid, similarity or translation file; its lengths are in units of the pixel sizes given.
-
-    Raises ``FileError`` naming the file for anything else: a deformation, three dimensions, a chain.
+    The file's lengths are in the unit of the pixel ``sizes`` of the fixed and the moving image; they are pixels
+    where a size is not known or the units differ. Raises ``FileError`` naming the file for anything else: a deformation, three dimensions, a chain.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -30,10 +30,9 @@ def read_start(path: str | Path, fixed_pixel: Pair = (1.0, 1.0), moving_pixel: P
             f"is a {kind} of {len(values)} numbers",
             "a start is a 2-D affine, similarity, rigid (Euler) or translation",
         ) from None
-    up, down = (
-        torch.diag(1 / torch.tensor(moving_pixel, dtype=torch.float64)),
-        torch.diag(torch.tensor(fixed_pixel, dtype=torch.float64)),
-    )
+    fixed, moving = comparable(sizes) or (PixelSize(1.0, 1.0), PixelSize(1.0, 1.0))
+    up = torch.diag(1 / torch.tensor(moving.xy, dtype=torch.float64))
+    down = torch.diag(torch.tensor(fixed.xy, dtype=torch.float64))
     matrix = torch.cat([up @ linear @ down, up @ offset[:, None]], 1)
     if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix[:, :2])) == 0:
         raise FileError(path, "holds no invertible map")
