@@ -4,7 +4,7 @@ import sys
 
 
 def run() -> None:
-    """Import the program and run it. Ctrl-C during the import is one line and exit code 130, as it is later."""
+    """Import the program and run it. Ctrl-C during the import too is one line and exit code 130."""
     try:
         from register.cli.main import main
     except KeyboardInterrupt:

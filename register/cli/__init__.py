@@ -1,1 +1,1 @@
-"""The command line: options become settings, one call is made, and its result is shown. The only place that prints."""
+"""The command line: options become settings, one function is called, its result is printed."""

@@ -1,77 +1,84 @@
 """``register align FIXED MOVING``."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from register.cli.options import with_settings
+from register.cli.output import print_json
 from register.settings import Settings
 
 VERDICT_FAILED = 3
+FILES, OUTPUT = "Files", "Output"
+
+Fixed = Annotated[
+    Path, typer.Argument(metavar="FIXED", help="The fixed (reference) image.", show_default=False)
+]
+Moving = Annotated[
+    Path, typer.Argument(metavar="MOVING", help="The image that is aligned to it.", show_default=False)
+]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for the results.", rich_help_panel=FILES)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=FILES)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show what would be done and write nothing.", rich_help_panel=FILES),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit with 3 when the verdict is anything but ok.", rich_help_panel=OUTPUT),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT),
+]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show the seconds of every stage.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show errors only.", rich_help_panel=OUTPUT)]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)
+]
 
 
 @with_settings()
 def align(
-    fixed: Annotated[Path, typer.Argument(metavar="FIXED", help="The image that stays.", show_default=False)],
-    moving: Annotated[
-        Path, typer.Argument(metavar="MOVING", help="The image that is aligned to it.", show_default=False)
-    ],
+    fixed: Fixed,
+    moving: Moving,
     settings: Settings,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the results.", rich_help_panel="Files")
-    ] = Path("aligned"),
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace results that are already there.", rich_help_panel="Files"),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show what would be done and write nothing.", rich_help_panel="Files"),
-    ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="End with 3 when the verdict is anything but ok.", rich_help_panel="Output"
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="One JSON object on stdout and nothing else there.", rich_help_panel="Output"
-        ),
-    ] = False,
-    verbose: Annotated[
-        bool,
-        typer.Option("-v", "--verbose", help="Show the seconds of every stage.", rich_help_panel="Output"),
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Show errors only.", rich_help_panel="Output")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel="Output")
-    ] = False,
+    output: Folder = Path("aligned"),
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Align MOVING to FIXED.
 
-    Writes the aligned image, the transform (JSON), a before/after picture and a report (HTML). Ends with 0 when done,
-    1 on an error, 2 on wrong usage, 3 when the results are written but the verdict is `failed` (with --strict: not `ok`).
+    Writes the aligned image, the transform (JSON), a before/after picture and a report (HTML). Exits with 0
+    when done, 1 on an error, 2 on wrong usage, 3 when the results are written but the verdict is `failed`
+    (with --strict: not `ok`).
     """
-    from register.cli import show
-    from register.workflows import align
+    from register.cli import progress, show
+    from register.workflows import align as workflow
 
-    job = align.Job(fixed, moving, output, settings, overwrite)
+    job = workflow.Job(fixed, moving, output, settings, overwrite)
     if dry_run:
-        plan = align.plan(job)
-        print(json.dumps(show.plan_values(plan), ensure_ascii=False)) if as_json else show.plan(plan)
+        planned = workflow.plan(job)
+        print_json(show.plan_values(planned)) if as_json else show.plan(planned)
         return
-    with show.progress(quiet or as_json) as listener:
-        result = align.run(job, listener)
+    with progress.of_alignment(quiet or as_json) as listener:
+        result = workflow.run(job, listener)
     if as_json:
-        print(json.dumps(show.result_values(result), ensure_ascii=False))
+        print_json(show.result_values(result))
     elif not quiet:
         show.result(result, verbose)
-    verdict = result.alignment.quality["verdict"]
+    verdict = result.alignment.quality.verdict
     if verdict == "failed" or (strict and verdict != "ok"):
         raise typer.Exit(VERDICT_FAILED)

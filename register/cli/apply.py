@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from register.cli.arguments import AsJson, Debug, Overwrite, TransformPath
-from register.cli.lines import print_json
+from register.cli.output import print_json
 from register.settings import Compression, Interpolation
 
 Images = Annotated[
@@ -64,7 +64,7 @@ def apply(
     debug: Debug = False,
 ) -> None:
     """Resample other images by a saved transform."""
-    from register.cli import show
+    from register.cli import progress
     from register.io.images.model import Selection
     from register.transforms.transform import Transform
     from register.workflows import apply as workflow
@@ -72,7 +72,7 @@ def apply(
 
     style = OutputStyle(interpolation, fill, compression, pyramid)
     part = Selection(series, level, plane)
-    with show.fraction("write", as_json) as tick:
+    with progress.of_writing(as_json) as tick:
         done = workflow.apply(
             Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale,
             style=style, part=part, overwrite=overwrite, tick=tick,

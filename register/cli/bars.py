@@ -1,9 +1,8 @@
-"""Bars that fill while something is done: a module of its own, because rich's take a while to load and only a terminal shows them."""
+"""Progress bars. In a module of their own, because rich is slow to import and only a terminal shows them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +16,7 @@ from rich.progress import (
 
 @contextmanager
 def share() -> Iterator[Callable[[float, str], None]]:
-    """A bar of one long task, told the share that is done and what is being done."""
+    """A bar of one task; the callback takes the fraction that is done and a description."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -31,8 +30,8 @@ def share() -> Iterator[Callable[[float, str], None]]:
 
 
 @contextmanager
-def counted(what: str, count: int, console: Console) -> Iterator[Callable[[], None]]:
-    """A bar of many tasks, told when one is done."""
+def counted(what: str, count: int) -> Iterator[Callable[[], None]]:
+    """A bar of ``count`` tasks; the callback counts one more. Printed lines appear above the bar."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -41,6 +40,6 @@ def counted(what: str, count: int, console: Console) -> Iterator[Callable[[], No
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, transient=True) as bar:
         task = bar.add_task(what, total=count)
         yield lambda: bar.advance(task)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from register.cli.arguments import AsJson, Debug, Output, Overwrite, Tolerance
-from register.cli.lines import print_made
+from register.cli.output import print_made
 
 First = Annotated[
     Path, typer.Argument(metavar="FIRST", help="The transform from A to B.", show_default=False)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from register.cli.arguments import AsJson, Debug, TransformPath
-from register.cli.lines import print_json
+from register.cli.output import print_json
 
 CHECK_FAILED = 3
 FIGURES = ("median", "mean", "p90", "max")

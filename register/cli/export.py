@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from register.cli.arguments import AsJson, Debug, Output, Overwrite, TransformPath
-from register.cli.lines import print_values
+from register.cli.output import print_values
 from register.registries import EXPORTS
 
 if TYPE_CHECKING:

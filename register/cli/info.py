@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from register.cli.arguments import AsJson, Debug
-from register.cli.lines import print_json, print_values
+from register.cli.output import print_json, print_values
 from register.errors import RegisterError
 
 Files = Annotated[

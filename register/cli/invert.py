@@ -1,7 +1,7 @@
 """``register invert TRANSFORM -o OUT``."""
 
 from register.cli.arguments import AsJson, Debug, Output, Overwrite, Tolerance, TransformPath
-from register.cli.lines import print_made
+from register.cli.output import print_made
 
 
 def invert(

@@ -1,4 +1,4 @@
-"""Command-line options from the settings: each option's name, help, bounds and default have one home, ``register.settings``."""
+"""Command-line options made from ``register.settings``, which defines names, help, bounds and defaults."""
 
 import functools
 import inspect

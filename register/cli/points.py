@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from register.cli.arguments import AsJson, Debug, Inverse, Output, Overwrite, TransformPath
-from register.cli.lines import print_json
+from register.cli.output import print_json
 
 Points = Annotated[
     Path,

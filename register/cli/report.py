@@ -16,16 +16,18 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Where the index of several goes. [default: index.html where they lie]"
+            "-o", "--output", help="File of the index. [default: index.html in the folder they share]"
         ),
     ] = None,
     landmarks: Annotated[
         str | None,
-        typer.Option(help="Landmarks `FIXED.csv,MOVING.csv` whose errors the report of one alignment tells."),
+        typer.Option(
+            help="Landmarks `FIXED.csv,MOVING.csv` whose errors are added to the report of one alignment."
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Draw the report of a finished alignment again, or an index of many: a sortable table, the worst first."""
+    """Draw the report of a finished alignment again, or an index of many, sorted by verdict."""
     from register.workflows import report
 
     found = report.finished(folders)

@@ -1,4 +1,4 @@
-"""Settings of the process that shorten start-up and computation: memory, waiting threads and garbage collection."""
+"""Settings of the process that save time: memory, waiting threads and garbage collection."""
 
 import ctypes
 import gc
@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 MALLOC_OPTIONS = {"MALLOC_MMAP_THRESHOLD_": (-3, 32 * 2**20), "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1)}
 """Options of GNU's C library: the number that ``mallopt`` knows each by, and its value in bytes.
 
-Freed blocks below the first size, and the free end of the heap below the second, are kept for the next allocation.
-Otherwise they are returned to the system, which fills them with zeros when they are allocated again.
+Freed blocks below the first size, and the free end of the heap below the second, are kept for the next
+allocation. Otherwise they are returned to the system, which fills them with zeros when they are allocated
+again.
 """
 ENVIRONMENT = {
     **{name: str(value) for name, (_, value) in MALLOC_OPTIONS.items()},  # for child processes
     "OPENBLAS_NUM_THREADS": "1",  # NumPy's own threads have little to do here and wait actively
-    "GOMP_SPINCOUNT": "10000",  # PyTorch's threads wait actively; by default for long, which slows busy machines
+    "GOMP_SPINCOUNT": "10000",  # PyTorch's threads wait actively; the default slows busy machines
     "PYDANTIC_DISABLE_PLUGINS": "__all__",  # pydantic searches all installed packages for plugins
 }
 """Environment variables that libraries read when they are loaded; those that the user has set are kept."""
@@ -26,7 +27,7 @@ NEW_OBJECTS = 200_000
 
 @contextmanager
 def configured_process() -> Iterator[None]:
-    """Run the program with these settings. For the command line only: a library must not change its process."""
+    """Run the program with these settings. For the command line: a library must not change its process."""
     gc.set_threshold(NEW_OBJECTS)
     if "torch" not in sys.modules:
         if (

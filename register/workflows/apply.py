@@ -24,7 +24,10 @@ LARGEST_SHRINK = 128
 
 @dataclass(frozen=True)
 class AppliedImage:
-    """One resampled image: its file, the file written, its size in pixels, and its scale (image / registered pixels)."""
+    """One resampled image: its file, the file written, its size in pixels, and its scale.
+
+    The scale is its resolution relative to the registered image.
+    """
 
     source: str
     file: str
@@ -48,9 +51,10 @@ def apply(
 ) -> list[AppliedImage]:
     """Resample images onto the fixed grid, or with ``inverse`` onto the moving grid.
 
-    ``labels`` are resampled by nearest neighbour and filled with 0. ``output`` is a file for one image when its
-    suffix is that of an image, else a folder. ``tick`` receives the fraction that is done. Raises ``FileError`` when
-    an image does not have the shape that the transform expects, or when a result exists already.
+    ``labels`` are resampled by nearest neighbour and filled with 0. ``output`` is a file for one image when
+    its suffix is that of an image, else a folder. ``tick`` receives the fraction that is done. Raises
+    ``FileError`` when an image does not have the shape that the transform expects, or when a result exists
+    already.
     """
     names = _outputs(images, output)
     for name in names:
@@ -110,7 +114,7 @@ def scale_of(frame: Frame, image: Image, path: Path) -> float:
 
 
 def _pyramid_ratio(frame: Frame, width: int, height: int) -> float | None:
-    """The ratio of a pyramid level, an integer or one over an integer, whose last row may be cut or padded."""
+    """The ratio of a pyramid level, n or 1 / n for an integer n; the last row may be cut or padded."""
     for factor in range(2, LARGEST_SHRINK + 1):
         for ratio in (1 / factor, float(factor)):
             if _rounds_to(width, frame.width * ratio) and _rounds_to(height, frame.height * ratio):
@@ -150,7 +154,11 @@ def _refuse_png(target: Path, image: Image) -> None:
 
 
 def _outputs(images: list[Path], output: Path) -> list[Path]:
-    """A path per image: the output itself for one image when it has an image's suffix, else a name without suffix."""
+    """A path per image.
+
+    For one image it is the output itself when that has an image's suffix, else a name without suffix in the
+    folder.
+    """
     if len(images) == 1 and output.suffix.lower() in IMAGE_SUFFIXES:
         return [output]
     stems = [path.name.split(".")[0] for path in images]

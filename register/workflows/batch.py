@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,8 @@ from register.workflows.pairs import Pair
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
 WITHOUT_EFFECT = ("threads",)
 """Settings that change no result."""
+COUNTED = ("ok", "suspect", "failed", "error")
+"""Verdicts of finished pairs, and the word for a pair that had an error."""
 EVERY = 1.0
 """Seconds between two writings of the summary."""
 
@@ -246,10 +247,8 @@ def one_after_the_other(output: str, redo: bool = False) -> Runner:
     return runner
 
 
-def as_json(outcomes: list[PairOutcome]) -> str:
-    """The outcomes as one JSON object."""
-    counts: dict[str, Any] = {
-        name: sum((one.verdict or "error") == name for one in outcomes)
-        for name in ("ok", "suspect", "failed", "error")
-    }
-    return json.dumps({"counts": counts, "pairs": [asdict(one) for one in outcomes]}, ensure_ascii=False)
+def values(outcomes: list[PairOutcome]) -> dict[str, object]:
+    """The counts of verdicts and errors, and the outcomes, as plain values for JSON."""
+    words = [one.verdict or "error" for one in outcomes]
+    counts = {name: words.count(name) for name in COUNTED}
+    return {"counts": counts, "pairs": [asdict(one) for one in outcomes]}

@@ -9,7 +9,10 @@ from register.transforms.transform import Transform
 
 
 def invert(source: Path, output: Path, *, tolerance: float, overwrite: bool = False) -> Transform:
-    """Write the inverse of a transform. Raises ``FileError`` when its round-trip error exceeds the tolerance (pixels)."""
+    """Write the inverse of a transform.
+
+    Raises ``FileError`` when the round trip exceeds the tolerance (pixels).
+    """
     return _write(algebra.invert(Transform.load(source)), output, tolerance, overwrite)
 
 

@@ -19,7 +19,7 @@ HEADER = ",X,Y,moving X,moving Y,mapped X,mapped Y,IRE,TRE,rTRE"
 def evaluate(
     transform: Transform, fixed: Path, moving: Path, table: Path | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
-    """The landmark errors of a transform, also under BIRL's names; ``table`` is written with a row per landmark.
+    """The landmark errors of a transform, with BIRL's names; ``table`` is written with a row per landmark.
 
     Raises ``FileError`` for files that cannot be read or hold different numbers of points.
     """

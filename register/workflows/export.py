@@ -13,8 +13,9 @@ def export(
 ) -> Report:
     """Write a saved transform in the format ``form`` and return what was written.
 
-    ``spacing`` is the distance of field samples, control points or knots in fixed pixels, ``tolerance`` the largest
-    error of a fitted B-spline in pixels. Raises ``FileError`` when the output exists or the format cannot hold it.
+    ``spacing`` is the distance of field samples, control points or knots in fixed pixels, ``tolerance`` the
+    largest error of a fitted B-spline in pixels. Raises ``FileError`` when the output exists or the format
+    cannot hold it.
     """
     refuse_existing(output, overwrite)
     return write(Transform.load(source), form, output, spacing=spacing, tolerance=tolerance)

@@ -53,7 +53,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def describe_transform(transform: Transform) -> dict[str, Any]:
-    """Direction in words, model, components of the global map, displacement, Jacobian, quality and provenance."""
+    """Direction, model, components of the global map, displacement, Jacobian, quality and provenance."""
     parts = affine.decompose(transform.matrix)
     fixed, moving, grid = transform.fixed, transform.moving, transform.grid
     x, y = (torch.linspace(0, side - 1, SAMPLES, dtype=torch.float64) for side in (fixed.width, fixed.height))

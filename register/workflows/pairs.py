@@ -65,6 +65,35 @@ class Pairing:
         return self
 
 
+@dataclass(frozen=True)
+class PairSource:
+    """Names of the images of a batch: one fixed image and a pattern, two folders, or a table; one of the three is given."""
+
+    fixed: str | None = None
+    moving: str | None = None
+    fixed_dir: str | None = None
+    moving_dir: str | None = None
+    pattern: str | None = None
+    table: str | None = None
+
+    def ways(self) -> dict[str, tuple[str | None, ...]]:
+        """The values of each way, by its options."""
+        return {
+            "--fixed and --moving": (self.fixed, self.moving),
+            "--fixed-dir and --moving-dir": (self.fixed_dir, self.moving_dir),
+            "--pairs": (self.table,),
+        }
+
+
+def find_pairs(source: PairSource, chosen: Settings) -> Pairing:
+    """The pairs that a source names, each with the settings. Raises ``RegisterError``."""
+    if source.table:
+        return table(source.table, chosen)
+    if source.fixed_dir and source.moving_dir:
+        return two_folders(source.fixed_dir, source.moving_dir, source.pattern, chosen)
+    return one_reference(str(source.fixed), str(source.moving), chosen)
+
+
 def one_reference(fixed: str, pattern: str, chosen: Settings) -> Pairing:
     """A fixed image and every image that a pattern names, but for itself."""
     found = names(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))

@@ -13,7 +13,10 @@ HALF_PIXEL = 0.5
 
 @dataclass(frozen=True)
 class MappedPoints:
-    """The number of points, how many lie on the other image, and the largest round-trip error (pixels, inverse only)."""
+    """The number of points, how many lie on the other image, and the largest round-trip error.
+
+    The round-trip error, in pixels, is known for the inverse only.
+    """
 
     count: int
     inside: int
@@ -29,11 +32,12 @@ def map_points(
     origin: str | None = None,
     overwrite: bool = False,
 ) -> MappedPoints:
-    """Map the points of a CSV, GeoJSON or ImageJ file and write a file of the same kind with two columns more.
+    """Map the points of a CSV, GeoJSON or ImageJ file and write the same kind of file with two more columns.
 
-    ``inside`` is true for a point that lies on the image it is mapped to. ``expected_error`` is the expected error
-    in pixels of that image, within which two of three points lie; it is ``inf`` (null in GeoJSON) where it is
-    unknown. ``origin`` is ``corner`` or ``center``: the position of (0, 0) in pixel (0, 0). Raises ``FileError``.
+    ``inside`` is true for a point that lies on the image it is mapped to. ``expected_error`` is the expected
+    error in pixels of that image, within which two of three points lie; it is ``inf`` (null in GeoJSON) where
+    it is unknown. ``origin`` is ``corner`` or ``center``: the position of (0, 0) in pixel (0, 0). Raises
+    ``FileError``.
     """
     refuse_existing(output, overwrite)
     file = read_point_file(source)
