@@ -478,7 +478,7 @@ def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(mov
         assert (file.series[0].axes, file.series[0].shape) == ("TYX", frames.shape)
         assert 'PhysicalSizeX="0.5"' in file.ome_metadata
     image = open_image(tmp_path / "o" / "aligned.tif", Selection(plane="T=1"))
-    assert (image.pixel_size, image.pixel_unit) == ((0.5, 0.5), "µm")
+    assert image.pixel_size == (0.5, 0.5, "µm")
     with open(tmp_path / "o" / "series.csv", newline="") as file:
         moved = np.array([[float(row["shift_x"]), float(row["shift_y"])] for row in csv.DictReader(file)])
     assert moved[3] - moved[0] == pytest.approx(movie[1][3] - movie[1][0], abs=1.5)

@@ -79,7 +79,7 @@ def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path, program):
     assert tre(tmp_path / "o", "fundus") < 0.2
     image = register.read_image(tmp_path / "o" / "aligned.tif")
     assert image.pixels.dtype == np.uint16
-    assert image.pixel_size == pytest.approx((6.5, 6.5), rel=1e-4)
+    assert image.pixel_size.xy == pytest.approx((6.5, 6.5), rel=1e-4)
 
 
 def test_results_are_not_overwritten_unasked(tissue, program):

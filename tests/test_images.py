@@ -6,6 +6,7 @@ from PIL import Image as Pillow
 
 import register
 from register.errors import FileError
+from register.geometry.pixel_size import PixelSize
 from register.io.images.model import Image
 from register.io.images.open import aligned_name
 from register.io.images.working import Validity
@@ -32,8 +33,7 @@ def test_tiff_round_trip(tmp_path, dtype, channels, colour, extra, kind):
         kind=kind,
         colour=colour,
         extra=extra,
-        pixel_size=(0.5, 0.25),
-        pixel_unit="µm",
+        pixel_size=PixelSize(0.5, 0.25, "µm"),
     )
     path = tmp_path / ("a.ome.tif" if kind == "ome" else "a.tif")
     register.write_image(path, image)
@@ -41,8 +41,8 @@ def test_tiff_round_trip(tmp_path, dtype, channels, colour, extra, kind):
     assert np.array_equal(again.pixels, image.pixels)
     assert again.pixels.dtype == dtype
     assert (again.kind, again.colour, again.extra) == (kind, colour, extra)
-    assert again.pixel_size == pytest.approx((0.5, 0.25), rel=1e-5)
-    assert again.pixel_unit == "µm"
+    assert again.pixel_size.xy == pytest.approx((0.5, 0.25), rel=1e-5)
+    assert again.pixel_size.unit == "µm"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -71,7 +71,7 @@ def test_pixel_size_is_read_from_tags_and_a_missing_one_stays_unknown(tmp_path):
         resolutionunit="CENTIMETER",
     )
     tifffile.imwrite(tmp_path / "b.tif", array(np.uint8, 20, 20))
-    assert register.read_image(tmp_path / "a.tif").pixel_size == pytest.approx((0.325, 0.325), rel=1e-4)
+    assert register.read_image(tmp_path / "a.tif").pixel_size.xy == pytest.approx((0.325, 0.325), rel=1e-4)
     assert register.read_image(tmp_path / "b.tif").pixel_size is None
 
 

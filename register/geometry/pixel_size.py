@@ -1,10 +1,9 @@
 """The physical size of a pixel."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class PixelSize:
+class PixelSize(NamedTuple):
     """Width ``x`` and height ``y`` of a pixel, in ``unit`` (None where the unit is not known).
 
     An image whose pixel size is not known has None instead.

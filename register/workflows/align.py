@@ -18,7 +18,6 @@ from register.engine.quality import landmarks
 from register.errors import AlignmentError, FileError, RegisterError
 from register.files.atomic import is_unfinished, mark_unfinished, write_bytes, write_text
 from register.files.hashes import sha256
-from register.geometry.pixel_size import PixelSize
 from register.images.pyramid import Level
 from register.io.images.masks import read_mask
 from register.io.images.model import Image, Selection
@@ -246,7 +245,6 @@ def _write_images(
             Image(
                 ValidMask(transform, valid, canvas),
                 pixel_size=image.pixel_size,
-                pixel_unit=image.pixel_unit,
                 geotags=image.geotags,
             ),
         )
@@ -263,7 +261,7 @@ def _align(
             moving_level,
             sizes,
             job.settings,
-            pixels=(_pixel_size(fixed.image), _pixel_size(moving.image)),
+            pixels=(fixed.image.pixel_size, moving.image.pixel_size),
             listener=listener,
         )
     except AlignmentError as error:
@@ -360,11 +358,6 @@ def _style(settings: Settings) -> OutputStyle:
     return OutputStyle(settings.interpolation, settings.fill, settings.compression, settings.pyramid)
 
 
-def _pixel_size(image: Image) -> PixelSize | None:
-    size = image.pixel_size
-    return PixelSize(size[0], size[1], image.pixel_unit) if size else None
-
-
 def _with_files(transform: Transform, job: Job, fixed: Image, moving: Image) -> Transform:
     """The transform with the files of its frames, and of its settings."""
     names = job.names or (str(job.fixed), str(job.moving))
@@ -380,4 +373,4 @@ def _with_files(transform: Transform, job: Job, fixed: Image, moving: Image) -> 
 
 def _frame(path: Path, name: str, image: Image) -> Frame:
     height, width = image.size
-    return Frame(width, height, _pixel_size(image), name, sha256(path))
+    return Frame(width, height, image.pixel_size, name, sha256(path))

@@ -68,8 +68,7 @@ def aligned_image(
     pixels = Warped(moving.pixels, transform, style.interpolation, fill, moving.alpha, canvas)
     frame = transform.fixed
     place: dict[str, Any] = {
-        "pixel_size": frame.pixel_size.xy if frame.pixel_size else None,
-        "pixel_unit": frame.pixel_size.unit if frame.pixel_size else None,
+        "pixel_size": frame.pixel_size,
         "geotags": (),
         "position": None,
     }
@@ -153,7 +152,7 @@ def _moved_tags(
 
 def _moved_position(grid: Image, canvas: Canvas) -> tuple[float, float, str] | None:
     """The stage position of the canvas, where that of the grid and its pixel size are in the same unit."""
-    if grid.position is None or grid.pixel_size is None or grid.position[2] != grid.pixel_unit:
+    if grid.position is None or grid.pixel_size is None or grid.position[2] != grid.pixel_size.unit:
         return None
     x, y, unit = grid.position
-    return x + canvas.left * grid.pixel_size[0], y + canvas.top * grid.pixel_size[1], unit
+    return x + canvas.left * grid.pixel_size.x, y + canvas.top * grid.pixel_size.y, unit

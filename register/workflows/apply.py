@@ -128,10 +128,10 @@ def _rounds_to(count: int, exact: float) -> bool:
 
 def _pixel_size_ratio(frame: Frame, image: Image) -> float | None:
     """The ratio of the pixel sizes, where both are known and agree with the size of the image."""
-    if not frame.pixel_size or not image.pixel_size or frame.pixel_size.unit != image.pixel_unit:
+    if not frame.pixel_size or not image.pixel_size or frame.pixel_size.unit != image.pixel_size.unit:
         return None
     height, width = image.size
-    ratio = frame.pixel_size.x / image.pixel_size[0]
+    ratio = frame.pixel_size.x / image.pixel_size.x
     fits = abs(width - frame.width * ratio) <= 1.5 and abs(height - frame.height * ratio) <= 1.5
     return ratio if fits else None
 

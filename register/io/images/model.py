@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
+from register.geometry.pixel_size import PixelSize
 from register.images.pixels import EVERYTHING, PaletteColours, Pixels
 
 ASSOCIATED, UNASSOCIATED = 1, 2
@@ -77,7 +78,7 @@ class Image:
     ``grey`` (any number of channels), ``inverted`` (0 is white), ``rgb``, ``cmyk``, ``lab`` or ``palette`` (indices
     into ``palette``, (3, n) 16-bit values). ``extra`` are the TIFF codes of the channels after the colour; 1 and 2
     mean opacity. ``layout`` is how the channels are stored: ``contig`` (interleaved), ``planar``, ``pages``, or empty
-    when unknown. ``pixel_size`` is ``(x, y)`` in ``pixel_unit``; both are None when the file does not state them.
+    when unknown. ``pixel_size`` is None when the file does not state it.
     ``pixels`` may be an array or a reader that loads windows from the file; ``smaller`` are the coarser levels of the
     same image, finest first. ``notes`` are remarks for the user about how the file was read.
     """
@@ -92,8 +93,7 @@ class Image:
     nodata: float | None = None
     geotags: tuple[tuple[int, int, int, Any], ...] = ()
     position: tuple[float, float, str] | None = None
-    pixel_size: tuple[float, float] | None = None
-    pixel_unit: str | None = None
+    pixel_size: PixelSize | None = None
     channel_names: tuple[str, ...] = ()
     channel_colours: tuple[int, ...] = ()
     path: str | None = None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
+from register.geometry.pixel_size import PixelSize
 from register.images.pixels import Key
 from register.io.images.model import Image, Selection
 from register.io.images.reader import ImageReader
@@ -71,14 +72,13 @@ def read(path: Path, selection: Selection) -> Image:
     arrays = [zarr.open_array(path / dataset["path"], mode="r") for dataset in datasets[selection.level :]]
     chosen = tuple(selection.indices(path, axes, arrays[0].shape).items())
     levels = [Chunked(array, axes, chosen) for array in arrays]
-    size, unit = _pixel_size(image, datasets[selection.level], axes, described)
+    size = _pixel_size(image, datasets[selection.level], axes, described)
     channels = (ome.get("omero") or {}).get("channels") or []
     return Image(
         levels[0],
         smaller=tuple(levels[1:]),
         kind="ome",
         pixel_size=size,
-        pixel_unit=unit,
         channel_names=_names(channels),
         channel_colours=_colours(channels),
     )
@@ -100,10 +100,8 @@ def _multiscale(path: Path, images: list[Json], number: int) -> Json:
     return images[number]
 
 
-def _pixel_size(
-    image: Json, dataset: Json, axes: str, described: list[Any]
-) -> tuple[tuple[float, float] | None, str | None]:
-    """The size ``(x, y)`` of a pixel and its unit; None when the file names no unit of length."""
+def _pixel_size(image: Json, dataset: Json, axes: str, described: list[Any]) -> PixelSize | None:
+    """The size of a pixel; None when the file names no unit of length."""
     units = {axis["name"][0].upper(): axis.get("unit") for axis in described if isinstance(axis, dict)}
     scale = np.ones(len(axes))
     for step in [*dataset.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]:
@@ -111,8 +109,8 @@ def _pixel_size(
             scale = scale * np.array(step["scale"], float)
     unit = UNITS.get(str(units.get("X")))
     if unit is None or units.get("X") != units.get("Y"):
-        return None, None
-    return (float(scale[axes.index("X")]), float(scale[axes.index("Y")])), unit
+        return None
+    return PixelSize(float(scale[axes.index("X")]), float(scale[axes.index("Y")]), unit)
 
 
 def _names(channels: list[Json]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def _stored(frame: NDArray[Any], rgb: bool) -> NDArray[Any]:
 def _first_page(stack: Stack) -> Options:
     """What is written with the first page for all: axes, pixel size, time between frames."""
     (channels, height, width), count = stack.shape, len(stack)
-    attributes: Options = {"Name": stack.name, **physical_size(stack.pixel_size, stack.pixel_unit)}
+    attributes: Options = {"Name": stack.name, **physical_size(stack.pixel_size)}
     if stack.step and stack.axis == "T":
         attributes |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
     plane = (height, width)
@@ -59,5 +59,5 @@ def _first_page(stack: Stack) -> Options:
         shape, stored, axes = (count, channels, *plane), (count * channels, 1, 1, *plane, 1), "CYX"
     ome = tifffile.OmeXml()
     ome.addimage(stack.dtype, shape, stored, axes=stack.axis + axes, **attributes)
-    resolution = resolution_options(stack.pixel_size, stack.pixel_unit)
+    resolution = resolution_options(stack.pixel_size)
     return {"software": "register", **resolution, "description": ome.tostring(declaration=True).encode()}

@@ -12,6 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from register.errors import FileError, RegisterError
+from register.geometry.pixel_size import PixelSize
 from register.images.pixels import EVERYTHING
 from register.io.images.open import open_image
 from register.io.images.tiff_metadata import metadata
@@ -26,7 +27,7 @@ class Stack:
 
     ``files`` is one TIFF, of which each frame takes the ``pages``, one per channel; or one file per frame.
     ``axis`` is the axis along which the frames lie, T or Z. ``step`` is the time between frames in seconds, and
-    ``pixel_size`` is ``(x, y)`` in ``pixel_unit``; all are None where the file does not state them.
+    ``pixel_size`` is the size of a pixel; both are None where the file does not state them.
     """
 
     name: str
@@ -37,8 +38,7 @@ class Stack:
     rgb: bool = False
     axis: str = "T"
     step: float | None = None
-    pixel_size: tuple[float, float] | None = None
-    pixel_unit: str | None = None
+    pixel_size: PixelSize | None = None
     nodata: float | None = None
     opened: dict[Path, tifffile.TiffFile] = field(default_factory=dict, compare=False, repr=False)
 
@@ -106,7 +106,6 @@ def _of_files(name: str, files: list[Path]) -> Stack:
         first.dtype,
         rgb=first.colour == "rgb" and not first.extra,
         pixel_size=first.pixel_size,
-        pixel_unit=first.pixel_unit,
         nodata=first.nodata,
     )
 
@@ -140,7 +139,6 @@ def _of_tiff(path: Path) -> Stack:
         axis=axis,
         step=float(step) if step else None,
         pixel_size=known.pixel_size,
-        pixel_unit=known.pixel_unit,
         nodata=known.nodata,
     )
 

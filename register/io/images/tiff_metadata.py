@@ -8,6 +8,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from register.geometry.pixel_size import PixelSize
 from register.io.images.model import Image
 
 MICROMETRES = {
@@ -35,8 +36,7 @@ class TiffMetadata:
     """Fields of ``Image`` that a TIFF states; the default values mean that it does not."""
 
     nodata: float | None = None
-    pixel_size: tuple[float, float] | None = None
-    pixel_unit: str | None = None
+    pixel_size: PixelSize | None = None
     position: tuple[float, float, str] | None = None
     channel_names: tuple[str, ...] = ()
     channel_colours: tuple[int, ...] = ()
@@ -45,8 +45,7 @@ class TiffMetadata:
         """The same for a level whose pixels are larger by two factors, x and y."""
         if self.pixel_size is None:
             return self
-        x, y = self.pixel_size
-        return replace(self, pixel_size=(x * factors[0], y * factors[1]))
+        return replace(self, pixel_size=self.pixel_size.times(*factors))
 
     def added_to(self, image: Image) -> Image:
         """An image with these values."""
@@ -54,7 +53,6 @@ class TiffMetadata:
             image,
             nodata=self.nodata,
             pixel_size=self.pixel_size,
-            pixel_unit=self.pixel_unit,
             position=self.position,
             channel_names=self.channel_names,
             channel_colours=self.channel_colours,
@@ -131,7 +129,7 @@ def _ome(tif: tifffile.TiffFile, index: int, channels: int) -> TiffMetadata:
     if not x:
         return found
     unit = pixels.get("PhysicalSizeXUnit", "µm")
-    return replace(found, pixel_size=(float(x), float(y or x)), pixel_unit=unit)
+    return replace(found, pixel_size=PixelSize(float(x), float(y or x), unit))
 
 
 def _ome_position(plane: ElementTree.Element | None) -> tuple[float, float, str] | None:
@@ -177,4 +175,4 @@ def _in_micrometres(size: tuple[float, float], factor: float) -> TiffMetadata:
     """A pixel size in micrometres from one in a unit of ``factor`` micrometres; 0 where the unit is not known."""
     if not factor:
         return TiffMetadata()
-    return TiffMetadata(pixel_size=(size[0] * factor, size[1] * factor), pixel_unit="µm")
+    return TiffMetadata(pixel_size=PixelSize(size[0] * factor, size[1] * factor, "µm"))

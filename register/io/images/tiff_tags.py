@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from register.geometry.pixel_size import PixelSize
 from register.io.images.model import Image
 from register.io.images.tiff_metadata import GDAL_NODATA, MICROMETRES
 
@@ -63,7 +64,7 @@ def layout_options(image: Image) -> Options:
 
 def first_page_options(image: Image) -> Options:
     """The arguments that are written once, with the finest level: pixel size, profile, georeference, names."""
-    options: Options = {"software": "register", **resolution_options(image.pixel_size, image.pixel_unit)}
+    options: Options = {"software": "register", **resolution_options(image.pixel_size)}
     if image.icc:
         options["iccprofile"] = image.icc
     tags: list[tuple[int, int, int, Any, bool]] = []
@@ -81,29 +82,29 @@ def first_page_options(image: Image) -> Options:
     return options
 
 
-def resolution_options(size: tuple[float, float] | None, unit: str | None) -> Options:
-    """The arguments for a pixel of a ``size`` (x, y) in a unit of length; none when it is not known."""
-    if not size or unit not in MICROMETRES:
+def resolution_options(size: PixelSize | None) -> Options:
+    """The arguments for the size of a pixel; none when it is not known in a unit of length."""
+    if not size or size.unit not in MICROMETRES:
         return {}
-    resolution = tuple(1e4 / (side * MICROMETRES[unit]) for side in size)
+    resolution = tuple(1e4 / (side * MICROMETRES[size.unit]) for side in size.xy)
     return {"resolution": resolution, "resolutionunit": "CENTIMETER"}
 
 
-def physical_size(size: tuple[float, float] | None, unit: str | None) -> Options:
-    """OME's attributes of the size ``(x, y)`` of a pixel; none when it is not known."""
-    if not size or not unit:
+def physical_size(size: PixelSize | None) -> Options:
+    """OME's attributes of the size of a pixel; none when it is not known."""
+    if not size or not size.unit:
         return {}
     return {
-        "PhysicalSizeX": size[0],
-        "PhysicalSizeXUnit": unit,
-        "PhysicalSizeY": size[1],
-        "PhysicalSizeYUnit": unit,
+        "PhysicalSizeX": size.x,
+        "PhysicalSizeXUnit": size.unit,
+        "PhysicalSizeY": size.y,
+        "PhysicalSizeYUnit": size.unit,
     }
 
 
 def _ome(image: Image, axes: str) -> Options:
     """The OME metadata of an image."""
-    attributes: Options = {"axes": axes, **physical_size(image.pixel_size, image.pixel_unit)}
+    attributes: Options = {"axes": axes, **physical_size(image.pixel_size)}
     planes = image.channels if axes == "CYX" else 1
     if image.position:
         x, y, unit = image.position
