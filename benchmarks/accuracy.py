@@ -1,23 +1,23 @@
-"""Accuracy on real pairs and on synthetic pairs with a known dense warp, as one table.
+"""Accuracy on real pairs with landmarks and on synthetic pairs with a known dense warp, as one table.
 
     python -m benchmarks.accuracy --real FOLDER        # FOLDER holds MANIFEST.csv and pairs with landmarks
-    python -m benchmarks.accuracy --synthetic          # textures from scikit-image and, with --real, none of FOLDER's
-    python -m benchmarks.accuracy --real FOLDER --all --turned 1 2 3   # the moving image turned by any angle and scaled by 0.5 to 1.8, one draw per seed
+    python -m benchmarks.accuracy --synthetic          # textures that come with scikit-image
+    python -m benchmarks.accuracy --real FOLDER --all --rotated 1 2 3   # rotated, scaled at random
     python -m benchmarks.accuracy --real FOLDER --synthetic --json results.json
 
-TRE: distance between the mapped fixed landmark (or every textured pixel) and the truth, in pixels of the moving image.
-rTRE: TRE over the diagonal of the fixed image. A real pair passes with a median rTRE of at most 1 %, or a median TRE of at most
-1.5 times the noise floor of its landmarks, in pixels of the moving image before it was turned. Drawings and pairs that are identical but for noise are run
-and not counted.
+TRE (target registration error) is the distance, in pixels of the moving image, between a mapped fixed
+landmark (or every pixel with texture) and its true position. rTRE is TRE divided by the diagonal of the fixed
+image. A real pair is found if its median rTRE is at most 1 %, or its median TRE at most 1.5 times the noise
+of its landmarks; with ``--rotated``, TRE is in pixels of the moving image before it was rotated. Drawings and
+pairs that are identical except for noise are aligned and not counted.
 """
 
 import argparse
 import csv
-import json
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,11 +27,39 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage import color, data
 
 import register
+from benchmarks import results
 from benchmarks.synthetic import textured, warped_pair
+from register import Transform
 from register.geometry import affine
 from register.io.points.open import read_points
 
 NOT_COUNTED = ("birl_artificial", "iguazu")
+CONTRASTS = ("plain", 0.0), ("plain", 0.02), ("gamma", 0.02), ("inverted", 0.02)
+"""Contrast of the moving image of a synthetic pair, and standard deviation of the noise in both images."""
+HEAD = "{:40s} {:9s} {:8s} {:>8s} {:>8s} {:>8s} {:>7s} {:>5s} {:>6s}".format(
+    "pair", "metric", "verdict", "before", "median", "p90", "rTRE %", "folds", "s"
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A pair in memory. ``errors`` gives the TRE (n,) of a transform in pixels; ``before`` is the median TRE
+    of the identity."""
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    before: float
+    limit: float  # largest median TRE of a pair that is found
+    errors: Callable[[Transform], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair to align: its name, whether it is counted, and how its images are read or made."""
+
+    name: str
+    counted: bool
+    load: Callable[[], Images]
 
 
 @dataclass(frozen=True)
@@ -51,104 +79,128 @@ class Row:
     counted: bool = True
 
 
-def real(folder: Path, everything: bool, seed: int | None = None) -> Iterator[Row]:
-    """Every pair of a manifest with rotation under 30° and a scale of 0.8 to 1.25, or all of them; with a ``seed`` turned and scaled at random."""
+def manifest(folder: Path, everything: bool = True) -> list[dict[str, str]]:
+    """The entries of MANIFEST.csv: all, or those rotated by less than 30° and scaled by 0.8 to 1.25."""
     with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
         entries = list(csv.DictReader(file))
-    for entry in entries:
-        within = abs(float(entry["affine_rot_deg"])) < 30 and 0.8 <= float(entry["affine_scale"]) <= 1.25
-        if not (within or everything):
-            continue
-        fixed, moving = (register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving"))
-        where = (folder / entry["fixed"]).parent
-        points = [read_points(where / f"landmarks_{kind}.csv") for kind in ("fixed", "moving")]
-        scale, title, size = 1.0, entry["id"], fixed.shape[1::-1]
+    return [entry for entry in entries if everything or _ordinary(entry)]
+
+
+def _ordinary(entry: dict[str, str]) -> bool:
+    return abs(float(entry["affine_rot_deg"])) < 30 and 0.8 <= float(entry["affine_scale"]) <= 1.25
+
+
+def landmarks(folder: Path, entry: dict[str, str]) -> list[torch.Tensor]:
+    """The fixed and the moving landmarks (n, 2) of an entry, in pixels."""
+    place = (folder / entry["fixed"]).parent
+    return [read_points(place / f"landmarks_{kind}.csv") for kind in ("fixed", "moving")]
+
+
+def pictures(folder: Path, fixed: dict[str, str], moving: dict[str, str]) -> list[np.ndarray]:
+    """The fixed image of one entry and the moving image of one, (h, w, c)."""
+    return [register.read_image(folder / path).picture() for path in (fixed["fixed"], moving["moving"])]
+
+
+def real_pairs(folder: Path, everything: bool, seed: int | None = None) -> list[Pair]:
+    """Pairs of a manifest; with a ``seed`` their moving images are rotated and scaled at random."""
+    pairs = []
+    for entry in manifest(folder, everything):
+        name, rotation = entry["id"], (0.0, 1.0)
         if seed is not None:
-            rng = np.random.default_rng([seed, *entry["id"].encode()])
-            angle, scale = (
-                rng.uniform(-180, 180),
-                max(math.exp(rng.uniform(math.log(0.5), math.log(1.8))), 200 / max(moving.shape[:2])),
-            )
-            moving, matrix = turned(moving, angle, scale)
-            points[1], title = affine.apply(matrix, points[1]), f"{title} {angle:.0f}° x {scale:.2f}"
-        begin = time.perf_counter()
-        alignment = register.align(fixed, moving)
-        seconds = time.perf_counter() - begin
-        errors = (alignment.transform.map(points[0]) - points[1]).norm(dim=1).numpy() / scale
-        before = float(np.median((points[0] - points[1]).norm(dim=1))) / scale
-        floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
-        limit = max(0.01 * np.hypot(*size), 1.5 * float(floor[1]) if floor else 0.0)
-        yield _row(
-            title,
-            alignment,
-            errors,
-            before,
-            size,
-            seconds,
-            float(np.median(errors)) <= limit,
-            not title.startswith(NOT_COUNTED),
+            rotation = _random_rotation(entry, seed)
+            name = f"{name} {rotation[0]:.0f}° x {rotation[1]:.2f}"
+        counted = not entry["id"].startswith(NOT_COUNTED)
+        pairs.append(
+            Pair(name, counted, lambda entry=entry, rotation=rotation: _real(folder, entry, *rotation))
         )
+    return pairs
 
 
-def turned(image: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, torch.Tensor]:
-    """An image (h, w, c) turned by ``angle`` degrees and scaled on a canvas that holds all of it, black around it, and the map (2, 3) of its pixels."""
+def _random_rotation(entry: dict[str, str], seed: int) -> tuple[float, float]:
+    """An angle in degrees and a scale of 0.5 to 1.8 that leaves at least 200 pixels."""
+    rng = np.random.default_rng([seed, *entry["id"].encode()])
+    angle, scale = rng.uniform(-180, 180), math.exp(rng.uniform(math.log(0.5), math.log(1.8)))
+    shorter = min(map(int, entry["size_moving"].split("x")))
+    return angle, max(scale, 200 / shorter)
+
+
+def _real(folder: Path, entry: dict[str, str], angle: float, scale: float) -> Images:
+    fixed, moving = pictures(folder, entry, entry)
+    source, target = landmarks(folder, entry)
+    if (angle, scale) != (0.0, 1.0):
+        moving, matrix = rotated(moving, angle, scale)
+        target = affine.apply(matrix, target)
+    noise = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
+    limit = max(0.01 * math.hypot(*fixed.shape[:2]), 1.5 * float(noise[1]) if noise else 0.0)
+
+    def errors(transform: Transform) -> np.ndarray:
+        return (transform.map(source) - target).norm(dim=1).numpy() / scale
+
+    before = float(np.median((source - target).norm(dim=1))) / scale
+    return Images(fixed, moving, before, limit, errors)
+
+
+def rotated(image: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, torch.Tensor]:
+    """An image (h, w, c) rotated by ``angle`` degrees and scaled, on a black canvas that holds all of it.
+
+    Also returns the map (2, 3) of its pixels to those of the canvas.
+
+    """
     height, width = image.shape[:2]
+    zero = torch.zeros(2, dtype=torch.float64)
+    turn = affine.similarity(math.radians(angle), scale, zero, zero)
     corners = torch.tensor(
         [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=torch.float64
     )
-    turn = affine.similarity(math.radians(angle), scale, *torch.zeros(2, 2, dtype=torch.float64))
     ends = affine.apply(turn, corners)
     matrix = affine.compose(affine.translation(*(-ends.amin(0)).tolist()), turn)
     columns, rows = (ends.amax(0) - ends.amin(0)).ceil().int().tolist()
-    at = affine.apply(
-        affine.invert(matrix),
-        affine.points_at(torch.arange(columns + 1.0).double(), torch.arange(rows + 1.0).double()),
-    ).numpy()
-    sigma = max(0.5 / scale - 0.4, 0.0)  # as much as pixels that become larger ask for
+    grid = affine.points_at(torch.arange(columns + 1.0).double(), torch.arange(rows + 1.0).double())
+    points = affine.apply(affine.invert(matrix), grid).numpy()
+    sigma = max(0.5 / scale - 0.4, 0.0)  # against aliasing where pixels become larger
     planes = [
-        map_coordinates(gaussian_filter(plane.astype(float), sigma), [at[..., 1], at[..., 0]], order=1)
+        map_coordinates(
+            gaussian_filter(plane.astype(float), sigma), [points[..., 1], points[..., 0]], order=1
+        )
         for plane in np.moveaxis(image, 2, 0)
     ]
     pixels = np.stack(planes, 2)
     return (np.rint(pixels) if image.dtype.kind in "ui" else pixels).astype(image.dtype), matrix
 
 
-def synthetic(seeds: int) -> Iterator[Row]:
-    """Real textures under smooth warps of 1, 2 and 4 % of the diagonal, in plain, gamma, inverted and noisy contrast."""
-    for name, texture in textures().items():
+def synthetic_pairs(seeds: int) -> list[Pair]:
+    """Real textures under smooth warps of 1, 2 and 4 % of the diagonal, in four combinations of contrast and
+    noise."""
+    pairs = []
+    for name in textures():
         for seed in range(1, seeds + 1):
             for amplitude in (0.01, 0.02, 0.04):
-                for contrast, noise in (("plain", 0.0), ("plain", 0.02), ("gamma", 0.02), ("inverted", 0.02)):
-                    pair = warped_pair(texture, amplitude, seed, contrast=contrast, noise=noise)
-                    begin = time.perf_counter()
-                    alignment = register.align(pair.fixed, pair.moving)
-                    seconds = time.perf_counter() - begin
-                    truth = pair.moving_from_fixed
-                    still = np.stack(
-                        np.meshgrid(np.arange(truth.shape[1]), np.arange(truth.shape[0])), axis=2
-                    )
-                    shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(
-                        axis=2
-                    ) & textured(warped_pair(texture, amplitude, seed).fixed)
-                    errors = np.linalg.norm(alignment.transform.field().numpy() + still - truth, axis=2)[
-                        shown
-                    ]
-                    before = float(np.median(np.linalg.norm(truth - still, axis=2)[shown]))
-                    limit = 0.10 if (contrast, noise) == ("plain", 0.0) else 0.25
+                for contrast, noise in CONTRASTS:
                     title = f"{name} {amplitude:.0%} {contrast}{' noise' if noise else ''} #{seed}"
-                    yield _row(
-                        title,
-                        alignment,
-                        errors,
-                        before,
-                        truth.shape[:2],
-                        seconds,
-                        float(np.median(errors)) <= limit,
-                    )
+                    made = (name, amplitude, seed, contrast, noise)
+                    pairs.append(Pair(title, True, lambda made=made: _synthetic(*made)))
+    return pairs
+
+
+def _synthetic(name: str, amplitude: float, seed: int, contrast: str, noise: float) -> Images:
+    texture = textures()[name]
+    pair = warped_pair(texture, amplitude, seed, contrast=contrast, noise=noise)
+    truth = pair.moving_from_fixed
+    identity = np.stack(np.meshgrid(np.arange(truth.shape[1]), np.arange(truth.shape[0])), axis=2)
+    overlap = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2)
+    judged = overlap & textured(warped_pair(texture, amplitude, seed).fixed)
+
+    def errors(transform: Transform) -> np.ndarray:
+        return np.linalg.norm(transform.field().numpy() + identity - truth, axis=2)[judged]
+
+    before = float(np.median(np.linalg.norm(truth - identity, axis=2)[judged]))
+    return Images(
+        pair.fixed, pair.moving, before, 0.10 if (contrast, noise) == CONTRASTS[0] else 0.25, errors
+    )
 
 
 def textures() -> dict[str, np.ndarray]:
-    """Grey pictures (about 1000, 1000) in [0, 1] that come with scikit-image."""
+    """Grey images (about 1000, 1000) in [0, 1] that come with scikit-image."""
     ihc = color.rgb2gray(data.immunohistochemistry())
     return {
         "retina": color.rgb2gray(data.retina())[200:1200, 200:1200],
@@ -158,44 +210,68 @@ def textures() -> dict[str, np.ndarray]:
     }
 
 
-def _row(name, alignment, errors, before, size, seconds, passed, counted=True) -> Row:
-    quality = alignment.quality
+def measure(pair: Pair) -> Row:
+    """Align one pair and compare the transform with the truth."""
+    images = pair.load()
+    begin = time.perf_counter()
+    alignment = register.align(images.fixed, images.moving)
+    seconds = time.perf_counter() - begin
+    errors, quality = images.errors(alignment.transform), alignment.quality
     median = float(np.median(errors))
-    figures = before, median, float(np.percentile(errors, 90)), median / float(np.hypot(*size))
     return Row(
-        name,
-        quality["metric"],
-        quality["verdict"],
-        *figures,
-        quality["folds"],
-        seconds,
-        bool(passed),
-        counted,
+        pair=pair.name,
+        metric=quality["metric"],
+        verdict=str(quality["verdict"]),
+        before=images.before,
+        median=median,
+        p90=float(np.percentile(errors, 90)),
+        rtre=median / math.hypot(*images.fixed.shape[:2]),
+        folds=quality["folds"],
+        seconds=seconds,
+        passed=median <= images.limit,
+        counted=pair.counted,
     )
 
 
 def show(rows: Iterator[Row]) -> list[Row]:
-    """Print a table as it grows, and its summary."""
-    print(
-        f"{'pair':40s} {'metric':9s} {'verdict':8s} {'before':>8s} {'median':>8s} {'p90':>8s} {'rTRE %':>7s} {'folds':>5s} {'s':>6s}"
-    )
+    """Print a table while its rows are computed, and its summary."""
+    print(HEAD)
     done = []
     for row in rows:
         done.append(row)
-        mark = ("pass" if row.passed else "FAIL") if row.counted else "(not counted)"
+        outcome = "found" if row.passed else "NOT FOUND"
         print(
-            f"{row.pair:40s} {row.metric:9s} {row.verdict:8s} {row.before:8.2f} {row.median:8.3f} {row.p90:8.3f} "
-            f"{100 * row.rtre:7.3f} {row.folds:5d} {row.seconds:6.1f} {mark}",
+            f"{row.pair:40s} {row.metric:9s} {row.verdict:8s} {row.before:8.2f} {row.median:8.3f} "
+            f"{row.p90:8.3f} {100 * row.rtre:7.3f} {row.folds:5d} {row.seconds:6.1f} "
+            f"{outcome if row.counted else '(not counted)'}",
             flush=True,
         )
-    counted = [row for row in done if row.counted]
-    worse = sum(row.median > row.before * 1.001 and row.median - row.before > 1 for row in done)
-    passed = sum(row.passed for row in counted)
-    print(
-        f"{passed} of {len(counted)} pass ({passed / max(len(counted), 1):.0%}); median of medians {np.median([r.median for r in counted]):.3f} px; "
-        f"{worse} worse than before by more than a pixel; {sum(row.folds for row in done)} folds; median {np.median([r.seconds for r in done]):.1f} s\n"
-    )
+    print(sentence(summary([asdict(row) for row in done])) + "\n")
     return done
+
+
+def summary(rows: list[dict]) -> dict[str, float]:
+    """The figures of a table: pairs counted and found, errors in pixels, pairs made worse, folds and
+    seconds."""
+    counted = [row for row in rows if row["counted"]]
+    worse = [row["median"] > row["before"] * 1.001 and row["median"] - row["before"] > 1 for row in rows]
+    return {
+        "pairs": len(counted),
+        "found": sum(row["passed"] for row in counted),
+        "median": float(np.median([row["median"] for row in counted])),
+        "worse": sum(worse),
+        "folds": sum(row["folds"] for row in rows),
+        "seconds": float(np.median([row["seconds"] for row in rows])),
+    }
+
+
+def sentence(figures: dict[str, float]) -> str:
+    """A summary as a line of text."""
+    return (
+        f"{figures['found']} of {figures['pairs']} found; median of medians {figures['median']:.3f} px; "
+        f"{figures['worse']} worse than the identity by more than a pixel; {figures['folds']} folds; "
+        f"median {figures['seconds']:.1f} s"
+    )
 
 
 def main() -> None:
@@ -205,24 +281,23 @@ def main() -> None:
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     parser.add_argument("--all", action="store_true", help="also the pairs outside ±30° and 0.8 to 1.25")
     parser.add_argument(
-        "--turned",
+        "--rotated",
         type=int,
         nargs="+",
         metavar="SEED",
-        help="turn and scale the real moving images at random, once per seed",
+        help="rotate and scale the real moving images at random, once per seed",
     )
     parser.add_argument("--synthetic", action="store_true", help="run the synthetic pairs")
     parser.add_argument("--seeds", type=int, default=3, help="random warps per texture and amplitude")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON too")
+    results.add_options(parser)
     options = parser.parse_args()
     rows = []
     if options.real:
-        for seed in options.turned or [None]:
-            rows += show(real(options.real, options.all, seed))
+        for seed in options.rotated or [None]:
+            rows += show(map(measure, real_pairs(options.real, options.all, seed)))
     if options.synthetic:
-        rows += show(synthetic(options.seeds))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        rows += show(map(measure, synthetic_pairs(options.seeds)))
+    results.keep(options, [asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ FOLDER holds MANIFEST.csv and pairs. Each pair is aligned, given pixel sizes tha
 table says by how many grey levels (uint8) their picture differs from ``register apply``, away from the border and outside the moving image.
 """
 
-import csv
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -16,6 +16,7 @@ import SimpleITK
 import torch
 
 import register
+from benchmarks.accuracy import manifest
 from register.geometry.pixel_size import PixelSize
 from register.io.transforms.export import SUFFIXES, Units, export
 
@@ -39,10 +40,14 @@ np.save(folder + "/picture.npy", itk.array_from_image(itk.transformix_filter(mov
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    wanted = sys.argv[2:] or ["dic12_oht_11", "retina_27", "rs_DO4"]
-    with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
-        entries = [entry for entry in csv.DictReader(file) if entry["id"] in wanted]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder with MANIFEST.csv and pairs")
+    parser.add_argument("ids", nargs="*", default=["dic12_oht_11", "retina_27", "rs_DO4"], help="pairs")
+    options = parser.parse_args()
+    folder = options.folder
+    entries = [entry for entry in manifest(folder) if entry["id"] in options.ids]
     print(
         f"{'pair':24s} {'model':7s} {'format':10s} {'median':>8s} {'99 %':>8s} {'largest':>8s}  grey levels; fit or field error in px"
     )
