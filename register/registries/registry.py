@@ -4,9 +4,11 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from register.errors import RegisterError
+
+Record = TypeVar("Record")
 
 
 class Entry(NamedTuple):
@@ -65,6 +67,16 @@ class Registry:
                 f"the {self.kind} {name!r} of the package {package} cannot be loaded"
                 f" ({type(error).__name__}: {error}); update or uninstall that package"
             ) from error
+
+    def typed(self, name: str, kind: type[Record]) -> Record:
+        """The record of a name. Raises ``RegisterError`` as ``get`` does, and for a record of another type."""
+        record = self.get(name)
+        if not isinstance(record, kind):
+            wanted = f"{kind.__module__}.{kind.__qualname__}"
+            raise RegisterError(
+                f"the {self.kind} {name!r} is a {type(record).__name__}; it must be a {wanted}"
+            )
+        return record
 
     def add(self, name: str, record: object) -> None:
         """Add a record for as long as the program runs. Raises ``RegisterError`` for a name that is taken."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from register.io.images.model import Image, Selection
 from register.registries import READERS
@@ -57,7 +56,7 @@ LAST = "raster"
 
 def image_reader(name: str) -> ImageReader:
     """The reader of a name. Raises ``RegisterError`` for a name that is not known."""
-    return cast(ImageReader, READERS.get(name))
+    return READERS.typed(name, ImageReader)
 
 
 def image_readers() -> Iterator[ImageReader]:
