@@ -23,6 +23,7 @@ from benchmarks.synthetic import SIDE, views
 from register import settings
 from register.engine import pair
 from register.engine.initial import search
+from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
 from register.images import pyramid
 
@@ -37,7 +38,7 @@ def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool
         for x, name in zip(levels, ("fixed", "moving"), strict=True)
     )
     effort = settings.PRESETS[chosen.preset]
-    start = search.find(a, b, [search.SearchRange("local", 180.0, effort.candidates, flip=flip)])
+    start = search.find(a, b, [SearchRange("local", 180.0, effort.candidates, flip=flip)])
     seconds = time.perf_counter() - begin
     grid = torch.cartesian_prod(
         torch.linspace(0, SIDE - 1, 20, dtype=torch.float64),

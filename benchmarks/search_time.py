@@ -19,6 +19,7 @@ from benchmarks.synthetic import folded
 from register import settings
 from register.engine import pair
 from register.engine.initial import features, search
+from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
 from register.images import pyramid
 
@@ -59,7 +60,7 @@ def main() -> None:
                     else nullcontext()
                 ):
                     found = search.find(
-                        *levels, [search.SearchRange("local", 180.0, settings.PRESETS["balanced"].candidates)]
+                        *levels, [SearchRange("local", 180.0, settings.PRESETS["balanced"].candidates)]
                     )
                 seconds.append(time.perf_counter() - begin)
             off = (abs(affine.decompose(found.matrix).rotation) - ANGLE + 180) % 360 - 180

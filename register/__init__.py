@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from register._version import __version__
-from register.errors import RegisterError
+from register.errors import RegisterError, RegisterWarning
 
 if TYPE_CHECKING:
-    from register.api import RegisterWarning, align, warp
+    from register.api import align, warp
     from register.engine.pair import Alignment
     from register.io.images.model import Image
     from register.io.images.open import read_image, write_image
@@ -31,7 +31,6 @@ __all__ = [
 _HOMES = {
     "Alignment": "register.engine.pair",
     "Image": "register.io.images.model",
-    "RegisterWarning": "register.api",
     "Settings": "register.settings",
     "Transform": "register.transforms.transform",
     "align": "register.api",

@@ -17,7 +17,7 @@ from register._version import __version__
 from register.compute import device
 from register.engine import pair
 from register.engine.pair import Alignment, Listener, Size
-from register.errors import AlignmentError, RegisterError
+from register.errors import AlignmentError, RegisterError, RegisterWarning
 from register.geometry import affine, pixel_size
 from register.geometry.pixel_size import Sizes
 from register.images import grayscale, pyramid
@@ -31,10 +31,6 @@ from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
 
 Picture = TypeVar("Picture", NDArray[Any], Tensor)
-
-
-class RegisterWarning(UserWarning):
-    """Something went another way than was asked, and the result is still sound."""
 
 
 def align(

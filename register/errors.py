@@ -38,6 +38,10 @@ class TransformError(RegisterError):
     """A transform breaks its own law: a wrong count, a number that is not finite, a fold."""
 
 
+class RegisterWarning(UserWarning):
+    """The program continued in another way than it was asked to; the result is valid."""
+
+
 class DeviceError(RegisterError):
     """The device that was asked for is not there."""
 

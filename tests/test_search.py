@@ -10,7 +10,10 @@ from scipy.ndimage import map_coordinates
 import register
 from benchmarks.synthetic import SIDE, views
 from register.engine import pair
-from register.engine.initial import correlation, features, search
+from register.engine.initial import correlation, features, search, search_range
+from register.engine.initial import start as starts
+from register.engine.initial.finder import CERTAIN, Proposal
+from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
 from register.geometry.matches import Matches
 from register.images import pyramid
@@ -36,8 +39,8 @@ def distance(matrix, truth, side=SIDE):
 
 
 def start(fixed, moving, **values):
-    return search.search_in(
-        level(fixed), level(moving), search.SearchRange("local", **{"rotation": 180.0, "count": 5} | values)
+    return search.search_range(
+        level(fixed), level(moving), SearchRange("local", **{"rotation": 180.0, "count": 5} | values)
     )
 
 
@@ -46,7 +49,7 @@ def start(fixed, moving, **values):
 def test_the_sweep_ranks_the_truth_first(texture, angle, scale, contrast):
     fixed, moving, truth = views(texture, angle, scale, 0.7, contrast, False, seed=1)
     found = correlation.candidates(
-        level(fixed), level(moving), angles=search.angles(180), scales=search.scales(1.6)
+        level(fixed), level(moving), angles=search_range.angles(180), scales=search_range.scales(1.6)
     )
     assert distance(found[0].matrix, truth) < 0.03 * SIDE * math.sqrt(2)
 
@@ -67,10 +70,8 @@ def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
 def test_distinct_starts_are_the_best_ones_that_lie_apart(texture):
     image = level(texture)
     rng = np.random.default_rng(0)
-    found = [
-        correlation.Candidate(affine.translation(*rng.uniform(-60, 60, 2)), 9 - i / 20) for i in range(120)
-    ]
-    kept, least = correlation.distinct(found, 1000, image, image), correlation.APART * max(texture.shape)
+    found = [Proposal(affine.translation(*rng.uniform(-60, 60, 2)), 9 - i / 20) for i in range(120)]
+    kept, least = correlation.distinct(found, 1000, image, image), correlation.DISTINCT * max(texture.shape)
     moves = torch.stack([hit.matrix[:, 2] for hit in kept])
     apart = torch.cdist(moves, moves) + 1000 * torch.eye(len(kept))
     assert float(apart.min()) > least
@@ -85,14 +86,14 @@ def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch)
     fixed, moving, truth = views(texture, 140.0, 1.2, 0.8, "folded", False, seed=5)
     rng = np.random.default_rng(1)
     wrong = [
-        correlation.Candidate(
+        Proposal(
             affine.compose(truth, affine.translation(*rng.choice([-1, 1], 2) * rng.uniform(60, 160, 2))),
             6 - i / 100,
         )
         for i in range(300)
     ]
-    near = correlation.Candidate(affine.compose(truth, affine.translation(6, -5)), wrong[-1].score - 0.1)
-    assert search.MANY > len(correlation.distinct(wrong, 1000, level(fixed), level(moving))) > 60
+    near = Proposal(affine.compose(truth, affine.translation(6, -5)), wrong[-1].score - 0.1)
+    assert correlation.MANY > len(correlation.distinct(wrong, 1000, level(fixed), level(moving))) > 60
     monkeypatch.setattr(features, "match", lambda *given, **options: None)
     monkeypatch.setattr(correlation, "candidates", lambda *given, **options: [*wrong, near])
     found = start(fixed, moving)
@@ -101,9 +102,9 @@ def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch)
 
 
 def test_images_that_are_not_alike_do_not_stand_out():
-    assert not search.Start(affine.identity(), 0.01, 0.04, above=12.0).is_significant
-    assert search.Start(affine.identity(), 0.5, 1.3, above=12.0).is_significant
-    assert not search.Start(affine.identity(), 0.5, 1.3, above=4.0).is_significant
+    assert not starts.Start(affine.identity(), 0.01, 0.04, above_chance=12.0).is_significant
+    assert starts.Start(affine.identity(), 0.5, 1.3, above_chance=12.0).is_significant
+    assert not starts.Start(affine.identity(), 0.5, 1.3, above_chance=4.0).is_significant
 
 
 @pytest.mark.parametrize("angle", [0, 75, 180])
@@ -111,7 +112,7 @@ def test_features_find_a_small_overlap_at_another_scale(texture, angle):
     fixed, moving, truth = views(texture, angle, 1.6, 0.5, "plain", False, seed=3)
     found = features.match(level(fixed), level(moving))
     assert found is not None
-    assert len(found.fixed) >= features.SURE
+    assert len(found.fixed) >= CERTAIN
     assert distance(found.matrix, truth) < 1.0
 
 
@@ -121,7 +122,7 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
     cut = texture[7:, 11:]
     fixed, moving = level(texture), level(cut[:, ::-1] if mirrored else cut)
     found, share = features._match(
-        fixed, search.mirror(moving) if mirrored else moving, features.FeatureSearch(300, 1000), model
+        fixed, search_range.mirror(moving) if mirrored else moving, features.Detection(300, 1000), model
     )  # copies smaller than the images
     truth = affine.translation(-11, -7)
     if mirrored:
@@ -136,7 +137,7 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
 
 def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
     (at, described), (at_negative, of_negative) = (
-        features._features(base(x), features.FeatureSearch(340, 300)) for x in (texture, 1 - texture)
+        features._features(base(x), features.Detection(340, 300)) for x in (texture, 1 - texture)
     )
     expected = features._of_negative(described)
     for place, one in zip(at, expected, strict=True):
@@ -152,7 +153,7 @@ def test_features_of_unrelated_pictures_are_no_match(texture):
 
 
 def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(texture, monkeypatch):
-    asked = search.SearchRange("affine", 30.0, 2)
+    asked = SearchRange("affine", 30.0, 2)
     looked = []
 
     def agree(of_few, of_many):
@@ -173,11 +174,11 @@ def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(t
     assert features.match(level(texture), level(texture)) is None
     assert looked == [features.FEW]
     looked.clear()
-    monkeypatch.setattr(search.Start, "is_significant", False)
-    assert search.find(level(texture), level(texture), [asked]).matched is many
+    monkeypatch.setattr(starts.Start, "is_significant", False)
+    assert search.find(level(texture), level(texture), [asked]).matches is many
     assert looked == [features.FEW, features.PLAIN]
     agree(None, None)
-    assert search.find(level(texture), level(texture), [asked]).matched is None
+    assert search.find(level(texture), level(texture), [asked]).matches is None
     assert looked == [features.FEW, features.PLAIN, features.TILTED]
 
 

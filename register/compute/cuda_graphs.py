@@ -1,9 +1,9 @@
 """Iterations recorded as CUDA graphs and replayed.
 
-A step of an optimiser is some hundred small operations. A GPU finishes each of them before the next one is queued, so
-a step is recorded once as a CUDA graph, which is launched as one, and image pairs of equal sizes share it. The host
-does not wait for the device during an iteration: the device decides whether to go on, steps that are launched after
-the end change nothing, and the host reads the report of a few steps ago.
+A step of an optimiser is some hundred small operations. A GPU finishes each of them before the next one is
+queued, so a step is recorded once as a CUDA graph, which is launched as one, and image pairs of equal sizes
+share it. The host does not wait for the device during an iteration: the device decides whether to go on,
+steps that are launched after the end change nothing, and the host reads the report of a few steps ago.
 Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019, section 5.
 """
 
@@ -33,14 +33,16 @@ STEPS_AHEAD = 4
 TIMED_STEPS = 5
 """Steps that are timed to find the fastest of several recordings."""
 LARGEST_DIFFERENCE = 0.05
-"""Largest difference of the losses of two recordings of one problem after a few steps; rounding makes a tenth of it."""
+"""Largest difference of the losses of two recordings of one problem after a few steps; rounding makes a
+tenth of it."""
 
 Record = Callable[[Callable[[], None]], Callable[[], None]]
 """Runs some work and returns a function that repeats it with the same tensors."""
 
 
 class Recording(Generic[State]):
-    """The start and one step of an iteration, recorded with input tensors of its own, which each call fills."""
+    """The start and one step of an iteration, recorded with input tensors of its own, which each call
+    fills."""
 
     def __init__(self, make: MakeIteration[State], inputs: Sequence[Tensor], record: Record) -> None:
         self.make, self.inputs = make, tuple(x.clone() for x in inputs)
@@ -82,7 +84,8 @@ class Recording(Generic[State]):
 def graph_recorder() -> Record:
     """``Record`` by CUDA graphs on the current device.
 
-    Graphs of one recorder are replayed in the order of recording and share the memory of their temporary tensors.
+    Graphs of one recorder are replayed in the order of recording and share the memory of their temporary
+    tensors.
     """
     pool = torch.cuda.graph_pool_handle()
 
@@ -120,8 +123,8 @@ def run_recorded(
 ) -> IterationResult[State]:
     """Run an iteration on a device that records, by the fastest of several ``methods`` that compute the same.
 
-    ``key`` holds everything but the shapes and types of the inputs that a recording depends on. The fastest method
-    is measured once for each ``kind`` of problem, unless it is the first.
+    ``key`` holds everything but the shapes and types of the inputs that a recording depends on. The fastest
+    method is measured once for each ``kind`` of problem, unless it is the first.
     """
     device = inputs[0].device
     key = (key, device, *((x.shape, x.dtype) for x in inputs))
@@ -152,11 +155,13 @@ def fastest(
     recorder: Callable[[], Record],
     seconds: Callable[[Callable[[], None]], float],
 ) -> Recording[State] | None:
-    """The recording of the method whose step takes the fewest ``seconds``; None when no method can be recorded.
+    """The recording of the method whose step takes the fewest ``seconds``; None when no method can be
+    recorded.
 
-    Where another method than the first is fastest, it is used for all further problems of this ``kind`` without
-    measuring again: problems come from small images to large ones, and what is faster than tensor operations on a
-    small image is so on a large one. A method whose loss differs from the first one's is not used, with a warning.
+    Where another method than the first is fastest, it is used for all further problems of this ``kind``
+    without measuring again: problems come from small images to large ones, and what is faster than tensor
+    operations on a small image is so on a large one. A method whose loss differs from the first one's is
+    not used, with a warning.
     """
     known = kind in _FASTEST
     tried = [methods[_FASTEST[kind]]] if known else methods
@@ -186,8 +191,8 @@ def fastest(
 def warn_on_failure(action: str) -> Iterator[None]:
     """Turn an error of the block into a warning that steps cannot be ``action`` on the GPU.
 
-    Such errors come from a driver that is too old or a compiler that is missing. ``torch.OutOfMemoryError`` is
-    raised as it is.
+    Such errors come from a driver that is too old or a compiler that is missing. ``torch.OutOfMemoryError``
+    is raised as it is.
     """
     try:
         yield

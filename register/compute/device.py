@@ -15,11 +15,13 @@ from register.errors import DeviceError
 Done = TypeVar("Done")
 CPU = torch.device("cpu")
 BESIDE_GPU = 8
-"""Threads at most of what the processor does beside a GPU: pieces are small, and more threads wait for each other longer than they compute."""
+"""Threads at most of what the processor does beside a GPU: pieces are small, and more threads wait for each
+other longer than they compute."""
 
 
 def choose(name: str) -> torch.device:
-    """The device of a ``--device`` value; ``auto`` takes CUDA where it is, or else the CPU. Raises ``DeviceError`` when it is not there."""
+    """The device of a ``--device`` value; ``auto`` takes CUDA where it is, or else the CPU. Raises
+    ``DeviceError`` when it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
@@ -42,7 +44,8 @@ def current(place: torch.device) -> AbstractContextManager[object]:
 
 
 def upload(tensors: Sequence[Tensor], place: torch.device) -> list[Tensor]:
-    """Tensors brought to a device. To a CUDA device from memory that stays where it is, so that one is on its way while the next is prepared."""
+    """Tensors brought to a device. To a CUDA device from memory that stays where it is, so that one is on
+    its way while the next is prepared."""
     if place.type != "cuda":
         return [x.to(place) for x in tensors]
     aside, here = torch.cuda.Stream(place), torch.cuda.current_stream(place)  # type: ignore[no-untyped-call]
@@ -72,7 +75,8 @@ def cores() -> int:
 
 
 def thread_count(place: torch.device, count: int | None) -> int:
-    """How many threads an alignment on a device uses: ``count``, or as many as PyTorch has, and no more than ``cores`` or than pay beside a GPU."""
+    """How many threads an alignment on a device uses: ``count``, or as many as PyTorch has, and no more
+    than ``cores`` or than pay beside a GPU."""
     return count or min(threads(), cores(), BESIDE_GPU if place.type == "cuda" else threads())
 
 
@@ -89,7 +93,8 @@ def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None
 
 @contextmanager
 def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
-    """Some work done by a thread of its own while the block goes on; what is yielded waits for its result. With one thread to use it is done when asked for."""
+    """Some work done by a thread of its own while the block goes on; what is yielded waits for its result.
+    With one thread to use it is done when asked for."""
     if threads() == 1:
         yield work
         return
@@ -99,7 +104,8 @@ def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
 
 @contextmanager
 def run_in_background(work: Callable[[], object], place: torch.device) -> Iterator[None]:
-    """What a GPU is to do, asked for by a thread of its own while the block goes on; on a CPU nothing, which has enough to do with the block."""
+    """What a GPU is to do, asked for by a thread of its own while the block goes on; on a CPU nothing,
+    which has enough to do with the block."""
     if place.type != "cuda":
         yield
         return

@@ -22,8 +22,9 @@ OnStep = Callable[[int, float], None]
 class Iteration(NamedTuple, Generic[State]):
     """The first state, the stages that make one step, applied in order, and the report of a state.
 
-    A report (2,) holds the reason why the iteration ended, or ``RUNNING``, and the loss. A stage returns tensors
-    that it was given or new ones, never changes one in place, and leaves a state that has ended unchanged.
+    A report (2,) holds the reason why the iteration ended, or ``RUNNING``, and the loss. A stage returns
+    tensors that it was given or new ones, never changes one in place, and leaves a state that has ended
+    unchanged.
     """
 
     state: State
@@ -36,7 +37,8 @@ MakeIteration = Callable[..., Iteration[State]]
 
 
 class IterationResult(NamedTuple, Generic[State]):
-    """The last state of an iteration, the reason why it ended, and the loss before every step and at the end."""
+    """The last state of an iteration, the reason why it ended, and the loss before every step and at the
+    end."""
 
     state: State
     reason: int

@@ -14,8 +14,8 @@ BATCHES = (1, 2, 4, 8, 16)
 def in_batches(work: Callable[[int], Result]) -> Result:
     """``work(batches)`` for 1, 2, 4, 8 and 16 batches until its memory suffices.
 
-    Raises ``torch.OutOfMemoryError`` when it does not suffice for 16. A caught exception keeps its frames and with
-    them the tensors, so the retry happens after the ``except`` block.
+    Raises ``torch.OutOfMemoryError`` when it does not suffice for 16. A caught exception keeps its frames
+    and with them the tensors, so the retry happens after the ``except`` block.
     """
     left = list(BATCHES)
     while left:

@@ -10,7 +10,8 @@ from torch import Tensor
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor (n,) of a few numbers, the same object for the same arguments.
 
-    Nothing can be copied to a device while a CUDA graph is recorded; a cached tensor is on the device already.
+    Nothing can be copied to a device while a CUDA graph is recorded; a cached tensor is on the device
+    already.
     """
     return torch.tensor(values, dtype=dtype, device=device)
 

@@ -13,8 +13,11 @@ from torch import Tensor
 from register.compute import device
 from register.engine.fit import comparison, global_fit, local_fit
 from register.engine.fit.local_fit import LocalFit
-from register.engine.initial import search
-from register.engine.initial.search import SearchRange, Start
+from register.engine.initial import registry as finders
+from register.engine.initial import search, search_range
+from register.engine.initial import start as starts
+from register.engine.initial.search_range import SearchRange
+from register.engine.initial.start import Start
 from register.engine.quality import assess
 from register.errors import AlignmentError
 from register.geometry import affine
@@ -102,13 +105,15 @@ def align(
     listener(Event("search", "", 0.02, None))
     with clock("search"):
         ranges = _ranges(settings, effort, pixel_ratio)
+        always, fallback = finders.chosen(settings.matcher)
         with device.run_in_background(lambda: comparison.ready(levels), mover.image.device):
             begin = (
-                search.find(levels[-1], mover, ranges)
+                search.find(levels[-1], mover, ranges, always=always, fallback=fallback)
                 if start is None
-                else search.given(levels[-1], mover, start)
+                else starts.at_given_map(levels[-1], mover, start)
             )
     listener(Event("global", "", 0.2, begin.similarity))
+    finder_notes = [f"the start finder {begin.finder} found the initial map"] if begin.finder else []
     max_shift = settings.max_shift or 0.1 * math.hypot(*sizes[0])
     bent = _bent(begin, levels[0], effort) if settings.model == "local" else None
     if bent and settings.max_shift is None:
@@ -145,7 +150,7 @@ def align(
             metric,
             effort,
             max_shift=max_shift,
-            matched=begin.matched,
+            matched=begin.matches,
             frames=frames,
         )
     patches, quality = (
@@ -153,7 +158,7 @@ def align(
         replace(
             figures.quality,
             metric_choice=why,
-            notes=(*notes, *more),
+            notes=(*finder_notes, *notes, *more),
             search_significance=begin.significance,
         ),
     )
@@ -234,11 +239,11 @@ def _ranges(settings: Settings, effort: Effort, pixel_ratio: float | None) -> li
         settings.model,
         settings.rotation_range,
         effort.candidates,
-        settings.scale_range or search.SCALE_RANGE,
+        settings.scale_range or search_range.SCALE_RANGE,
         flip=settings.allow_flip,
     )
     known = (
-        [replace(whole, scale=settings.scale_range or search.KNOWN_SCALE_RANGE, middle=pixel_ratio)]
+        [replace(whole, scale=settings.scale_range or search_range.KNOWN_SCALE_RANGE, middle=pixel_ratio)]
         if pixel_ratio
         else []
     )
@@ -249,15 +254,15 @@ def _mirrored(fixed: Level, moving: Level, ranges: list[SearchRange]) -> list[st
     """What to try when nothing was found and the mirrored image is."""
     if ranges[0].flip:
         return []
-    mirrored = search.mirror(moving)
-    found = search.search_in(fixed, mirrored, ranges[0])
+    mirrored = search_range.mirror(moving)
+    found = search.search_range(fixed, mirrored, ranges[0])
     return ["the mirrored moving image stands out: try --allow-flip"] if found.is_significant else []
 
 
 def _bent(start: Start, level: Level, effort: Effort) -> LocalFit | None:
     """The patches of a start whose matches, by a homography or a smooth map, are far from affine; None for the others."""
-    matched = start.matched
-    if matched is None or not start.sure:
+    matched = start.matches
+    if matched is None or not start.is_certain:
         return None
     some = matched.fixed[:: max(len(matched.fixed) // LOOKED_AT, 1)]
     apart = (matched.map(some) - affine.apply(matched.matrix, some)).norm(dim=1).max()
@@ -273,13 +278,13 @@ def _from_start(
 ) -> tuple[Tensor, list[str]]:
     """The global map fitted from a start, or the start's own map where the fit leaves the matched features that it agrees with."""
     coarse = global_fit.coarse_levels(levels)[
-        -1 if begin.sure else 0 :
+        -1 if begin.is_certain else 0 :
     ]  # matched features are near the answer: the finest of them will do
-    matrix, notes = _fit_global(coarse, moving, begin.matrix, "mind", settings, keep, exact=begin.sure)
+    matrix, notes = _fit_global(coarse, moving, begin.matrix, "mind", settings, keep, exact=begin.is_certain)
     if (
-        begin.matched
-        and search.agrees(begin.matrix, begin.matched, CLOSE)
-        and not search.agrees(matrix, begin.matched, CLOSE)
+        begin.matches
+        and starts.agrees(begin.matrix, begin.matches, CLOSE)
+        and not starts.agrees(matrix, begin.matches, CLOSE)
     ):
         return begin.matrix, ["the global fit left the matched features, whose map was kept"]
     return matrix, notes

@@ -21,8 +21,8 @@ FIRST_DECAY, SECOND_DECAY = 0.9, 0.95
 class AdamState(NamedTuple):
     """The best parameters (b, ...) and their loss (b,), the current ones, and both moments of the gradient.
 
-    ``mean`` is the mean loss of the current parameters, ``anchor`` the parameters of up to ten steps ago, ``taken``
-    the number of steps, and ``reason`` the reason why the optimisation ended.
+    ``mean`` is the mean loss of the current parameters, ``anchor`` the parameters of up to ten steps ago,
+    ``taken`` the number of steps, and ``reason`` the reason why the optimisation ended.
     """
 
     best: Tensor
@@ -48,8 +48,9 @@ def adam(
 ) -> Iteration[AdamState]:
     """Minimise from ``start`` (b, ...), every batch item separately; the result is the best state.
 
-    ``step`` (in units of the parameters, here pixels) falls to a hundredth by a cosine over ``steps``. Ends when no
-    parameter has moved by more than ``tolerance`` over ten steps. ``project`` keeps parameters within their bounds.
+    ``step`` (in units of the parameters, here pixels) falls to a hundredth by a cosine over ``steps``. Ends
+    when no parameter has moved by more than ``tolerance`` over ten steps. ``project`` keeps parameters
+    within their bounds.
     """
 
     def move(at: AdamState) -> AdamState:

@@ -1,7 +1,7 @@
 """Symmetric positive linear systems: large ones by conjugate gradients, many small ones by their inverses.
 
-Sources: Hestenes & Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. NBS 49 (1952);
-Golub & Van Loan, "Matrix computations", 4th ed., section 4.2.
+Sources: Hestenes & Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. NBS 49
+(1952); Golub & Van Loan, "Matrix computations", 4th ed., section 4.2.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ from torch import Tensor
 from register.compute import tensors
 
 STEPS, TOLERANCE = 40, 0.02
-"""Most steps, and the share of the residual at which they end, which suffices for a step that is damped anyway."""
+"""Most steps, and the share of the residual at which they end, which suffices for a step that is damped
+anyway."""
 STEPS_ON_GPU = 16
 """Steps on a GPU, which takes all of them: fine levels need 5 to 10, the coarsest up to 21."""
 
@@ -24,8 +25,9 @@ def conjugate_gradients(
 ) -> Tensor:
     """x with ``times(x)`` near ``right``, for a linear map ``times`` that is symmetric and positive.
 
-    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. On a GPU, whose
-    residual the host does not read, there are at most ``STEPS_ON_GPU`` steps, and those after the end change nothing.
+    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. On a GPU,
+    whose residual the host does not read, there are at most ``STEPS_ON_GPU`` steps, and those after the end
+    change nothing.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)
@@ -47,8 +49,8 @@ def conjugate_gradients(
 def inverse(matrix: Tensor) -> Tensor:
     """The inverses (..., n, n) of symmetric positive matrices.
 
-    On a GPU by elimination without pivots, which such matrices do not need: PyTorch's inverse waits for the device
-    to report whether the matrix is singular.
+    On a GPU by elimination without pivots, which such matrices do not need: PyTorch's inverse waits for the
+    device to report whether the matrix is singular.
     """
     if tensors.is_on_cpu(matrix):
         return torch.linalg.inv(matrix)

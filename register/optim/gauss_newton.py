@@ -21,8 +21,8 @@ LESS_DAMPING, MORE_DAMPING = 1 / 3, 6.0
 class Expansion(NamedTuple):
     """A loss (b,) to second order about parameters (b, ...).
 
-    ``local_losses`` (b, n) are the losses of n regions of the problem, each of which has a damping of its own;
-    ``gradient`` is (b, ...), and ``hessian`` (b, ...) whatever the solver takes as the Hessian.
+    ``local_losses`` (b, n) are the losses of n regions of the problem, each of which has a damping of its
+    own; ``gradient`` is (b, ...), and ``hessian`` (b, ...) whatever the solver takes as the Hessian.
     """
 
     loss: Tensor
@@ -37,9 +37,11 @@ Solve = Callable[[Expansion, Tensor], Tensor]
 
 
 class GaussNewtonState(NamedTuple):
-    """The best parameters, their ``Expansion``, the damping (b, n) of its regions, and the parameters to try next.
+    """The best parameters, their ``Expansion``, the damping (b, n) of its regions, and the parameters to
+    try next.
 
-    ``lowest`` (3,) holds the three lowest mean losses, lowest first, and ``reason`` why the optimisation ended.
+    ``lowest`` (3,) holds the three lowest mean losses, lowest first, and ``reason`` why the optimisation
+    ended.
     """
 
     best: Tensor
@@ -65,10 +67,10 @@ def gauss_newton(
 ) -> Iteration[GaussNewtonState]:
     """Minimise from ``start`` (b, ...) by damped Gauss-Newton steps, every batch item separately.
 
-    A step that raises the loss is not kept. The damping of a region falls by 3 after a step that lowers its loss and
-    grows by 6 after one that does not, so that a difficult region does not slow the others. Ends when a step would be
-    shorter than ``tolerance``, or when the last two steps that lowered the mean loss did so by less than ``gain``
-    together. ``project`` keeps parameters within their bounds.
+    A step that raises the loss is not kept. The damping of a region falls by 3 after a step that lowers its
+    loss and grows by 6 after one that does not, so that a difficult region does not slow the others. Ends
+    when a step would be shorter than ``tolerance``, or when the last two steps that lowered the mean loss
+    did so by less than ``gain`` together. ``project`` keeps parameters within their bounds.
     """
 
     def propose(at: GaussNewtonState) -> GaussNewtonState:

@@ -1,4 +1,5 @@
-"""What the optimisers have in common: types of the functions they call, the reasons why they end, and the result."""
+"""What the optimisers have in common: types of the functions they call, the reasons why they end, and the
+result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ Project = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class OptimisationResult:
-    """The best parameters (b, ...), their loss (b,), the mean loss at each step and the reason why it ended."""
+    """The best parameters (b, ...), their loss (b,), the mean loss at each step and the reason why it
+    ended."""
 
     parameters: Tensor
     loss: Tensor

@@ -1,8 +1,8 @@
-"""Where to start: masked correlation of orientation structure by FFT, over rotation and scale, without a hint."""
+"""Initial maps from the correlation of orientation structure over translations, rotations and scales, by
+FFT."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,69 +10,93 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from register.compute import device
+from register.engine.initial.finder import Proposal, StartFinder
+from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 
 SIDE = 112
-"""Pixels: geometric mean of the longer sides of both images while they are compared, whatever the scale between them."""
+"""Geometric mean, in pixels, of the longer sides of both images while they are compared, at any scale
+between them."""
 LEAST_OVERLAP = 0.12
-"""Share of the smaller image's textured area that must overlap, or the best score is a sliver in a corner."""
+"""Share of the smaller image's textured area that must overlap; with less, the best score is a sliver in a
+corner."""
 LEAST_LENGTH = 0.25
-"""Share of the shorter side along which both images overlap at least; less room for the shifts makes the transforms smaller."""
+"""Share of the shorter side along which both images overlap at least; fewer translations make the
+transforms smaller."""
 BLOCK = 4
-"""Energies and overlap vary slowly: they are correlated in blocks of so many pixels."""
-APART = 0.04
-"""Starts whose corners differ by less than this share of the moving image's longer side are one."""
+"""Side, in pixels, of the blocks in which energies and overlap are correlated, because they vary slowly."""
+DISTINCT = 0.04
+"""Mean distance of the corners of two distinct starts, as a share of the moving image's longer side."""
 LEAST_SCORE = 3.0
-"""Standard deviations that every turn reaches somewhere by chance."""
-TURNS = 12
-"""Turned images that are correlated at once."""
+"""Standard deviations that every rotation reaches at some translation by chance."""
+ROTATIONS = 12
+"""Rotated images that are correlated at once."""
+MANY = 150
+"""Starts of the second round: between images of different sensors, noise can rank the true one behind a
+hundred others."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A start: the similarity matrix (2, 3) in original pixels, and by how many standard deviations its correlation stands out."""
+def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Proposal]]:
+    """The best starts of a sweep over the full range and of a finer one over the ordinary range, then many
+    of both."""
+    full, ordinary = (_sweep(fixed, moving, within, *sweep) for sweep in within.sweeps())
+    best = [distinct(found, within.count, fixed, moving) for found in (full, ordinary)]
+    yield distinct(best[0] + best[1], 2 * within.count, fixed, moving)
+    yield distinct(sorted(full + ordinary, key=lambda start: -start.score), MANY, fixed, moving)
 
-    matrix: Tensor
-    score: float
+
+def _sweep(
+    fixed: Level, moving: Level, within: SearchRange, angles: Tensor, scales: Tensor
+) -> list[Proposal]:
+    """The starts of one sweep in all orientations of the moving image, best first."""
+    found = list[Proposal]()
+    for each in within.orientations(moving):
+        found += candidates(fixed, each, angles=angles, scales=scales)
+    return sorted(found, key=lambda start: -start.score)
 
 
 class Planes(NamedTuple):
-    """Spectra of masked structure (b, 2, H, W'), and of its energy and mask in blocks (b, 2, H / BLOCK, W'')."""
+    """Spectra of masked structure (b, 2, H, W'), and of its energy and mask in blocks (b, 2, H / BLOCK,
+    W'')."""
 
     structure: Tensor
     energy: Tensor
 
     def reversed(self, side: int) -> "Planes":
-        """The same images turned by 180° on a canvas of ``side`` pixels: structure is its own mirror image in a point."""
+        """The spectra of the images rotated by 180° on a canvas of ``side`` pixels, which does not change
+        structure."""
         return Planes(_reverse(self.structure, side), _reverse(self.energy, side // BLOCK))
 
 
-def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -> list[Candidate]:
-    """Starts among all translations, ``angles`` (degrees, fixed to moving) and ``scales`` (moving pixels per fixed pixel), best first.
+def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -> list[Proposal]:
+    """Starts among all translations, ``angles`` (degrees, fixed to moving) and ``scales`` (moving pixels
+    per fixed pixel), best first. Their score is in standard deviations above the mean.
 
-    At every scale both images are shrunk to one pixel size, their orientation structure is taken once, and that of the moving image is
-    turned with its vectors; the normalised correlation of both over their overlap follows for all translations at once.
-    Correlations (cosine times the square root of the overlap) are ranked by how far they stand above the mean over all translations of their turn: a
-    direction that dominates both images makes every translation alike. Source: Padfield, "Masked object registration in the
-    Fourier domain", IEEE TIP 21 (2012).
+    At every scale both images are shrunk to one pixel size and their orientation structure is computed
+    once; that of the moving image is rotated with its vectors, and the normalised correlation of both over
+    their overlap follows for all translations at once. Correlations (cosine times the square root of the
+    overlap) are ranked by their standard score over all translations of their rotation, because a direction
+    that dominates both images makes all of these similar. Source: Padfield, "Masked object registration in
+    the Fourier domain", IEEE TIP 21 (2012).
     """
+
+    def at(scale: float) -> list[tuple[Tensor, Tensor]]:
+        return list(_at_scale(fixed, moving, angles, scale))
+
+    found = list[tuple[Tensor, Tensor]]()
     with device.worker_threads() as pool:
-        found = [
-            hits
-            for each in pool.map(lambda scale: list(_at_scale(fixed, moving, angles, scale)), scales.tolist())
-            for hits in each
-        ]
+        for group in pool.map(at, scales.tolist()):
+            found += group
     scores, matrices = (torch.cat(x) for x in zip(*found, strict=True))
     order = scores.argsort(descending=True)
-    return [
-        Candidate(matrices[i], float(scores[i])) for i in order[: int((scores > LEAST_SCORE).sum())].tolist()
-    ]
+    kept = order[: int((scores > LEAST_SCORE).sum())]
+    return [Proposal(matrices[i], float(scores[i])) for i in kept.tolist()]
 
 
-def distinct(found: list[Candidate], count: int, fixed: Level, moving: Level) -> list[Candidate]:
-    """The first ``count`` candidates that are not alike."""
+def distinct(found: list[Proposal], count: int, fixed: Level, moving: Level) -> list[Proposal]:
+    """The first ``count`` starts that map the corners of the fixed image to different places."""
     if not found:
         return []
     height, width = fixed.size
@@ -80,8 +104,8 @@ def distinct(found: list[Candidate], count: int, fixed: Level, moving: Level) ->
         fixed.original_from_level,
         torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], dtype=torch.float64),
     )
-    least = APART * max(moving.size) * pyramid.pixel(moving)
-    places = affine.apply(torch.stack([hit.matrix for hit in found]), corners)
+    least = DISTINCT * max(moving.size) * pyramid.pixel(moving)
+    places = affine.apply(torch.stack([start.matrix for start in found]), corners)
     free, kept = torch.ones(len(found), dtype=torch.bool), list[int]()
     while len(kept) < count and bool(free.any()):
         kept.append(first := int(free.int().argmax()))
@@ -90,7 +114,8 @@ def distinct(found: list[Candidate], count: int, fixed: Level, moving: Level) ->
 
 
 def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores (n,) and maps (n, 2, 3) in original pixels of the best translations of all turns at one scale, in groups."""
+    """Scores (n,) and maps (n, 2, 3), in original pixels, of the best translations of all rotations at one
+    scale."""
     extents = max(fixed.size) * pyramid.pixel(fixed), max(moving.size) * pyramid.pixel(moving) / scale
     size = math.sqrt(extents[0] * extents[1]) / SIDE
     fixed, moving = (
@@ -107,23 +132,23 @@ def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iter
     least = LEAST_OVERLAP * min(float(f_mask.sum()), float(image[:, 2].sum()) / ratio**2)
     to_level, from_level = moving.original_from_level, affine.invert(fixed.original_from_level)
     for chunk, both in _half_turns(angles):
-        for turns, planes in _turned(image, chunk, both, ratio, side, moving.size, shape):
+        for rotations, planes in _rotated(image, chunk, both, ratio, side, moving.size, shape):
             scores, shifts = _peaks(*_correlation(spectra, planes, shape, least), fixed.size)
-            steps = affine.compose(torch.stack(turns)[:, None], affine.translations(shifts))
+            steps = affine.compose(torch.stack(rotations)[:, None], affine.translations(shifts))
             yield scores.flatten(), affine.compose(to_level, affine.compose(steps, from_level)).flatten(0, 1)
 
 
 def _half_turns(angles: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Angles in chunks, and whether each stands for the one 180° further too."""
+    """Angles in chunks, and whether each angle of a chunk stands for the one 180° further too."""
     wrapped = {round(a, 6) for a in (angles % 360).tolist()}
     pairs = sorted(a for a in wrapped if a < 180 and a + 180 in wrapped)
     single = sorted(wrapped - set(pairs) - {a + 180 for a in pairs})
     for group, both in ((pairs, True), (single, False)):
-        for begin in range(0, len(group), TURNS):
-            yield torch.tensor(group[begin : begin + TURNS]), both
+        for start in range(0, len(group), ROTATIONS):
+            yield torch.tensor(group[start : start + ROTATIONS]), both
 
 
-def _turned(
+def _rotated(
     image: Tensor,
     angles: Tensor,
     both: bool,
@@ -132,31 +157,35 @@ def _turned(
     size: tuple[int, int],
     shape: tuple[int, ...],
 ) -> Iterator[tuple[list[Tensor], Planes]]:
-    """The matrices and spectra of the moving structure and mask (1, 3, h, w) turned by some angles, then by 180° more."""
-    centre, centre_moving = (
-        torch.tensor([(side - 1) / 2] * 2),
-        torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2]),
-    )
-    turns = [affine.similarity(math.radians(a), ratio, centre, centre_moving) for a in angles.tolist()]
+    """Matrices and spectra of the moving structure and mask (1, 3, h, w) rotated by some angles.
+
+    With ``both``, those of the angles 180° further follow.
+    """
+    centre = torch.tensor([(side - 1) / 2] * 2)
+    centre_moving = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
+
+    def rotations(more: float) -> list[Tensor]:
+        each = [math.radians(angle + more) for angle in angles.tolist()]
+        return [affine.similarity(angle, ratio, centre, centre_moving) for angle in each]
+
+    matrices = rotations(0.0)
     points = affine.apply_to_grid(
-        torch.stack(turns).to(image), *interpolation.axes(side, side, device=image.device)
+        torch.stack(matrices).to(image), *interpolation.axes(side, side, device=image.device)
     )
-    turned = interpolation.sample(image.expand(len(turns), -1, -1, -1), points, padding="zeros")
-    mask = (turned[:, 2:] > 0.99).to(image.dtype)
+    rotated = interpolation.sample(image.expand(len(matrices), -1, -1, -1), points, padding="zeros")
+    mask = (rotated[:, 2:] > 0.99).to(image.dtype)
     double = torch.deg2rad(2 * angles).to(image)[:, None, None]
-    x, y = turned[:, 0], turned[:, 1]
+    x, y = rotated[:, 0], rotated[:, 1]
     vectors = torch.stack([x * double.cos() + y * double.sin(), y * double.cos() - x * double.sin()], dim=1)
     planes = _spectra(vectors * mask, mask, shape)
-    yield turns, planes
+    yield matrices, planes
     if both:
-        yield (
-            [affine.similarity(math.radians(a + 180), ratio, centre, centre_moving) for a in angles.tolist()],
-            planes.reversed(side),
-        )
+        yield rotations(180.0), planes.reversed(side)
 
 
 def _structure(level: Level) -> tuple[Tensor, Tensor]:
-    """Orientation structure (1, 2, h, w), zero where it does not hold, and where it does."""
+    """Orientation structure (1, 2, h, w), zero where it is not valid, and the mask (1, 1, h, w) of where it
+    is."""
     mask = preprocess.erode(level.mask[None], 3)
     return preprocess.orientation(level.image[None], level.mask[None]) * mask, mask
 
@@ -170,7 +199,7 @@ def _spectra(vectors: Tensor, mask: Tensor, shape: tuple[int, ...]) -> Planes:
 
 
 def _reverse(spectrum: Tensor, side: int) -> Tensor:
-    """The spectrum (b, c, H, W') of real images (b, c, side, side) turned by 180°."""
+    """The spectrum (b, c, H, W') of real images (b, c, side, side) rotated by 180°."""
     height, width = spectrum.shape[-2], 2 * (spectrum.shape[-1] - 1)
     y = torch.arange(height, device=spectrum.device) * (-2 * math.pi * (side - 1) / height)
     x = torch.arange(spectrum.shape[-1], device=spectrum.device) * (-2 * math.pi * (side - 1) / width)
@@ -180,7 +209,11 @@ def _reverse(spectrum: Tensor, side: int) -> Tensor:
 def _correlation(
     fixed: Planes, moving: Planes, shape: tuple[int, ...], least: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For every cyclic shift of the fixed image the correlation (b, H, W), 0 where too little overlaps, and its mean and standard deviation (b,) elsewhere."""
+    """The correlation (b, H, W) for every cyclic shift of the fixed image, its mean and its standard
+    deviation (b,).
+
+    It is 0 where too little overlaps; the mean and the standard deviation are of the other shifts.
+    """
     f, w = fixed.energy.conj(), moving.energy
     coarse = torch.stack([f[:, 0] * w[:, 1], f[:, 1] * w[:, 0], f[:, 1] * w[:, 1]], dim=1)
     energy_f, energy_w, overlap = (
@@ -189,12 +222,12 @@ def _correlation(
     norm = torch.where(
         overlap > max(least, 64.0), (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(), 0.0
     )
-    round_about = pad(norm[:, None], (0, 1, 0, 1), mode="circular")
-    norm = interpolate(round_about, size=[n + 1 for n in shape], mode="bilinear", align_corners=True)[
+    wrapped = pad(norm[:, None], (0, 1, 0, 1), mode="circular")
+    norm = interpolate(wrapped, size=[n + 1 for n in shape], mode="bilinear", align_corners=True)[
         :, 0, :-1, :-1
     ]
     score = torch.fft.irfft2((fixed.structure.conj() * moving.structure).sum(1), s=shape).mul_(norm)
-    count = (max_pool2d(round_about, 2, 1) > 0).sum((1, 2, 3)).clamp(
+    count = (max_pool2d(wrapped, 2, 1) > 0).sum((1, 2, 3)).clamp(
         min=1
     ) * BLOCK**2  # shifts in blocks with any overlap at a corner
     mean = score.sum((1, 2)) / count
@@ -204,8 +237,11 @@ def _correlation(
 def _peaks(
     score: Tensor, mean: Tensor, spread: Tensor, size: tuple[int, int], count: int = 3
 ) -> tuple[Tensor, Tensor]:
-    """By how many standard deviations (b, count) the best scores of (b, H, W) in different blocks of eight pixels lie above the mean of their turn, and their
-    shifts (x, y): canvas = fixed + shift."""
+    """The best standard scores (b, count) of (b, H, W) in different blocks of eight pixels, and their shifts.
+
+    A standard score is in standard deviations above the mean of the rotation. A shift (x, y) takes fixed
+    pixels to those of the canvas.
+    """
     rows, columns = score.shape[1:]
     best, index = max_pool2d(score[:, None], 8, ceil_mode=True, return_indices=True)
     top, where = best.flatten(1).topk(count, dim=1)
@@ -217,12 +253,13 @@ def _peaks(
 
 
 def _blocks(n: float) -> int:
-    """The least whole number of blocks, in pixels, that holds n pixels."""
+    """The length, in pixels, of the fewest entire blocks that hold n pixels."""
     return math.ceil(n / BLOCK) * BLOCK
 
 
 def _fast_size(n: int) -> int:
-    """The least size from n on that holds an even number of whole blocks and has only the factors 2, 3 and 5."""
+    """The least size of at least n that is an even number of blocks and has only the prime factors 2, 3 and
+    5."""
     blocks = math.ceil(n / (2 * BLOCK))
     while True:
         rest = blocks
@@ -232,3 +269,6 @@ def _fast_size(n: int) -> int:
         if rest == 1:
             return blocks * 2 * BLOCK
         blocks += 1
+
+
+FINDER = StartFinder("correlation", rounds)

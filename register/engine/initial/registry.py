@@ -1,0 +1,70 @@
+"""Start finders by name: the built-in ones, those of other packages, and those that a program adds."""
+
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from register.engine.initial.finder import StartFinder
+from register.engine.initial.matchers import finder_from_matches
+from register.errors import RegisterError, RegisterWarning
+from register.registries import STARTS
+
+BUILT_IN = ("features", "correlation")
+
+
+def get(name: str) -> StartFinder:
+    """The start finder of a name; a registered function that matches points becomes one by
+    ``finder_from_matches``.
+
+    Raises ``RegisterError`` for an unknown name and for a record of another type.
+    """
+    found = STARTS.get(name)
+    if callable(found):
+        return finder_from_matches(name, found)
+    return STARTS.typed(name, StartFinder)
+
+
+def chosen(matcher: str) -> tuple[list[StartFinder], list[StartFinder]]:
+    """The finders that the setting ``matcher`` adds to the built-in ones: those to try always, and those to
+    try where no start is significant.
+
+    Raises ``RegisterError`` for a name that is not known and for a ``module:function`` that cannot be
+    imported.
+    """
+    if matcher == "none":
+        return [], []
+    if matcher == "auto":
+        return [], _installed()
+    if ":" in matcher:
+        return [finder_from_matches(matcher, _imported(matcher))], []
+    return [get(matcher)], []
+
+
+def _installed() -> list[StartFinder]:
+    """The finders that other packages or the program added; one that cannot be loaded is left out with a
+    warning."""
+    found = []
+    for name in STARTS.names():
+        if name in BUILT_IN:
+            continue
+        try:
+            found.append(get(name))
+        except RegisterError as error:
+            warnings.warn(str(error), RegisterWarning, stacklevel=3)
+    return found
+
+
+def _imported(matcher: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names."""
+    module, _, attribute = matcher.partition(":")
+    try:
+        function = import_module(module)
+        for name in attribute.split("."):
+            function = getattr(function, name)
+    except Exception as error:  # whatever the module does when it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise RegisterError(f"--matcher {matcher}: cannot be imported ({reason}); check the name") from error
+    if not callable(function):
+        raise RegisterError(f"--matcher {matcher}: is not a function but a {type(function).__name__}")
+    return function
