@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import redirect_stdout
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 import register
+from register.registries import MODELS
 from register.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -53,8 +55,17 @@ class Session:
         pythonpath = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.environment = os.environ | {"PATH": path, "PYTHONPATH": pythonpath, "COLUMNS": "120"}
 
+    @staticmethod
+    def file_name(block):
+        found = re.match(r"# ([\w.]+\.(?:py|toml))\n", block.text)
+        return found and found[1]
+
     def run(self, block):
-        if block.note == "output":
+        """Run a block, or save it: its first line may be a comment with the name of a file."""
+        name = self.file_name(block)
+        if name:
+            (self.folder / name).write_text(block.text)
+        elif block.note == "output":
             self.check_output(block.text)
         elif block.language == "sh" and block.note != "not run":
             self.run_shell(block)
@@ -71,12 +82,7 @@ class Session:
         self.output = done.stdout + done.stderr
 
     def run_python(self, text):
-        """Run Python; a block whose first line is ``# NAME.py`` is saved as that file and not run."""
-        name = re.match(r"# ([\w./]+\.(?:py|toml))\n", text)
-        if name:
-            (self.folder / name[1]).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / name[1]).write_text(text)
-            return
+        """Run Python in the name space of the page."""
         printed = io.StringIO()
         with redirect_stdout(printed):
             exec(compile(text, "<docs>", "exec"), self.names)
@@ -88,6 +94,50 @@ class Session:
         for line in filter(str.strip, shown.splitlines()):
             pattern = ".*?".join(re.escape(" ".join(part.split())) for part in line.split("…"))
             assert re.search(pattern, printed), f"{line!r} is not in\n{self.output}"
+
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+MOST_LINES = 20
+KINDS = {"register.similarities", "register.readers", "register.exports", "register.starts"}
+
+
+def install(folder):
+    """What ``pip install -e`` does with the package in a folder, whose metadata are needed."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    metadata = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(head)
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return project["entry-points"]
+
+
+def test_the_plug_ins_of_contributing_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for home in ("register.io.transforms.export_format", "register.geometry.models"):
+        pytest.importorskip(home)
+    session = Session(tmp_path)
+    session.environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
+    shown = blocks(CONTRIBUTING)
+    files = [block for block in shown if session.file_name(block)]
+    for block in files:
+        session.run(block)
+    assert set(install(tmp_path)) == KINDS
+    try:
+        for block in shown[shown.index(files[0]) :]:
+            session.run(block)
+    finally:
+        if "stretch" in MODELS.names():
+            MODELS.remove("stretch")
+
+
+def test_the_plug_ins_of_contributing_are_short():
+    examples = [block.text for block in blocks(CONTRIBUTING) if block.language == "python"]
+    assert len(examples) == 6
+    assert max(len([line for line in text.splitlines() if line.strip()]) for text in examples) < MOST_LINES
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
