@@ -22,7 +22,7 @@ from register.geometry import affine, pixel_size
 from register.geometry.pixel_size import Sizes
 from register.images import grayscale, pyramid
 from register.images.pyramid import Level
-from register.io.points.open import read_points
+from register.io.points.landmarks import LandmarkFiles
 from register.io.transforms.starts import read_start
 from register.kernels import dispatch
 from register.settings import Settings
@@ -139,9 +139,9 @@ def starting_matrix(
         return affine.identity()
     if chosen.init == "center":
         return affine.translation((moving_size[1] - fixed_size[1]) / 2, (moving_size[0] - fixed_size[0]) / 2)
-    parts = chosen.init.split(",")
-    if len(parts) == 2:
-        fixed, moving = (read_points(part) for part in parts)
+    landmarks = LandmarkFiles.parse(chosen.init)
+    if landmarks:
+        fixed, moving = landmarks.read()
         try:
             return affine.fit(
                 fixed, moving, _model_for(len(fixed)) if chosen.model in ("affine", "local") else chosen.model

@@ -66,13 +66,17 @@ def align(
     (with --strict: not `ok`).
     """
     from register.cli import progress, show
-    from register.workflows import align as workflow
+    from register.workflows.job import Job
 
-    job = workflow.Job(fixed, moving, output, settings, overwrite)
+    job = Job(fixed, moving, output, settings, overwrite)
     if dry_run:
-        planned = workflow.plan(job)
+        from register.workflows.plan import plan
+
+        planned = plan(job)
         print_json(show.plan_values(planned)) if as_json else show.plan(planned)
         return
+    from register.workflows import align as workflow
+
     with progress.of_alignment(quiet or as_json) as listener:
         result = workflow.run(job, listener)
     if as_json:

@@ -1,17 +1,20 @@
 """``register doctor``."""
 
-import json
-
 from register.cli.arguments import AsJson
+from register.cli.output import print_json
+
+WIDTH = 15
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say which versions, devices and codecs there are, what is missing and how to get it."""
+    """Report versions, devices, codecs and plug-ins, what is missing and how to get it."""
     from register.workflows import doctor
 
     found = doctor.findings()
     if as_json:
-        print(json.dumps({"findings": doctor.as_json(found)}, ensure_ascii=False))
+        print_json({"findings": doctor.as_json(found)})
         return
-    for subject, there, advice in found:
-        print(f"{subject:15s} {there}" + (f"\n{'':15s} → {advice}" if advice else ""))
+    for finding in found:
+        print(f"{finding.subject:{WIDTH}s} {finding.found}")
+        if finding.advice:
+            print(f"{'':{WIDTH}s} → {finding.advice}")

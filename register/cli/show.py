@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from register.cli.output import coloured, print_columns, print_rows
 
 if TYPE_CHECKING:
-    from register.workflows.align import Plan, Result
+    from register.workflows.align import Result
     from register.workflows.batch import PairOutcome
     from register.workflows.pairs import Pairing
+    from register.workflows.plan import Plan
     from register.workflows.series import Row
 
 COLOURS = {"ok": "green", "suspect": "yellow", "failed": "red", "unknown": "yellow", "error": "red"}

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from register.errors import RegisterError
+
 Key = tuple[slice, slice, slice]
 
 
@@ -76,3 +78,12 @@ class PaletteColours:
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """A window of colours."""
         return self.palette[key[0]][:, self.indices[slice(None), key[1], key[2]][0]]
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise ``RegisterError`` unless values of this type can be interpolated without loss."""
+    if dtype.kind not in "biuf" or (dtype.kind in "iu" and dtype.itemsize > 4):
+        raise RegisterError(
+            f"pixels of type {dtype} cannot be interpolated exactly;"
+            " convert to a real type of at most 32 bits (64 for floats)"
+        )

@@ -21,9 +21,9 @@ class Entry(NamedTuple):
 class Registry:
     """The records of one kind, by name.
 
-    A record is a value such as a similarity or an export format. Built-in records are listed by their place in the
-    code, so that names and summaries (the choices of an option, a table in the docs) cost no import. Other
-    packages add records by entry points of ``group``; a program adds one with ``add``.
+    A record is a value such as a similarity or an export format. Built-in records are listed by their place
+    in the code, so that names and summaries (the choices of an option, a table in the docs) cost no import.
+    Other packages add records by entry points of ``group``; a program adds one with ``add``.
     """
 
     def __init__(self, kind: str, group: str | None, built_in: Mapping[str, Entry]) -> None:
@@ -39,10 +39,15 @@ class Registry:
         """What a record is, in a few words; of an added one, where it comes from."""
         if name in self._built_in:
             return self._built_in[name].summary
-        points = self._entry_points()
-        if name not in self._added and name in points and points[name].dist is not None:
-            return f"added by the package {points[name].dist.name}"  # type: ignore[union-attr]
-        return "added by this program"
+        package = self.package(name)
+        return f"added by the package {package}" if package else "added by this program"
+
+    def package(self, name: str) -> str | None:
+        """The package that added a record by an entry point; None for a record of this program."""
+        point = None if name in self._added else self._entry_points().get(name)
+        if point is None:
+            return None
+        return point.dist.name if point.dist is not None else point.value
 
     def get(self, name: str) -> Any:
         """The record of a name, loaded when it is first asked for.
@@ -62,9 +67,8 @@ class Registry:
         try:
             return point.load()
         except Exception as error:  # whatever another package's module does when it is imported
-            package = point.dist.name if point.dist is not None else point.value
             raise RegisterError(
-                f"the {self.kind} {name!r} of the package {package} cannot be loaded"
+                f"the {self.kind} {name!r} of the package {self.package(name)} cannot be loaded"
                 f" ({type(error).__name__}: {error}); update or uninstall that package"
             ) from error
 

@@ -14,7 +14,7 @@ from register.errors import RegisterError
 from register.geometry import affine
 from register.images import filters
 from register.images import interpolation as sampling
-from register.images.pixels import EVERYTHING, Key, Pixels, spans
+from register.images.pixels import EVERYTHING, Key, Pixels, check_dtype, spans
 from register.transforms.transform import Inverse, Transform, Units
 
 TILE = 1024
@@ -259,14 +259,6 @@ def warp_pixels(
 ) -> NDArray[Any]:
     """All of ``Warped`` at once: the aligned image (c, H, W) of a moving one (c, h, w). Raises ``RegisterError``."""
     return Warped(pixels, transform, interpolation, fill, tile=tile)[EVERYTHING]
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Raise ``RegisterError`` unless values of this dtype pass through interpolation without loss."""
-    if dtype.kind not in "biuf" or (dtype.kind in "iu" and dtype.itemsize > 4):
-        raise RegisterError(
-            f"pixels of type {dtype} cannot be interpolated exactly; convert to a real type of at most 32 bits (64 for floats)"
-        )
 
 
 def default_fill(dtype: np.dtype[Any]) -> float:

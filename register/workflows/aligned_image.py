@@ -15,6 +15,7 @@ from register.images.grayscale import brightfield
 from register.io.images.model import Image
 from register.io.images.open import write_image
 from register.io.images.working import Validity, sample
+from register.settings import Settings
 from register.transforms.resample import Canvas, Warped
 from register.transforms.transform import Inverse, Transform
 
@@ -34,6 +35,11 @@ class OutputStyle:
     fill: str = "auto"
     compression: str = "deflate"
     pyramid: bool | None = None
+
+    @classmethod
+    def of(cls, chosen: Settings) -> "OutputStyle":
+        """The style that settings ask for."""
+        return cls(chosen.interpolation, chosen.fill, chosen.compression, chosen.pyramid)
 
 
 PLAIN = OutputStyle()

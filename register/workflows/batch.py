@@ -5,9 +5,9 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from register._version import __version__
 from register.errors import RegisterError, says_no_memory
@@ -17,7 +17,9 @@ from register.files.hashes import sha256
 from register.settings import Settings
 from register.transforms.transform import Transform
 from register.workflows import align, report
+from register.workflows.job import Job
 from register.workflows.pairs import Pair
+from register.workflows.settings_files import hashes, with_files
 
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
 WITHOUT_EFFECT = ("threads",)
@@ -75,7 +77,7 @@ def _do(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
     if why is None:
         return outcome(pair, _load(target), "done before")
     folder = place / "results" if remote.is_remote(target) else Path(target)
-    job = align.Job(
+    job = Job(
         files[0],
         files[1],
         folder,
@@ -99,14 +101,10 @@ def _here(name: str, place: Path) -> Path:
 def _with_copies(chosen: Settings, place: Path) -> Settings:
     """Settings whose files, masks, landmarks and starts, are copies where they lie elsewhere."""
 
-    def local(file: str, kind: str) -> str:
-        return str(_here(file, place / kind)) if remote.is_remote(file) else file
-
-    copies: dict[str, Any] = {
-        name: ",".join(local(file, f"{name}{n}") for n, file in enumerate(files))
-        for name, files in align.other_files(chosen).items()
-    }
-    return replace(chosen, **copies)
+    folders = (place / f"file{number}" for number in count())
+    return with_files(
+        chosen, lambda file: str(_here(file, next(folders))) if remote.is_remote(file) else file
+    )
 
 
 def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | None:
@@ -125,7 +123,7 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
     if known.provenance.register != __version__:
         return f"it was made by version {known.provenance.get('register')}"
     before, now = known.provenance.settings, asdict(pair.settings)
-    others, known_others = align.hashes(local), known.provenance.files
+    others, known_others = hashes(local), known.provenance.files
     compared = [name for name in now if name not in WITHOUT_EFFECT]
     changed = [
         name

@@ -1,15 +1,13 @@
 """Pairs on a Dask cluster: one pair a task, done again elsewhere when its worker is lost."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from register.errors import RegisterError
 from register.files.remote import is_remote
-from register.workflows import align
 from register.workflows.batch import PairOutcome, Runner, do
 from register.workflows.pairs import Pair
+from register.workflows.settings_files import with_files
 
 PATIENCE = 15
 """Seconds to wait for the scheduler."""
@@ -67,7 +65,6 @@ def absolute(name: str) -> str:
 
 
 def _placed(pair: Pair) -> Pair:
-    others: dict[str, Any] = {
-        name: ",".join(map(absolute, files)) for name, files in align.other_files(pair.settings).items()
-    }
-    return Pair(pair.id, absolute(pair.fixed), absolute(pair.moving), replace(pair.settings, **others))
+    """The pair with absolute paths."""
+    chosen = with_files(pair.settings, absolute)
+    return Pair(pair.id, absolute(pair.fixed), absolute(pair.moving), chosen)

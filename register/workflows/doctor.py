@@ -1,17 +1,20 @@
-"""What this installation has and what it lacks: versions, devices, codecs, extras, and how to get what is missing."""
+"""``register doctor``: versions, devices, codecs, plug-ins and optional packages, and what is missing."""
 
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from register._version import __version__
 from register.compute import device
+from register.errors import RegisterError
 from register.kernels import cpu
 from register.kernels.triton import launch
+from register.registries import ALL
+from register.registries.registry import Registry
 
 PACKAGES = (
     "torch",
@@ -25,13 +28,13 @@ PACKAGES = (
     "typer",
 )
 CODECS = "DEFLATE", "LZW", "ZSTD", "JPEG", "JPEG2K", "JPEGXL", "WEBP", "LERC", "PNG"
-"""What TIFFs and PNGs are packed with, as imagecodecs calls it."""
+"""Compressions of TIFF and PNG files, by their names in imagecodecs."""
 EXTRAS = {"export": ("h5py", "nibabel", "roifile"), "dask": ("distributed", "fsspec")}
-"""What an extra of the package brings."""
+"""Optional packages, by the extra that installs them."""
 
 
 class Finding(NamedTuple):
-    """One line: its subject, what there is, and how to get what is missing; ``advice`` is empty where nothing is."""
+    """One line: its subject, what was found, and how to get what is missing (empty where nothing is)."""
 
     subject: str
     found: str
@@ -39,7 +42,7 @@ class Finding(NamedTuple):
 
 
 def findings() -> list[Finding]:
-    """Everything worth knowing when something does not work, or works slowly."""
+    """All findings that help when something does not work, or works slowly."""
     return [
         Finding("register", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         Finding("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)),
@@ -48,12 +51,27 @@ def findings() -> list[Finding]:
         *_gpus(),
         _codecs(),
         *(_extra(name, modules) for name, modules in EXTRAS.items()),
+        *(_registry(registry) for registry in ALL.values()),
     ]
 
 
-def as_json(found: list[Finding]) -> list[dict[str, Any]]:
-    """The same as plain values."""
+def as_json(found: list[Finding]) -> list[dict[str, str]]:
+    """The findings as plain values for JSON."""
     return [each._asdict() for each in found]
+
+
+def _registry(registry: Registry) -> Finding:
+    """The names of a registry; of each plug-in, its package, and the reason if it cannot be loaded."""
+    names, problems = [], []
+    for name in registry.names():
+        package = registry.package(name)
+        names.append(f"{name} (package {package})" if package else name)
+        if package:
+            try:
+                registry.get(name)
+            except RegisterError as error:
+                problems.append(str(error))
+    return Finding(registry.kind, ", ".join(names), "; ".join(problems))
 
 
 def _version(name: str) -> str:
@@ -64,72 +82,59 @@ def _version(name: str) -> str:
 
 
 def _cpu() -> Finding:
-    return Finding(
-        "cpu",
-        f"{device.cores()} cores to use, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
-    )
+    capability = torch.backends.cpu.get_cpu_capability()
+    return Finding("cpu", f"{device.cores()} cores, {torch.get_num_threads()} threads, {capability}")
 
 
 def _compiled() -> Finding:
     if os.environ.get("REGISTER_NATIVE") == "0":
         return Finding(
-            "compiled step", "left out", "REGISTER_NATIVE=0 is set in the environment; unset it to use it"
+            "compiled step", "switched off", "REGISTER_NATIVE=0 is set in the environment; unset it"
         )
     if cpu.library() is None:
         return Finding(
             "compiled step",
-            "none: tensors do its work, at a tenth of the speed",
-            "install a C compiler (cc), then register anew",
+            "not available: PyTorch does its work, ten times more slowly",
+            "install a C compiler (cc), then install register again",
         )
-    return Finding("compiled step", "there")
+    return Finding("compiled step", "available")
 
 
 def _gpus() -> list[Finding]:
     if torch.cuda.is_available():
-        advice = (
-            ""
-            if launch.is_available()
-            else f"its steps are compiled where Triton {'.'.join(map(str, launch.TRITON))} or newer is: pip install triton"
-        )
-        return [
-            Finding(f"cuda:{n}", torch.cuda.get_device_name(n), advice)
-            for n in range(torch.cuda.device_count())
-        ]
+        names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+        return [Finding(f"cuda:{n}", name, _triton_advice()) for n, name in enumerate(names)]
     if torch.backends.mps.is_available():
-        return [Finding("mps", "there, but never tried: --device auto leaves it out")]
+        return [Finding("mps", "available, but not tested: --device auto does not choose it")]
     if torch.version.cuda is None:
-        return [
-            Finding(
-                "gpu",
-                "none",
-                "this PyTorch is built for the CPU; for an NVIDIA GPU install its CUDA build, as pytorch.org describes",
-            )
-        ]
-    return [
-        Finding(
-            "gpu",
-            f"none that PyTorch, built for CUDA {torch.version.cuda}, can use",
-            "check the driver: nvidia-smi",
+        advice = (
+            "this PyTorch is built for the CPU; for an NVIDIA GPU install its CUDA build (see pytorch.org)"
         )
-    ]
+        return [Finding("gpu", "none", advice)]
+    found = f"none that PyTorch, built for CUDA {torch.version.cuda}, can use"
+    return [Finding("gpu", found, "check the driver: nvidia-smi")]
+
+
+def _triton_advice() -> str:
+    """How to get Triton, which compiles the optimisation step for a GPU; empty where it is available."""
+    if launch.is_available():
+        return ""
+    version = ".".join(map(str, launch.TRITON))
+    return f"its steps are compiled with Triton {version} or newer: pip install triton"
 
 
 def _codecs() -> Finding:
     import imagecodecs
 
-    there = {name: getattr(imagecodecs, name).available for name in CODECS}
-    lacking = [name for name, found in there.items() if not found]
-    advice = f"without {', '.join(lacking)}: pip install --upgrade imagecodecs" if lacking else ""
-    return Finding("codecs", ", ".join(name for name, found in there.items() if found), advice)
+    available = [name for name in CODECS if getattr(imagecodecs, name).available]
+    missing = [name for name in CODECS if name not in available]
+    advice = f"without {', '.join(missing)}: pip install --upgrade imagecodecs" if missing else ""
+    return Finding("codecs", ", ".join(available), advice)
 
 
 def _extra(name: str, modules: tuple[str, ...]) -> Finding:
-    lacking = [module for module in modules if find_spec(module) is None]
-    advice = f"pip install 'register-cli[{name}]'" if lacking else ""
-    return Finding(
-        f"extra {name}",
-        f"without {', '.join(lacking)}"
-        if lacking
-        else ", ".join(f"{module} {_version(module)}" for module in modules),
-        advice,
-    )
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        advice = f"pip install 'register-cli[{name}]'"
+        return Finding(f"extra {name}", f"without {', '.join(missing)}", advice)
+    return Finding(f"extra {name}", ", ".join(f"{module} {_version(module)}" for module in modules))

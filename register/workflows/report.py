@@ -13,7 +13,8 @@ from register.report.panels import Scene
 from register.settings import Settings
 from register.transforms.transform import Transform
 from register.workflows import align
-from register.workflows.align import Job
+from register.workflows.images import max_size
+from register.workflows.job import Job
 
 TRANSFORM, REPORT, INDEX = "transform.json", "report.html", "index.html"
 
@@ -48,11 +49,11 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
                 f"is {width} × {height} pixels and was {frame.width} × {frame.height} when it was aligned",
                 "align it again",
             )
-        levels.append(source.level(align.max_size(chosen))[0])
+        levels.append(source.level(max_size(chosen))[0])
     if pair:
         transform = replace(
             transform,
-            quality=replace(transform.quality, landmarks=align.landmark_figures(transform, pair, chosen)),
+            quality=replace(transform.quality, landmarks=align.landmark_summary(transform, pair, chosen)),
         )
     scene = Scene.of(levels[0], levels[1], transform)
     write_text(folder / REPORT, page(transform, compared(scene.whole(), transform), details(scene)))

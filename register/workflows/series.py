@@ -24,7 +24,8 @@ from register.io.images.stacks import Stack, open_stack
 from register.settings import Settings
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Link, Transform
-from register.workflows import align, frames
+from register.workflows import frames
+from register.workflows.settings_files import hashes
 
 TRANSFORMS, STAMP, TABLE, PAGE = "transforms", "series.json", "series.csv", "index.html"
 
@@ -222,7 +223,7 @@ def _stamp(series: Series, stack: Stack, others: list[Stack]) -> dict[str, Any]:
         "files": known(stack),
         "to": series.to,
         "settings": asdict(series.settings),
-        "others": align.hashes(series.settings),
+        "others": hashes(series.settings),
     }
     return {"transforms": made, "also": [known(other) for other in others]}
 

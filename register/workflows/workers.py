@@ -16,9 +16,10 @@ import torch
 from register.compute.device import cores
 from register.errors import RegisterError
 from register.files.remote import is_remote
-from register.workflows import align
 from register.workflows.batch import PairOutcome, Runner, do, one_after_the_other
+from register.workflows.job import Job
 from register.workflows.pairs import Pair
+from register.workflows.plan import plan
 
 LOOKED_AT = 8
 """Pairs, those with the largest files, whose need of memory is estimated."""
@@ -62,8 +63,8 @@ def _need(pairs: list[Pair]) -> int:
     ]:
         with contextlib.suppress(RegisterError):  # the pair itself will say it
             found.append(
-                align.plan(
-                    align.Job(Path(pair.fixed), Path(pair.moving), Path("."), pair.settings, overwrite=True)
+                plan(
+                    Job(Path(pair.fixed), Path(pair.moving), Path("."), pair.settings, overwrite=True)
                 ).memory
             )
     return max(found)

@@ -1,0 +1,43 @@
+"""The two images of a job, opened; their pixels are not read yet."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from register.errors import FileError, RegisterError
+from register.images.pixels import check_dtype
+from register.io.images.model import Image, Selection
+from register.io.images.open import open_image
+from register.settings import PRESETS, Settings
+from register.workflows.job import Job
+
+
+class OpenImages(NamedTuple):
+    """The fixed and the moving image."""
+
+    fixed: Image
+    moving: Image
+
+
+def open_images(job: Job) -> OpenImages:
+    """Open both images.
+
+    Raises ``FileError`` naming the one that cannot be read or whose pixel type cannot be interpolated.
+    """
+    chosen = job.settings
+    fixed = Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane)
+    moving = Selection(chosen.series, chosen.moving_level, chosen.moving_plane)
+    return OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
+
+
+def max_size(settings: Settings) -> int:
+    """The longest side of the working copies, in pixels."""
+    return settings.max_size or PRESETS[settings.preset].max_size
+
+
+def _open(path: Path, part: Selection) -> Image:
+    image = open_image(path, part)
+    try:
+        check_dtype(image.dtype)
+    except RegisterError as error:
+        raise FileError(path, str(error)) from None
+    return image

@@ -1,0 +1,66 @@
+"""A job: the files of one pair, the folder for the results and the settings; and the files that it writes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from register.errors import FileError
+from register.files.atomic import is_unfinished
+from register.io.images.model import Image
+from register.io.images.open import aligned_name
+from register.settings import Settings
+
+RESULTS = (
+    "aligned.tif",
+    "aligned.ome.tif",
+    "aligned.png",
+    "transform.json",
+    "overlay.png",
+    "valid.tif",
+    "report.html",
+)
+"""Names of all files that an alignment may write into its folder."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pair: the files of the fixed and the moving image, the folder for the results, and the settings.
+
+    Where the files are local copies of remote ones, ``names`` are the addresses of the images, and ``asked``
+    the settings with the addresses of masks, landmarks and initial maps.
+    """
+
+    fixed: Path
+    moving: Path
+    output: Path
+    settings: Settings
+    overwrite: bool = False
+    names: tuple[str, str] | None = None
+    asked: Settings | None = None
+
+
+def refuse_overwrite(job: Job) -> None:
+    """Raise ``FileError`` when the output is no writable folder, or holds results and ``overwrite`` is off."""
+    if job.output.exists() and not job.output.is_dir():
+        raise FileError(job.output, "is a file, not a folder", "choose another --output")
+    for path in (job.fixed, job.moving):
+        if path.exists() and path.resolve().parent == job.output.resolve() and path.name in RESULTS:
+            raise FileError(path, "is an input and would be overwritten", "choose another --output")
+    folder = next(path for path in [job.output, *job.output.absolute().parents] if path.exists())
+    if not os.access(folder, os.W_OK) or not folder.is_dir():
+        raise FileError(job.output, "cannot be written (no permission)", "choose another --output")
+    found = [name for name in RESULTS if (job.output / name).exists()]
+    if found and not job.overwrite and not is_unfinished(job.output):
+        raise FileError(
+            job.output, f"already holds {', '.join(found)}", "use --overwrite or another --output"
+        )
+
+
+def output_files(job: Job, moving: Image) -> dict[str, Path]:
+    """The files that a job writes, by their role."""
+    names = {"aligned": aligned_name(moving), "transform": "transform.json", "overlay": "overlay.png"}
+    if job.settings.report:
+        names["report"] = "report.html"
+    if job.settings.valid_mask:
+        names["valid"] = "valid.tif"
+    return {role: job.output / name for role, name in names.items()}
