@@ -256,7 +256,7 @@ def python() -> str:
         "arrays `(h, w)` or `(h, w, c)`, or PyTorch tensors `(h, w)` or `(c, h, w)`. A transform maps a point of the "
         "fixed image to a point of the moving image.",
         "",
-        "| name | |",
+        "| name | what it is |",
         "| --- | --- |",
     ]
     names = sorted((name for name in register.__all__ if not name.startswith("__")), key=str.lower)
