@@ -1,4 +1,7 @@
-"""Every option of an alignment, with its meaning, unit and bounds: the help, the JSON record and the docs read them."""
+"""Every option of an alignment, with its meaning, unit and bounds.
+
+The help, the JSON record and the docs read them from here.
+"""
 
 import re
 from collections.abc import Callable
@@ -54,8 +57,8 @@ class Settings:
     nodata: float | None = _option(
         None,
         IMAGES,
-        "Value of invalid pixels in both images; NaN, transparent pixels and the no-data value that a file names "
-        "are invalid anyway.",
+        "Value of invalid pixels in both images; NaN, transparent pixels and the no-data value that a file "
+        "names are invalid anyway.",
     )
     fixed_channel: str | None = _option(
         None,
@@ -94,8 +97,8 @@ class Settings:
     optimizer: Optimizer = _option(
         "auto",
         METHOD,
-        "Optimiser; `auto` takes Gauss-Newton where the similarity has a Hessian, and Adam to refine initial maps "
-        "and for mi.",
+        "Optimiser; `auto` takes Gauss-Newton where the similarity has a Hessian, and Adam to refine initial "
+        "maps and for mi.",
     )
     patch_size: int | None = _option(
         None,
@@ -113,8 +116,8 @@ class Settings:
     init: str = _option(
         "auto",
         INITIALISATION,
-        "Initial map: `auto` (search), `identity`, `center`, a transform (JSON, ITK or elastix), or landmarks "
-        "`FIXED.csv,MOVING.csv`.",
+        "Initial map: `auto` (search), `identity`, `center`, a transform (JSON, ITK or elastix), or "
+        "landmarks `FIXED.csv,MOVING.csv`.",
     )
     matcher: str = _option(
         "auto",
@@ -133,8 +136,8 @@ class Settings:
     scale_range: float | None = _option(
         None,
         INITIALISATION,
-        "Largest factor between the scales to search, either way. [default: 2.5, or 1.25 around the ratio of the "
-        "pixel sizes]",
+        "Largest factor between the scales to search, either way. [default: 2.5, or 1.25 around the ratio of "
+        "the pixel sizes]",
         ge=1,
         le=4,
     )
@@ -142,7 +145,8 @@ class Settings:
     max_size: int | None = _option(
         None,
         COMPUTING,
-        "Longest side of the working copies on which the transform is estimated, in pixels. [default: by preset]",
+        "Longest side of the working copies on which the transform is estimated, in pixels. "
+        "[default: by preset]",
         ge=64,
     )
     device: str = _option(
@@ -163,8 +167,8 @@ class Settings:
     fill: str = _option(
         "auto",
         OUTPUT,
-        "Value of pixels outside the moving image: a number, or `auto`: the file's own no-data value, NaN for "
-        "floats, white for brightfield, else 0.",
+        "Value of pixels outside the moving image: a number, or `auto`: the file's own no-data value, NaN "
+        "for floats, white for brightfield, else 0.",
         pattern=r"^(auto|nan|[-+]?\d.*)$",
     )
     canvas: Canvas = _option(
@@ -225,7 +229,10 @@ def choices(option: "Field[Any]") -> tuple[str, ...]:
 
 
 def check(**values: Any) -> Settings:
-    """Settings from keyword values; raises ``RegisterError`` naming the option, the value and what is allowed."""
+    """Settings from keyword values.
+
+    Raises ``RegisterError`` that names the option, the value and what is allowed.
+    """
     from pydantic import ValidationError
 
     try:
@@ -248,14 +255,15 @@ def _check_together(settings: Settings) -> None:
     needs_hessian = settings.optimizer == "gauss-newton" and settings.metric != "auto"
     if needs_hessian and not SIMILARITIES.get(settings.metric).curved:
         raise RegisterError(
-            f"optimizer 'gauss-newton' is not allowed: the similarity {settings.metric!r} has no Hessian per window;"
-            " use adam or auto"
+            f"optimizer 'gauss-newton' is not allowed: the similarity {settings.metric!r} has no Hessian per"
+            " window; use adam or auto"
         )
     named = re.fullmatch(r"[\w.-]+", settings.matcher)
     if named and settings.matcher not in ("none", "auto", *STARTS.names()):
         known = ", ".join(STARTS.names())
         raise RegisterError(
-            f"matcher {settings.matcher!r} is not allowed: choose none, auto, module:function or one of {known}"
+            f"matcher {settings.matcher!r} is not allowed: choose none, auto, module:function or one of "
+            f"{known}"
         )
 
 

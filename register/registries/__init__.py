@@ -1,8 +1,8 @@
-"""Everything of which there can be more than one: similarities, global models, readers, start finders, exports.
+"""Registries of similarities, global models, image readers, start finders and export formats.
 
-One line each. A line names the record, says where it is and what it is; the record itself, one value in one file,
-holds the rest. Choices of options, tables in the docs and error messages are derived from these lines. They lie
-below all other packages because options are checked before PyTorch is loaded.
+Each has one line. It names the record, says where it is and what it is; the record itself, one value in one
+file, holds the rest. Choices of options, tables in the docs and error messages are derived from these lines.
+They lie below all other packages because options are checked before PyTorch is loaded.
 """
 
 from register.registries.registry import Entry, Registry

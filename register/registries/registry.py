@@ -73,7 +73,7 @@ class Registry:
             ) from error
 
     def typed(self, name: str, kind: type[Record]) -> Record:
-        """The record of a name. Raises ``RegisterError`` as ``get`` does, and for a record of another type."""
+        """The record of a name; raises ``RegisterError`` as ``get`` does, and for another type of record."""
         record = self.get(name)
         if not isinstance(record, kind):
             wanted = f"{kind.__module__}.{kind.__qualname__}"
