@@ -30,7 +30,7 @@ import register
 from benchmarks import results
 from benchmarks.synthetic import textured, warped_pair
 from register import Transform
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 from register.io.points.open import read_points
 
 NOT_COUNTED = ("birl_artificial", "iguazu")
@@ -148,12 +148,12 @@ def rotated(image: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, 
     """
     height, width = image.shape[:2]
     zero = torch.zeros(2, dtype=torch.float64)
-    turn = affine.similarity(math.radians(angle), scale, zero, zero)
+    turn = affine_tensors.similarity(math.radians(angle), scale, zero, zero)
     corners = torch.tensor(
         [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=torch.float64
     )
     ends = affine.apply(turn, corners)
-    matrix = affine.compose(affine.translation(*(-ends.amin(0)).tolist()), turn)
+    matrix = affine.compose(affine_tensors.translation(*(-ends.amin(0)).tolist()), turn)
     columns, rows = (ends.amax(0) - ends.amin(0)).ceil().int().tolist()
     grid = affine.points_at(torch.arange(columns + 1.0).double(), torch.arange(rows + 1.0).double())
     points = affine.apply(affine.invert(matrix), grid).numpy()

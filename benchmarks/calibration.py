@@ -78,7 +78,7 @@ def synthetic(seeds: int) -> dict[str, np.ndarray]:
                     error = np.linalg.norm(transform.field().numpy() + np.stack([x, y], 2) - truth, axis=2)
                     shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2)
                     true = cell_errors(
-                        error, shown, transform.grid.centres().reshape(-1, 2).numpy(), transform.grid.spacing
+                        error, shown, transform.grid.centres().reshape(-1, 2), transform.grid.spacing
                     )
                     predicted = np.array(
                         [np.nan if v is None else v for v in transform.patch_figures["expected_error"]]

@@ -8,7 +8,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from register import Transform, settings
 from register.workflows import align
@@ -31,18 +31,15 @@ def main() -> None:
     folder = parser.parse_args().folder
     names = sorted(path.name.removeprefix("fixed_") for path in folder.glob("fixed_*"))
     reference = transform_of(folder / "fixed_gray.png", folder / "moving_gray.png")
-    x, y = (
-        torch.linspace(0, side - 1, 40, dtype=torch.float64)
-        for side in (reference.fixed.width, reference.fixed.height)
-    )
+    x, y = (np.linspace(0, side - 1, 40) for side in (reference.fixed.width, reference.fixed.height))
     expected = reference.map_grid(x, y)
     for name in names:
         found = transform_of(folder / f"fixed_{name}", folder / f"moving_{name}")
-        apart = (found.map_grid(x, y) - expected).norm(dim=-1)
+        apart = np.linalg.norm(found.map_grid(x, y) - expected, axis=-1)
         grey = f"{found.quality['fixed_grey']} / {found.quality['moving_grey']}"
         lossy = " (lossy)" if any(word in name for word in LOSSY) else ""
         print(
-            f"{name:26s} median {float(apart.median()):.4f} px, largest {float(apart.max()):.4f} px, {grey}, {found.quality['metric']}{lossy}",
+            f"{name:26s} median {np.median(apart):.4f} px, largest {apart.max():.4f} px, {grey}, {found.quality['metric']}{lossy}",
             flush=True,
         )
 

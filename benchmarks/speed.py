@@ -46,7 +46,7 @@ from register.compute.iteration import Iteration
 from register.engine import pair
 from register.engine.fit import local_fit, objective
 from register.engine.fit.comparison import Comparison
-from register.geometry import affine
+from register.geometry import affine_tensors, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.images.pyramid import base
 from register.optim.gauss_newton import GaussNewtonState, gauss_newton
@@ -190,7 +190,11 @@ def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[st
             replace(compare.of(*tensors), tensors_only=tensors_only), grid, local_fit.STIFFNESS, 1
         )
         return gauss_newton(
-            made.expand, made.solve, grid.zeros(device=device)[None] + 0.3, tolerance=0.0, gain=-1.0
+            made.expand,
+            made.solve,
+            patch_tensors.zeros(grid, device=device)[None] + 0.3,
+            tolerance=0.0,
+            gain=-1.0,
         )
 
     for name, only in (("compiled", False), ("tensors", True)):
@@ -247,7 +251,11 @@ def steps(sides: list[int], device: str) -> None:
             ("structure", 2, 30),
         ):
             compare = local_fit.compare_at(
-                level, level, affine.similarity(math.radians(degrees), 1.0, middle, middle), metric, effort
+                level,
+                level,
+                affine_tensors.similarity(math.radians(degrees), 1.0, middle, middle),
+                metric,
+                effort,
             )
             moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
             floor = max(moved, worked)

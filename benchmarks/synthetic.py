@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 
 Array = NDArray[np.float64]
 SIDE = 360
@@ -99,14 +99,14 @@ def views(
     ) / 2  # along an axis: the overlap of equal squares falls linearly
     shift = away * np.array([1.0, 0.0]) if math.cos(direction) > 0 else away * np.array([0.0, 1.0])
     half = torch.tensor([(SIDE - 1) / 2] * 2, dtype=torch.float64)
-    truth = affine.similarity(math.radians(angle), scale, half + torch.from_numpy(shift), half)
+    truth = affine_tensors.similarity(math.radians(angle), scale, half + torch.from_numpy(shift), half)
     if flip:
         truth = affine.compose(
             torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64), truth
         )
     centre = torch.tensor([texture.shape[1] / 2, texture.shape[0] / 2], dtype=torch.float64)
     zoom = min(1.0, 1 / scale)  # texture pixels per fixed pixel stay at least one per moving pixel
-    world = affine.similarity(0.0, 1.0 / max(zoom, 0.5), half, centre - torch.from_numpy(shift) / 2)
+    world = affine_tensors.similarity(0.0, 1.0 / max(zoom, 0.5), half, centre - torch.from_numpy(shift) / 2)
     grid = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=2).reshape(-1, 2).astype(float)
 
     def read(matrix: torch.Tensor) -> np.ndarray:

@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 
 import register
 from register.engine.quality import verdict
-from register.geometry import affine
+from register.geometry import affine, affine_tensors, models
 from register.io.points.open import read_points
 from register.transforms.frame import Frame
 from register.transforms.transform import Transform
@@ -71,7 +71,7 @@ def wrong_start(folder: Path, entry: dict[str, str], kind: str, seed: int) -> to
         read_points((folder / entry["fixed"]).parent / f"landmarks_{which}.csv")
         for which in ("fixed", "moving")
     ]
-    truth = affine.fit(*points, "affine" if len(points[0]) >= 4 else "similarity")
+    truth = models.get("affine" if len(points[0]) >= 4 else "similarity").fit(*points)
     angle = math.radians(rng.uniform(*((2, 15) if near else (20, 180))) * rng.choice([-1, 1]))
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
     length, towards = (
@@ -82,7 +82,7 @@ def wrong_start(folder: Path, entry: dict[str, str], kind: str, seed: int) -> to
         [length * math.cos(towards), length * math.sin(towards)], dtype=torch.float64
     )
     return affine.compose(
-        truth, affine.similarity(angle, float(math.exp(rng.normal(0, 0.05))), moved, centre)
+        truth, affine_tensors.similarity(angle, float(math.exp(rng.normal(0, 0.05))), moved, centre)
     )
 
 

@@ -52,7 +52,7 @@ def field_and_descent(alignment: register.Alignment, fixed: np.ndarray) -> None:
     centres = transform.grid.centres().reshape(-1, 2)
     away = transform.map(centres) - (centres @ transform.matrix[:, :2].T + transform.matrix[:, 2])
     axes[0].imshow(fixed)
-    axes[0].quiver(*centres.T.numpy(), *away.T.numpy(), angles="xy", color="tab:blue", width=0.004)
+    axes[0].quiver(*centres.T, *away.T, angles="xy", color="tab:blue", width=0.004)
     axes[0].set(title=f"{len(centres)} patches: deviation from the global map")
     axes[0].set_axis_off()
     for name, history in alignment.history.items():

@@ -18,7 +18,7 @@ from register.compute import device
 from register.engine import pair
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, RegisterError, RegisterWarning
-from register.geometry import affine, pixel_size
+from register.geometry import affine_tensors, models, pixel_size
 from register.geometry.pixel_size import Sizes
 from register.images import grayscale, pyramid
 from register.images.pyramid import Level
@@ -136,16 +136,17 @@ def starting_matrix(
     if chosen.init == "auto":
         return None
     if chosen.init == "identity":
-        return affine.identity()
+        return affine_tensors.identity()
     if chosen.init == "center":
-        return affine.translation((moving_size[1] - fixed_size[1]) / 2, (moving_size[0] - fixed_size[0]) / 2)
+        return affine_tensors.translation(
+            (moving_size[1] - fixed_size[1]) / 2, (moving_size[0] - fixed_size[0]) / 2
+        )
     landmarks = LandmarkFiles.parse(chosen.init)
     if landmarks:
         fixed, moving = landmarks.read()
         try:
-            return affine.fit(
-                fixed, moving, _model_for(len(fixed)) if chosen.model in ("affine", "local") else chosen.model
-            )
+            model = models.for_landmarks(len(fixed)) if chosen.model in ("affine", "local") else chosen.model
+            return models.get(model).fit(fixed, moving)
         except ValueError as error:
             raise RegisterError(f"--init {chosen.init}: {error}") from None
     path = Path(chosen.init)
@@ -153,9 +154,9 @@ def starting_matrix(
         raise RegisterError(
             f"--init {chosen.init}: is none of auto, identity, center, and no file of that name exists"
         )
-    return (
-        read_start(path, pixels) if path.suffix.lower() in (".tfm", ".txt") else Transform.load(path).matrix
-    )
+    if path.suffix.lower() in (".tfm", ".txt"):
+        return read_start(path, pixels)
+    return torch.from_numpy(Transform.load(path).matrix)
 
 
 def warp(
@@ -179,11 +180,6 @@ def warp(
     if is_array:
         return aligned[0] if flat else np.ascontiguousarray(np.moveaxis(aligned, 0, 2))  # type: ignore[return-value]
     return torch.from_numpy(aligned[0] if flat else aligned).to(image.device)  # type: ignore[return-value]
-
-
-def _model_for(count: int) -> str:
-    """The richest global model that ``count`` landmarks determine with one to spare."""
-    return "affine" if count >= 4 else "similarity" if count >= 2 else "translation"
 
 
 def level_of(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import affine_map
 
-from register.geometry import affine
+from register.geometry import affine, affine_tensors, models
 
 numbers = st.floats(-3, 3)
 matrices = st.lists(numbers, min_size=6, max_size=6).map(
@@ -30,7 +30,9 @@ def test_compose_applies_the_inner_map_first(outer, inner, x, y):
 
 def test_invert_undoes():
     matrix = torch.tensor([[1.2, 0.3, 5.0], [-0.2, 0.9, -7.0]], dtype=torch.float64)
-    assert torch.allclose(affine.compose(affine.invert(matrix), matrix), affine.identity(), atol=1e-14)
+    assert torch.allclose(
+        affine.compose(affine.invert(matrix), matrix), affine_tensors.identity(), atol=1e-14
+    )
 
 
 def test_apply_to_grid_equals_apply():
@@ -44,7 +46,7 @@ def test_apply_to_grid_equals_apply():
 
 def test_decompose_finds_what_similarity_put_in():
     centre = torch.tensor([10.0, 20.0])
-    parts = affine.decompose(affine.similarity(math.radians(25), 1.3, centre, centre))
+    parts = affine.decompose(affine_tensors.similarity(math.radians(25), 1.3, centre, centre))
     assert parts == pytest.approx((25, 1.3, 1.0))
 
 
@@ -54,21 +56,20 @@ def test_decompose_finds_what_similarity_put_in():
 )
 def test_fit_recovers_its_own_model(model, scale, shear):
     angle = 0 if model == "translation" else 0.4
-    truth = affine.similarity(angle, scale, torch.zeros(2), torch.tensor([3.0, -2.0]))
+    truth = affine_tensors.similarity(angle, scale, torch.zeros(2), torch.tensor([3.0, -2.0]))
     truth[0, 1] += shear
     fixed = torch.rand(12, 2, dtype=torch.float64) * 100
-    assert torch.allclose(affine.fit(fixed, affine.apply(truth, fixed), model), truth, atol=1e-9)
+    assert torch.allclose(models.get(model).fit(fixed, affine.apply(truth, fixed)), truth, atol=1e-9)
 
 
 def test_fit_refuses_too_few_points():
     with pytest.raises(ValueError, match="at least 3 point pairs"):
-        affine.fit(torch.zeros(2, 2), torch.zeros(2, 2), "affine")
+        models.AFFINE.fit(torch.zeros(2, 2), torch.zeros(2, 2))
 
 
 def test_rigid_parameters_stay_rigid():
-    matrix = affine.global_matrix(
-        torch.tensor([[1.0, 2.0, 30.0]]), "rigid", torch.tensor([50.0, 40.0]), 100.0
-    )[0]
+    parameters, centre = torch.tensor([[1.0, 2.0, 30.0]]), torch.tensor([50.0, 40.0])
+    matrix = models.RIGID.matrix(parameters, centre, 100.0)[0]
     assert torch.allclose(matrix[:, :2] @ matrix[:, :2].T, torch.eye(2), atol=1e-6)
 
 
@@ -81,11 +82,11 @@ def test_a_fit_is_the_same_to_the_last_bit_wherever_its_numbers_lie_in_memory():
     kept, found = [], set()
     for size in range(1, 400, 4):
         kept.append(torch.rand(13 * size))
-        found.add(tuple(affine.fit(fixed.clone(), moving.clone()).flatten().tolist()))
+        found.add(tuple(models.AFFINE.fit(fixed.clone(), moving.clone()).flatten().tolist()))
     assert len(found) == 1
 
 
 def test_points_on_a_line_fit_the_map_along_it():
     fixed = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]], dtype=torch.float64)
     moving = 2 * fixed + 1
-    assert torch.allclose(affine.apply(affine.fit(fixed, moving), fixed), moving, atol=1e-9)
+    assert torch.allclose(affine.apply(models.AFFINE.fit(fixed, moving), fixed), moving, atol=1e-9)

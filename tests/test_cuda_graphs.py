@@ -8,12 +8,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from register import registries
 from register.compute import cuda_graphs, tensors
 from register.compute.iteration import RUNNING, run_stepwise
 from register.engine.fit import comparison
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import GlobalObjective, PatchObjective, limit_shift
-from register.geometry import affine
+from register.geometry import affine_tensors, models, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.images import pyramid
 from register.optim import conjugate_gradients
@@ -98,13 +99,13 @@ def patches(compare, optimizer, start, steps=10):
     [(m, o) for m in CHANNELS for o in ("adam", "gauss-newton") if (m, o) != ("mi", "gauss-newton")],
 )
 def test_no_step_of_patches_waits_for_its_device(metric, optimizer):
-    recorded(lambda: patches(on_no_device(metric), optimizer, GRID.zeros(device="meta")[None]))
+    recorded(lambda: patches(on_no_device(metric), optimizer, patch_tensors.zeros(GRID, device="meta")[None]))
 
 
 @pytest.mark.parametrize("metric", ["ncc", "mind", "mse"])
-@pytest.mark.parametrize("model", list(affine.GLOBAL_PARAMETERS))
+@pytest.mark.parametrize("model", registries.MODELS.names())
 def test_no_step_of_a_global_map_waits_for_its_device(metric, model):
-    compare, start = on_no_device(metric, 3), torch.zeros(3, affine.GLOBAL_PARAMETERS[model], device="meta")
+    compare, start = on_no_device(metric, 3), torch.zeros(3, models.get(model).parameters, device="meta")
     recorded(lambda: adam(GlobalObjective(compare, model).evaluate, start, step=0.3, steps=5, tolerance=1e-3))
 
     def newton():
@@ -186,7 +187,9 @@ def compared(texture, shift, through, metric="ncc"):
         torch.from_numpy(through(texture, still.numpy() + move)).float()[None] for move in (0.0, shift)
     )
     levels = (pyramid.base(image) for image in (fixed, moving))
-    made = comparison.prepare(*levels, affine.translation(0.0, 0.0)[None], metric, window=20, margin=8)
+    made = comparison.prepare(
+        *levels, affine_tensors.translation(0.0, 0.0)[None], metric, window=20, margin=8
+    )
     return Comparison(*(x.double().contiguous() for x in made.tensors), metric, 20, tensors_only=True)
 
 
@@ -195,7 +198,7 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
     texture, through, tensors_only, optimizer, monkeypatch
 ):
     pairs = [compared(texture, shift, through) for shift in (0.4, -0.7, 0.0)]
-    start, heard = GRID.zeros(dtype=torch.float64)[None], []
+    start, heard = patch_tensors.zeros(GRID, dtype=torch.float64)[None], []
     with tensors_only():
         expected = [
             result_of(run_stepwise(patches(pair, optimizer, start), 12, lambda *_: None)) for pair in pairs

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 import register
 from register.errors import FileError
-from register.geometry import affine
+from register.geometry import affine_tensors
 from register.io.images.masks import read_mask
 from register.io.images.model import Selection
 from register.io.images.open import open_image
@@ -42,7 +42,7 @@ def pixels(dtype, *shape):
 
 def still(width=W, height=H, pixel_size=None):
     frame = Frame(width, height, pixel_size)
-    return Transform("affine", frame, frame, affine.identity())
+    return Transform("affine", frame, frame, affine_tensors.identity())
 
 
 TIFFS = {
@@ -287,7 +287,7 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
         tmp_path / "a.tif", pixels("i2", H, W), extratags=[*GEO, (42113, 2, 6, "-9999", True)], metadata=None
     )
     image = open_image(tmp_path / "a.tif")
-    shifted = Transform("affine", Frame(W, H), Frame(W, H), affine.translation(20.0, 0.0))
+    shifted = Transform("affine", Frame(W, H), Frame(W, H), affine_tensors.translation(20.0, 0.0))
     union = Canvas(-30, -10, W + 40, H + 10)
     write_aligned(
         tmp_path / "o.tif", aligned_image(image, image, shifted, OutputStyle(), union), OutputStyle()
@@ -337,7 +337,7 @@ def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(t
 def test_fill_is_white_for_brightfield_and_black_for_the_rest(tmp_path):
     stained = np.full((H, W, 3), 240, np.uint8)
     stained[20:50, 20:60] = (150, 60, 140)
-    gone = Transform("affine", Frame(W, H), Frame(W, H), affine.translation(W, 0.0))
+    gone = Transform("affine", Frame(W, H), Frame(W, H), affine_tensors.translation(W, 0.0))
     for name, data, expected in (
         ("stained", stained, 255),
         ("dark", 255 - stained, 0),
@@ -391,7 +391,7 @@ def test_a_bounded_copy_is_the_mean_of_its_blocks_wherever_it_is_read_from(tmp_p
     assert name == "gray"
     assert level.size == (250, 300)
     assert np.allclose(level.image[0], data.reshape(250, 4, 300, 4).mean((1, 3)), rtol=1e-5)
-    assert torch.equal(level.original_from_level, affine.scaling(4, 4))
+    assert torch.equal(level.original_from_level, affine_tensors.scaling(4, 4))
 
 
 def test_damaged_files_end_in_one_line():

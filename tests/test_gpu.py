@@ -17,8 +17,9 @@ from register.engine.fit import comparison
 from register.engine.fit.hessian import HessianBuilder
 from register.engine.fit.level import GAUSS_NEWTON, optimise_patches
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
-from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid
+from register.geometry import affine_tensors, models, patch_tensors
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.patch_tensors import Patches
 from register.geometry.smoothness import SmoothnessPenalty
 from register.images import pyramid
 from register.kernels import cpu, dispatch
@@ -166,7 +167,7 @@ def test_what_is_certain_to_be_seen_is_quicker_and_the_same(
 def test_a_global_map_is_two_by_two_patches_that_agree(kernels, texture):
     compare, parameters = (
         compared(texture, "ncc", BEYOND),
-        torch.full((1, affine.GLOBAL_PARAMETERS["affine"]), 0.237, device=HERE),
+        torch.full((1, models.get("affine").parameters), 0.237, device=HERE),
     )
     found, expected = (
         GlobalObjective(compare, "affine").expand(parameters),
@@ -182,7 +183,7 @@ def test_a_global_map_is_two_by_two_patches_that_agree(kernels, texture):
 def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
     grid, compare = (
         PatchGrid.cover(HEIGHT, WIDTH, 40),
-        compared(texture, "ncc", affine.translation(-7.4, -3.7)[None]),
+        compared(texture, "ncc", affine_tensors.translation(-7.4, -3.7)[None]),
     )
     settings = {
         "optimizer": GAUSS_NEWTON,
@@ -194,7 +195,9 @@ def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
         "gain": 0.0,
     }
     found, expected = (
-        optimise_patches(replace(compare, tensors_only=only), grid, grid.zeros(device=HERE), **settings)
+        optimise_patches(
+            replace(compare, tensors_only=only), grid, patch_tensors.zeros(grid, device=HERE), **settings
+        )
         for only in (False, True)
     )
     assert float(expected.parameters[0, 0].median()) == pytest.approx(0.4, abs=0.1)

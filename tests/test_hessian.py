@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from register.engine.fit import hessian
-from register.geometry import patch_grid
+from register.geometry import patch_grid, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
 from register.images import interpolation
@@ -29,7 +29,8 @@ def problem(request):
             [torch.stack([curvature[0], curvature[1]], -1), torch.stack([curvature[1], curvature[2]], -1)], -2
         )
         return (
-            patch_grid.gather((tensor @ moved[..., None])[..., 0], basis_x, basis_y) + STIFFNESS * ties(v)[1]
+            patch_tensors.gather((tensor @ moved[..., None])[..., 0], basis_x, basis_y)
+            + STIFFNESS * ties(v)[1]
         )
 
     return hessian.HessianBuilder(grid, x, y, ties, STIFFNESS), curvature, bend

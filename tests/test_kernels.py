@@ -12,8 +12,9 @@ from register.engine.fit import comparison
 from register.engine.fit.hessian import HessianBuilder
 from register.engine.fit.objective import GlobalObjective, PatchObjective, block_centres
 from register.errors import AlignmentError
-from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid, from_matrices
+from register.geometry import affine, affine_tensors, models
+from register.geometry.patch_grid import PatchGrid, from_matrices
+from register.geometry.patch_tensors import Patches
 from register.geometry.smoothness import SmoothnessPenalty
 from register.images import pyramid
 from register.kernels import cpu, dispatch
@@ -100,7 +101,7 @@ def test_windows_are_those_of_tensors(texture, metric, window):
 @pytest.mark.parametrize("metric", ["ncc", "mind"])
 def test_a_global_map_is_two_by_two_patches_that_agree(texture, model, metric):
     compare = compared(texture, metric, BEYOND)
-    parameters = torch.full((1, affine.GLOBAL_PARAMETERS[model]), 0.237)
+    parameters = torch.full((1, models.get(model).parameters), 0.237)
     found, expected = (
         GlobalObjective(compare, model).expand(parameters),
         GlobalObjective(precise(compare), model).expand(parameters.double()),
@@ -281,7 +282,7 @@ def test_rows_that_are_read_down_their_columns_are_apart_in_memory(texture, degr
     )
     mask = torch.ones_like(moving)
     mask[:, 60:90, 100:150] = 0
-    turn = affine.similarity(
+    turn = affine_tensors.similarity(
         math.radians(degrees), 1.0, torch.tensor([128.0, 110.0]), torch.tensor([127.4, 109.7])
     ).double()
     compare = comparison.prepare(

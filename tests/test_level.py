@@ -11,7 +11,7 @@ from register.engine.fit.comparison import prepare
 from register.engine.fit.level import optimise_global, optimise_patches
 from register.engine.fit.objective import GlobalObjective, PatchObjective
 from register.errors import AlignmentError
-from register.geometry import affine
+from register.geometry import affine, affine_tensors, models, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.images import interpolation, pyramid
 from register.images.preprocess import orientation
@@ -31,7 +31,12 @@ def comparison(texture, through):
         for plane in (torch.from_numpy(through(texture, still + s)).float()[None] for s in (0, OFF))
     )
     return prepare(
-        fixed, moving, affine.translation(2.0, 1.0)[None].expand(3, -1, -1), "ncc", window=20, margin=8
+        fixed,
+        moving,
+        affine_tensors.translation(2.0, 1.0)[None].expand(3, -1, -1),
+        "ncc",
+        window=20,
+        margin=8,
     )
 
 
@@ -124,7 +129,7 @@ def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(
 @pytest.mark.parametrize("model", ["translation", "rigid", "similarity", "affine"])
 def test_the_slope_and_curvature_of_a_global_model(comparison, model):
     objective = GlobalObjective(comparison, model)
-    parameters = torch.full((3, affine.GLOBAL_PARAMETERS[model]), 0.3)
+    parameters = torch.full((3, models.get(model).parameters), 0.3)
     found = objective.expand(parameters)
     loss, slope = objective.evaluate(parameters)
     assert torch.allclose(found.loss, loss, atol=1e-5)
@@ -182,9 +187,9 @@ def test_out_of_memory_splits_the_level_into_strips_with_the_same_result(
         "tolerance": 0.0,
     }
     with tensors_only():
-        whole = optimise_patches(one, grid, grid.zeros(), **settings)
+        whole = optimise_patches(one, grid, patch_tensors.zeros(grid), **settings)
         refused = fake_memory(monkeypatch, 400 * 460 // 3)
-        parts = optimise_patches(one, grid, grid.zeros(), **settings)
+        parts = optimise_patches(one, grid, patch_tensors.zeros(grid), **settings)
     assert refused
     assert float(parts.loss) == pytest.approx(float(whole.loss), abs=1e-3)
     assert torch.allclose(parts.parameters[:, 0], whole.parameters[:, 0], atol=0.02)
@@ -233,7 +238,7 @@ def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft
     """Patches that go the true way improve windows they have not seen, those that go astray do not."""
     fixed, moving = (torch.from_numpy(texture[:200, x : x + 260]).float()[None] for x in (4, 0))
     levels = [pyramid.base(image) for image in (fixed, moving)]
-    compare = local_fit.compare_at(*levels, affine.identity(), "ncc", PRESETS["balanced"])
+    compare = local_fit.compare_at(*levels, affine_tensors.identity(), "ncc", PRESETS["balanced"])
     grid = PatchGrid.cover(200, 260, 40)
 
     def descend(half, start, stiffness):
@@ -242,5 +247,5 @@ def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft
         step[1, 0] = 0.0 if step.any() else 3.0  # astray
         return OptimisationResult(start + step, torch.zeros(1), (), "")
 
-    found = local_fit._rehearsed(compare, grid, grid.zeros(), descend, 1.0)
+    found = local_fit._rehearsed(compare, grid, patch_tensors.zeros(grid), descend, 1.0)
     assert (found and found[1]) == kept

@@ -88,10 +88,10 @@ def test_each_global_model_recovers_its_own_kind_and_stays_in_it(texture, throug
     assert errors(transform, truth)[seen(truth, moving.shape)].max() < 0.1
     linear = transform.matrix[:, :2]
     if model == "translation":
-        assert torch.allclose(linear, torch.eye(2, dtype=torch.float64), atol=1e-12)
+        assert np.allclose(linear, np.eye(2), atol=1e-12)
     else:
-        size = 1.0 if model == "rigid" else float(linear[0].norm())
-        assert torch.allclose(linear @ linear.T, size**2 * torch.eye(2, dtype=torch.float64), atol=1e-6)
+        size = 1.0 if model == "rigid" else np.linalg.norm(linear[0])
+        assert np.allclose(linear @ linear.T, size**2 * np.eye(2), atol=1e-6)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.25, 0.5, 0.75])
@@ -185,7 +185,7 @@ def test_flat_background_follows_the_global_fit(texture):
 def test_two_runs_give_the_same_numbers(texture, device):
     pair = warped_pair(texture, 0.02, seed=3)
     one, two = (register.align(pair.fixed, pair.moving, device=device, preset="fast") for _ in range(2))
-    assert torch.equal(one.transform.matrices, two.transform.matrices)
+    assert np.array_equal(one.transform.matrices, two.transform.matrices)
     assert one.quality == two.quality
 
 
@@ -211,10 +211,8 @@ def test_max_shift_bounds_every_patch(texture):
     alignment = register.align(pair.fixed, pair.moving, max_shift=2.0, preset="fast")
     centres = alignment.transform.grid.centres().reshape(-1, 2)
     away = alignment.transform.map(centres) - affine.apply(alignment.transform.matrix, centres)
-    assert (
-        float(away.norm(dim=1).max())
-        < 2.0 * float(torch.linalg.matrix_norm(alignment.transform.matrix[:, :2], 2)) + 1e-3
-    )
+    stretch = np.linalg.norm(alignment.transform.matrix[:, :2], 2)
+    assert np.linalg.norm(away, axis=1).max() < 2.0 * stretch + 1e-3
     assert "capped" in alignment.transform.patch_figures["status"]
     assert any("--max-shift" in reason for reason in alignment.quality["reasons"])
 

@@ -11,7 +11,7 @@ import register
 from register.engine import pair
 from register.engine.fit import comparison, local_fit
 from register.engine.quality import evidence, expected_error, verdict
-from register.geometry import affine, patch_grid, smoothness
+from register.geometry import affine_tensors, patch_grid, patch_tensors, smoothness
 from register.geometry.patch_grid import PatchGrid
 from register.images import pyramid
 from register.images.pyramid import Level
@@ -70,14 +70,18 @@ def test_more_noise_more_error(texture):
 
 def test_recognition_is_sure_of_itself_and_a_coin_toss_of_strangers(texture):
     strangers = gaussian_filter(np.random.default_rng(3).normal(size=texture.shape), 2)
-    share, sigma = evidence.recognised(level(texture), level(texture), affine.identity(), None)
+    share, sigma = evidence.recognised(level(texture), level(texture), affine_tensors.identity(), None)
     assert share > 0.99
     assert sigma > 10
-    share, sigma = evidence.recognised(level(texture), level(strangers), affine.identity(), None)
+    share, sigma = evidence.recognised(level(texture), level(strangers), affine_tensors.identity(), None)
     assert abs(share - 0.5) < 0.1
     assert abs(sigma) < 4
-    assert evidence.recognised(level(texture[:20, :20]), level(texture), affine.identity(), None) is None
-    share, sigma = evidence.recognised(level(texture[:60, :60]), level(texture), affine.identity(), None)
+    assert (
+        evidence.recognised(level(texture[:20, :20]), level(texture), affine_tensors.identity(), None) is None
+    )
+    share, sigma = evidence.recognised(
+        level(texture[:60, :60]), level(texture), affine_tensors.identity(), None
+    )
     assert (share > 0.95, sigma > 6) == (True, True)
 
 
@@ -86,7 +90,7 @@ def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
     frames = Frame(300, 300), Frame(460, 400)
     apart = []
     for shift in (20.0, 34.0):
-        matrix = affine.translation(shift, shift)
+        matrix = affine_tensors.translation(shift, shift)
         forward = local_fit.as_transform("local", frames, matrix, None)
         back = evidence.round_trip_error(
             fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0
@@ -153,7 +157,7 @@ def test_verdicts_say_why(changes, status, called, why):
 
 def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
     grid = PatchGrid.cover(300, 400, 50)
-    matrices = affine.similarity(
+    matrices = affine_tensors.similarity(
         0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double()
     )
     assert (
@@ -162,7 +166,7 @@ def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
         ).max()
         < 1e-9
     )
-    alone = grid.zeros(dtype=torch.float64)
+    alone = patch_tensors.zeros(grid, dtype=torch.float64)
     alone[0, 0, 3, 4] = 2.0
     found = smoothness.neighbour_disagreement(alone)
     assert float(found[3, 4]) == pytest.approx(2.0)
@@ -186,14 +190,14 @@ def with_errors(matrix, errors):
 
 def test_errors_blend_scale_and_add():
     points = torch.tensor([[0.0, 0.0], [50.0, 0.0], [100.0, 100.0], [90.0, 100.0]])
-    one = with_errors(affine.identity(), [1.0, 3.0, 1.0, None])
+    one = with_errors(affine_tensors.identity(), [1.0, 3.0, 1.0, None])
     assert one.expected_error(points).tolist() == [1.0, 2.0, math.inf, math.inf]
-    twice = with_errors(affine.scaling(2.0, 2.0), [1.0] * 4)
+    twice = with_errors(affine_tensors.scaling(2.0, 2.0), [1.0] * 4)
     assert compose.invert(twice).expected_error(torch.tensor([50.0, 50.0])).item() == pytest.approx(0.5)
     both = compose.compose(one, twice)
     assert both.expected_error(points[:1]).item() == pytest.approx(math.hypot(2 * 1.0, 1.0))
     assert (
-        Transform("affine", one.fixed, one.moving, affine.identity()).expected_error(points[0]).item()
+        Transform("affine", one.fixed, one.moving, affine_tensors.identity()).expected_error(points[0]).item()
         == math.inf
     )
 
@@ -209,7 +213,7 @@ def test_the_bound_grows_with_the_noise(texture):
             image.mask,
             image.original_from_level,
         )
-        compare = local_fit.compare_at(image, noisy, affine.identity(), "ncc", PRESETS["balanced"])
+        compare = local_fit.compare_at(image, noisy, affine_tensors.identity(), "ncc", PRESETS["balanced"])
         weight = float(comparison.windows(compare).weight.sum())
-        found.append(float(expected_error.bounds(compare, grid, grid.zeros(), weight).median()))
+        found.append(float(expected_error.bounds(compare, grid, patch_tensors.zeros(grid), weight).median()))
     assert 1.8 < found[1] / found[0] < 6

@@ -9,8 +9,9 @@ from benchmarks.synthetic import warped_pair
 from register import settings
 from register.engine.fit import comparison, local_fit, recover_patches
 from register.engine.initial import features
-from register.geometry import affine, patch_grid
-from register.geometry.patch_grid import Patches, PatchGrid
+from register.geometry import affine_tensors, patch_grid, patch_tensors
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.patch_tensors import Patches
 from register.images import pyramid
 
 GRID = PatchGrid(6, 5, (-0.5, -0.5), (20.0, 25.0))
@@ -44,9 +45,9 @@ def level(image):
 
 def test_lost_patches_are_those_that_were_moved_away(texture):
     one = level(texture)
-    compare = local_fit.compare_at(one, one, affine.identity(), "ncc", EFFORT)
+    compare = local_fit.compare_at(one, one, affine_tensors.identity(), "ncc", EFFORT)
     grid = PatchGrid.cover(*one.size, 40)
-    parameters = grid.zeros()
+    parameters = patch_tensors.zeros(grid)
     parameters[0, 0, 2:4, 5] = 12.0
     gone = recover_patches.lost(
         *comparison.per_patch(compare, grid, comparison.windows(compare, Patches(grid, parameters)))
@@ -58,7 +59,7 @@ def test_lost_patches_are_those_that_were_moved_away(texture):
 
 def test_nothing_is_lost_where_nothing_is_clear(texture):
     one, other = level(texture), level(np.random.default_rng(0).normal(size=texture.shape))
-    compare = local_fit.compare_at(one, other, affine.identity(), "ncc", EFFORT)
+    compare = local_fit.compare_at(one, other, affine_tensors.identity(), "ncc", EFFORT)
     grid = PatchGrid.cover(*one.size, 40)
     assert not bool(
         recover_patches.lost(*comparison.per_patch(compare, grid, comparison.windows(compare))).any()

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import register
 from register import api, settings
-from register.geometry import affine
+from register.geometry import affine_tensors
 from register.geometry.pixel_size import PixelSize, comparable, ratio
 from register.images import pyramid
 from register.transforms import compose
@@ -51,7 +51,7 @@ def test_a_failed_alignment_says_so_in_its_file_and_in_what_is_made_from_it(fail
 
 def test_a_transform_without_a_verdict_is_unknown_and_stays_as_it_is(tmp_path, program):
     frame = Frame(50, 40)
-    Transform("affine", frame, frame, affine.identity()).save(tmp_path / "t.json")
+    Transform("affine", frame, frame, affine_tensors.identity()).save(tmp_path / "t.json")
     assert json.loads((tmp_path / "t.json").read_text())["quality"] == {}
     loaded = Transform.load(tmp_path / "t.json")
     assert loaded.quality.verdict == Verdict.UNKNOWN
@@ -91,7 +91,7 @@ def test_a_global_model_has_its_expected_error_at_every_point():
 
 def test_an_error_of_zero_is_known():
     frame = Frame(50, 40)
-    exact = Transform("affine", frame, frame, affine.identity(), quality=Quality(expected_error=0.0))
+    exact = Transform("affine", frame, frame, affine_tensors.identity(), quality=Quality(expected_error=0.0))
     points = torch.zeros(1, 2, dtype=torch.float64)
     assert float(exact.expected_error(points)[0]) == 0.0
     assert float(replace(exact, quality=Quality()).expected_error(points)[0]) == math.inf
@@ -106,7 +106,7 @@ def test_one_unit_per_pixel_is_a_known_pixel_size(monkeypatch):
     def align(*_, pixel_ratio, **__):
         ratios.append(pixel_ratio)
         frame = Frame(180, 160)
-        return register.Alignment(Transform("affine", frame, frame, affine.identity()))
+        return register.Alignment(Transform("affine", frame, frame, affine_tensors.identity()))
 
     monkeypatch.setattr(api.pair, "align", align)
     for sizes in ((known, known), (known, PixelSize(1.0, 1.0, "mm")), (None, known), (None, None)):

@@ -68,11 +68,11 @@ def test_there_and_back(transform):
 
 
 def test_the_jacobian_is_the_maps_own(transform):
-    _, jacobian = transform.expand(points(40))
+    _, jacobian = transform.expand(points(40).numpy())
     for axis in (0, 1):
         step = torch.eye(2, dtype=torch.float64)[axis] * 1e-5
         slope = (transform.map(points(40) + step) - transform.map(points(40) - step)) / 2e-5
-        assert torch.allclose(jacobian[:, :, axis], slope, atol=1e-5)
+        assert np.allclose(jacobian[:, :, axis], slope, atol=1e-5)
 
 
 def test_a_bright_dot_is_where_its_point_is(transform):

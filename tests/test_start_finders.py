@@ -13,7 +13,7 @@ from register.engine.initial import correlation, features, registry
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.matchers import finder_from_matches
 from register.errors import RegisterError, RegisterWarning
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 from register.registries import STARTS
 
 
@@ -82,7 +82,7 @@ def test_a_function_is_imported_by_name(hard, monkeypatch):
 
 def test_a_record_may_propose_maps_directly(hard, added):
     fixed, moving, truth = hard
-    near = affine.compose(truth, affine.translation(4.0, -3.0))
+    near = affine.compose(truth, affine_tensors.translation(4.0, -3.0))
     added("record", StartFinder("record", lambda fixed, moving, within: iter([[Proposal(near, 1.0)]])))
     assert distance(align(fixed, moving).transform.matrix, truth) < 1.0
 

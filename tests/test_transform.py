@@ -59,8 +59,8 @@ def test_inverse_undoes_within_a_millipixel(transform):
 
 def test_a_file_comes_back_bit_for_bit(transform, file, tmp_path):
     again = register.Transform.load(file)
-    assert torch.equal(again.matrix, transform.matrix)
-    assert torch.equal(again.matrices, transform.matrices)
+    assert np.array_equal(again.matrix, transform.matrix)
+    assert np.array_equal(again.matrices, transform.matrices)
     again.save(tmp_path / "u.json")
     assert (tmp_path / "u.json").read_bytes() == file.read_bytes()
 
@@ -136,7 +136,7 @@ def test_what_is_no_transform_is_refused(tmp_path, text):
 def test_a_fold_cannot_be_made(transform):
     from dataclasses import replace
 
-    broken = transform.matrices.clone()
+    broken = transform.matrices.copy()
     broken[2, 2, 0, 2] += 500
     with pytest.raises(TransformError, match="folds"):
         replace(transform, matrices=broken).checked()
@@ -163,7 +163,7 @@ def test_simpleitk_maps_points_by_the_global_matrix(transform):
     affine = SimpleITK.AffineTransform(2)
     affine.SetMatrix(transform.matrix[:, :2].flatten().tolist())
     affine.SetTranslation(transform.matrix[:, 2].tolist())
-    ours = transform.matrix[:, :2] @ torch.tensor([12.5, 80.25]).double() + transform.matrix[:, 2]
+    ours = transform.matrix[:, :2] @ [12.5, 80.25] + transform.matrix[:, 2]
     assert affine.TransformPoint((12.5, 80.25)) == pytest.approx(ours.tolist())
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from register.engine import pair
 from register.engine.fit import comparison, global_fit, local_fit
 from register.engine.quality import evidence, verdict
-from register.geometry import affine
+from register.geometry import affine_tensors
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.settings import PRESETS, Effort, Settings
@@ -94,7 +94,7 @@ def shift(transform: Transform) -> tuple[float, ...]:
 def identity(reference: Reference, verdict: Verdict = Verdict.OK, why: str | None = None) -> Transform:
     """The transform of the reference to itself, or of a frame that shows nothing."""
     transform = local_fit.as_transform(
-        reference.settings.model, (reference.frame, reference.frame), affine.identity(), None
+        reference.settings.model, (reference.frame, reference.frame), affine_tensors.identity(), None
     )
     return replace(
         transform,
@@ -128,4 +128,4 @@ def _shift(fixed: Level, moving: Level) -> Tensor:
     near = (y.abs() <= FARTHEST * height)[:, None] & (x.abs() <= FARTHEST * width)
     peak = int(torch.where(near, surface, -torch.inf).argmax())
     pixel = pyramid.pixel(one)
-    return affine.translation(float(x[peak % width]) * pixel, float(y[peak // width]) * pixel)
+    return affine_tensors.translation(float(x[peak % width]) * pixel, float(y[peak // width]) * pixel)

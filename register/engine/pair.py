@@ -20,7 +20,7 @@ from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start
 from register.engine.quality import assess
 from register.errors import AlignmentError
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 from register.images import preprocess, pyramid
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
@@ -169,7 +169,11 @@ def align(
             rejected_matrix=tuple(map(tuple, matrix.tolist())),
             notes=(*quality.notes, "the alignment failed: the identity is written instead", *advice),
         )
-        matrix, local, patches = affine.identity(), None, assess.unknown(local_fit.few(*sizes[0]).count)
+        matrix, local, patches = (
+            affine_tensors.identity(),
+            None,
+            assess.unknown(local_fit.few(*sizes[0]).count),
+        )
     transform = local_fit.as_transform(settings.model, frames, matrix, local, patches).checked()
     transform = replace(transform, quality=quality)
     listener(Event("done", "", 1.0, quality.similarity_after))

@@ -1,59 +1,65 @@
-"""A cubic B-spline that follows a map: what ITK and elastix call a B-spline transform."""
+"""Cubic B-splines fitted to a map: the B-spline transforms of ITK and elastix."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from register.geometry import affine
+from register.geometry import affine, arrays
+from register.geometry.arrays import Array, Float64
 
 ORDER = 3
 SAMPLES = 4
-"""Points per knot interval and axis that a fit looks at, and as many halfway between them that judge it."""
+"""Points per knot interval and axis that a fit uses; its error is measured halfway between them."""
 MARGIN = 1.0
-"""Pixels by which the domain is wider than the pixel centres on every side: outside, other programs take the displacement to be zero."""
+"""Pixels by which the domain extends beyond the outer pixel centres: outside it, other programs take the displacement
+to be zero."""
 
-Map = Callable[[Tensor], Tensor]
-"""Takes points (n, 2) float64 to points (n, 2)."""
+Map = Callable[[Float64], Float64]
+"""Maps points (n, 2) float64 to points (n, 2)."""
 
 
 @dataclass(frozen=True)
 class BSpline:
-    """Coefficients (rows, columns, 2) of a displacement in pixels; knot (i, j) stands at ``origin + (i, j) * spacing``, in pixels ``(x, y)``."""
+    """Coefficients (rows, columns, 2) of a displacement in pixels.
 
-    coefficients: Tensor
+    Knot (column, row) is at ``origin + (column, row) * spacing``, in pixels ``(x, y)``.
+    """
+
+    coefficients: Float64
     origin: tuple[float, float]
     spacing: tuple[float, float]
 
-    def displacement(self, x: Tensor, y: Tensor) -> Tensor:
-        """The displacement (len(y), len(x), 2) at the product of positions."""
-        return torch.einsum("yr,rck,xc->yxk", self._basis(y, 1), self.coefficients, self._basis(x, 0))
+    def displacement(self, x: Float64, y: Float64) -> Float64:
+        """The displacement (len(y), len(x), 2) on the grid of positions x and y, in pixels."""
+        return _tensor_product(self._basis(y, 1), self.coefficients, self._basis(x, 0))
 
-    def _basis(self, positions: Tensor, axis: int) -> Tensor:
+    def _basis(self, positions: Float64, axis: int) -> Float64:
         count = self.coefficients.shape[1 - axis]
         return basis((positions - self.origin[axis]) / self.spacing[axis], count)
 
 
-def basis(positions: Tensor, count: int) -> Tensor:
-    """The cubic B-splines (n, count) centred on knots 0 to count - 1, at positions (n,) in knots."""
-    return cubic_spline((positions[:, None] - torch.arange(count, dtype=positions.dtype)).abs())
-
-
-def cubic_spline(distance: Tensor) -> Tensor:
+def cubic_spline(distance: Array) -> Array:
     """The cubic B-spline at distances >= 0 from its centre, in knots; zero from 2 on."""
-    near = 2 / 3 - distance.square() * (1 - distance / 2)
-    far = (2 - distance).clamp(min=0).pow(3) / 6
-    return torch.where(distance < 1, near, far)
+    near = 2 / 3 - distance * distance * (1 - distance / 2)
+    far = (2 - distance).clip(min=0) ** 3 / 6
+    return arrays.namespace(distance).where(distance < 1, near, far)
+
+
+def basis(positions: Float64, count: int) -> Float64:
+    """The cubic B-splines (n, count) centred on knots 0 to count - 1, at positions (n,) in knots."""
+    return cubic_spline(abs(positions[:, None] - np.arange(count)))
 
 
 def fit(
     target: Map, width: int, height: int, spacing: float, *, tolerance: float, least: float = 1.0
 ) -> tuple[BSpline, float]:
-    """The spline nearest to the displacement of ``target`` over an image, and its largest error in pixels, seen between the fitted points.
+    """The spline nearest to the displacement of ``target`` over an image, and its largest error in pixels.
 
-    Knots stand about ``spacing`` pixels apart, and nearer until the error is within ``tolerance`` or they are ``least`` pixels apart. The tensor
-    product makes the least-squares fit one small linear system per axis.
+    Knots are about ``spacing`` pixels apart; the spacing is halved until the error is within ``tolerance`` pixels or
+    it is ``least``. The error is measured halfway between the fitted points. The tensor product makes the
+    least-squares fit one small linear system per axis.
     """
     while True:
         spline, error = _fit_once(target, width, height, spacing)
@@ -63,25 +69,30 @@ def fit(
 
 
 def _fit_once(target: Map, width: int, height: int, spacing: float) -> tuple[BSpline, float]:
-    cells = [max(round((side - 1 + 2 * MARGIN) / spacing), 1) for side in (width, height)]
-    steps = [(side - 1 + 2 * MARGIN) / n for side, n in zip((width, height), cells, strict=True)]
-    origin = (-MARGIN - steps[0], -MARGIN - steps[1])
-    positions = [
-        torch.linspace(-MARGIN, side - 1 + MARGIN, SAMPLES * n + 1, dtype=torch.float64)
-        for side, n in zip((width, height), cells, strict=True)
-    ]
-    x, y = positions
-    bases = [
-        basis((p - o) / s, n + ORDER) for p, o, s, n in zip(positions, origin, steps, cells, strict=True)
-    ]
-    inverse = [torch.linalg.solve(b.T @ b, b.T) for b in bases]
-    coefficients = torch.einsum("ry,yxk,cx->rck", inverse[1], _displacement(target, x, y), inverse[0])
-    spline = BSpline(coefficients, origin, (steps[0], steps[1]))
-    between = [(p[1:] + p[:-1]) / 2 for p in positions]
-    return spline, float((spline.displacement(*between) - _displacement(target, *between)).norm(dim=-1).max())
+    positions, inverses, origin, steps = list[Float64](), list[Float64](), list[float](), list[float]()
+    for side in (width, height):
+        length = side - 1 + 2 * MARGIN
+        cells = max(round(length / spacing), 1)
+        steps.append(length / cells)
+        origin.append(-MARGIN - steps[-1])
+        positions.append(np.linspace(-MARGIN, side - 1 + MARGIN, SAMPLES * cells + 1))
+        matrix = basis((positions[-1] - origin[-1]) / steps[-1], cells + ORDER)
+        inverses.append(np.asarray(np.linalg.solve(matrix.T @ matrix, matrix.T), dtype=np.float64))
+    sampled = _displacement(target, positions[0], positions[1])
+    coefficients = _tensor_product(inverses[1], sampled, inverses[0])
+    spline = BSpline(coefficients, (origin[0], origin[1]), (steps[0], steps[1]))
+    x, y = ((at[1:] + at[:-1]) / 2 for at in positions)
+    difference = spline.displacement(x, y) - _displacement(target, x, y)
+    return spline, float(np.linalg.norm(difference, axis=-1).max())
 
 
-def _displacement(target: Map, x: Tensor, y: Tensor) -> Tensor:
+def _tensor_product(down: Float64, values: Float64, across: Float64) -> NDArray[np.float64]:
+    """``values`` (r, c, 2) multiplied by a matrix (y, r) along the rows and by one (x, c) along the columns: (y, x, 2)."""
+    planes = down @ np.moveaxis(values, -1, 0) @ across.T
+    return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+
+
+def _displacement(target: Map, x: Float64, y: Float64) -> Float64:
     """Mapped minus original points (len(y), len(x), 2)."""
     points = affine.points_at(x, y)
     return target(points.reshape(-1, 2)).reshape(points.shape) - points

@@ -1,98 +1,104 @@
-"""Dense facts about a field: its Jacobian and its folds."""
+"""The Jacobian determinant of a patch field: bounds that prove that it does not fold, and the repair of folds."""
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
+from register.geometry.arrays import Float64
 from register.geometry.patch_grid import PatchGrid
 
-_NODES = (0.0, 1 / 3, 2 / 3, 1.0)
-_TO_BERNSTEIN = (
-    (1.0, 0.0, 0.0, 0.0),
-    (-5 / 6, 3.0, -3 / 2, 1 / 3),
-    (1 / 3, -3 / 2, 3.0, -5 / 6),
-    (0.0, 0.0, 0.0, 1.0),
+_NODES = np.array([0.0, 1 / 3, 2 / 3, 1.0])
+_TO_BERNSTEIN = np.array(
+    [
+        [1.0, 0.0, 0.0, 0.0],
+        [-5 / 6, 3.0, -3 / 2, 1 / 3],
+        [1 / 3, -3 / 2, 3.0, -5 / 6],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
 )
-"""Takes the values of a cubic at the nodes to its Bernstein coefficients."""
+"""From the values of a cubic at the nodes to its Bernstein coefficients."""
+ROUNDS = 100
+"""Rounds of smoothing around folds, after which the entire field is shrunk."""
 
 
-def smallest_determinants(grid: PatchGrid, parameters: Tensor) -> Tensor:
-    """A lower bound (rows - 1, columns - 1) of det J of ``x + displacement`` over each whole cell between four centres.
+def smallest_determinants(grid: PatchGrid, parameters: NDArray[np.floating]) -> Float64:
+    """A lower bound (rows - 1, columns - 1) of det J of ``x + displacement`` over each cell between four centres.
 
-    Within a cell the field is a polynomial and det J is at most bicubic. Its sixteen Bernstein coefficients, found from its values at
-    4 x 4 nodes, enclose it (convex hull property): a positive bound proves that no point of the cell folds, not only no
-    pixel. A bound that is not positive is sharpened by cutting each cell into 4 x 4 pieces.
+    Within a cell the field is a polynomial and det J is at most bicubic. Its sixteen Bernstein coefficients, found
+    from its values at 4 x 4 nodes, enclose it (convex hull property), so a positive bound proves that no point of
+    the cell folds, not only no pixel. Where a bound is not positive, the cells are subdivided into 4 x 4 parts, which
+    makes the bounds tighter.
     Source: Farouki, "The Bernstein polynomial basis: a centennial retrospective", CAGD 29 (2012), sections 3 and 4.
     """
-    exact = parameters.detach().cpu().double()
-    bound = _bernstein_bound(grid, exact, pieces=1)
-    return bound if float(bound.min()) > 0 else _bernstein_bound(grid, exact, pieces=4)
+    exact = parameters.astype(np.float64)
+    bound = _bernstein_bound(grid, exact, subdivisions=1)
+    return bound if bound.min() > 0 else _bernstein_bound(grid, exact, subdivisions=4)
 
 
-def determinants(grid: PatchGrid, parameters: Tensor, shares: Tensor) -> Tensor:
-    """det J of ``x + displacement`` in every cell between four centres, at shares (n,) of the way down and across it: (rows - 1, columns - 1, n, n).
+def determinants(grid: PatchGrid, parameters: Float64, positions: Float64) -> Float64:
+    """det J of ``x + displacement`` in every cell between four centres: (rows - 1, columns - 1, n, n).
 
-    In a cell the displacement is a sum of three functions of each of the four patches at its corners, and these functions are the same in all cells.
+    ``positions`` (n,) are relative positions in a cell, 0 to 1, used down and across it. In a cell the displacement
+    is a sum of three functions of each of the four patches at its corners, the same functions in all cells.
     """
-    ends = torch.tensor(
-        [[-1.0], [1.0]], dtype=shares.dtype
-    )  # how the weight of the patch at either end of an axis grows
-    away = shares - (ends + 1) / 2
-    weight = 1 - away.abs()
-    plain, steep = (weight, weight * away), (ends.expand_as(weight), weight + ends * away)
-    corners = (
-        parameters.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5)
-    )  # (2, rows - 1, columns - 1, 3, 2, 2)
+    ends = np.array([[-1.0], [1.0]])  # the derivative of the weight of the patch at either end of an axis
+    away = positions - (ends + 1) / 2
+    weight = 1 - abs(away)
+    values = weight, weight * away
+    derivatives = np.broadcast_to(ends, weight.shape), weight + ends * away
+    corners = sliding_window_view(parameters, (2, 2), axis=(2, 3)).transpose(0, 2, 3, 1, 4, 5)
 
-    def functions(down: tuple[Tensor, Tensor], across: tuple[Tensor, Tensor], spacing: float) -> Tensor:
+    def functions(down: tuple[Float64, Float64], across: tuple[Float64, Float64], spacing: float) -> Float64:
         kinds = (down[0], across[0]), (down[0], across[1]), (down[1], across[0])
-        return (
-            torch.stack([y[:, None, :, None] * x[None, :, None] for y, x in kinds]).reshape(12, -1) / spacing
-        )
+        products = np.stack([y[:, None, :, None] * x[None, :, None] for y, x in kinds])
+        return products.reshape(12, -1) / spacing
 
-    slopes = torch.cat(
-        [functions(plain, steep, grid.spacing[0]), functions(steep, plain, grid.spacing[1])], 1
+    gradients = np.concatenate(
+        [functions(values, derivatives, grid.spacing[0]), functions(derivatives, values, grid.spacing[1])], 1
     )
-    found = (corners.reshape(-1, 12) @ slopes).reshape(*corners.shape[:3], 2, len(shares), len(shares))
-    (xx, xy), (yx, yy) = (each.unbind(2) for each in found)
+    shape = *corners.shape[:3], 2, len(positions), len(positions)
+    found = (corners.reshape(-1, 12) @ gradients).reshape(shape)
+    xx, xy, yx, yy = found[0, :, :, 0], found[0, :, :, 1], found[1, :, :, 0], found[1, :, :, 1]
     return (1 + xx) * (1 + yy) - xy * yx
 
 
-def unfold(grid: PatchGrid, parameters: Tensor, least: float = 0.05) -> tuple[Tensor, int]:
-    """Parameters whose field has det J > ``least`` everywhere, changed only where it had not, and how many cells that were.
+def unfold(
+    grid: PatchGrid, parameters: NDArray[np.floating], least: float = 0.05
+) -> tuple[NDArray[np.floating], int]:
+    """Parameters whose field has det J > ``least`` everywhere, and the number of cells that did not.
 
-    Patches around a fold move towards their neighbours' mean, again and again; what still folds after that shrinks as a
-    whole towards the identity, which has det J = 1, so the loop ends.
+    Patches around a fold are repeatedly moved towards their neighbours' mean; only they change. If a fold remains
+    after that, the entire field is shrunk towards the identity, whose det J is 1, so the loop ends.
     """
-    bad = (smallest_determinants(grid, parameters) <= least).to(parameters.device)
-    count = int(bad.sum())
-    for _ in range(100):
-        if not bool(bad.any()):
+    folded = smallest_determinants(grid, parameters) <= least
+    count = int(folded.sum())
+    for _ in range(ROUNDS):
+        if not folded.any():
             return parameters, count
-        near = torch.zeros(grid.rows, grid.columns, dtype=torch.bool, device=parameters.device)
+        near = np.zeros((grid.rows, grid.columns), dtype=bool)
         for dy in (0, 1):
             for dx in (0, 1):
-                near[dy : grid.rows - 1 + dy, dx : grid.columns - 1 + dx] |= bad
-        calmer = 0.5 * parameters + 0.5 * _neighbours_mean(parameters)
-        calmer[:, 1:] *= 0.8
-        parameters = torch.where(near, calmer, parameters)
-        bad = (smallest_determinants(grid, parameters) <= least).to(parameters.device)
-    while bool((smallest_determinants(grid, parameters) <= least).any()):
+                near[dy : grid.rows - 1 + dy, dx : grid.columns - 1 + dx] |= folded
+        smoothed = 0.5 * parameters + 0.5 * _neighbours_mean(parameters)
+        smoothed[:, 1:] *= 0.8
+        parameters = np.where(near, smoothed, parameters)
+        folded = smallest_determinants(grid, parameters) <= least
+    while (smallest_determinants(grid, parameters) <= least).any():
         parameters = parameters * 0.8
     return parameters, count
 
 
-def _bernstein_bound(grid: PatchGrid, parameters: Tensor, pieces: int) -> Tensor:
-    """The least Bernstein coefficient of det J in each cell, every cell cut into pieces x pieces."""
-    along = torch.tensor(_TO_BERNSTEIN, dtype=torch.float64)
-    shares = (
-        torch.arange(pieces, dtype=torch.float64)[:, None] + torch.tensor(_NODES, dtype=torch.float64)
-    ) / pieces
-    values = determinants(grid, parameters, shares.flatten())
-    values = values.reshape(*values.shape[:2], pieces, 4, pieces, 4).transpose(3, 4)
-    return (values.reshape(-1, 16) @ torch.kron(along, along).T).reshape(*values.shape[:2], -1).amin(2)
+def _bernstein_bound(grid: PatchGrid, parameters: Float64, subdivisions: int) -> Float64:
+    """The least Bernstein coefficient of det J in each cell, subdivided into so many parts along each axis."""
+    positions = (np.arange(subdivisions)[:, None] + _NODES) / subdivisions
+    values = determinants(grid, parameters, positions.reshape(-1))
+    shape = values.shape[:2]
+    values = values.reshape(*shape, subdivisions, 4, subdivisions, 4).swapaxes(3, 4)
+    coefficients = values.reshape(-1, 16) @ np.kron(_TO_BERNSTEIN, _TO_BERNSTEIN).T
+    return coefficients.reshape(*shape, -1).min(2)
 
 
-def _neighbours_mean(parameters: Tensor) -> Tensor:
-    """The mean (2, 3, rows, columns) of the patches left, right, above and below, the border repeating itself."""
-    p = torch.nn.functional.pad(parameters, (1, 1, 1, 1), mode="replicate")
+def _neighbours_mean(parameters: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The mean (2, 3, rows, columns) of the patches left, right, above and below; the border repeats itself."""
+    p = np.pad(parameters, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
     return (p[..., :-2, 1:-1] + p[..., 2:, 1:-1] + p[..., 1:-1, :-2] + p[..., 1:-1, 2:]) / 4

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from register.geometry import affine, homography, moving_least_squares
+from register.geometry import affine, homography, models, moving_least_squares
 
 NEIGHBOURS = 6
 """Accepted matches whose median residual predicts that of a match near them."""
@@ -54,7 +54,7 @@ def grow(fixed: Tensor, moving: Tensor, accepted: Tensor, tolerance: float) -> T
     fixed, moving, accepted = fixed.double(), moving.double(), accepted.clone()
     for _ in range(ROUNDS):
         before = accepted
-        residual = moving - affine.apply(affine.fit(fixed[accepted], moving[accepted]), fixed)
+        residual = moving - affine.apply(models.AFFINE.fit(fixed[accepted], moving[accepted]), fixed)
         accepted = _agrees_with_neighbours(fixed, residual, accepted, tolerance)
         if int(accepted.sum()) <= NEIGHBOURS:
             return before

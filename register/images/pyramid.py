@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 from register.images import filters
 
 Known = TypeVar("Known")
@@ -44,7 +44,7 @@ def known(level: Level, name: Hashable, make: Callable[[], Known]) -> Known:
 
 def base(image: Tensor, mask: Tensor | None = None) -> Level:
     """The finest level: the image (c, h, w) itself with its mask (1, h, w); without one every pixel counts."""
-    return Level(image, torch.ones_like(image[:1]) if mask is None else mask, affine.identity())
+    return Level(image, torch.ones_like(image[:1]) if mask is None else mask, affine_tensors.identity())
 
 
 def pixel(level: Level) -> float:
@@ -62,7 +62,7 @@ def shrink(level: Level, factor: float) -> Level:
 
 
 def _shrunk(level: Level, factor: float) -> Level:
-    up = affine.compose(level.original_from_level, affine.scaling(factor, factor))
+    up = affine.compose(level.original_from_level, affine_tensors.scaling(factor, factor))
     if float(level.mask.amin()) == 1.0:
         image = resize(level.image, factor)
         return Level(image, torch.ones_like(image[:1]), up)

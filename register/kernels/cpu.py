@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.kernels.checks import require, require_positive, require_rows
 from register.kernels.cpu_layout import PreparedPair
@@ -154,7 +155,9 @@ class PatchSystem:
         self.penalty = [along.contiguous() for along in penalty]
         require("penalty along x", self.penalty[0], (2, 2, 2, grid.columns))
         require("penalty along y", self.penalty[1], (2, 2, 2, grid.rows))
-        self.cells = [grid.before(positions, axis) for axis, positions in enumerate((x, y))]
+        self.cells = [
+            patch_tensors.cells_before(grid, positions, axis) for axis, positions in enumerate((x, y))
+        ]
         (cell_x, share_x), (cell_y, share_y) = self.cells
         for cell, share, count in ((cell_x, share_x, grid.columns), (cell_y, share_y, grid.rows)):
             require("cells", cell, tuple(cell.shape[:1]), dtype=torch.int32)

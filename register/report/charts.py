@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
 from register.geometry import affine
+from register.geometry.arrays import Float64
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.report import maps
@@ -21,26 +21,23 @@ def charts(scene: Scene) -> list[dict[str, str]]:
     """Displacement, patch grid, confidence, expected error, Jacobian and convergence, each with its text."""
     transform = scene.transform
     size = (transform.fixed.height, transform.fixed.width)
-    x, y = (
-        torch.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2), dtype=torch.float64)
-        for n in size[::-1]
-    )
+    x, y = (np.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2)) for n in size[::-1])
     at = affine.points_at(x, y).reshape(-1, 2)
     mapped = transform.map(at)
     local = affine.apply(affine.invert(transform.matrix), mapped) - at
-    moved = float(local.norm(dim=1).max())
+    moved = float(np.linalg.norm(local, axis=1).max())
     about_global = transform.grid is not None and moved > 1e-6
     move = local if about_global else mapped - at
     drawn = [
         _chart(
-            maps.arrows(_background(scene.fixed), size, at.numpy(), move.numpy()),
+            maps.arrows(_background(scene.fixed), size, at, move),
             _told_displacement(about_global, move),
         )
     ]
     centres = transform.grid.centres().reshape(-1, 2) if transform.grid else at
     shape = (transform.grid.rows, transform.grid.columns, 2) if transform.grid else (len(y), len(x), 2)
     moving_size = (transform.moving.height, transform.moving.width)
-    lines = transform.map(centres).reshape(shape).numpy()
+    lines = transform.map(centres).reshape(shape)
     caption = f"The patch grid ({shape[1]} × {shape[0]} centres) where it lies on the moving image."
     drawn.append(_chart(maps.mesh(_background(scene.moving), moving_size, lines), caption))
     if "confidence" in transform.patch_figures:
@@ -63,8 +60,8 @@ def charts(scene: Scene) -> list[dict[str, str]]:
         told = f"Expected error per patch: two of three are nearer than that; median {middle:.2f} px, largest {high:.2f} px. Grey: nothing to see."
         drawn.append(_chart(image, told))
     if about_global:
-        times = torch.linalg.det(transform.expand(centres)[1]) / torch.linalg.det(transform.matrix[:, :2])
-        change = torch.log2(times.clamp(min=1e-3)).reshape(shape[:2]).numpy()
+        times = np.linalg.det(transform.expand(centres)[1]) / affine.determinant(transform.matrix)
+        change = np.log2(times.clip(min=1e-3)).reshape(shape[:2])
         reach = max(float(np.abs(change).max()), 0.01)
         image = maps.patch_map(
             change, size, "log₂ of the change of area", low=-reach, high=reach, colours="PuOr"
@@ -91,14 +88,14 @@ def _background(level: Level) -> Grey:
     return seen(pyramid.shrink(level, max(level.size) / BACKGROUND))
 
 
-def _told_displacement(about_global: bool, move: torch.Tensor) -> str:
-    length = move.norm(dim=1)
+def _told_displacement(about_global: bool, move: Float64) -> str:
+    length = np.linalg.norm(move, axis=1)
     what = (
         "Displacement beyond the global map"
         if about_global
         else "Displacement of the global map; there is no local part"
     )
-    return f"{what}: median {float(length.median()):.2f} px, largest {float(length.max()):.2f} px."
+    return f"{what}: median {float(np.median(length)):.2f} px, largest {float(length.max()):.2f} px."
 
 
 def _chart(data: str, caption: str) -> dict[str, str]:

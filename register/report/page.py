@@ -4,8 +4,8 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
+from register.geometry.arrays import Float64
 from register.report.charts import charts, errors_of, per_patch
 from register.report.html import address, template, text
 from register.report.panels import Grey, Picture, Scene, View, checkerboard, difference, false_colour
@@ -161,7 +161,7 @@ def _zooms(scene: Scene) -> list[dict[str, Any]]:
     return chosen
 
 
-def _around(scene: Scene, centre: torch.Tensor, what: str) -> list[dict[str, str]]:
+def _around(scene: Scene, centre: Float64, what: str) -> list[dict[str, str]]:
     """Overlay, checkerboard and difference of what lies around a fixed point."""
     spans = []
     for axis, size in ((1, scene.fixed.size[0]), (0, scene.fixed.size[1])):

@@ -45,9 +45,8 @@ class Scene:
     def coarser(self, side: float) -> "Scene":
         """The same with a fixed level of at most ``side`` pixels, and a moving one whose pixels are as large."""
         fixed = pyramid.shrink(self.fixed, max(self.fixed.size) / side)
-        return replace(
-            self, fixed=fixed, moving=comparison.match_pixel_size(self.moving, fixed, self.transform.matrix)
-        )
+        matrix = torch.from_numpy(self.transform.matrix)
+        return replace(self, fixed=fixed, moving=comparison.match_pixel_size(self.moving, fixed, matrix))
 
     def whole(self) -> View:
         """All of it, no larger than a page shows."""
@@ -56,7 +55,12 @@ class Scene:
     def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
         """Selection of the fixed level, all of it by default."""
         still = replace(
-            self.transform, model="translation", matrix=affine.identity(), grid=None, matrices=None, chain=()
+            self.transform,
+            model="translation",
+            matrix=affine.identity(),
+            grid=None,
+            matrices=None,
+            chain=(),
         )
         height, width = self.fixed.size
         y, x = (torch.arange(n, dtype=torch.float64)[span] for n, span in ((height, rows), (width, columns)))
@@ -68,7 +72,8 @@ class Scene:
         """The moving grey where a transform of the originals brings it on some of the fixed level's pixels."""
         up, down = self.fixed.original_from_level, affine.invert(self.moving.original_from_level)
         units = (float(down[0, 0]), float(down[1, 1])), (float(down[0, 2]), float(down[1, 2]))
-        points = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2], units).float()
+        at = (up[0, 0] * x + up[0, 2]).numpy(), (up[1, 1] * y + up[1, 2]).numpy()
+        points = torch.from_numpy(transform.map_grid(*at, units)).float()
         values = interpolation.sample(self.moving.image[None], points[None])[0, 0]
         grey: Grey = torch.where(interpolation.inside(points, *self.moving.size), values, torch.nan).numpy()
         return grey

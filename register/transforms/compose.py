@@ -3,16 +3,13 @@
 import math
 from dataclasses import replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from register.errors import TransformError
-from register.geometry import affine
-from register.images import interpolation
+from register.geometry import affine, models
+from register.geometry.arrays import Float64
 from register.transforms.quality import Provenance, Quality, Verdict
 from register.transforms.transform import Link, Transform
-
-MODELS = ("translation", "rigid", "similarity", "affine")
 
 
 def invert(transform: Transform) -> Transform:
@@ -42,23 +39,22 @@ def compose(first: Transform, second: Transform) -> Transform:
         affine.compose(second.matrix, first.matrix),
         chain=_links(first) + _links(second),
     )
-    known = all(x.model in MODELS for x in (first, second))
-    return _simplest(
-        made, max(first.model, second.model, key=MODELS.index) if known else "chain", [first, second]
-    )
+    both_global = models.is_global(first.model) and models.is_global(second.model)
+    model = models.common(first.model, second.model) if both_global else "chain"
+    return _simplest(made, model, [first, second])
 
 
-def round_trip(transform: Transform, side: int = 64) -> Tensor:
-    """How far (n,) points of the fixed image come back from where they were, in fixed pixels, after the map and its inverse."""
-    x, y = (
-        torch.linspace(0, length - 1, side, dtype=torch.float64)
-        for length in (transform.fixed.width, transform.fixed.height)
-    )
-    points = torch.cartesian_prod(x, y)
+def round_trip(transform: Transform, side: int = 64) -> Float64:
+    """The distance (n,), in fixed pixels, between points of the fixed image and their images under the map and its inverse.
+
+    They are the points of a regular grid that are mapped onto the moving image, or all of them where none is.
+    """
+    points = transform.fixed.sample_points(side)
     mapped = transform.map(points)
-    shown = interpolation.inside(mapped, transform.moving.height, transform.moving.width)
-    points, mapped = (points[shown], mapped[shown]) if bool(shown.any()) else (points, mapped)
-    return (transform.inverse().map(mapped) - points).norm(dim=1)
+    valid = transform.moving.contains(mapped)
+    if valid.any():
+        points, mapped = points[valid], mapped[valid]
+    return np.linalg.norm(transform.inverse().map(mapped) - points, axis=1)
 
 
 def _links(transform: Transform) -> tuple[Link, ...]:
@@ -71,15 +67,15 @@ def _simplest(chain: Transform, model: str, sources: list[Transform]) -> Transfo
     The verdict is ``Verdict.worst`` of the sources' verdicts, with the reasons of those sources. The other figures
     are the error of the round trip, and the expected error in the middle of the fixed image.
     """
-    made = replace(chain, model=model, chain=()) if model in MODELS else chain
-    middle = torch.tensor([[(made.fixed.width - 1) / 2, (made.fixed.height - 1) / 2]], dtype=torch.float64)
-    error, expected = round_trip(made), float(chain.expected_error(middle))
+    made = replace(chain, model=model, chain=()) if models.is_global(model) else chain
+    middle = np.array([[(made.fixed.width - 1) / 2, (made.fixed.height - 1) / 2]])
+    error, expected = round_trip(made), float(chain.expected_error(middle)[0])
     verdict, reasons = _worst([x.quality for x in sources])
     quality = Quality(
         verdict=verdict,
         reasons=reasons,
         expected_error=round(expected, 4) if math.isfinite(expected) else None,
-        round_trip_median=round(float(error.median()), 9),
+        round_trip_median=round(float(np.median(error)), 9),
         round_trip_max=round(float(error.max()), 9),
     )
     provenance = Provenance(sources=tuple(map(_source, sources)))

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from register.errors import TransformError
+from register.geometry.arrays import Float64
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.pixel_size import PixelSize
 from register.transforms.frame import Frame
@@ -21,7 +21,7 @@ class Patches:
     """The patch grid, the absolute maps (rows, columns, 2, 3) of its patches, and their figures."""
 
     grid: PatchGrid | None = None
-    matrices: Tensor | None = None
+    matrices: Float64 | None = None
     figures: PatchFigures = field(default_factory=PatchFigures)
 
 
@@ -64,11 +64,11 @@ def patches_of(file: PatchesFile | None) -> Patches:
             )
     (left, top), (across, down) = file.origin, file.spacing
     grid = PatchGrid(file.columns, file.rows, (left, top), (across, down))
-    matrices = torch.tensor(file.matrices, dtype=torch.float64).reshape(file.rows, file.columns, 2, 3)
+    matrices = np.array(file.matrices).reshape(file.rows, file.columns, 2, 3)
     return Patches(grid, matrices, PatchFigures.of(figures | file.unknown()))
 
 
-def patches_values(grid: PatchGrid | None, matrices: Tensor | None, figures: PatchFigures) -> Json | None:
+def patches_values(grid: PatchGrid | None, matrices: Float64 | None, figures: PatchFigures) -> Json | None:
     """The values of patches as the file has them; None without patches."""
     if grid is None or matrices is None:
         return None

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from register.errors import RegisterError
 from register.geometry import affine
+from register.geometry.arrays import Float64
 from register.images import filters
 from register.images import interpolation as sampling
 from register.images.pixels import EVERYTHING, Key, Pixels, check_dtype, spans
@@ -20,6 +21,8 @@ from register.transforms.transform import Inverse, Transform, Units
 TILE = 1024
 REACH = 3
 """Pixels read around the positions of a tile: the reach of the widest kernel, plus rounding."""
+OUTLINE = 65
+"""Points along each edge of the moving image that are mapped to find the size of a union."""
 EDGE = 0.01
 """Pixels by which an image may stand over a union: a row for the sake of rounding is none."""
 LARGEST_CANVAS = 4
@@ -50,38 +53,35 @@ class Canvas:
 
         Raises ``RegisterError`` when it would have more than ``LARGEST_CANVAS`` times the pixels of both, as after a degenerate transform.
         """
-        width, height = transform.moving.width, transform.moving.height
-        x, y = (torch.linspace(-0.5, side - 0.5, 65, dtype=torch.float64) for side in (width, height))
-        border = torch.cat([torch.cartesian_prod(x, y[[0, -1]]), torch.cartesian_prod(x[[0, -1]], y)])
-        found = transform.inverse().map(border)
-        low = torch.minimum((found.amin(0) + 0.5 + EDGE).floor(), torch.zeros(2, dtype=torch.float64)).long()
-        high = torch.maximum(
-            (found.amax(0) + 0.5 - EDGE).ceil(),
-            torch.tensor([transform.fixed.width, transform.fixed.height], dtype=torch.float64),
-        ).long()
-        across, down = (int(n) for n in high - low)
-        both = transform.fixed.width * transform.fixed.height + width * height * max(
-            1.0, 1 / float(affine.determinant(transform.matrix).abs())
-        )
-        if not bool(torch.isfinite(found).all()) or across * down > LARGEST_CANVAS * both:
+        fixed, moving = transform.fixed, transform.moving
+        found = transform.inverse().map(_outline(moving.width, moving.height))
+        if not np.isfinite(found).all():
+            raise RegisterError("the union of both images has no finite size; use --canvas fixed")
+        left, top = np.minimum(np.floor(found.min(0) + 0.5 + EDGE), 0).tolist()
+        right, bottom = np.maximum(np.ceil(found.max(0) + 0.5 - EDGE), (fixed.width, fixed.height)).tolist()
+        width, height = int(right - left), int(bottom - top)
+        enlarged = max(1.0, 1 / abs(float(affine.determinant(transform.matrix))))
+        both = fixed.width * fixed.height + moving.width * moving.height * enlarged
+        if width * height > LARGEST_CANVAS * both:
             raise RegisterError(
-                f"the union of both images would be {across} × {down} pixels: the transform takes them far apart; use --canvas fixed"
+                f"the union of both images would be {width} × {height} pixels, because the transform maps them"
+                " far from each other; use --canvas fixed"
             )
-        return Canvas(int(low[0]), int(low[1]), across, down)
+        return Canvas(int(left), int(top), width, height)
 
     def map(
         self, transform: Transform | Inverse, rows: range, columns: range, then: Units | None = None
     ) -> Tensor:
         """Moving points (h', w', 2) of some of the canvas, in other units ``then`` if given."""
-        return transform.map_grid(_positions(columns, self.left), _positions(rows, self.top), then)
+        x, y = _positions(columns, self.left), _positions(rows, self.top)
+        return torch.from_numpy(transform.map_grid(x, y, then))
 
     def border(self, transform: Transform | Inverse, rows: range, columns: range) -> Tensor:
         """Moving points (n, 2) of the border of some of the canvas."""
         x, y = _positions(columns, self.left), _positions(rows, self.top)
-        ends = [torch.stack([v[0], v[-1]]) for v in (x, y)]
-        return torch.cat(
-            [transform.map_grid(x, ends[1]).flatten(0, 1), transform.map_grid(ends[0], y).flatten(0, 1)]
-        )
+        across = transform.map_grid(x, y[[0, -1]]).reshape(-1, 2)
+        down = transform.map_grid(x[[0, -1]], y).reshape(-1, 2)
+        return torch.from_numpy(np.concatenate([across, down]))
 
 
 @dataclass(frozen=True)
@@ -278,8 +278,15 @@ def _ends(plane: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(shown, plane, torch.inf).amin(), torch.where(shown, plane, -torch.inf).amax()
 
 
-def _positions(span: range, first: int) -> Tensor:
-    return torch.arange(span.start + first, span.stop + first, dtype=torch.float64)
+def _positions(span: range, first: int) -> Float64:
+    return np.arange(span.start + first, span.stop + first, dtype=np.float64)
+
+
+def _outline(width: int, height: int) -> Float64:
+    """Points (n, 2) along the edges of an image."""
+    x, y = (np.linspace(-0.5, side - 0.5, OUTLINE) for side in (width, height))
+    sides = affine.points_at(x, y[[0, -1]]), affine.points_at(x[[0, -1]], y)
+    return np.concatenate([side.reshape(-1, 2) for side in sides])
 
 
 def _sample_around_nan(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:

@@ -3,116 +3,151 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike
 
 from register.errors import FileError, TransformError
-from register.geometry import affine, patch_grid
-from register.geometry import jacobian as fields
+from register.geometry import affine, arrays, newton, patch_grid
+from register.geometry import jacobian as jacobians
+from register.geometry.arrays import Float64
 from register.geometry.patch_grid import PatchGrid
 from register.transforms import convert, schema
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Provenance, Quality
 from register.transforms.schema import Json, TransformFile
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Units = tuple[tuple[float, float], tuple[float, float]]
 """Scale and offset of x and y, from pixels to other units."""
-AS_THEY_ARE: Units = ((1.0, 1.0), (0.0, 0.0))
+PIXELS: Units = ((1.0, 1.0), (0.0, 0.0))
+BATCH = 65536
+"""Points that are mapped at a time, which bounds the memory that it takes."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """**Maps fixed (x, y) to moving (x, y)**, in pixels, 0-based, centres at integers: what resampling the moving image needs.
+    """**Maps fixed (x, y) to moving (x, y)**, in pixels, 0-based, centres at integers: for resampling the moving image.
 
-    ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64 are absolute affine maps,
-    one per patch, and the map is their blend; with a ``chain`` (model ``chain``), links are applied one after the other, the first link first, and
-    ``matrix`` is the product of their global maps; without either, the global map is all there is. ``extras`` holds the unknown
-    keys of a file: those of the transform itself under the empty name, those of ``fixed``, ``moving`` and ``global``.
+    ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64 are
+    absolute affine maps, one per patch, and the map is their blend. With a ``chain`` (model ``chain``), the links are
+    applied one after the other, the first link first, and ``matrix`` is the product of their global maps. Without
+    either, the global map is the map. Matrices may be given as arrays, lists or tensors; they are kept as NumPy arrays.
+    ``extras`` holds the unknown keys of a file: those of the transform itself under the empty name, those of
+    ``fixed``, ``moving`` and ``global``.
     """
 
     model: str
     fixed: Frame
     moving: Frame
-    matrix: Tensor
+    matrix: Float64
     grid: PatchGrid | None = None
-    matrices: Tensor | None = None
+    matrices: Float64 | None = None
     chain: tuple["Link", ...] = ()
     patch_figures: PatchFigures = field(default_factory=PatchFigures)
     quality: Quality = field(default_factory=Quality)
     provenance: Provenance = field(default_factory=Provenance)
     extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def map(self, points: Tensor) -> Tensor:
-        """Moving points (..., 2) float64 of fixed points (..., 2), in pixels."""
-        flat = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        return self.expand(flat)[0].reshape(torch.as_tensor(points).shape)
+    def __post_init__(self) -> None:
+        for name in ("matrix", "matrices"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, arrays.to_numpy(getattr(self, name)))
 
-    def expand(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Moving points (n, 2) of fixed points (n, 2) float64, and the Jacobian (n, 2, 2) of the map there."""
+    @overload
+    def map(self, points: "Tensor") -> "Tensor": ...
+
+    @overload
+    def map(self, points: ArrayLike) -> Float64: ...
+
+    def map(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
+        """Moving points (..., 2) float64 of fixed points (..., 2), in pixels.
+
+        A tensor gives a tensor on the CPU; an array, or nested lists, an array.
+        """
+        given = arrays.to_numpy(points)
+        return arrays.in_kind_of(self._map(given.reshape(-1, 2)).reshape(given.shape), points)
+
+    def expand(self, points: Float64) -> tuple[Float64, Float64]:
+        """Moving points (n, 2) of fixed points (n, 2), float64 arrays, and the Jacobian (n, 2, 2) of the map there."""
         if self.chain:
-            whole = torch.eye(2, dtype=torch.float64).expand(len(points), 2, 2)
+            product = np.broadcast_to(np.eye(2), (len(points), 2, 2))
             for link in self.chain:
                 points, jacobian = link.expand(points)
-                whole = jacobian @ whole
-            return points, whole
+                product = jacobian @ product
+            return points, product
         if self.grid is None or self.matrices is None:
-            return affine.apply(self.matrix, points), self.matrix[:, :2].expand(len(points), 2, 2)
-        parts = [patch_grid.blend_at(self.grid, self.matrices, part) for part in torch.split(points, 65536)]
-        return torch.cat([mapped for mapped, _ in parts]), torch.cat([jacobian for _, jacobian in parts])
+            linear = np.broadcast_to(self.matrix[:, :2], (len(points), 2, 2))
+            return affine.apply(self.matrix, points), linear
+        blended = [patch_grid.blend_at(self.grid, self.matrices, some) for some in _batches(points)]
+        return np.concatenate([x for x, _ in blended]), np.concatenate([jacobian for _, jacobian in blended])
 
-    def expected_error(self, points: Tensor) -> Tensor:
-        """The error to expect (...,), in moving pixels, of ``map`` at fixed points (..., 2): two of three are smaller. Infinite where nothing is known.
+    def _map(self, points: Float64) -> Float64:
+        """Moving points (n, 2) of fixed points (n, 2)."""
+        return self.expand(points)[0]
 
-        Errors of a chain's links add as independent ones do, each scaled by the links after it.
+    @overload
+    def expected_error(self, points: "Tensor") -> "Tensor": ...
+
+    @overload
+    def expected_error(self, points: ArrayLike) -> Float64: ...
+
+    def expected_error(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
+        """The error to expect (...,), in moving pixels, of ``map`` at fixed points (..., 2): two of three are smaller.
+
+        Infinite where nothing is known. The errors of a chain's links add as independent errors do, each scaled by
+        the links after it.
         """
-        flat = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        overall = self.quality.expected_error
-        error = torch.full((len(flat),), torch.inf if overall is None else overall, dtype=torch.float64)
-        if self.chain:
-            error = torch.zeros(len(flat), dtype=torch.float64)
-            for link in self.chain:
-                own = link.expected_error(flat)
-                flat, jacobian = link.expand(flat)
-                error = torch.hypot(error * torch.linalg.det(jacobian).abs().sqrt(), own)
-        elif self.grid is not None and self.patch_figures.expected_error:
-            parts = torch.split(flat, 65536)
-            error = torch.cat(
-                [
-                    patch_grid.blend_finite(self.grid, self.patch_figures.expected_error, part)
-                    for part in parts
-                ]
-            )
-        return error.reshape(torch.as_tensor(points).shape[:-1])
+        given = arrays.to_numpy(points)
+        return arrays.in_kind_of(self._expected_error(given.reshape(-1, 2)).reshape(given.shape[:-1]), points)
 
-    def map_grid(self, x: Tensor, y: Tensor, then: Units | None = None) -> Tensor:
-        """Moving points (len(y), len(x), 2) of the product of ascending fixed positions x and y (float64, pixels), in other units ``then`` if given."""
-        (across, down), (left, top) = then or AS_THEY_ARE
+    def _expected_error(self, points: Float64) -> Float64:
+        """The error to expect (n,) at fixed points (n, 2)."""
         if self.chain:
-            return _in_units(self.map(affine.points_at(x, y)), then)
+            error = np.zeros(len(points))
+            for link in self.chain:
+                own = link.expected_error(points)
+                points, jacobian = link.expand(points)
+                error = np.hypot(error * np.sqrt(abs(np.linalg.det(jacobian))), own)
+            return error
+        values = self.patch_figures.expected_error
+        if self.grid is not None and values:
+            return np.concatenate(
+                [patch_grid.blend_finite(self.grid, values, some) for some in _batches(points)]
+            )
+        overall = self.quality.expected_error
+        return np.full(len(points), np.inf if overall is None else overall)
+
+    def map_grid(self, x: ArrayLike, y: ArrayLike, units: Units | None = None) -> Float64:
+        """Moving points (len(y), len(x), 2) of the grid of ascending fixed positions x and y, in pixels.
+
+        The result is in other ``units`` if given: its x and y are scaled and shifted.
+        """
+        x, y = arrays.to_numpy(x), arrays.to_numpy(y)
+        if self.chain:
+            return _in_units(self.map(affine.points_at(x, y)), units)
         if self.grid is None or self.matrices is None:
-            return _in_units(affine.apply_to_grid(self.matrix[None], x, y)[0], then)
-        rows, columns = (
-            self.grid.cells(float(y[0]), float(y[-1]), 1),
-            self.grid.cells(float(x[0]), float(x[-1]), 0),
-        )
+            return _in_units(affine.apply_to_grid(self.matrix[None], x, y)[0], units)
+        (scale_x, scale_y), (left, top) = units or PIXELS
+        rows = self.grid.cells(float(y[0]), float(y[-1]), 1)
+        columns = self.grid.cells(float(x[0]), float(x[-1]), 0)
         near = self.grid.cut(rows, columns)
-        parameters = (
-            patch_grid.from_matrices(near, self.matrices[rows, columns])
-            * x.new_tensor([across, down])[:, None, None, None]
-        )
+        scale = np.array([scale_x, scale_y])[:, None, None, None]
+        parameters = scale * patch_grid.from_matrices(near, self.matrices[rows, columns])
         mapped = patch_grid.displacement(parameters, near.axis_basis(x, 0), near.axis_basis(y, 1))
-        mapped[..., 0] += x * across + left
-        mapped[..., 1] += (y * down + top)[:, None]
+        mapped[..., 0] += x * scale_x + left
+        mapped[..., 1] += (y * scale_y + top)[:, None]
         return mapped
 
-    def field(self) -> Tensor:
-        """The displacement (height, width, 2) float64, moving point minus fixed point, at every pixel of the fixed image."""
-        x = torch.arange(self.fixed.width, dtype=torch.float64)
-        y = torch.arange(self.fixed.height, dtype=torch.float64)
-        still = affine.points_at(x, y)
-        return self.map_grid(x, y) - still
+    def field(self) -> "Tensor":
+        """The displacement (height, width, 2), moving minus fixed point, at every fixed pixel: a float64 tensor."""
+        import torch
+
+        x, y = np.arange(self.fixed.width, dtype=float), np.arange(self.fixed.height, dtype=float)
+        return torch.from_numpy(self.map_grid(x, y) - affine.points_at(x, y))
 
     def inverse(self) -> "Inverse":
         """The map from moving points to fixed points."""
@@ -122,72 +157,47 @@ class Transform:
         """The same map between the same images with pixels ``scale`` times finer: edges stay on edges, x' = s x + (s - 1) / 2."""
         up, down = affine.scaling(scale, scale), affine.scaling(1 / scale, 1 / scale)
 
-        def scaled(matrix: Tensor) -> Tensor:
+        def scaled(matrix: Float64) -> Float64:
             return affine.compose(affine.compose(up, matrix), down)
 
-        grid = self.grid
-        if grid is not None:
-            origin = (grid.origin[0] + 0.5) * scale - 0.5, (grid.origin[1] + 0.5) * scale - 0.5
-            grid = PatchGrid(
-                grid.columns, grid.rows, origin, (grid.spacing[0] * scale, grid.spacing[1] * scale)
-            )
-        matrices = None if self.matrices is None else scaled(self.matrices)
-        chain = tuple(replace(link, transform=link.transform.at_scale(scale)) for link in self.chain)
-        fixed, moving = self.fixed.at_scale(scale), self.moving.at_scale(scale)
         return replace(
             self,
-            fixed=fixed,
-            moving=moving,
+            fixed=self.fixed.at_scale(scale),
+            moving=self.moving.at_scale(scale),
             matrix=scaled(self.matrix),
-            grid=grid,
-            matrices=matrices,
-            chain=chain,
-        )
-
-    @property
-    def parameters(self) -> Tensor | None:
-        """The patches as parameters (2, 3, rows, columns) of the blend, in fixed pixels."""
-        return (
-            None
-            if self.grid is None or self.matrices is None
-            else patch_grid.from_matrices(self.grid, self.matrices)
+            grid=None if self.grid is None else self.grid.at_scale(scale),
+            matrices=None if self.matrices is None else scaled(self.matrices),
+            chain=tuple(replace(link, transform=link.transform.at_scale(scale)) for link in self.chain),
         )
 
     def smallest_determinant(self) -> float:
-        """A lower bound of det J over the whole fixed image, relative to the sign of the global map; positive means no fold.
+        """A lower bound of det J over the fixed image, relative to the sign of the global map; positive: no fold.
 
-        Of a chain, the smallest at 64 x 64 points: each link has a bound of its own, and inverses and products of maps that do not fold do not.
+        Of a chain, the smallest value at 64 x 64 points: every link has a bound of its own, and inverses and products
+        of maps without folds have none.
         """
         if self.chain:
-            x, y = (
-                torch.linspace(0, side - 1, 64, dtype=torch.float64)
-                for side in (self.fixed.width, self.fixed.height)
-            )
-            jacobian = self.expand(torch.cartesian_prod(x, y))[1]
-            return float((torch.linalg.det(jacobian) * affine.determinant(self.matrix).sign()).min())
-        whole = float(affine.determinant(self.matrix))
-        parameters = self.parameters
-        if self.grid is None or parameters is None:
-            return abs(whole)
-        if whole < 0:  # a mirror turns every determinant's sign: undo it, and ask the same question
-            mirror = torch.tensor([-1.0, 1.0], dtype=torch.float64)[:, None]
-            assert self.matrices is not None
-            parameters = patch_grid.from_matrices(self.grid, self.matrices * mirror)
-        return float(fields.smallest_determinants(self.grid, parameters).min())
+            jacobian = self.expand(self.fixed.sample_points(64))[1]
+            return float((np.linalg.det(jacobian) * np.sign(affine.determinant(self.matrix))).min())
+        determinant = float(affine.determinant(self.matrix))
+        if self.grid is None or self.matrices is None:
+            return abs(determinant)
+        # a mirrored map changes the sign of every determinant: mirror it back
+        upright = self.matrices if determinant >= 0 else self.matrices * np.array([[-1.0], [1.0]])
+        parameters = patch_grid.from_matrices(self.grid, upright)
+        return float(jacobians.smallest_determinants(self.grid, parameters).min())
 
     def checked(self) -> "Transform":
-        """Itself; raises ``TransformError`` naming a number that is not finite, a wrong count or a fold."""
-        tensors = [self.matrix] + ([] if self.matrices is None else [self.matrices])
-        if not all(bool(torch.isfinite(t).all()) for t in tensors):
-            raise TransformError("the transform holds a number that is not finite")
-        if (
-            self.grid is not None
-            and self.matrices is not None
-            and self.matrices.shape != (self.grid.rows, self.grid.columns, 2, 3)
-        ):
-            raise TransformError(
-                f"the patches have shape {tuple(self.matrices.shape)}, the grid asks for {(self.grid.rows, self.grid.columns, 2, 3)}"
-            )
+        """The transform itself. Raises ``TransformError`` for a number that is not finite, a wrong count or a fold."""
+        for values in (self.matrix, self.matrices):
+            if values is not None and not np.isfinite(values).all():
+                raise TransformError("the transform holds a number that is not finite")
+        if self.grid is not None and self.matrices is not None:
+            expected = self.grid.rows, self.grid.columns, 2, 3
+            if self.matrices.shape != expected:
+                raise TransformError(
+                    f"the patches have shape {self.matrices.shape}, the grid needs {expected}"
+                )
         for link in self.chain:
             link.transform.checked()
         if not self.chain and self.smallest_determinant() <= 0:
@@ -219,7 +229,7 @@ class Transform:
             model=file.model,
             fixed=convert.frame_of(file.fixed),
             moving=convert.frame_of(file.moving),
-            matrix=torch.tensor(file.global_.matrix, dtype=torch.float64),
+            matrix=np.array(file.global_.matrix),
             grid=patches.grid,
             matrices=patches.matrices,
             chain=tuple(Link(transform, inverse) for transform, inverse in links),
@@ -260,114 +270,106 @@ class Link:
     inverse: bool = False
 
     def reversed(self) -> "Link":
-        """The link the other way."""
+        """The link in the other direction."""
         return replace(self, inverse=not self.inverse)
 
-    def expand(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Mapped points (n, 2) and the Jacobian (n, 2, 2) of the map at points (n, 2)."""
+    def expand(self, points: Float64) -> tuple[Float64, Float64]:
+        """Mapped points (n, 2) and the Jacobian (n, 2, 2) of the map at points (n, 2), float64 arrays."""
         if not self.inverse:
             return self.transform.expand(points)
         mapped = self.transform.inverse().map(points)
-        return mapped, torch.linalg.inv(self.transform.expand(mapped)[1])
+        jacobian = np.linalg.inv(self.transform.expand(mapped)[1])
+        return mapped, np.asarray(jacobian, dtype=np.float64)
 
-    def expected_error(self, points: Tensor) -> Tensor:
-        """The error to expect (n,) of points (n, 2), in pixels of where they are taken."""
+    @overload
+    def expected_error(self, points: "Tensor") -> "Tensor": ...
+
+    @overload
+    def expected_error(self, points: ArrayLike) -> Float64: ...
+
+    def expected_error(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
+        """The error to expect (n,) of mapped points (n, 2), in pixels of the image they are mapped to."""
         if not self.inverse:
             return self.transform.expected_error(points)
-        mapped, jacobian = self.expand(points)
-        return self.transform.expected_error(mapped) * torch.linalg.det(jacobian).abs().sqrt()
+        mapped, jacobian = self.expand(arrays.to_numpy(points))
+        error = self.transform.expected_error(mapped) * np.sqrt(abs(np.linalg.det(jacobian)))
+        return arrays.in_kind_of(error, points)
 
 
 @dataclass(frozen=True)
 class Inverse:
-    """**Maps moving (x, y) to fixed (x, y)**, found numerically point by point; resamples the fixed image on the moving grid."""
+    """**Maps moving (x, y) to fixed (x, y)**, computed numerically point by point; resamples the fixed image."""
 
     forward: Transform
 
     @property
     def fixed(self) -> Frame:
-        """The frame whose points are mapped: that of the moving image."""
+        """The frame of the points that are mapped: that of the moving image."""
         return self.forward.moving
 
     @property
     def moving(self) -> Frame:
-        """The frame the points are mapped to: that of the fixed image."""
+        """The frame that points are mapped to: that of the fixed image."""
         return self.forward.fixed
 
-    def map(self, points: Tensor, *, steps: int = 30, tolerance: float = 1e-6) -> Tensor:
-        """Fixed points (..., 2) float64 of moving points (..., 2), by Newton's method from the inverse of the nearest patch.
+    @overload
+    def map(self, points: "Tensor", *, steps: int = 30, tolerance: float = 1e-6) -> "Tensor": ...
 
-        The map is piecewise smooth and does not fold, so the iteration is safeguarded only by halving steps that do not reduce the
-        residual. Points far outside the moving image follow the outer patches.
+    @overload
+    def map(self, points: ArrayLike, *, steps: int = 30, tolerance: float = 1e-6) -> Float64: ...
+
+    def map(
+        self, points: "ArrayLike | Tensor", *, steps: int = 30, tolerance: float = 1e-6
+    ) -> "Float64 | Tensor":
+        """Fixed points (..., 2) float64 of moving points (..., 2), by at most ``steps`` steps of Newton's method.
+
+        It starts from the inverse of the nearest patch and ends within ``tolerance`` moving pixels. Points far
+        outside the moving image are mapped by the outer patches. A tensor gives a tensor on the CPU.
         """
-        target = torch.as_tensor(points, dtype=torch.float64).reshape(-1, 2)
-        if self.forward.chain:
-            for link in reversed(self.forward.chain):
-                target = (
-                    link.transform.map(target)
-                    if link.inverse
-                    else link.transform.inverse().map(target, steps=steps, tolerance=tolerance)
-                )
-            return target.reshape(torch.as_tensor(points).shape)
-        found = [self._solve(part, steps, tolerance) for part in torch.split(target, 65536)]
-        return torch.cat(found or [target]).reshape(torch.as_tensor(points).shape)
+        given = arrays.to_numpy(points)
+        target = given.reshape(-1, 2)
+        for link in reversed(self.forward.chain or (Link(self.forward),)):
+            if link.inverse:
+                target = link.transform.map(target)
+            elif link.transform.chain:
+                target = link.transform.inverse().map(target, steps=steps, tolerance=tolerance)
+            else:
+                target = _solve(link.transform, target, steps, tolerance)
+        return arrays.in_kind_of(target.reshape(given.shape), points)
 
-    def map_grid(self, x: Tensor, y: Tensor, then: Units | None = None) -> Tensor:
-        """Fixed points (len(y), len(x), 2) of the product of moving positions x and y (float64, pixels), in other units ``then`` if given."""
-        return _in_units(self.map(affine.points_at(x, y)), then)
-
-    def _solve(self, target: Tensor, steps: int, tolerance: float) -> Tensor:
-        current = self._seed(target)
-        mapped, jacobian = self.forward.expand(current)
-        active = torch.arange(len(target))
-        for _ in range(steps):
-            wrong = (mapped - target[active]).norm(dim=1) > tolerance
-            active, mapped, jacobian = active[wrong], mapped[wrong], jacobian[wrong]
-            if len(active) == 0:
-                break
-            before = mapped - target[active]
-            move = -_solve(jacobian, before)
-            move, mapped, jacobian = self._halve_until_better(target[active], current[active], before, move)
-            current[active] += move
-        return current
-
-    def _seed(self, target: Tensor) -> Tensor:
-        """The inverse of the patch nearest to where the global map's inverse lands."""
-        current = affine.apply(affine.invert(self.forward.matrix), target)
-        grid, matrices = self.forward.grid, self.forward.matrices
-        if grid is None or matrices is None:
-            return current
-        last = current.new_tensor([grid.columns - 1, grid.rows - 1])
-        nearest = torch.minimum(
-            ((current - current.new_tensor(grid.origin)) / current.new_tensor(grid.spacing))
-            .round()
-            .clamp(min=0),
-            last,
-        ).long()
-        back = affine.invert(matrices)[nearest[:, 1], nearest[:, 0]]
-        return (back[:, :, :2] @ target[..., None])[..., 0] + back[:, :, 2]
-
-    def _halve_until_better(
-        self, target: Tensor, current: Tensor, before: Tensor, move: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The step, halved where it does not bring the point nearer, with the map and its Jacobian at its end."""
-        for _ in range(6):
-            mapped, jacobian = self.forward.expand(current + move)
-            worse = (mapped - target).norm(dim=1) >= before.norm(dim=1)
-            if not bool(worse.any()):
-                break
-            move = torch.where(worse[:, None], move / 2, move)
-        else:
-            mapped, jacobian = self.forward.expand(current + move)
-        return move, mapped, jacobian
+    def map_grid(self, x: ArrayLike, y: ArrayLike, units: Units | None = None) -> Float64:
+        """Fixed points (len(y), len(x), 2) of the grid of moving positions x and y, as ``Transform.map_grid``."""
+        return _in_units(self.map(affine.points_at(arrays.to_numpy(x), arrays.to_numpy(y))), units)
 
 
-def _in_units(points: Tensor, then: Units | None) -> Tensor:
-    return points if then is None else points * points.new_tensor(then[0]) + points.new_tensor(then[1])
+def _batches(points: Float64) -> list[Float64]:
+    """Points (n, 2) in batches; one empty batch for no points."""
+    return [points[first : first + BATCH] for first in range(0, max(len(points), 1), BATCH)]
 
 
-def _solve(matrices: Tensor, right: Tensor) -> Tensor:
-    """x (n, 2) with matrices (n, 2, 2) times x = right (n, 2), by Cramer's rule."""
-    (a, b), (c, d) = (row.unbind(-1) for row in matrices.unbind(1))
-    u, v = right.unbind(1)
-    return torch.stack([d * u - b * v, a * v - c * u], -1) / (a * d - b * c)[:, None]
+def _in_units(points: Float64, units: Units | None) -> Float64:
+    return points if units is None else points * np.array(units[0]) + np.array(units[1])
+
+
+def _solve(transform: Transform, target: Float64, steps: int, tolerance: float) -> Float64:
+    """The fixed points (n, 2) that a transform without a chain maps to moving points (n, 2)."""
+    found = [
+        newton.invert(
+            transform.expand, _nearest_inverse(transform, some), some, steps=steps, tolerance=tolerance
+        )
+        for some in _batches(target)
+    ]
+    return np.concatenate(found)
+
+
+def _nearest_inverse(transform: Transform, target: Float64) -> Float64:
+    """Moving points (n, 2) under the inverse of the patch nearest to where the global map's inverse takes them."""
+    found = affine.apply(affine.invert(transform.matrix), target)
+    grid, matrices = transform.grid, transform.matrices
+    if grid is None or matrices is None:
+        return found
+    last = np.array([grid.columns - 1, grid.rows - 1])
+    steps = np.rint((found - np.array(grid.origin)) / np.array(grid.spacing))
+    nearest = np.clip(steps, 0, last).astype(np.int64)
+    inverses = affine.invert(matrices)[nearest[:, 1], nearest[:, 0]]
+    return (inverses[:, :, :2] @ target[..., None])[..., 0] + inverses[:, :, 2]

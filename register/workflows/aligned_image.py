@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from register.errors import FileError, RegisterError
+from register.geometry import affine
 from register.images.grayscale import brightfield
 from register.io.images.model import Image
 from register.io.images.open import write_image
@@ -57,13 +58,8 @@ def aligned_image(
     Without ``grid`` the pixel size is that of the transform's fixed frame. Raises ``RegisterError`` for pixels that cannot be
     interpolated, and for a transform so degenerate that no image comes of it.
     """
-    area = abs(
-        float(
-            np.linalg.det(
-                (transform.forward if isinstance(transform, Inverse) else transform).matrix[:, :2].numpy()
-            )
-        )
-    )
+    forward = transform.forward if isinstance(transform, Inverse) else transform
+    area = abs(float(affine.determinant(forward.matrix)))
     if not DEGENERATE[0] <= area <= DEGENERATE[1]:
         raise RegisterError(
             f"the transform changes areas by a factor of {area:.3g}: it is degenerate, and no image is made of it"

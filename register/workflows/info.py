@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from register.errors import FileError
 from register.geometry import affine
@@ -56,10 +56,9 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
     """Direction, model, components of the global map, displacement, Jacobian, quality and provenance."""
     parts = affine.decompose(transform.matrix)
     fixed, moving, grid = transform.fixed, transform.moving, transform.grid
-    x, y = (torch.linspace(0, side - 1, SAMPLES, dtype=torch.float64) for side in (fixed.width, fixed.height))
-    points = torch.cartesian_prod(x, y)
+    points = fixed.sample_points(SAMPLES)
     mapped, jacobian = transform.expand(points)
-    moved, determinant = (mapped - points).norm(dim=1), torch.linalg.det(jacobian)
+    moved, determinant = np.linalg.norm(mapped - points, axis=1), np.linalg.det(jacobian)
     return {
         "direction": DIRECTION,
         "model": transform.model,
@@ -72,7 +71,7 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
         "anisotropy": parts.anisotropy,
         "flipped": bool(affine.determinant(transform.matrix) < 0),
         "translation": transform.matrix[:, 2].tolist(),
-        "displacement_median": float(moved.median()),
+        "displacement_median": float(np.median(moved)),
         "displacement_max": float(moved.max()),
         "det_min": float(determinant.min()),
         "det_max": float(determinant.max()),

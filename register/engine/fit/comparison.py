@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from register.compute import tensors
-from register.geometry import affine
-from register.geometry.patch_grid import Patches, PatchGrid
+from register.geometry import affine, affine_tensors
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.patch_tensors import Patches
 from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.kernels import dispatch
@@ -229,7 +230,7 @@ def prepare(
         interpolation.sample(moving_mask, points) * interpolation.inside(points, *moving.size)[:, None]
     )
     brought = interpolation.sample(moving_image, points, interpolation="bicubic")
-    back = affine.translation(margin, margin).to(step).expand(b, -1, -1)
+    back = affine_tensors.translation(margin, margin).to(step).expand(b, -1, -1)
     still = pyramid.known(fixed, metric, lambda: features(fixed_image, fixed_mask))
     return Comparison(still, weight, features(brought, seen), seen, back, similarity, window)
 
@@ -268,7 +269,7 @@ def residual_in_original_pixels(residual: Tensor, fixed: Level) -> Tensor:
     """Residual matrices (..., 2, 3) given in pixels of a fixed level, in original pixels (float64)."""
     up, residual = fixed.original_from_level, residual.detach().cpu().double()
     carried = affine.compose(affine.compose(up, residual), affine.invert(up))
-    still = (residual == affine.identity()).all((-2, -1), keepdim=True)
+    still = (residual == affine_tensors.identity()).all((-2, -1), keepdim=True)
     return torch.where(
         still, residual, carried
     )  # the identity stays exact, without the rounding of the way up and down
@@ -277,8 +278,8 @@ def residual_in_original_pixels(residual: Tensor, fixed: Level) -> Tensor:
 def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
     """Similarity per window, without gradients, with patches that move the pixels of the fixed level or without."""
     if compare.compiled:
-        grid, parameters = moved or PatchGrid.cover(*compare.size, max(compare.size)).still(
-            device=compare.fixed.device
+        grid, parameters = moved or Patches.identity(
+            PatchGrid.cover(*compare.size, max(compare.size)), device=compare.fixed.device
         )
         turned = compare.in_moving_frame(parameters.expand(len(compare.moving), -1, -1, -1, -1))
         values, weights = zip(

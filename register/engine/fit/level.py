@@ -12,7 +12,7 @@ from register.compute import cuda_graphs, memory
 from register.compute.iteration import Iteration, run_stepwise
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.objective import GlobalObjective, PatchObjective, limit_shift
-from register.geometry import affine
+from register.geometry import models
 from register.geometry.patch_grid import PatchGrid
 from register.optim.adam import adam
 from register.optim.gauss_newton import gauss_newton
@@ -88,7 +88,7 @@ def _solve_global(
             return adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
         return gauss_newton(objective.expand, objective.solve, start, tolerance=tolerance)
 
-    start = torch.zeros(len(compare.moving), affine.GLOBAL_PARAMETERS[model], device=compare.fixed.device)
+    start = torch.zeros(len(compare.moving), models.get(model).parameters, device=compare.fixed.device)
     outcome = _follow(begin, (model, optimizer, step, tolerance), compare, start, optimizer, steps)
     return GlobalObjective(compare, model).matrix(outcome.parameters), outcome
 

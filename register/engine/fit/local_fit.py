@@ -11,8 +11,9 @@ from torch import Tensor
 
 from register.engine.fit import comparison, recover_patches
 from register.engine.fit.level import ADAM, GAUSS_NEWTON, optimise_patches
-from register.geometry import affine, jacobian, patch_grid
-from register.geometry.patch_grid import Patches, PatchGrid
+from register.geometry import affine, models, patch_grid, patch_tensors
+from register.geometry.patch_grid import PatchGrid
+from register.geometry.patch_tensors import Patches
 from register.images import interpolation, pyramid
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
@@ -96,9 +97,9 @@ def fit(
         coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(finest))
         steps = max(round(effort.steps * MORE_STEPS**coarseness), 1)
         grid = PatchGrid.cover(*level.size, spacing)
-        start = grid.zeros(device=level.image.device)
+        start = patch_tensors.zeros(grid, device=level.image.device)
         if local is not None:
-            start = patch_grid.refine(
+            start = patch_tensors.refine(
                 local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level)
             )
         local = local or LocalFit(level, grid, start, 0, {}, ())
@@ -135,7 +136,7 @@ def fit(
         if curved:
             from_neighbours = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
             parameters = recover_patches.recover(compare, Patches(grid, parameters), from_neighbours)
-        parameters, folds = jacobian.unfold(grid, parameters)
+        parameters, folds = patch_tensors.unfold(grid, parameters)
         local = LocalFit(
             level,
             grid,
@@ -199,17 +200,17 @@ def of_map(
     def residual(points: Tensor) -> Tensor:
         return affine.apply(back, mapped(affine.apply(up, points))) - points
 
-    centres = grid.centres()
+    centres = patch_tensors.centres(grid)
     corners = affine.apply(affine.invert(up), torch.stack(seen))
     inside = torch.minimum(torch.maximum(centres, corners[0]), corners[1])
-    move, along_x, along_y = patch_grid.secants(residual, inside.reshape(-1, 2), 2.0, 2.0)
+    move, along_x, along_y = patch_tensors.secants(residual, inside.reshape(-1, 2), 2.0, 2.0)
     slopes = [along_x / 2 * grid.spacing[0], along_y / 2 * grid.spacing[1]]
     away = ((centres - inside) / torch.tensor(grid.spacing, dtype=torch.float64)).reshape(-1, 2)
     move = move + slopes[0] * away[:, :1] + slopes[1] * away[:, 1:]
     parameters = (
         torch.stack([move, *slopes], dim=-1).reshape(grid.rows, grid.columns, 2, 3).permute(2, 3, 0, 1)
     )
-    unfolded, folds = jacobian.unfold(grid, parameters.to(level.image))
+    unfolded, folds = patch_tensors.unfold(grid, parameters.to(level.image))
     return LocalFit(level, grid, unfolded, folds, {}, ())
 
 
@@ -234,10 +235,10 @@ def patches_at(local: LocalFit, level: Level) -> Patches:
 
 def nearest_affine(local: LocalFit, matrix: Tensor) -> Tensor:
     """The affine map (2, 3) of the originals nearest to the patches' centres over a global map: where they all agree, it is what they say."""
-    centres = local.grid.centres().reshape(-1, 2)
+    centres = patch_tensors.centres(local.grid).reshape(-1, 2)
     moved = centres + local.parameters[:, 0].double().cpu().reshape(2, -1).T
     return affine.compose(
-        matrix, comparison.residual_in_original_pixels(affine.fit(centres, moved), local.level)
+        matrix, comparison.residual_in_original_pixels(models.AFFINE.fit(centres, moved), local.level)
     )
 
 
@@ -334,15 +335,15 @@ def as_transform(
     """A fit in original pixels, with figures per patch. A local model keeps a grid even where there are no patches."""
     matrix = matrix.double().cpu()
     if model != "local":
-        return Transform(model, *frames, matrix)
+        return Transform(model, *frames, matrix.numpy())
     if local is None:
         grid = few(frames[0].height, frames[0].width)
         return Transform(
             model,
             *frames,
-            matrix,
+            matrix.numpy(),
             grid,
-            matrix.expand(grid.rows, grid.columns, 2, 3).clone(),
+            matrix.expand(grid.rows, grid.columns, 2, 3).clone().numpy(),
             patch_figures=figures or PatchFigures(),
         )
     up = local.level.original_from_level
@@ -350,4 +351,5 @@ def as_transform(
     grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
     residual = patch_grid.to_matrices(local.grid, local.parameters.double().cpu())
     absolute = affine.compose(matrix, comparison.residual_in_original_pixels(residual, local.level))
-    return Transform(model, *frames, matrix, grid, absolute, patch_figures=figures or PatchFigures())
+    figures = figures or PatchFigures()
+    return Transform(model, *frames, matrix.numpy(), grid, absolute.numpy(), patch_figures=figures)

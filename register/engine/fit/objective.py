@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool1d
 from register.compute import tensors
 from register.engine.fit.comparison import Comparison, LossExpansion
 from register.engine.fit.hessian import HessianBuilder
-from register.geometry import affine, patch_grid
+from register.geometry import affine, models, patch_grid, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.smoothness import SmoothnessPenalty
 from register.kernels import dispatch
@@ -50,7 +50,7 @@ class GlobalObjective:
 
     def matrix(self, parameters: Tensor) -> Tensor:
         """Residual matrices (b, 2, 3) of parameters (b, n)."""
-        return affine.global_matrix(parameters, self.model, self.centre, self.radius)
+        return models.get(self.model).matrix(parameters, self.centre, self.radius)
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (b,) and its slope (b, n)."""
@@ -104,7 +104,9 @@ class GlobalObjective:
             for pair, parameters in zip(self.compare.compiled, turned, strict=True)
         ]
         losses, weights, slopes, curvature = (torch.stack(x) for x in zip(*each, strict=True))
-        return LossExpansion(losses, weights, patch_grid.pull_of_affine(grid, slopes, self.centre), curvature)
+        return LossExpansion(
+            losses, weights, patch_tensors.gradient_of_affine(grid, slopes, self.centre), curvature
+        )
 
     def _with_slope(self, parameters: Tensor, found: LossExpansion) -> tuple[Tensor, Tensor, Tensor]:
         """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
@@ -121,7 +123,7 @@ class GlobalObjective:
         """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
         steps = h * torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device)
         ends = (parameters.double()[:, None] + torch.cat([steps, -steps])).flatten(0, 1)
-        matrices = affine.global_matrix(ends, self.model, self.centre.double(), self.radius)
+        matrices = models.get(self.model).matrix(ends, self.centre.double(), self.radius)
         after, before = matrices.reshape(len(parameters), 2 * len(steps), 2, 3).chunk(2, 1)
         tangents = (after - before) / (2 * h)
         at_centre = tangents[..., :2] @ self.centre.double()[:, None] + tangents[..., 2:]
@@ -170,7 +172,7 @@ class PatchObjective:
             points.requires_grad_()
             part, part_weight = strip.compare(points).summed_loss()
             (pull,) = torch.autograd.grad(part.sum(), points)
-            slope[:, :, strip.span] += patch_grid.gather(pull[0], self.basis_x, strip.basis_y)
+            slope[:, :, strip.span] += patch_tensors.gather(pull[0], self.basis_x, strip.basis_y)
             total, weight = total + part.detach(), weight + part_weight
         return self._with_bending(parameters, total, weight.clamp(min=1e-6), slope)
 
@@ -203,7 +205,7 @@ class PatchObjective:
                 else strip.compare.expand(points, self.block)
             )
             if points is not None:
-                slope[:, :, strip.span] += patch_grid.gather(found.slope[0], self.basis_x, strip.basis_y)
+                slope[:, :, strip.span] += patch_tensors.gather(found.slope[0], self.basis_x, strip.basis_y)
         losses, weights = (torch.cat([getattr(x, name)[0] for x in each]) for name in ("losses", "weights"))
         return StepSums(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
 

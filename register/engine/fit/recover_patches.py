@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from register.engine.fit import comparison
 from register.engine.fit.comparison import Comparison
-from register.geometry.patch_grid import Patches
+from register.geometry.patch_tensors import Patches
 from register.optim.result import OptimisationResult
 
 ARRIVED = 0.75

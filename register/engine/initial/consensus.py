@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register.engine.initial.finder import CERTAIN
-from register.geometry import affine, matches
+from register.geometry import affine, affine_tensors, matches, models
 from register.geometry import homography as homographies
 from register.geometry.matches import Matches
 from register.images import filters, pyramid
@@ -87,18 +87,18 @@ def _in_originals(
         return None
     # the map of a mirrored image is fitted after the mirroring, in pixels of the size of the original
     size = pyramid.pixel(moving)
-    mirroring = affine.compose(moving.original_from_level, affine.scaling(1 / size, 1 / size))
+    mirroring = affine.compose(moving.original_from_level, affine_tensors.scaling(1 / size, 1 / size))
     back = affine.invert(mirroring)
     if int(accepted.sum()) >= CERTAIN:
         smooth = matches.grow(source, target, accepted, TOLERANCE)
         if int(smooth.sum()) > DEFORMED * int(accepted.sum()):
             points = [x[smooth] for x in ends]
-            fitted = affine.fit(points[0], affine.apply(back, points[1]), model)
+            fitted = models.get(model).fit(points[0], affine.apply(back, points[1]))
             return Matches(None, affine.compose(mirroring, fitted), *points)
     mapped = homographies.apply(homographies.from_affine(back) @ homography, points[0])
-    matrix = affine.compose(mirroring, affine.fit(points[0], mapped, model))
+    matrix = affine.compose(mirroring, models.get(model).fit(points[0], mapped))
     if float((affine.apply(matrix, points[0]) - points[0]).norm(dim=1).max()) < IDENTITY:
-        homography, matrix = torch.eye(3, dtype=torch.float64), affine.identity()
+        homography, matrix = torch.eye(3, dtype=torch.float64), affine_tensors.identity()
     return Matches(homography, matrix, *points)
 
 
@@ -113,5 +113,5 @@ def _is_sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bo
         return False
     if min(float(x.std(dim=0).min()) for x in (fixed, moving)) < TOLERANCE * 4:
         return False
-    stretch = torch.linalg.svdvals(affine.fit(fixed, homographies.apply(homography, fixed))[:, :2])
+    stretch = torch.linalg.svdvals(models.AFFINE.fit(fixed, homographies.apply(homography, fixed))[:, :2])
     return float(stretch[0]) <= MOST_TILT * float(stretch[1]) and 0.1 < float(stretch.prod().sqrt()) < 10

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 from register.compute import device
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.search_range import SearchRange
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 
@@ -134,7 +134,7 @@ def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iter
     for chunk, both in _half_turns(angles):
         for rotations, planes in _rotated(image, chunk, both, ratio, side, moving.size, shape):
             scores, shifts = _peaks(*_correlation(spectra, planes, shape, least), fixed.size)
-            steps = affine.compose(torch.stack(rotations)[:, None], affine.translations(shifts))
+            steps = affine.compose(torch.stack(rotations)[:, None], affine_tensors.translations(shifts))
             yield scores.flatten(), affine.compose(to_level, affine.compose(steps, from_level)).flatten(0, 1)
 
 
@@ -166,7 +166,7 @@ def _rotated(
 
     def rotations(more: float) -> list[Tensor]:
         each = [math.radians(angle + more) for angle in angles.tolist()]
-        return [affine.similarity(angle, ratio, centre, centre_moving) for angle in each]
+        return [affine_tensors.similarity(angle, ratio, centre, centre_moving) for angle in each]
 
     matrices = rotations(0.0)
     points = affine.apply_to_grid(

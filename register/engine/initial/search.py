@@ -18,7 +18,7 @@ from register.engine.initial.refine import refine
 from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start
 from register.errors import RegisterError, RegisterWarning
-from register.geometry import affine
+from register.geometry import affine_tensors
 from register.images.pyramid import Level
 
 
@@ -79,7 +79,7 @@ def _in_range(fixed: Level, moving: Level, within: SearchRange, from_features: l
     if matched and matched.is_certain:
         return start.at(fixed, moving, matched.matrix, matched.matches)
     correlation = registry.get("correlation").rounds(fixed, moving, within)
-    best = _refined(fixed, moving, within, affine.identity(), [*next(correlation), *from_features])
+    best = _refined(fixed, moving, within, affine_tensors.identity(), [*next(correlation), *from_features])
     if not best.is_significant:
         again = _refined(fixed, moving, within, best.matrix, next(correlation))
         best = max(best, again, key=lambda one: one.significance)

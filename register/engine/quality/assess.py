@@ -12,7 +12,7 @@ from register.engine.fit.comparison import Comparison, windows
 from register.engine.fit.local_fit import LocalFit
 from register.engine.quality import evidence, expected_error, verdict
 from register.engine.quality.evidence import Back
-from register.geometry import affine, jacobian
+from register.geometry import affine, affine_tensors, patch_tensors
 from register.geometry.matches import Matches
 from register.geometry.patch_grid import PatchGrid
 from register.images import filters, interpolation, pyramid
@@ -82,7 +82,7 @@ def judge(
     level, diagonal = judging_level(levels), math.hypot(frames[0].width, frames[0].height)
     compare = local_fit.compare_at(level, moving, matrix, metric, effort)
     still, after = windows(compare), windows(compare, local_fit.patches_at(local, level) if local else None)
-    before = explained(level, moving, affine.identity(), None, metric, effort)
+    before = explained(level, moving, affine_tensors.identity(), None, metric, effort)
     found = evidence.recognised(levels[-1], moving, matrix, local)
     chance, agreeing = (
         evidence.above_chance(levels[-1], moving, matrix),
@@ -144,7 +144,7 @@ def _unpatched(level: Level, frame: Frame) -> LocalFit:
     grid = PatchGrid(
         grid.columns, grid.rows, grid.origin, (width / (grid.columns - 1), height / (grid.rows - 1))
     )
-    return LocalFit(level, grid, grid.zeros(device=level.image.device), 0, {}, ())
+    return LocalFit(level, grid, patch_tensors.zeros(grid, device=level.image.device), 0, {}, ())
 
 
 class Displacement(NamedTuple):
@@ -197,7 +197,7 @@ def _determinants(matrix: Tensor, local: LocalFit | None) -> Determinants:
     overall = _round(affine.determinant(matrix))
     if local is None:
         return Determinants(overall, 1.0, 0)
-    bounds = jacobian.smallest_determinants(local.grid, local.parameters)
+    bounds = patch_tensors.smallest_determinants(local.grid, local.parameters)
     return Determinants(overall, _round(bounds.min()), int((bounds <= 0).sum()))
 
 
@@ -231,7 +231,7 @@ def _patch_figures(
         for nothing, cap in zip(weak.tolist(), capped.tolist(), strict=True)
     ]
     bound = expected_error.bounds(compare, grid, parameters, max(float(seen[1].weight.sum()), 1e-6))
-    centres = affine.apply(level.original_from_level, grid.centres().reshape(-1, 2))
+    centres = affine.apply(level.original_from_level, patch_tensors.centres(grid).reshape(-1, 2))
     error = (
         expected_error.errors(bound, parameters, back.apart(centres) / pyramid.pixel(level), similarity)
         * pyramid.pixel(level)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register.errors import FileError, RegisterError
-from register.geometry import affine
+from register.geometry import affine_tensors
 from register.images import grayscale
 from register.images.grayscale import Grey
 from register.images.pixels import Key, Pixels, spans
@@ -112,7 +112,7 @@ def working_level(
     factors = _factors(image, pixels)
     block = max(max(pixels.shape[1:]) // size, 1)
     plane, share = _average(pixels, validity, chosen, block, factors)
-    return Level(plane, share, affine.scaling(factors[1] * block, factors[0] * block)), chosen.name
+    return Level(plane, share, affine_tensors.scaling(factors[1] * block, factors[0] * block)), chosen.name
 
 
 def sample(image: Image, validity: Validity) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -63,8 +63,9 @@ class Units:
             return cls()
         return cls(fixed.xy, moving.times(factor, factor).xy, fixed.unit)
 
-    def matrix(self, matrix: Tensor) -> Tensor:
+    def matrix(self, pixels: NDArray[np.float64]) -> Tensor:
         """A pixel matrix (2, 3) in physical units."""
+        matrix = torch.from_numpy(pixels)
         up, down = (
             torch.diag(torch.tensor(v, dtype=torch.float64))
             for v in (self.moving, [1 / s for s in self.fixed])
@@ -94,7 +95,9 @@ def sampled_field(transform: Transform, step: float, units: Units) -> Field:
     """The field of a transform; ``error`` is the largest distance, in moving pixels, of linear interpolation halfway between its points."""
 
     def at(x: Tensor, y: Tensor) -> Tensor:
-        return transform.map_grid(x, y) * torch.tensor(units.moving, dtype=torch.float64)
+        return torch.from_numpy(transform.map_grid(x.numpy(), y.numpy())) * torch.tensor(
+            units.moving, dtype=torch.float64
+        )
 
     x, y = (
         torch.arange(int(np.ceil((side - 1) / step)) + 1, dtype=torch.float64) * step
@@ -135,9 +138,7 @@ def _itk(transform: Transform, path: Path, units: Units, spacing: float | None, 
     report: Report = {"model": "AffineTransform"}
     if transform.model not in GLOBAL:
         back = affine.invert(transform.matrix)
-        stretch = float(
-            torch.linalg.matrix_norm(transform.matrix[:, :2], 2)
-        )  # from fixed pixels, in which it is fitted, to moving ones
+        stretch = float(np.linalg.norm(transform.matrix[:, :2], 2))  # of fixed pixels to moving ones
         spline, error = _spline(
             lambda points: affine.apply(back, transform.map(points)), transform, spacing, tolerance, stretch
         )
@@ -214,13 +215,9 @@ def _elastix(
         report: Report = {"model": "AffineTransform"}
     else:
 
-        def physical(points: Tensor) -> Tensor:
+        def physical(points: NDArray[np.float64]) -> NDArray[np.float64]:
             """The map in units of fixed pixels on both sides, so that its displacement is physical."""
-            return (
-                transform.map(points)
-                * torch.tensor(units.moving, dtype=torch.float64)
-                / torch.tensor(units.fixed, dtype=torch.float64)
-            )
+            return transform.map(points) * np.array(units.moving) / np.array(units.fixed)
 
         stretch = max(f / m for f, m in zip(units.fixed, units.moving, strict=True))
         spline, error = _spline(physical, transform, spacing, tolerance, stretch)
@@ -306,7 +303,7 @@ def _npz(transform: Transform, path: Path, units: Units, spacing: float | None, 
     field = sampled_field(transform, spacing or 1.0, Units())
     with atomic_write(path) as beside, open(beside, "wb") as file:
         np.savez_compressed(
-            file, displacement=field.vectors, stride=field.step, matrix=transform.matrix.numpy(), convention=CONVENTION,
+            file, displacement=field.vectors, stride=field.step, matrix=transform.matrix, convention=CONVENTION,
             fixed=[transform.fixed.width, transform.fixed.height], moving=[transform.moving.width, transform.moving.height],
         )  # fmt: skip
     return {"units": "pixels", "field_error_max": field.error}

@@ -7,6 +7,7 @@ from functools import cache, partial
 import torch
 
 from register.compute import device
+from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.kernels.step_sums import Kind
 from register.kernels.triton import launch, launch_system
@@ -46,15 +47,19 @@ def _on(place: torch.device, task: Callable[[], object]) -> None:
 def _expand(grid: PatchGrid, place: torch.device, kind: Kind, channels: int, window: int) -> None:
     image, mask = torch.zeros(channels, SIDE, SIDE, device=place), torch.ones(1, SIDE, SIDE, device=place)
     pair = launch.prepare(image, mask, image, mask, torch.eye(3, device=place)[:2], kind, window)
-    launch.expand(pair, grid, grid.zeros(device=place), window // 2)
+    launch.expand(pair, grid, patch_tensors.zeros(grid, device=place), window // 2)
 
 
 def _system(grid: PatchGrid, place: torch.device) -> None:
     x = torch.arange(5.0, SIDE, 10, device=place)
     penalty = torch.zeros(2, 2, 2, grid.columns, device=place), torch.zeros(2, 2, 2, grid.rows, device=place)
     system = launch_system.PatchSystem(grid, x, x, penalty)
-    system.penalty_gradient(grid.zeros(device=place))
+    system.penalty_gradient(patch_tensors.zeros(grid, device=place))
     curvature = torch.ones(3, len(x), len(x), device=place)
     system.solve(
-        curvature, torch.ones(grid.count, device=place), grid.zeros(device=place), steps=1, tolerance=0.1
+        curvature,
+        torch.ones(grid.count, device=place),
+        patch_tensors.zeros(grid, device=place),
+        steps=1,
+        tolerance=0.1,
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from register.compute import cuda_graphs
 from register.geometry.patch_grid import PatchGrid
+from register.geometry.patch_tensors import Patches
 from register.kernels.step_sums import Kind, StepSums
 
 TRITON = 3, 4
@@ -48,7 +49,7 @@ def is_available() -> bool:
 @cache
 def compiles(device: torch.device) -> bool:
     """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C compiler there. Warns where it has none."""
-    (grid, parameters), done = PatchGrid.cover(2, 2, 1).still(device=device), list[Tensor]()
+    (grid, parameters), done = Patches.identity(PatchGrid.cover(2, 2, 1), device=device), list[Tensor]()
     with cuda_graphs.warn_on_failure("compiled"):
         done.append(_moved(grid, parameters, 2))
     return bool(done)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
 
 PATCHES, WARPS = 32, 4
@@ -20,7 +21,7 @@ class PatchSystem:
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, penalty: tuple[Tensor, Tensor]) -> None:
         self.grid, self.penalty = grid, [along.contiguous() for along in penalty]
         (cell_x, share_x), (cell_y, share_y) = (
-            grid.before(positions, axis) for axis, positions in enumerate((x, y))
+            patch_tensors.cells_before(grid, positions, axis) for axis, positions in enumerate((x, y))
         )
         self.tables = (
             cell_y,

@@ -1,0 +1,166 @@
+"""The global models: families of maps of the whole image with a few parameters. Each is a record and a registry line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from register.errors import RegisterError
+from register.geometry import arrays
+from register.geometry.arrays import Array, Float64
+from register.registries import MODELS
+
+Linear = Callable[[Any], Any]
+"""From parameters (b, n), each 0 for the identity and about 1 for a unit change, to linear parts (b, 2, 2)."""
+FitLinear = Callable[[Float64, Float64], Float64]
+"""From centred fixed and moving points (n, 2), the linear part (2, 2) that fits them in the least-squares sense."""
+
+
+@dataclass(frozen=True)
+class GlobalModel:
+    """A family of maps x -> A (x - c) + c + t that contains its members' products and inverses.
+
+    The translation t is free in every model; ``linear_parameters`` more numbers determine the linear part A.
+    ``linear`` computes A from them: it gets an array or tensor (b, linear_parameters) that is 0 at the identity,
+    must return (b, 2, 2) of the same kind, and must be differentiable (see ``arrays`` for functions that serve
+    both kinds). ``fit_linear`` is the least-squares A of matched points whose means were subtracted, in NumPy.
+    ``least_points`` point pairs determine the map. ``contained_in`` names the models that contain this one, the
+    smallest first, so that the product of two models has a name.
+    """
+
+    name: str
+    linear_parameters: int
+    linear: Linear
+    fit_linear: FitLinear
+    least_points: int
+    contained_in: tuple[str, ...] = ("affine",)
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters: those of the translation and of the linear part."""
+        return 2 + self.linear_parameters
+
+    def matrix(self, parameters: Array, centre: Array, radius: float) -> Array:
+        """Matrices (b, 2, 3) near the identity from parameters (b, n), about a ``centre`` (2,).
+
+        The first two parameters translate. A unit of any other moves a point at ``radius`` pixels from the
+        centre by about one pixel, so that one step size suits all of them.
+        """
+        linear = self.linear(parameters[:, 2:] / radius)
+        offset = parameters[:, :2, None] + centre[:, None] - linear @ centre[:, None]
+        return arrays.concatenate([linear, offset], -1)
+
+    def fit(self, fixed: Array, moving: Array) -> Array:
+        """The matrix (2, 3) float64 that maps fixed points (n, 2) to moving points (n, 2) with the least squares.
+
+        Raises ``ValueError`` for too few points or for different numbers of them.
+        """
+        if len(fixed) != len(moving) or len(fixed) < self.least_points:
+            counts = f"got {len(fixed)} and {len(moving)}"
+            raise ValueError(f"{self.name} needs at least {self.least_points} point pairs, {counts}")
+        a, b = arrays.to_numpy(fixed), arrays.to_numpy(moving)
+        centre, target = a.mean(0), b.mean(0)
+        linear = self.fit_linear(a - centre, b - target)
+        matrix = np.concatenate([linear, (target - linear @ centre)[:, None]], axis=1)
+        return arrays.in_kind_of(matrix, fixed)
+
+
+def get(name: str) -> GlobalModel:
+    """The model of a name. Raises ``RegisterError`` for an unknown name, or a record that is not a model."""
+    record = MODELS.get(name)
+    if not isinstance(record, GlobalModel):
+        raise RegisterError(f"the global model {name!r} is a {type(record).__name__}, not a GlobalModel")
+    return record
+
+
+def is_global(name: str) -> bool:
+    """Whether a transform's model is one matrix, not patches or a chain."""
+    return name in MODELS.names()
+
+
+def common(first: str, second: str) -> str:
+    """The smallest model that contains the products of two models."""
+    one, other = ((name, *get(name).contained_in) for name in (first, second))
+    return next((name for name in one if name in other), "affine")
+
+
+def for_landmarks(count: int) -> str:
+    """The richest model fitted to ``count`` landmarks; affine only where they are more than it needs."""
+    if count > AFFINE.least_points:
+        return AFFINE.name
+    return SIMILARITY.name if count >= SIMILARITY.least_points else TRANSLATION.name
+
+
+def _matrices(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """Linear parts (b, 2, 2) of their entries (b,)."""
+    return arrays.stack([arrays.stack([a, b], -1), arrays.stack([c, d], -1)], -2)
+
+
+def _rotations(angle: Array) -> Array:
+    xp = arrays.namespace(angle)
+    cos, sin = xp.cos(angle), xp.sin(angle)
+    return _matrices(cos, -sin, sin, cos)
+
+
+def _no_linear(parameters: Array) -> Array:
+    return arrays.broadcast(arrays.identity(2, parameters), (len(parameters), 2, 2))
+
+
+def _rotation(parameters: Array) -> Array:
+    """The angle in radians, which keeps a rigid map rigid."""
+    return _rotations(parameters[:, 0])
+
+
+def _rotation_and_scale(parameters: Array) -> Array:
+    """The angle in radians and the logarithm of the scale."""
+    scale = arrays.namespace(parameters).exp(parameters[:, 1])
+    return _rotations(parameters[:, 0]) * scale[:, None, None]
+
+
+def _any_linear(parameters: Array) -> Array:
+    """The differences of all four entries from those of the identity."""
+    return parameters.reshape(-1, 2, 2) + arrays.identity(2, parameters)
+
+
+def _products(one: Float64, other: Float64) -> Float64:
+    """The sums (2, 2) of products of coordinates (n, 2); unlike those of a BLAS, the same in every run."""
+    return (one[:, :, None] * other[:, None]).sum(0)
+
+
+def _fit_rotation(a: Float64, b: Float64) -> tuple[Float64, float]:
+    """The rotation that fits best, and the sum of the signed singular values: the scale's numerator.
+
+    Source: Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 13
+    (1991), eqs. 40 to 43.
+    """
+    u, stretch, vh = np.linalg.svd(_products(b, a))
+    sign = np.array([1.0, np.sign(np.linalg.det(u @ vh))])
+    return (u * sign) @ vh, float((stretch * sign).sum())
+
+
+def _fit_similarity(a: Float64, b: Float64) -> Float64:
+    rotation, total = _fit_rotation(a, b)
+    return rotation * (total / np.square(a).sum())
+
+
+def _fit_affine(a: Float64, b: Float64) -> Float64:
+    return (_inverse(_products(a, a)) @ _products(a, b)).T
+
+
+def _inverse(matrix: Float64) -> NDArray[np.float64]:
+    """The inverse of a symmetric matrix (2, 2), or its pseudo-inverse where all points lie on a line."""
+    (p, q), (_, r) = matrix.tolist()
+    determinant = p * r - q * q
+    if determinant <= 1e-14 * (p + r) ** 2:
+        return np.asarray(np.linalg.pinv(matrix, hermitian=True), dtype=np.float64)
+    return np.array([[r, -q], [-q, p]]) / determinant
+
+
+TRANSLATION = GlobalModel(
+    "translation", 0, _no_linear, lambda a, b: np.eye(2), 1, ("rigid", "similarity", "affine")
+)
+RIGID = GlobalModel("rigid", 1, _rotation, lambda a, b: _fit_rotation(a, b)[0], 2, ("similarity", "affine"))
+SIMILARITY = GlobalModel("similarity", 2, _rotation_and_scale, _fit_similarity, 2)
+AFFINE = GlobalModel("affine", 4, _any_linear, _fit_affine, 3, ())
