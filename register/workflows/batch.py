@@ -1,4 +1,4 @@
-"""Many pairs: each by itself, what is done already left alone, errors kept beside the results."""
+"""``register batch``: many pairs, each on its own; finished pairs are skipped, errors are part of the table."""
 
 import csv
 import io
@@ -23,16 +23,19 @@ from register.workflows.settings_files import hashes, with_files
 
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
 WITHOUT_EFFECT = ("threads",)
-"""Settings that change no result."""
+"""Settings that do not change the results."""
 COUNTED = ("ok", "suspect", "failed", "error")
 """Verdicts of finished pairs, and the word for a pair that had an error."""
-EVERY = 1.0
+SUMMARY_INTERVAL = 1.0
 """Seconds between two writings of the summary."""
 
 
 @dataclass(frozen=True)
 class PairOutcome:
-    """What became of one pair: a row of the summary. ``note`` says whether it was done before, or why it was done again."""
+    """The outcome of one pair: a row of the summary.
+
+    ``note`` is set for a pair that was finished before, or gives the reason why it was aligned again.
+    """
 
     id: str
     fixed: str
@@ -49,29 +52,32 @@ class PairOutcome:
 
     @property
     def failed(self) -> bool:
-        """Whether there is an error, or the verdict is that it failed."""
+        """Whether there is an error, or the verdict is ``failed``."""
         return bool(self.error) or self.verdict == "failed"
 
 
 Runner = Callable[[list[Pair]], Iterator[PairOutcome]]
-"""Does pairs somewhere and yields their outcomes as they end."""
+"""Aligns pairs, in this process or others, and yields their outcomes as they finish."""
 
 
 def do(pair: Pair, output: str, redo: bool = False) -> PairOutcome:
-    """Align one pair into its folder of ``output``, or leave it when that is done. Whatever goes wrong is in the outcome."""
+    """Align one pair into its folder of ``output`` unless its results are up to date.
+
+    Every error is caught and becomes part of the outcome.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="register-") as place:
             return _do(pair, f"{output.rstrip('/')}/{pair.id}", redo, Path(place))
     except RegisterError as error:
         return _erred(pair, " ".join(str(error).split()))
-    except Exception as error:  # a bug of ours in one pair must not cost the others
+    except Exception as error:  # a bug in one pair must not stop the others
         if says_no_memory(error):
             return _erred(pair, "out of memory; use a smaller --max-size or fewer --workers")
         return _erred(pair, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _do(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
-    files = [_here(name, place / kind) for kind, name in (("fixed", pair.fixed), ("moving", pair.moving))]
+    files = [_local(name, place / kind) for kind, name in (("fixed", pair.fixed), ("moving", pair.moving))]
     chosen = _with_copies(pair.settings, place)
     why = "asked for" if redo else stale(pair, target, files, chosen)
     if why is None:
@@ -92,25 +98,24 @@ def _do(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
     return outcome(pair, done.alignment.transform, f"done again: {why}" if why else "")
 
 
-def _here(name: str, place: Path) -> Path:
-    """The path of a file, or of a copy of it in a folder of its own when it lies elsewhere."""
+def _local(name: str, place: Path) -> Path:
+    """The path of a file; of a remote one, that of a copy in a new folder."""
     place.mkdir()
     return remote.fetch(name, place)
 
 
 def _with_copies(chosen: Settings, place: Path) -> Settings:
-    """Settings whose files, masks, landmarks and starts, are copies where they lie elsewhere."""
-
+    """The settings with local copies of remote masks, landmarks and initial maps."""
     folders = (place / f"file{number}" for number in count())
     return with_files(
-        chosen, lambda file: str(_here(file, next(folders))) if remote.is_remote(file) else file
+        chosen, lambda file: str(_local(file, next(folders))) if remote.is_remote(file) else file
     )
 
 
 def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | None:
-    """Why the results in a folder are not those of a pair: empty when there are none; None when they are.
+    """Why the results in a folder are out of date: empty without results, None if they are up to date.
 
-    ``files`` are its images and ``local`` its settings as they lie here.
+    ``files`` are the local images and ``local`` the settings with local files.
     """
     if not remote.exists(f"{target}/{TRANSFORM}") or (
         not remote.is_remote(target) and is_unfinished(Path(target))
@@ -144,7 +149,7 @@ def _load(target: str) -> Transform:
 
 
 def outcome(pair: Pair, transform: Transform, note: str = "") -> PairOutcome:
-    """The row of a finished pair."""
+    """The outcome of a finished pair."""
     quality = transform.quality
     return PairOutcome(
         pair.id,
@@ -173,9 +178,10 @@ def run(
     max_failures: int | None = None,
     tick: Callable[[PairOutcome], None] = lambda outcome: None,
 ) -> list[PairOutcome]:
-    """Do all pairs by a runner; write ``summary.csv`` as they end, and ``index.html`` at the end. Returns the outcomes that there are, in the pairs' order.
+    """Align all pairs by a runner, write ``summary.csv`` as they finish and ``index.html`` at the end.
 
-    Stops early after ``max_failures`` errors and verdicts ``failed``. What ends it, Ctrl-C too, finds the summary written.
+    Returns the outcomes in the order of the pairs. Stops early after ``max_failures`` errors and verdicts
+    ``failed``. The summary is written also when an exception, such as Ctrl-C, ends the loop.
     """
     found: dict[str, PairOutcome] = {}
     written = 0.0
@@ -184,7 +190,7 @@ def run(
         for one in outcomes:
             found[one.id] = one
             tick(one)
-            if time.monotonic() - written > EVERY:
+            if time.monotonic() - written > SUMMARY_INTERVAL:
                 write_summary(_ordered(pairs, found), output)
                 written = time.monotonic()
             if max_failures is not None and sum(x.failed for x in found.values()) >= max_failures:
@@ -199,7 +205,7 @@ def run(
 
 
 def write_summary(outcomes: list[PairOutcome], output: str) -> None:
-    """Write ``summary.csv``: a row per pair that ended, whole or not at all."""
+    """Write ``summary.csv``, a row per finished pair, atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in fields(PairOutcome)]
@@ -210,7 +216,7 @@ def write_summary(outcomes: list[PairOutcome], output: str) -> None:
 
 
 def draw_index(outcomes: list[PairOutcome], output: str) -> None:
-    """Draw ``index.html`` of all outcomes, the errors first."""
+    """Draw ``index.html`` of all outcomes, errors first."""
     errors = {one.id: one.error for one in outcomes if one.error}
     done = [one.id for one in outcomes if not one.error]
     if not remote.is_remote(output):
@@ -236,7 +242,7 @@ def _write(text: str, name: str) -> None:
 
 
 def one_after_the_other(output: str, redo: bool = False) -> Runner:
-    """The runner that does pairs here."""
+    """The runner that aligns pairs in this process, one after the other."""
 
     def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         for pair in pairs:

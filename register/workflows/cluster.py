@@ -1,4 +1,4 @@
-"""Pairs on a Dask cluster: one pair a task, done again elsewhere when its worker is lost."""
+"""Pairs on a Dask cluster: one task per pair, repeated on another worker when its worker is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +9,17 @@ from register.workflows.batch import PairOutcome, Runner, do
 from register.workflows.pairs import Pair
 from register.workflows.settings_files import with_files
 
-PATIENCE = 15
+TIMEOUT = 15
 """Seconds to wait for the scheduler."""
 RETRIES = 2
-"""How often a task whose worker raised is tried again; tasks of lost workers are moved by the scheduler."""
+"""Retries of a task that raised an exception; the scheduler itself moves tasks of lost workers."""
 
 
 def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
-    """The runner that does pairs on the workers of a scheduler, ``tcp://HOST:PORT``; they see the same paths, or files lie at addresses.
+    """The runner that aligns pairs on the workers of a Dask scheduler, ``tcp://HOST:PORT``.
 
-    Raises ``RegisterError`` when dask.distributed is not installed or nobody answers.
+    The workers must see the same paths, unless all files are at remote addresses. Raises ``RegisterError``
+    when dask.distributed is not installed or the scheduler cannot be reached.
     """
     try:
         from distributed import Client, as_completed
@@ -27,16 +28,22 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
 
     def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         try:
-            client = Client(scheduler, timeout=PATIENCE)  # type: ignore[no-untyped-call]
+            client = Client(scheduler, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise RegisterError(
-                f"--scheduler {scheduler}: nobody answers ({error}); check the address"
+                f"--scheduler {scheduler}: cannot connect to the scheduler ({error}); check the address"
             ) from None
         with client:
             target = absolute(output)
             tasks = {
                 client.submit(
-                    do, _placed(pair), target, redo, key=f"register-{pair.id}", pure=False, retries=RETRIES
+                    do,
+                    _with_absolute_paths(pair),
+                    target,
+                    redo,
+                    key=f"register-{pair.id}",
+                    pure=False,
+                    retries=RETRIES,
                 ): pair
                 for pair in pairs
             }
@@ -60,11 +67,11 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
 
 
 def absolute(name: str) -> str:
-    """A path as any machine that shares the storage sees it; an address as it is."""
+    """The absolute path, valid on all machines that share the storage; an address is returned unchanged."""
     return name if is_remote(name) else str(Path(name).absolute())
 
 
-def _placed(pair: Pair) -> Pair:
+def _with_absolute_paths(pair: Pair) -> Pair:
     """The pair with absolute paths."""
     chosen = with_files(pair.settings, absolute)
     return Pair(pair.id, absolute(pair.fixed), absolute(pair.moving), chosen)

@@ -1,4 +1,4 @@
-"""Which images belong together: one reference and many, two folders, or a table."""
+"""The pairs of a batch: one fixed image and a pattern, two folders, or a table."""
 
 import csv
 import glob
@@ -13,6 +13,7 @@ from register import settings
 from register.errors import FileError, RegisterError
 from register.files.remote import is_remote, names, read_text
 from register.io.images.reader import image_suffixes
+from register.io.points.landmarks import LandmarkFiles
 from register.settings import Settings
 
 BIRL = {
@@ -21,8 +22,8 @@ BIRL = {
     "target landmarks": "fixed_landmarks",
     "source landmarks": "moving_landmarks",
 }
-"""Columns of the BIRL framework (Borovec et al. 2018) and what they are here; others of its own are passed over."""
-PASSED_OVER = (
+"""Columns of the BIRL framework (Borovec et al. 2018) and their names here."""
+IGNORED = (
     "",
     "status",
     "image size [pixels]",
@@ -32,13 +33,13 @@ PASSED_OVER = (
     "warped source landmarks",
 )
 FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_landmarks", "moving_landmarks")
-SHOWN = 5
-"""How many names a message lists."""
+LISTED = 5
+"""Number of problems that a message lists."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair of a batch: its id, a folder's name of its own, and its files or addresses, with the settings it is aligned by."""
+    """One pair of a batch: its id, which names its folder, its files or addresses, and its settings."""
 
     id: str
     fixed: str
@@ -48,17 +49,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The pairs, and what was left without a partner or has several, in words."""
+    """The pairs, and a sentence for each image without a partner or with several."""
 
     pairs: tuple[Pair, ...]
     problems: tuple[str, ...] = ()
 
     def checked(self, skip_unpaired: bool) -> "Pairing":
-        """Itself; raises ``RegisterError`` when there are problems that may not be skipped, or no pair at all."""
+        """Return itself. Raises ``RegisterError`` for problems that are not skipped, and without any pair."""
         if self.problems and not skip_unpaired:
-            more = f" and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
+            more = f" and {len(self.problems) - LISTED} more" if len(self.problems) > LISTED else ""
             raise RegisterError(
-                f"{'; '.join(self.problems[:SHOWN])}{more}; use --skip-unpaired to go on without them"
+                f"{'; '.join(self.problems[:LISTED])}{more}; use --skip-unpaired to leave them out"
             )
         if not self.pairs:
             raise RegisterError("no pair of images was found; check the names with --dry-run --skip-unpaired")
@@ -67,7 +68,10 @@ class Pairing:
 
 @dataclass(frozen=True)
 class PairSource:
-    """Names of the images of a batch: one fixed image and a pattern, two folders, or a table; one of the three is given."""
+    """How the images of a batch are named: one fixed image and a pattern, two folders, or a table.
+
+    One of the three is given.
+    """
 
     fixed: str | None = None
     moving: str | None = None
@@ -95,7 +99,7 @@ def find_pairs(source: PairSource, chosen: Settings) -> Pairing:
 
 
 def one_reference(fixed: str, pattern: str, chosen: Settings) -> Pairing:
-    """A fixed image and every image that a pattern names, but for itself."""
+    """A fixed image with each image that matches a pattern, except itself."""
     found = names(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))
     moving = [
         name
@@ -108,55 +112,58 @@ def one_reference(fixed: str, pattern: str, chosen: Settings) -> Pairing:
 
 
 def two_folders(fixed: str, moving: str, pattern: str | None, chosen: Settings) -> Pairing:
-    """Images of two folders whose keys are the same: their stems, or what the named group ``key`` (or the only one) of a pattern finds in their names.
+    """Images of two folders that have equal keys.
 
-    Raises ``RegisterError`` for a pattern that cannot be used.
+    The key is a file's stem, or the text that the only named group of a pattern matches in its name. Raises
+    ``RegisterError`` for a pattern that is not valid.
     """
     sides = [_keyed(folder, _key(pattern)) for folder in (fixed, moving)]
     problems, pairs = [], []
     for key in sorted(set(sides[0]) | set(sides[1]), key=_natural):
-        there = [side.get(key, []) for side in sides]
-        if not all(there):
-            problems.append(f"{(there[0] or there[1])[0]} has no partner in {moving if there[0] else fixed}")
-        elif max(map(len, there)) > 1:
-            problems.append(f"{key!r} is ambiguous: {', '.join(there[0] + there[1])}")
+        one, other = (side.get(key, []) for side in sides)
+        if not one or not other:
+            problems.append(f"{(one or other)[0]} has no partner in {moving if one else fixed}")
+        elif len(one) > 1 or len(other) > 1:
+            problems.append(f"{key!r} is ambiguous: {', '.join(one + other)}")
         else:
-            pairs.append((key, there[0][0], there[1][0], chosen))
+            pairs.append((key, one[0], other[0], chosen))
     return Pairing(_with_ids(pairs), tuple(problems))
 
 
 def table(path: str, chosen: Settings) -> Pairing:
-    """The rows of a CSV with columns fixed and moving, and optionally id, masks, landmarks and any setting; paths are relative to its folder.
+    """The rows of a CSV with columns fixed and moving, and optionally id, masks, landmarks and any setting.
 
-    BIRL's columns are understood. Raises ``FileError`` naming the line that is wrong.
+    Paths are relative to the folder of the table. BIRL's column names are accepted. Raises ``FileError``
+    naming the line that is wrong.
     """
     rows = list(csv.reader(io.StringIO(read_text(path))))
     header = [_column(name) for name in rows[0]] if rows else []
-    allowed = {*FILES, "id", "landmarks", *(option.name for option in fields(Settings))}
-    unknown = [name for name in header if name not in allowed and name not in PASSED_OVER]
+    _check_header(path, header)
+    pairs = []
+    for number, row in enumerate(rows[1:], start=2):
+        cells = zip(header, (cell.strip() for cell in row), strict=False)
+        values = {name: cell for name, cell in cells if cell and name not in IGNORED}
+        if not any(cell.strip() for cell in row):
+            continue
+        for name in ("fixed", "moving"):
+            if name not in values:
+                raise FileError(path, f"line {number} names no {name} image")
+        pairs.append(_from_row(path, number, values, chosen))
+    return Pairing(_with_ids(pairs))
+
+
+def _check_header(path: str, header: list[str]) -> None:
+    """Raise ``FileError`` for a table without the columns fixed and moving, or with an unknown column."""
     if not {"fixed", "moving"} <= set(header):
         raise FileError(path, "has no columns fixed and moving", "its first line must name them")
+    allowed = {*FILES, *IGNORED, "id", "landmarks", *(option.name for option in fields(Settings))}
+    unknown = [name for name in header if name not in allowed]
     if unknown:
         raise FileError(
             path,
             f"has a column {unknown[0]!r}",
             "columns are fixed, moving, id, landmarks, and the options of `register align`",
         )
-    pairs = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        values = {
-            name: cell.strip()
-            for name, cell in zip(header, row, strict=False)
-            if name not in PASSED_OVER and cell.strip()
-        }
-        if not {"fixed", "moving"} <= set(values):
-            raise FileError(
-                path, f"line {number} names no {'moving' if 'fixed' in values else 'fixed'} image"
-            )
-        pairs.append(_from_row(path, number, values, chosen))
-    return Pairing(_with_ids(pairs))
 
 
 def stem(name: str) -> str:
@@ -176,23 +183,13 @@ def _from_row(
     path: str, number: int, values: dict[str, str], chosen: Settings
 ) -> tuple[str, str, str, Settings]:
     """Id, files and settings of one row."""
-    base = path.rsplit("/", 1)[0] if is_remote(path) else str(Path(path).parent)
-
-    def placed(name: str) -> str:
-        return (
-            name
-            if is_remote(name) or Path(name).is_absolute()
-            else f"{base}/{name}"
-            if is_remote(base)
-            else str(Path(base) / name)
-        )
-
-    values |= {name: placed(values[name]) for name in FILES if name in values}
-    if "landmarks" in values:
-        values["landmarks"] = ",".join(placed(part.strip()) for part in values["landmarks"].split(","))
-    landmarks = values.pop("fixed_landmarks", None), values.pop("moving_landmarks", None)
-    if all(landmarks):
-        values["landmarks"] = ",".join(map(str, landmarks))
+    values |= {name: _beside(path, values[name]) for name in FILES if name in values}
+    files = LandmarkFiles.parse(values.get("landmarks", ""))
+    if files:
+        values["landmarks"] = str(LandmarkFiles(_beside(path, files.fixed), _beside(path, files.moving)))
+    fixed_landmarks, moving_landmarks = values.pop("fixed_landmarks", ""), values.pop("moving_landmarks", "")
+    if fixed_landmarks and moving_landmarks:
+        values["landmarks"] = str(LandmarkFiles(fixed_landmarks, moving_landmarks))
     fixed, moving = values.pop("fixed"), values.pop("moving")
     name = values.pop("id", "") or stem(moving)
     try:
@@ -201,8 +198,18 @@ def _from_row(
         raise FileError(path, f"line {number}: {error}") from None
 
 
+def _beside(table: str, name: str) -> str:
+    """The path or address of a file that a table names relative to its own folder."""
+    if is_remote(name) or Path(name).is_absolute():
+        return name
+    return f"{table.rsplit('/', 1)[0]}/{name}" if is_remote(table) else str(Path(table).parent / name)
+
+
 def _with_ids(pairs: Iterable[tuple[str, str, str, Settings]]) -> tuple[Pair, ...]:
-    """Pairs whose ids can be folders and differ, whatever the case of their letters: the parent folder's name or a number is added where they do not."""
+    """Pairs with ids that are valid and different names of folders, also where case is ignored.
+
+    Where ids are equal, the name of the moving image's folder, or a number, is added.
+    """
     made = [
         Pair(re.sub(r"[^\w.+=@-]+", "_", name).strip("._") or "pair", fixed, moving, chosen)
         for name, fixed, moving, chosen in pairs
@@ -236,19 +243,19 @@ def _key(pattern: str | None) -> re.Pattern[str] | None:
     try:
         made = re.compile(pattern)
     except re.error as error:
-        raise RegisterError(f"--pair {pattern!r} is no regular expression: {error}") from None
+        raise RegisterError(f"--pair {pattern!r} is not a regular expression: {error}") from None
     if len(made.groupindex) != 1:
         raise RegisterError(f"--pair {pattern!r}: one named group is needed, such as (?P<key>\\d+)")
     return made
 
 
 def _keyed(folder: str, key: re.Pattern[str] | None) -> dict[str, list[str]]:
-    """The images of a folder by their key; those in which the pattern finds none are left out."""
+    """The images of a folder by their key; those that the pattern does not match are left out."""
     if is_remote(folder):
         found = names(folder.rstrip("/") + "/*")
     else:
         if not Path(folder).is_dir():
-            raise FileError(folder, "is no folder", "check the path")
+            raise FileError(folder, "is not a folder", "check the path")
         found = sorted(str(path) for path in Path(folder).iterdir() if not path.name.startswith("."))
     keyed: dict[str, list[str]] = {}
     suffixes = image_suffixes()
@@ -264,5 +271,5 @@ def _keyed(folder: str, key: re.Pattern[str] | None) -> dict[str, list[str]]:
 
 
 def _natural(key: str) -> list[tuple[int, str]]:
-    """An order in which 2 comes before 10."""
+    """A sort key by which 2 comes before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]

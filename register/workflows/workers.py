@@ -1,4 +1,4 @@
-"""Pairs in several processes: threads and memory shared out, a lost worker's pair tried again by itself."""
+"""Pairs in several processes that share threads and memory; a lost worker's pairs are repeated one by one."""
 
 import contextlib
 import multiprocessing
@@ -21,15 +21,15 @@ from register.workflows.job import Job
 from register.workflows.pairs import Pair
 from register.workflows.plan import plan
 
-LOOKED_AT = 8
-"""Pairs, those with the largest files, whose need of memory is estimated."""
-ENDED = "its process was ended from outside, twice; memory may not suffice: use fewer --workers or a smaller --max-size"
+MEASURED = 8
+"""Number of pairs, those with the largest files, whose memory is estimated."""
+KILLED = "its process was killed twice; memory may not suffice: use fewer --workers or a smaller --max-size"
 SHARE = 0.8
-"""Share of the free memory that workers may take."""
+"""Fraction of the free memory that workers may use."""
 
 
 def free_memory() -> int | None:
-    """Bytes that may still be taken: what the machine has free, and what its control group leaves; None where neither says."""
+    """Bytes that are free on the machine and in its control group, the smaller; None where neither is known."""
     found = []
     with contextlib.suppress(OSError, StopIteration, ValueError):
         line = next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemAvailable"))
@@ -41,7 +41,7 @@ def free_memory() -> int | None:
 
 
 def fitting(pairs: list[Pair], asked: int | None = None) -> int:
-    """How many workers to start: those asked for, or as many as there are cores (on GPUs: GPUs), pairs, and memory for the largest pairs."""
+    """The number of workers: the given one, or as many as cores (or GPUs), pairs and memory allow."""
     if asked is not None:
         return max(min(asked, len(pairs)), 1)
     on_gpu = torch.cuda.is_available() and any(pair.settings.device in ("auto", "cuda") for pair in pairs)
@@ -52,16 +52,16 @@ def fitting(pairs: list[Pair], asked: int | None = None) -> int:
 
 
 def _need(pairs: list[Pair]) -> int:
-    """Bytes that the largest of some pairs takes; 0 when none says."""
+    """Bytes that the largest pair needs; 0 where it cannot be estimated."""
 
     def size(pair: Pair) -> int:
         return sum(Path(name).stat().st_size for name in (pair.fixed, pair.moving) if Path(name).is_file())
 
     found = [0]
     for pair in sorted((x for x in pairs if not (is_remote(x.fixed) or is_remote(x.moving))), key=size)[
-        -LOOKED_AT:
+        -MEASURED:
     ]:
-        with contextlib.suppress(RegisterError):  # the pair itself will say it
+        with contextlib.suppress(RegisterError):  # its own alignment reports the error
             found.append(
                 plan(
                     Job(Path(pair.fixed), Path(pair.moving), Path("."), pair.settings, overwrite=True)
@@ -71,25 +71,26 @@ def _need(pairs: list[Pair]) -> int:
 
 
 def in_processes(output: str, count: int, redo: bool = False) -> Runner:
-    """The runner that does pairs in ``count`` processes, or here for one.
+    """The runner that aligns pairs in ``count`` processes, or in this one if ``count`` is 1.
 
-    A process that dies costs nobody else: the pairs it may have had are done again one by one, and the one that ends its process once more is an error.
-    When the runner is closed, as Ctrl-C does, pairs under way are finished; a second Ctrl-C drops them.
+    When a process dies, the pairs that were running are repeated one by one; a pair whose process dies again
+    is an error. When the runner is closed, as by Ctrl-C, running pairs are finished; a second Ctrl-C cancels
+    them.
     """
     if count == 1:
         return one_after_the_other(output, redo)
 
     def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
-        waiting, suspects = list(pairs), list[Pair]()
-        while waiting or suspects:
-            alone, broken = bool(suspects), list[Pair]()
+        waiting, repeated = list(pairs), list[Pair]()
+        while waiting or repeated:
+            alone, broken = bool(repeated), list[Pair]()
             yield from _pool(
-                [suspects.pop(0)] if alone else waiting, output, redo, 1 if alone else count, broken
+                [repeated.pop(0)] if alone else waiting, output, redo, 1 if alone else count, broken
             )
             if alone:
-                yield from (PairOutcome(pair.id, pair.fixed, pair.moving, error=ENDED) for pair in broken)
+                yield from (PairOutcome(pair.id, pair.fixed, pair.moving, error=KILLED) for pair in broken)
             else:
-                suspects = broken
+                repeated = broken
 
     return runner
 
@@ -97,7 +98,10 @@ def in_processes(output: str, count: int, redo: bool = False) -> Runner:
 def _pool(
     queue: list[Pair], output: str, redo: bool, count: int, broken: list[Pair]
 ) -> Iterator[PairOutcome]:
-    """Outcomes of pairs taken from a queue, until it is empty or a process dies; what was under way then is in ``broken``."""
+    """Outcomes of pairs taken from a queue, until it is empty or a process dies.
+
+    The pairs that were running then are added to ``broken``.
+    """
     context = multiprocessing.get_context("spawn")
     started = context.Value("i", 0)
     pool = ProcessPoolExecutor(
@@ -126,7 +130,7 @@ def _pool(
 
 
 def begin(threads: int, started: "Synchronized[int]") -> None:
-    """What a worker does first: leave Ctrl-C to its parent, end with it, take its share of threads and its GPU."""
+    """Prepare a worker: it ignores Ctrl-C, ends with its parent, and takes its share of threads and a GPU."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
