@@ -1,7 +1,7 @@
-"""Reference pages made from the code: commands, settings, registries, public names, the file format's JSON Schema.
+"""Reference pages made from the code: commands, settings, registries, public names, the JSON Schema.
 
-Each function returns one page as Markdown. ``docs/hooks.py`` adds them to the site when it is built, so that a page
-cannot differ from the program.
+Each function returns one page as Markdown. ``docs/hooks.py`` adds them to the site when it is built, so that
+a page cannot differ from the program.
 """
 
 import inspect
@@ -166,9 +166,10 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Every option of an alignment once, as `register.settings.Settings` holds it. On the command line a setting "
-        "`patch_size` is `--patch-size`; in Python it is a keyword argument of `register.align`; in a table of "
-        "`register batch` it is a column. `transform.json` records all of them in `provenance.settings`.",
+        "Every option of an alignment once, as `register.settings.Settings` holds it. On the command line a "
+        "setting `patch_size` is `--patch-size`; in Python it is a keyword argument of `register.align`; in "
+        "a table of `register batch` it is a column. `transform.json` records all of them in "
+        "`provenance.settings`.",
         "",
         "This page is generated from the program.",
     ]
@@ -226,9 +227,9 @@ def registry_tables() -> str:
         "# Registries",
         "",
         "What there can be several of is registered by name: one record in one file, and one line in "
-        "`register/registries/__init__.py`. Another package adds a record by an entry point of the group named below, "
-        "a program with `add`. [Contributing](../contributing.md) shows how; [the records](records.md) are documented "
-        "with their fields.",
+        "`register/registries/__init__.py`. Another package adds a record by an entry point of the group "
+        "named below, a program with `add`. [Contributing](../contributing.md) shows how; [the "
+        "records](records.md) are documented with their fields.",
         "",
         "This page is generated from the program.",
     ]
@@ -249,12 +250,13 @@ def python() -> str:
     lines = [
         "# Python",
         "",
-        "The names below, and `register.settings.Settings`, are the public interface: they keep their meaning between "
-        "versions. Everything else in the package may change. [The tutorial](../tutorials/python.md) shows them in use.",
+        "The names below, and `register.settings.Settings`, are the public interface: they keep their "
+        "meaning between versions. Everything else in the package may change. [The "
+        "tutorial](../tutorials/python.md) shows them in use.",
         "",
-        "Points are `(x, y)` in pixels, x to the right, y down, counted from 0, integers at pixel centres. Images are "
-        "arrays `(h, w)` or `(h, w, c)`, or PyTorch tensors `(h, w)` or `(c, h, w)`. A transform maps a point of the "
-        "fixed image to a point of the moving image.",
+        "Points are `(x, y)` in pixels, x to the right, y down, counted from 0, integers at pixel centres. "
+        "Images are arrays `(h, w)` or `(h, w, c)`, or PyTorch tensors `(h, w)` or `(c, h, w)`. A transform "
+        "maps a point of the fixed image to a point of the moving image.",
         "",
         "| name | what it is |",
         "| --- | --- |",
@@ -292,9 +294,9 @@ def records() -> str:
     lines = [
         "# Plug-in records",
         "",
-        "A similarity, a global model, an image reader, a start finder and an export format are each one record. "
-        "[Contributing](../contributing.md) has a complete example of each. These types may change between minor "
-        "versions; the changelog says how.",
+        "A similarity, a global model, an image reader, a start finder and an export format are each one "
+        "record. [Contributing](../contributing.md) has a complete example of each. These types may change "
+        "between minor versions; the changelog says how.",
         "",
         "::: register.registries.registry.Registry",
     ]
