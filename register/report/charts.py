@@ -1,118 +1,154 @@
-"""What the charts of a report show, and their captions."""
+"""The charts of a report and their captions."""
 
-import math
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from register.geometry import affine
-from register.geometry.arrays import Float64
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.report import maps
-from register.report.panels import Grey, Scene, seen
+from register.report.axes import Axis, Values
+from register.report.html import Figure, figure
+from register.report.panels import Grey, Scene, valid_grey
 from register.transforms.transform import Transform
 
 BACKGROUND = 420
 """Longest side, in pixels, of the pictures under charts."""
 
 
-def charts(scene: Scene) -> list[dict[str, str]]:
-    """Displacement, patch grid, confidence, expected error, Jacobian and convergence, each with its text."""
-    transform = scene.transform
-    size = (transform.fixed.height, transform.fixed.width)
-    x, y = (np.linspace(0, n - 1, max(round(maps.ARROWS * n / max(size)), 2)) for n in size[::-1])
-    at = affine.points_at(x, y).reshape(-1, 2)
-    mapped = transform.map(at)
-    local = affine.apply(affine.invert(transform.matrix), mapped) - at
-    moved = float(np.linalg.norm(local, axis=1).max())
-    about_global = transform.grid is not None and moved > 1e-6
-    move = local if about_global else mapped - at
+@dataclass(frozen=True)
+class Motion:
+    """Displacements ``move`` (n, 2) at points ``at`` (n, 2) of a regular grid (rows, columns), in fixed
+    pixels.
+
+    They are relative to the global map if ``local``; otherwise the transform has no local part.
+    """
+
+    at: Values
+    move: Values
+    shape: tuple[int, int]
+    local: bool
+
+    @classmethod
+    def of(cls, transform: Transform) -> "Motion":
+        """The displacements of a transform at ``maps.ARROWS`` points along its longer side."""
+        width, height = transform.fixed.width, transform.fixed.height
+        step = maps.ARROWS / max(width, height)
+        x, y = (np.linspace(0, n - 1, max(round(step * n), 2)) for n in (width, height))
+        at = affine.points_at(x, y).reshape(-1, 2)
+        mapped = transform.map(at)
+        beyond = affine.apply(affine.invert(transform.matrix), mapped) - at
+        local = transform.grid is not None and float(np.linalg.norm(beyond, axis=1).max()) > 1e-6
+        return cls(at, beyond if local else mapped - at, (len(y), len(x)), local)
+
+
+def charts(scene: Scene) -> list[Figure]:
+    """Displacement, patch grid, confidence, expected error, change of area and convergence, with captions."""
+    transform, motion = scene.transform, Motion.of(scene.transform)
     drawn = [
-        _chart(
-            maps.arrows(_background(scene.fixed), size, at, move),
-            _told_displacement(about_global, move),
-        )
+        _displacement(scene, motion),
+        _patch_grid(scene, motion),
+        _confidence(transform),
+        _expected_error(transform),
+        _area(transform) if motion.local else None,
+        _convergence(transform),
     ]
-    centres = transform.grid.centres().reshape(-1, 2) if transform.grid else at
-    shape = (transform.grid.rows, transform.grid.columns, 2) if transform.grid else (len(y), len(x), 2)
-    moving_size = (transform.moving.height, transform.moving.width)
-    lines = transform.map(centres).reshape(shape)
-    caption = f"The patch grid ({shape[1]} × {shape[0]} centres) where it lies on the moving image."
-    drawn.append(_chart(maps.mesh(_background(scene.moving), moving_size, lines), caption))
-    if "confidence" in transform.patch_figures:
-        values = per_patch(transform, "confidence")
-        image = maps.patch_map(values, size, "confidence", low=0, high=1, colours="viridis")
-        drawn.append(_chart(image, f"Confidence per patch, 0 to 1; median {maps.quantile(values, 0.5):.2f}."))
+    return [chart for chart in drawn if chart is not None]
+
+
+def _displacement(scene: Scene, motion: Motion) -> Figure:
+    """Arrows of the displacements over the fixed image."""
+    length = np.linalg.norm(motion.move, axis=1)
+    what = "Displacement relative to the global map"
+    if not motion.local:
+        what = "Displacement by the global map; there is no local part"
+    caption = f"{what}: median {float(np.median(length)):.2f} px, largest {float(length.max()):.2f} px."
+    size = (scene.transform.fixed.height, scene.transform.fixed.width)
+    return figure(maps.arrows(_background(scene.fixed), size, motion.at, motion.move), caption)
+
+
+def _patch_grid(scene: Scene, motion: Motion) -> Figure:
+    """The centres of the patches, or regular points without patches, mapped to the moving image."""
+    transform = scene.transform
+    centres, shape = motion.at, motion.shape
+    if transform.grid:
+        centres = transform.grid.centres().reshape(-1, 2)
+        shape = (transform.grid.rows, transform.grid.columns)
+    mapped = transform.map(centres).reshape(*shape, 2)
+    caption = f"The patch grid ({shape[1]} × {shape[0]} centres) mapped onto the moving image."
+    size = (transform.moving.height, transform.moving.width)
+    return figure(maps.mesh(_background(scene.moving), size, mapped), caption)
+
+
+def _confidence(transform: Transform) -> Figure | None:
+    """The confidence of every patch."""
+    values = per_patch(transform, transform.patch_figures.confidence)
+    if values is None:
+        return None
+    image = maps.patch_map(values, _size(transform), Axis(0, 1, "confidence"), "viridis")
+    return figure(image, f"Confidence per patch, 0 to 1; median {maps.quantile(values, 0.5):.2f}.")
+
+
+def _expected_error(transform: Transform) -> Figure | None:
+    """The expected error of every patch, on a logarithmic scale."""
     errors = errors_of(transform)
-    if errors is not None:
-        known = errors[np.isfinite(errors)]
-        low, middle, high = max(float(known.min()), 1e-3), maps.quantile(known, 0.5), float(known.max())
-        image = maps.patch_map(
-            errors,
-            size,
-            "expected error, px",
-            low=low,
-            high=max(high, 1.5 * low),
-            colours="cividis",
-            log=True,
-        )
-        told = f"Expected error per patch: two of three are nearer than that; median {middle:.2f} px, largest {high:.2f} px. Grey: nothing to see."
-        drawn.append(_chart(image, told))
-    if about_global:
-        times = np.linalg.det(transform.expand(centres)[1]) / affine.determinant(transform.matrix)
-        change = np.log2(times.clip(min=1e-3)).reshape(shape[:2])
-        reach = max(float(np.abs(change).max()), 0.01)
-        image = maps.patch_map(
-            change, size, "log₂ of the change of area", low=-reach, high=reach, colours="PuOr"
-        )
-        drawn.append(
-            _chart(
-                image,
-                f"LocalFit change of area beyond the global map, from {2 ** change.min():.2f} to {2 ** change.max():.2f} times; 0 is none.",
-            )
-        )
-    history = transform.provenance.get("history")
-    if history:
-        drawn.append(
-            _chart(
-                maps.curves(history),
-                "Convergence: the loss of each level, step by step; lower is more alike.",
-            )
-        )
-    return drawn
+    if errors is None:
+        return None
+    known = errors[np.isfinite(errors)]
+    low, high = max(float(known.min()), 1e-3), float(known.max())
+    bar = Axis(low, max(high, 1.5 * low), "expected error, px", log=True)
+    caption = (
+        "Expected error per patch: two of three errors are smaller; "
+        f"median {maps.quantile(known, 0.5):.2f} px, largest {high:.2f} px. Grey: not known."
+    )
+    return figure(maps.patch_map(errors, _size(transform), bar, "cividis"), caption)
+
+
+def _area(transform: Transform) -> Figure | None:
+    """The change of area at every patch centre, relative to the global map."""
+    grid = transform.grid
+    if grid is None:
+        return None
+    centres = grid.centres().reshape(-1, 2)
+    times = np.linalg.det(transform.expand(centres)[1]) / affine.determinant(transform.matrix)
+    change = np.log2(times.clip(min=1e-3)).reshape(grid.rows, grid.columns)
+    reach = max(float(np.abs(change).max()), 0.01)
+    image = maps.patch_map(
+        change, _size(transform), Axis(-reach, reach, "log₂ of the change of area"), "PuOr"
+    )
+    low, high = 2 ** float(change.min()), 2 ** float(change.max())
+    caption = f"Change of area relative to the global map: {low:.2f} to {high:.2f} times; 0 is no change."
+    return figure(image, caption)
+
+
+def _convergence(transform: Transform) -> Figure | None:
+    """The loss after every step of the optimisation."""
+    history = transform.provenance.history
+    if not history:
+        return None
+    caption = "Convergence: the loss of each level after every step; lower is more similar."
+    return figure(maps.curves(history), caption)
+
+
+def _size(transform: Transform) -> tuple[int, int]:
+    return transform.fixed.height, transform.fixed.width
 
 
 def _background(level: Level) -> Grey:
-    """A level's grey, small."""
-    return seen(pyramid.shrink(level, max(level.size) / BACKGROUND))
+    """A level's grey, reduced."""
+    return valid_grey(pyramid.shrink(level, max(level.size) / BACKGROUND))
 
 
-def _told_displacement(about_global: bool, move: Float64) -> str:
-    length = np.linalg.norm(move, axis=1)
-    what = (
-        "Displacement beyond the global map"
-        if about_global
-        else "Displacement of the global map; there is no local part"
-    )
-    return f"{what}: median {float(np.median(length)):.2f} px, largest {float(length.max()):.2f} px."
-
-
-def _chart(data: str, caption: str) -> dict[str, str]:
-    return {"data": data, "caption": caption, "alt": caption}
-
-
-def per_patch(transform: Transform, name: str) -> Any:
-    """Figures per patch (rows, columns) as floats; what is not known is NaN."""
-    assert transform.grid is not None
-    values = [math.nan if x is None else x for x in transform.patch_figures[name]]
-    return np.array(values, dtype=float).reshape(transform.grid.rows, transform.grid.columns)
-
-
-def errors_of(transform: Transform) -> Any:
-    """The expected errors (rows, columns), or None when none is known."""
-    if transform.grid is None or not any(
-        x is not None for x in transform.patch_figures.get("expected_error", [])
-    ):
+def per_patch(transform: Transform, figures: Sequence[float | None]) -> Values | None:
+    """Figures of patches as an array (rows, columns), NaN where unknown; None when there are none."""
+    if transform.grid is None or not figures:
         return None
-    return per_patch(transform, "expected_error")
+    return np.array(figures, dtype=float).reshape(transform.grid.rows, transform.grid.columns)
+
+
+def errors_of(transform: Transform) -> Values | None:
+    """The expected errors (rows, columns), NaN where unknown; None when all are."""
+    errors = per_patch(transform, transform.patch_figures.expected_error)
+    return None if errors is None or np.isnan(errors).all() else errors

@@ -1,49 +1,62 @@
-"""Pages that ask for nothing outside themselves: templates, and pictures as data addresses."""
+"""HTML pages that need no other file and no network: templates, and pictures as data URLs."""
 
 import base64
 import io
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
 
 from register.report.panels import Grey, Picture, as_bytes
 
 
+class Figure(NamedTuple):
+    """A picture of a page: its data URL, its caption, and the text that a screen reader reads."""
+
+    data: str
+    caption: str
+    alt: str
+
+
+def figure(data: str, caption: str) -> Figure:
+    """A picture whose caption also describes it."""
+    return Figure(data, caption, caption)
+
+
 @cache
-def template(name: str) -> Any:
-    """A template of this package; a name it uses and is not given is an error."""
+def template(name: str) -> Template:
+    """A template of this package. Rendering raises an error for a name that is used and not given."""
     return Environment(autoescape=True, undefined=StrictUndefined).from_string(text(name))
 
 
-def text(name: str) -> Any:
-    """A file that ships beside the templates; style and script go into the page as they are."""
+def text(name: str) -> str:
+    """The text of a file in ``templates``; styles and scripts are inserted into a page without escaping."""
     content = (resources.files("register.report") / "templates" / name).read_text(encoding="utf-8")
     return content if name.endswith((".html", ".svg")) else Markup(content)
 
 
-def address(picture: Picture | Grey | Image.Image, quality: int = 80) -> str:
-    """A picture as a data address: JPEG of bytes (h, w) or (h, w, 3), or of greys (h, w) in [0, 1]."""
-    if isinstance(picture, np.ndarray):
-        picture = Image.fromarray(picture if picture.dtype == np.uint8 else as_bytes(picture))  # type: ignore[arg-type]
-    return _address(picture, "jpeg", quality=quality)
+def jpeg_url(picture: Picture | Grey, quality: int = 80) -> str:
+    """A picture as the data URL of a JPEG: bytes (h, w) or (h, w, 3), or greys (h, w) in [0, 1]."""
+    pixels = picture if picture.dtype == np.uint8 else as_bytes(picture)  # type: ignore[arg-type]
+    return image_url(Image.fromarray(pixels), "jpeg", quality=quality)
 
 
-def exact_address(picture: Picture) -> str:
-    """The bytes (h, w, 3) of a picture as a data address that loses nothing."""
-    return _address(Image.fromarray(picture), "png")
+def png_url(picture: Picture) -> str:
+    """Bytes (h, w, 3) as the data URL of a PNG, without loss."""
+    return image_url(Image.fromarray(picture), "png")
 
 
-def _address(picture: Image.Image, kind: str, **options: Any) -> str:
+def image_url(picture: Image.Image, kind: str, **options: Any) -> str:
+    """A Pillow image as a data URL of a format, with the options of Pillow's writer."""
     out = io.BytesIO()
     picture.save(out, kind, **options)
-    return data_address(kind, out.getvalue())
+    return data_url(kind, out.getvalue())
 
 
-def data_address(kind: str, content: bytes) -> str:
-    """The bytes of a picture of some kind, as media types name it, as a data address."""
+def data_url(kind: str, content: bytes) -> str:
+    """An image file as a data URL; ``kind`` is the subtype of its media type, such as ``jpeg``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,64 +1,90 @@
-"""The page of a series: how it drifted, which frames failed, and its mean before and after."""
+"""The page of an aligned series: its drift, the frames that failed, and its mean before and after."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from register.report import maps
-from register.report.html import address, template, text
+from register.report.html import Figure, figure, jpeg_url, template, text
 
-NAMED = 200
-"""Rows of frames that are not ``ok``; the table has them all."""
+LISTED = 200
+"""How many suspect and failed frames the page lists; the table holds all."""
 LOW, HIGH = 1, 99.5
-"""Percentiles of the mean after that are black and white in both pictures."""
+"""Percentiles of the mean after alignment that are black and white in both pictures."""
+Mean = NDArray[np.float64]
 
 
-def movie(
-    name: str, to: str, rows: list[dict[str, Any]], before: NDArray[np.float64], after: NDArray[np.float64]
-) -> str:
-    """The page, as HTML, of a series aligned to ``to``: the rows of its table, and the means (h, w) of its frames before and after."""
-    counts = Counter(row["verdict"] for row in rows)
-    across, down = (np.array([row[key] for row in rows], dtype=float) for key in ("shift_x", "shift_y"))
-    alike = np.array(
-        [np.nan if row["similarity"] is None else row["similarity"] for row in rows], dtype=float
-    )
-    low, high = np.percentile(after, (LOW, HIGH))
+class FrameRow(Protocol):
+    """A frame of the table: number, verdict and reasons, similarity, shift in pixels and reference."""
+
+    @property
+    def frame(self) -> int: ...  # noqa: D102
+    @property
+    def verdict(self) -> str: ...  # noqa: D102
+    @property
+    def reasons(self) -> str: ...  # noqa: D102
+    @property
+    def similarity(self) -> float | None: ...  # noqa: D102
+    @property
+    def shift_x(self) -> float: ...  # noqa: D102
+    @property
+    def shift_y(self) -> float: ...  # noqa: D102
+    @property
+    def against(self) -> str: ...  # noqa: D102
+
+
+def movie(name: str, to: str, rows: Sequence[FrameRow], before: Mean, after: Mean) -> str:
+    """The page, as HTML, of a series aligned to the reference ``to``.
+
+    ``rows`` are the rows of its table, ``before`` and ``after`` (h, w) the mean of its frames.
+    """
+    counts = Counter(row.verdict for row in rows)
+    across, down = np.array([row.shift_x for row in rows]), np.array([row.shift_y for row in rows])
     sharpness = [float(np.hypot(*np.gradient(mean)).mean()) for mean in (before, after)]
-    pictures = [
-        {
-            "data": address(np.clip((mean - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)),
-            "caption": f"Mean of all frames {when}.",
-        }
-        for mean, when in (
-            (before, "as they were"),
-            (after, "aligned: what was blurred is sharp where motion was removed"),
-        )
-    ]
-    charts = [
-        {
-            "data": maps.over_frames({"x": across, "y": down}, "shift, px"),
-            "caption": "Shift of the middle of every frame.",
-        }
-    ]
-    if np.isfinite(alike).any():
-        charts.append(
-            {
-                "data": maps.over_frames({"similarity": alike}, "similarity"),
-                "caption": "Similarity of every frame to what it was aligned to, after.",
-            }
-        )
     facts = [
         ("frames", str(len(rows))),
         ("aligned to", to),
         ("largest shift", f"{np.hypot(across, down).max():.2f} px"),
-        ("mean slope of the mean picture", f"{sharpness[1] / max(sharpness[0], 1e-9):.2f} times that before"),
+        (
+            "mean gradient of the mean picture",
+            f"{sharpness[1] / max(sharpness[0], 1e-9):.2f} times that before",
+        ),
     ]
-    shown = [row for verdict in ("failed", "suspect") for row in rows if row["verdict"] == verdict]
-    return str(
-        template("movie.html").render(
-            css=text("style.css"), name=name, counts={key: counts[key] for key in ("ok", "suspect", "failed")}, facts=facts, pictures=pictures,
-            charts=charts, rows=shown[:NAMED], more=len(shown) - NAMED,
-        )
-    )  # fmt: skip
+    listed = [row for verdict in ("failed", "suspect") for row in rows if row.verdict == verdict]
+    return template("movie.html").render(
+        css=text("style.css"),
+        name=name,
+        counts={verdict: counts[verdict] for verdict in ("ok", "suspect", "failed")},
+        facts=facts,
+        pictures=_means(before, after),
+        charts=_charts(rows, across, down),
+        rows=listed[:LISTED],
+        more=len(listed) - LISTED,
+    )
+
+
+def _means(before: Mean, after: Mean) -> list[Figure]:
+    """The means before and after, with the same black and white."""
+    low, high = np.percentile(after, (LOW, HIGH))
+    captions = (
+        "Mean of all frames before alignment.",
+        "Mean of all frames after alignment: sharper where motion was removed.",
+    )
+    greys = [np.clip((mean - low) / max(high - low, 1e-9), 0, 1) for mean in (before, after)]
+    return [
+        figure(jpeg_url(g.astype(np.float32)), caption) for g, caption in zip(greys, captions, strict=True)
+    ]
+
+
+def _charts(rows: Sequence[FrameRow], across: Mean, down: Mean) -> list[Figure]:
+    """The shift and, where known, the similarity of every frame."""
+    shifts = maps.over_frames({"x": across, "y": down}, "shift, px")
+    drawn = [figure(shifts, "Shift of the centre of every frame.")]
+    similarity = np.array([np.nan if row.similarity is None else row.similarity for row in rows])
+    if np.isfinite(similarity).any():
+        chart = maps.over_frames({"similarity": similarity}, "similarity")
+        drawn.append(figure(chart, "Similarity of every frame to its reference, after alignment."))
+    return drawn

@@ -1,4 +1,4 @@
-"""The picture to look at first: before and after, in false colour and as a checkerboard."""
+"""``overlay.png``: both images before and after alignment, in false colour and as a checkerboard."""
 
 from pathlib import PurePath
 
@@ -10,13 +10,16 @@ from register.report.panels import View, checkerboard, false_colour
 from register.transforms.transform import Transform
 
 GAP, LABEL = 8, 26
+"""Pixels between panels, and the height of a label."""
 INK, PAPER = (230, 230, 230), (24, 24, 27)
 
 
 def overlay(view: View, transform: Transform) -> bytes:
-    """A labelled picture, as PNG, of the fixed image against the moving one on its grid, before and after alignment.
+    """A labelled picture, as PNG, of the fixed image and the moving image on its grid, before and after
+    alignment.
 
-    Above in false colour, fixed green and moving magenta, so that what agrees is grey; below a checkerboard of both.
+    The upper row is in false colour, fixed green and moving magenta, so that equal greys look grey; the
+    lower row is a checkerboard of both.
     """
     height, width = view.fixed.shape
     side = max(min(height, width) // 8, 1)
@@ -24,24 +27,23 @@ def overlay(view: View, transform: Transform) -> bytes:
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=15)
     draw.text((GAP, 6), _title(transform), INK, font=font)
-    for column, (name, shown) in enumerate((("before", view.before), ("after", view.after))):
+    for column, (name, moving) in enumerate((("before", view.before), ("after", view.after))):
         x = GAP + column * (width + GAP)
         panels = (
-            (f"{name}: fixed green, moving magenta", false_colour(view.fixed, shown)),
-            (f"{name}: checkerboard", checkerboard(view.fixed, shown, side)),
+            (f"{name}: fixed green, moving magenta", false_colour(view.fixed, moving)),
+            (f"{name}: checkerboard", checkerboard(view.fixed, moving, side)),
         )
         for row, (label, panel) in enumerate(panels):
             y = LABEL + row * (height + LABEL + GAP)
             draw.text((x, y + 4), label, INK, font=font)
             sheet.paste(Image.fromarray(panel), (x, y + LABEL))
-    return bytes(
-        imagecodecs.png_encode(np.asarray(sheet), level=1, filter=imagecodecs.PNG.FILTER.PAETH)
-    )  # twice as fast as trying every filter
+    one_filter = imagecodecs.PNG.FILTER.PAETH  # twice as fast as trying every filter
+    return bytes(imagecodecs.png_encode(np.asarray(sheet), level=1, filter=one_filter))
 
 
 def _title(transform: Transform) -> str:
-    quality, (moving, fixed) = (
-        transform.quality,
-        (PurePath(frame.path or "an array").name for frame in (transform.moving, transform.fixed)),
-    )
-    return f"{moving} on {fixed}: {quality['verdict']}, similarity {quality['similarity_before']:.2f} to {quality['similarity_after']:.2f}"
+    fixed, moving = (PurePath(x.path or "an array").name for x in (transform.fixed, transform.moving))
+    quality, title = transform.quality, f"{moving} on {fixed}: {transform.quality.verdict}"
+    if quality.similarity_before is None or quality.similarity_after is None:
+        return title
+    return f"{title}, similarity {quality.similarity_before:.2f} to {quality.similarity_after:.2f}"

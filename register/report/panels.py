@@ -16,13 +16,17 @@ from register.transforms.transform import Transform
 Grey = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 SIDE = 720
-"""Longest side, in pixels, of pictures of a whole image."""
+"""Longest side, in pixels, of pictures of an entire image."""
 LOW, MIDDLE, HIGH = np.array([84.0, 39, 136]), np.array([245.0, 245, 245]), np.array([179.0, 88, 6])
-"""Colours of a difference from -1 over 0 to 1: purple, near white, orange, which colour-blind eyes tell apart (ColorBrewer's PuOr)."""
+"""Colours of a difference of -1, 0 and 1: purple, near white and orange (after ColorBrewer's PuOr), which
+can be distinguished with colour-blind vision."""
 
 
 class View(NamedTuple):
-    """Greys (h, w) in [0, 1] of one part of the fixed image: itself, the moving image as it was and as it is aligned; NaN where it shows nothing."""
+    """A region on the fixed grid as greys (h, w) in [0, 1], NaN outside an image.
+
+    The fixed image, the moving image before alignment, and the moving image after alignment.
+    """
 
     fixed: Grey
     before: Grey
@@ -31,7 +35,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """Two grey levels in [0, 1] on the CPU and the transform of their originals."""
+    """Two grey levels in [0, 1] on the CPU, and the transform between the original images."""
 
     fixed: Level
     moving: Level
@@ -39,22 +43,22 @@ class Scene:
 
     @classmethod
     def of(cls, fixed: Level, moving: Level, transform: Transform) -> "Scene":
-        """The scene of two levels of any range."""
+        """The scene of two levels with any range of values."""
         return cls(_normal(fixed), _normal(moving), transform)
 
     def coarser(self, side: float) -> "Scene":
-        """The same with a fixed level of at most ``side`` pixels, and a moving one whose pixels are as large."""
+        """The scene with a fixed level of at most ``side`` pixels and moving pixels of the same size."""
         fixed = pyramid.shrink(self.fixed, max(self.fixed.size) / side)
         matrix = torch.from_numpy(self.transform.matrix)
         return replace(self, fixed=fixed, moving=comparison.match_pixel_size(self.moving, fixed, matrix))
 
-    def whole(self) -> View:
-        """All of it, no larger than a page shows."""
+    def entire(self) -> View:
+        """The entire fixed image, its longest side at most ``SIDE`` pixels."""
         return self.coarser(SIDE).view()
 
     def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
-        """Selection of the fixed level, all of it by default."""
-        still = replace(
+        """A region of the fixed level, by default all of it."""
+        identity = replace(
             self.transform,
             model="translation",
             matrix=affine.identity(),
@@ -63,53 +67,58 @@ class Scene:
             chain=(),
         )
         height, width = self.fixed.size
-        y, x = (torch.arange(n, dtype=torch.float64)[span] for n, span in ((height, rows), (width, columns)))
-        return View(
-            seen(self.fixed)[rows, columns], *(self._read(way, x, y) for way in (still, self.transform))
-        )
+        y, x = np.arange(height, dtype=float)[rows], np.arange(width, dtype=float)[columns]
+        before, after = (self._sampled(transform, x, y) for transform in (identity, self.transform))
+        return View(valid_grey(self.fixed)[rows, columns], before, after)
 
-    def _read(self, transform: Transform, x: torch.Tensor, y: torch.Tensor) -> Grey:
-        """The moving grey where a transform of the originals brings it on some of the fixed level's pixels."""
-        up, down = self.fixed.original_from_level, affine.invert(self.moving.original_from_level)
+    def _sampled(self, transform: Transform, x: NDArray[np.float64], y: NDArray[np.float64]) -> Grey:
+        """The moving grey at columns x and rows y of the fixed level, by a transform of the originals."""
+        up = self.fixed.original_from_level.numpy()
+        down = affine.invert(self.moving.original_from_level.numpy())
         units = (float(down[0, 0]), float(down[1, 1])), (float(down[0, 2]), float(down[1, 2]))
-        at = (up[0, 0] * x + up[0, 2]).numpy(), (up[1, 1] * y + up[1, 2]).numpy()
-        points = torch.from_numpy(transform.map_grid(*at, units)).float()
+        mapped = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2], units)
+        points = torch.from_numpy(mapped).float()
         values = interpolation.sample(self.moving.image[None], points[None])[0, 0]
         grey: Grey = torch.where(interpolation.inside(points, *self.moving.size), values, torch.nan).numpy()
         return grey
 
 
-def seen(level: Level) -> Grey:
-    """The grey (h, w) of a level; black where it shows nothing."""
+def valid_grey(level: Level) -> Grey:
+    """The grey (h, w) of a level; invalid pixels are black."""
     grey: Grey = (level.image * (level.mask > 0))[0].numpy()
     return grey
 
 
 def false_colour(fixed: Grey, moving: Grey) -> Picture:
-    """An RGB picture (h, w, 3) of two greys (h, w) in [0, 1]: fixed in green, moving in magenta, which colour-blind eyes tell apart."""
+    """Two greys (h, w) in [0, 1] as RGB bytes (h, w, 3): fixed in green, moving in magenta.
+
+    These two colours can be distinguished with colour-blind vision.
+    """
     magenta = as_bytes(moving)
     return np.stack([magenta, as_bytes(fixed), magenta], axis=2)
 
 
 def checkerboard(fixed: Grey, moving: Grey, side: int) -> Picture:
-    """An RGB picture (h, w, 3) of squares of ``side`` pixels, fixed and moving in turn."""
+    """Alternating squares of the fixed and the moving grey, of ``side`` pixels, as RGB bytes (h, w, 3)."""
     y, x = (np.arange(n) // side % 2 == 0 for n in fixed.shape)
-    return np.repeat(np.where(y[:, None] == x, as_bytes(fixed), as_bytes(moving))[..., None], 3, axis=2)
+    grey = np.where(y[:, None] == x, as_bytes(fixed), as_bytes(moving))
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def difference(fixed: Grey, moving: Grey) -> Picture:
-    """An RGB picture (h, w, 3) of moving minus fixed: orange where the moving grey is brighter, purple where the fixed one is."""
+    """Moving minus fixed grey as RGB bytes (h, w, 3): orange where it is positive, purple where negative."""
     by = np.linspace(-1, 1, 511)[:, None]
     colours = np.rint(MIDDLE + np.where(by > 0, by * (HIGH - MIDDLE), -by * (LOW - MIDDLE))).astype(np.uint8)
-    apart = np.nan_to_num(np.rint(255 * (moving - fixed)))
-    return colours.take(apart.astype(np.int16) + 255, axis=0)
+    levels = np.nan_to_num(np.rint(255 * (moving - fixed)))
+    return colours.take(levels.astype(np.int16) + 255, axis=0)
 
 
 def as_bytes(picture: Grey) -> Picture:
-    """Greys in [0, 1] as bytes; what is not known is black."""
+    """Greys in [0, 1] as bytes; NaN is black."""
     return np.rint(np.where(np.isnan(picture), 0, picture) * 255).astype(np.uint8)
 
 
 def _normal(level: Level) -> Level:
+    """A level on the CPU with greys in [0, 1]."""
     level = Level(level.image.detach().cpu(), level.mask.cpu(), level.original_from_level)
     return Level(preprocess.normalise(level.image, level.mask), level.mask, level.original_from_level)

@@ -13,7 +13,8 @@ from register.transforms.transform import Link, Transform
 
 
 def invert(transform: Transform) -> Transform:
-    """The transform from moving to fixed: the inverse matrix of a global model, otherwise a chain that inverts numerically.
+    """The transform from moving to fixed: the inverse matrix of a global model, otherwise a chain that
+    inverts numerically.
 
     ``quality`` holds the round trip's error in pixels.
     """
@@ -23,7 +24,8 @@ def invert(transform: Transform) -> Transform:
 
 
 def compose(first: Transform, second: Transform) -> Transform:
-    """The transform A to C of one from A to B and one from B to C: a product of matrices for global models, otherwise a chain.
+    """The transform A to C of one from A to B and one from B to C: a product of matrices for global models,
+    otherwise a chain.
 
     Raises ``TransformError`` when the first does not end on an image of the size the second starts from.
     """
@@ -64,8 +66,8 @@ def _links(transform: Transform) -> tuple[Link, ...]:
 def _simplest(chain: Transform, model: str, sources: list[Transform]) -> Transform:
     """A chain, or its matrix alone for a global model, with its quality and provenance.
 
-    The verdict is ``Verdict.worst`` of the sources' verdicts, with the reasons of those sources. The other figures
-    are the error of the round trip, and the expected error in the middle of the fixed image.
+    The verdict is ``Verdict.worst`` of the sources' verdicts, with the reasons of those sources. The other
+    figures are the error of the round trip, and the expected error in the middle of the fixed image.
     """
     made = replace(chain, model=model, chain=()) if models.is_global(model) else chain
     middle = np.array([[(made.fixed.width - 1) / 2, (made.fixed.height - 1) / 2]])

@@ -51,7 +51,8 @@ class Canvas:
     def union(transform: Transform) -> "Canvas":
         """The smallest that holds the fixed image and where the moving one comes to lie.
 
-        Raises ``RegisterError`` when it would have more than ``LARGEST_CANVAS`` times the pixels of both, as after a degenerate transform.
+        Raises ``RegisterError`` when it would have more than ``LARGEST_CANVAS`` times the pixels of both,
+        as after a degenerate transform.
         """
         fixed, moving = transform.fixed, transform.moving
         found = transform.inverse().map(_outline(moving.width, moving.height))
@@ -86,12 +87,14 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Warped:
-    """The moving pixels (c, H, W) on the fixed grid, in their own type, each window computed when it is read; through an inverse, the other way round.
+    """The moving pixels (c, H, W) on the fixed grid, in their own type, each window computed when it is
+    read; through an inverse, the other way round.
 
-    Integers are rounded and clipped to the range of their type, never rescaled, and a cubic goes no further than the 16 pixels it is made of.
-    Pixels the moving image does not show get ``fill`` (None: NaN for floats, 0 otherwise), and 0 in the last channel
-    when that is opacity (``alpha``). A NaN spreads to the pixels its neighbours are mixed into, and no further.
-    Raises ``RegisterError`` for dtypes that cannot be held exactly.
+    Integers are rounded and clipped to the range of their type, never rescaled, and a cubic goes no further
+    than the 16 pixels it is made of. Pixels the moving image does not show get ``fill`` (None: NaN for
+    floats, 0 otherwise), and 0 in the last channel when that is opacity (``alpha``). A NaN spreads to the
+    pixels its neighbours are mixed into, and no further. Raises ``RegisterError`` for dtypes that cannot be
+    held exactly.
     """
 
     pixels: Pixels

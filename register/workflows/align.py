@@ -187,9 +187,9 @@ def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform
     The pictures are drawn by several threads.
     """
     if not report:
-        return overlay(scene.whole(), scene.transform), None
+        return overlay(scene.entire(), scene.transform), None
     with device.worker_threads() as pool:
-        view = pool.submit(scene.whole)
+        view = pool.submit(scene.entire)
         from register.report.page import compared, details, page  # slow to import: while the view is drawn
 
         parts = pool.submit(details, scene)

@@ -56,7 +56,7 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
             quality=replace(transform.quality, landmarks=align.landmark_summary(transform, pair, chosen)),
         )
     scene = Scene.of(levels[0], levels[1], transform)
-    write_text(folder / REPORT, page(transform, compared(scene.whole(), transform), details(scene)))
+    write_text(folder / REPORT, page(transform, compared(scene.entire(), transform), details(scene)))
     return folder / REPORT
 
 

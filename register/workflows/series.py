@@ -205,7 +205,7 @@ def draw(series: Series, rows: list[Row], means: Means) -> None:
         movie(
             Path(series.source).name,
             series.to,
-            [asdict(row) for row in rows],
+            rows,
             means.before / means.frames,
             means.after / means.frames,
         ),
