@@ -185,7 +185,7 @@ def test_what_is_compared_can_be_chosen(aligned, opened):
     page.keyboard.press("ArrowDown")
     assert (
         page.get_attribute(".viewer .over", "alt")
-        == "The moving image as it was, drawn on the fixed image's grid."
+        == "The moving image before alignment, drawn on the fixed image's grid."
     )
     page.get_by_label("overlay before and after").click()
     assert "false colour" in page.get_attribute(".viewer .under", "alt")
