@@ -16,7 +16,7 @@ from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 import register
 from register import registries
-from register.cli.main import app_for
+from register.cli.main import COMMANDS, function_of
 from register.settings import Settings, choices
 
 ROOT = Path(__file__).parent.parent
@@ -39,11 +39,7 @@ def pages() -> dict[str, str]:
 
 def commands() -> dict[str, Callable[..., None]]:
     """The functions behind the commands, by name, in the order of the help."""
-    found = {}
-    for info in app_for([]).registered_commands:
-        assert info.callback is not None
-        found[info.name or info.callback.__name__] = info.callback
-    return found
+    return {name: function_of(name) for name in COMMANDS}
 
 
 def parameters(command: Callable[..., None]) -> Iterator[tuple[inspect.Parameter, Any, ParameterInfo]]:

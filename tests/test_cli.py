@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 
 import register
 from register.cli import startup
-from register.cli.main import COMMANDS
+from register.cli.main import COMMANDS, function_of
 from register.io.points.open import read_points
 from register.workflows import doctor
 
@@ -239,6 +239,11 @@ HEAVY = {"torch", "cv2", "zarr", "jinja2", "tifffile", "scipy", "rich", "PIL"}
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_imports_no_library(command):
     assert not loaded(*command.split(), "--help") & (HEAVY | {"numpy"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_summary_of_a_command_is_the_first_line_of_its_help(command):
+    assert COMMANDS[command] == function_of(command).__doc__.splitlines()[0]
 
 
 def test_version_imports_no_library():

@@ -4,6 +4,7 @@ import io
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated
 
@@ -16,24 +17,27 @@ from register.errors import RegisterError, says_no_memory
 
 FAILED, INTERRUPTED = 1, 130
 
-COMMANDS = (
-    "align",
-    "batch",
-    "apply",
-    "points",
-    "invert",
-    "compose",
-    "export",
-    "evaluate",
-    "report",
-    "info",
-    "doctor",
-)
-"""Each is a function in the module of its name, imported when it is needed."""
+COMMANDS = {
+    "align": "Align MOVING to FIXED.",
+    "batch": "Align many pairs, each into a folder of its own, and write a table of all.",
+    "apply": "Resample other images by a saved transform.",
+    "points": "Map points from the fixed image to the moving one, into a file of the same kind.",
+    "invert": "Write the transform of the other direction.",
+    "compose": "Write one transform for A to B and B to C.",
+    "export": "Write a transform in another program's format.",
+    "evaluate": "Measure landmark errors before and after: TRE, rTRE and robustness.",
+    "report": "Draw the report of a finished alignment again, or an index of many.",
+    "info": "Describe images and transforms.",
+    "doctor": "Report versions, devices, codecs and plug-ins, what is missing and how to get it.",
+}
+"""The commands and the first lines of their help. Each is a function in the module of its name."""
 
 
 def app_for(arguments: list[str]) -> typer.Typer:
-    """The program with the command that the arguments name, or with all commands when they name none."""
+    """The program with the command that the arguments name.
+
+    Without a command it has all of them by their summaries alone, so that the help imports none of them.
+    """
     app = typer.Typer(
         name="register",
         no_args_is_help=True,
@@ -43,12 +47,18 @@ def app_for(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(program)
-    named = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name in COMMANDS:
-        if named not in COMMANDS or name == named:
-            command = getattr(import_module(f"register.cli.{name}"), name)
-            app.command(name, cls=GroupedCommand)(command)
+    name = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if name in COMMANDS:
+        app.command(name, cls=GroupedCommand)(function_of(name))
+        return app
+    for other, summary in COMMANDS.items():
+        app.command(other, help=summary)(lambda: None)
     return app
+
+
+def function_of(command: str) -> Callable[..., None]:
+    """The function of a command, imported when it is needed."""
+    return getattr(import_module(f"register.cli.{command}"), command)
 
 
 def _version(asked: bool) -> None:

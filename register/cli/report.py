@@ -27,7 +27,10 @@ def report(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Draw the report of a finished alignment again, or an index of many, sorted by verdict."""
+    """Draw the report of a finished alignment again, or an index of many.
+
+    The index is a table of the alignments, the worst first.
+    """
     from register.workflows import report
 
     found = report.finished(folders)

@@ -3,10 +3,13 @@
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module, metadata
-from typing import Any, NamedTuple, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from register.errors import RegisterError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Record = TypeVar("Record")
 
@@ -92,15 +95,17 @@ class Registry:
         """Remove a record that was added with ``add``."""
         del self._added[name]
 
-    def _entry_points(self) -> dict[str, metadata.EntryPoint]:
+    def _entry_points(self) -> "dict[str, EntryPoint]":
         """Entry points of the group, by name; a built-in name cannot be replaced."""
         found = _entry_points(self.group, tuple(sys.path)) if self.group else ()
         return {point.name: point for point in found if point.name not in self._built_in}
 
 
 @cache
-def _entry_points(group: str, path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+def _entry_points(group: str, path: tuple[str, ...]) -> "tuple[EntryPoint, ...]":
     """The entry points of a group among the packages on a path, which takes a while to look through."""
+    from importlib import metadata
+
     return tuple(metadata.entry_points(group=group))
 
 
