@@ -1,4 +1,7 @@
-"""What can be measured, each a program: ``python -m benchmarks.NAME``. Libraries are told what the program tells them, before they are loaded."""
+"""Benchmarks; each is a program: ``python -m benchmarks.NAME --help``.
+
+The environment variables that the command-line program sets are set here too, before any library reads them.
+"""
 
 import os
 

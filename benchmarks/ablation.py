@@ -42,7 +42,7 @@ MODULES = {
     "local_fit": "register.engine.fit.local_fit",
     "recover_patches": "register.engine.fit.recover_patches",
     "global_fit": "register.engine.fit.global_fit",
-    "search": "register.engine.initial.search",
+    "correlation": "register.engine.initial.correlation",
     "features": "register.engine.initial.features",
     "preprocess": "register.images.preprocess",
     "cpu": "register.kernels.cpu",
@@ -119,7 +119,11 @@ def no_stiffer(original: Callable) -> Callable:
 
 def not_tilted(original: Callable) -> Callable:
     """Simulated views are not looked for."""
-    return lambda fixed, moving, asked, look: None if look.tilted else original(fixed, moving, asked, look)
+
+    def detected(fixed, moving, within, detection):
+        return None if detection.tilted else original(fixed, moving, within, detection)
+
+    return detected
 
 
 def valid_pixels(_: object) -> Callable:
@@ -159,11 +163,13 @@ SWITCHES: dict[str, Switch] = {
     "features": Switch(
         "the search starts from correlation alone", (Change("features", "match", returns(None)),)
     ),
-    "simulated views": Switch("features of the images alone", (Change("search", "on_features", not_tilted),)),
+    "simulated views": Switch("features of the images alone", (Change("features", "_detected", not_tilted),)),
     "patches from matches": Switch(
         "strong perspective starts from a global map too", (Change("pair", "_bent", returns(None)),)
     ),
-    "150 starts": Switch("the first few starts alone are refined", (Change("search", "MANY", constant(0)),)),
+    "150 starts": Switch(
+        "the first few starts alone are refined", (Change("correlation", "MANY", constant(0)),)
+    ),
     "compiled step": Switch(
         "tensors do all the work, as with REGISTER_NATIVE=0", (Change("cpu", "library", returns(None)),)
     ),

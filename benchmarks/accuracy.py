@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage import color, data
 
@@ -30,7 +29,7 @@ import register
 from benchmarks import results
 from benchmarks.synthetic import textured, warped_pair
 from register import Transform
-from register.geometry import affine, affine_tensors
+from register.geometry import affine
 from register.io.points.open import read_points
 
 NOT_COUNTED = ("birl_artificial", "iguazu")
@@ -90,10 +89,10 @@ def _ordinary(entry: dict[str, str]) -> bool:
     return abs(float(entry["affine_rot_deg"])) < 30 and 0.8 <= float(entry["affine_scale"]) <= 1.25
 
 
-def landmarks(folder: Path, entry: dict[str, str]) -> list[torch.Tensor]:
+def landmarks(folder: Path, entry: dict[str, str]) -> list[np.ndarray]:
     """The fixed and the moving landmarks (n, 2) of an entry, in pixels."""
     place = (folder / entry["fixed"]).parent
-    return [read_points(place / f"landmarks_{kind}.csv") for kind in ("fixed", "moving")]
+    return [np.asarray(read_points(place / f"landmarks_{kind}.csv")) for kind in ("fixed", "moving")]
 
 
 def pictures(folder: Path, fixed: dict[str, str], moving: dict[str, str]) -> list[np.ndarray]:
@@ -130,33 +129,35 @@ def _real(folder: Path, entry: dict[str, str], angle: float, scale: float) -> Im
     if (angle, scale) != (0.0, 1.0):
         moving, matrix = rotated(moving, angle, scale)
         target = affine.apply(matrix, target)
-    noise = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
-    limit = max(0.01 * math.hypot(*fixed.shape[:2]), 1.5 * float(noise[1]) if noise else 0.0)
+    limit = largest_error(entry, fixed.shape)
 
     def errors(transform: Transform) -> np.ndarray:
-        return (transform.map(source) - target).norm(dim=1).numpy() / scale
+        return np.linalg.norm(transform.map(source) - target, axis=1) / scale
 
-    before = float(np.median((source - target).norm(dim=1))) / scale
+    before = float(np.median(np.linalg.norm(source - target, axis=1))) / scale
     return Images(fixed, moving, before, limit, errors)
 
 
-def rotated(image: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, torch.Tensor]:
+def largest_error(entry: dict[str, str], shape: tuple[int, ...]) -> float:
+    """The largest median TRE, in pixels, of a pair that is found; ``shape`` is that of the fixed image."""
+    noise = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
+    return max(0.01 * math.hypot(*shape[:2]), 1.5 * float(noise[1]) if noise else 0.0)
+
+
+def rotated(image: np.ndarray, angle: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """An image (h, w, c) rotated by ``angle`` degrees and scaled, on a black canvas that holds all of it.
 
     Also returns the map (2, 3) of its pixels to those of the canvas.
 
     """
     height, width = image.shape[:2]
-    zero = torch.zeros(2, dtype=torch.float64)
-    turn = affine_tensors.similarity(math.radians(angle), scale, zero, zero)
-    corners = torch.tensor(
-        [[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=torch.float64
-    )
-    ends = affine.apply(turn, corners)
-    matrix = affine.compose(affine_tensors.translation(*(-ends.amin(0)).tolist()), turn)
-    columns, rows = (ends.amax(0) - ends.amin(0)).ceil().int().tolist()
-    grid = affine.points_at(torch.arange(columns + 1.0).double(), torch.arange(rows + 1.0).double())
-    points = affine.apply(affine.invert(matrix), grid).numpy()
+    turn = affine.similarity(math.radians(angle), scale, np.zeros(2), np.zeros(2))
+    ends = affine.apply(turn, affine.points_at(np.array([0.0, width - 1]), np.array([0.0, height - 1])))
+    corner = ends.min(axis=(0, 1))
+    matrix = affine.compose(affine.translation(*-corner), turn)
+    columns, rows = np.ceil(ends.max(axis=(0, 1)) - corner).astype(int)
+    grid = affine.points_at(np.arange(columns + 1.0), np.arange(rows + 1.0))
+    points = affine.apply(affine.invert(matrix), grid)
     sigma = max(0.5 / scale - 0.4, 0.0)  # against aliasing where pixels become larger
     planes = [
         map_coordinates(

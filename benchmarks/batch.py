@@ -1,6 +1,6 @@
-"""Batches: rates, bad pairs among good ones, interruptions, a Dask worker killed, memory.
+"""``register batch``: rates, memory, unreadable pairs among good ones, interruptions, a killed worker.
 
-python -m benchmarks.batch --folder FOLDER --rates --count 200    # one command against one worker and against a shell loop; memory
+python -m benchmarks.batch --folder FOLDER --rates --count 200   # beside one worker and a shell loop
 python -m benchmarks.batch --folder FOLDER --bad --interrupts --dask
 """
 
@@ -25,7 +25,10 @@ QUICK = ["--preset", "fast", "--model", "rigid", "--metric", "ncc", "--init", "i
 
 
 def make(folder: Path, count: int, side: int = 512) -> Path:
-    """Pairs of a texture turned by up to 3 degrees, shifted by up to 12 pixels and bent by 3, with 1 % noise."""
+    """Write ``count`` pairs of one texture, rotated by up to 3°, shifted by up to 12 px and deformed by 3 px.
+
+    Both images carry 1 % noise.
+    """
     for number in range(count):
         if (folder / "m" / f"p{number:03d}.tif").exists():
             continue
@@ -65,7 +68,7 @@ def batch(path: Path, output: Path, *more: str) -> list[str]:
 
 
 def watched(command: list[str]) -> tuple[float, list[tuple[float, int]]]:
-    """Seconds, and the resident memory of all its processes over time."""
+    """Run a command; its seconds, and (seconds since the start, resident bytes of all its processes)."""
     begin, kept = time.time(), []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
@@ -104,14 +107,17 @@ def rates(folder: Path, count: int) -> None:
     alone, _ = watched(batch(table(folder, few), folder / "alone", "--workers", "1", "--redo"))
     both, kept = watched(batch(table(folder, range(count)), folder / "both", "--workers", "2", "--redo"))
     print(
-        f"shell loop {shell:.2f} s per pair; one worker {alone / len(few):.2f}; two workers {both / count:.2f}, of {count} pairs"
+        f"shell loop {shell:.2f} s per pair; one worker {alone / len(few):.2f}; "
+        f"two workers {both / count:.2f}, of {count} pairs"
     )
     print(
-        f"  two workers: {alone / len(few) / (both / count):.2f} times the rate of one, {shell / (both / count):.2f} times that of the loop"
+        f"  two workers: {alone / len(few) / (both / count):.2f} times the rate of one, "
+        f"{shell / (both / count):.2f} times that of the loop"
     )
     ten = max(m for t, m in kept if t < both * 10 / count + 8)
     print(
-        f"  memory of all processes: {ten / 1e6:.0f} MB at most up to pair 10, {max(m for _, m in kept) / 1e6:.0f} MB in all"
+        f"  memory of all processes: {ten / 1e6:.0f} MB at most up to pair 10, "
+        f"{max(m for _, m in kept) / 1e6:.0f} MB at most in the complete run"
     )
 
 
@@ -120,7 +126,7 @@ def bad(folder: Path) -> None:
     (folder / "corrupt.tif").write_bytes(b"II*\0\x08\0\0\0broken")
     (folder / "closed.tif").unlink(missing_ok=True)
     (folder / "closed.tif").write_bytes((folder / "m/p000.tif").read_bytes())
-    (folder / "closed.tif").chmod(0)  # which keeps nobody out who is root: run this as another user
+    (folder / "closed.tif").chmod(0)  # root can read it all the same: run this as another user
     rng = np.random.default_rng(99)
     tifffile.imwrite(
         folder / "other.tif", (gaussian_filter(rng.normal(size=(512, 512)), 4) * 1000).astype(np.float32)
@@ -142,7 +148,7 @@ def bad(folder: Path) -> None:
 
 
 def plain(folder: Path) -> dict[str, dict]:
-    """The transforms of a batch without what differs between two runs."""
+    """The transforms of a batch by pair, without seconds and dates."""
     found = {}
     for path in sorted(folder.glob("*/transform.json")):
         content = json.loads(path.read_text())
@@ -159,7 +165,7 @@ def tree(folder: Path) -> list[str]:
 def interrupts(folder: Path, times: int = 20) -> None:
     path, rng = table(folder, range(40)), random.Random(1)
     subprocess.run(
-        batch(path, folder / "whole", "--redo", "--workers", "2", *QUICK),
+        batch(path, folder / "complete", "--redo", "--workers", "2", *QUICK),
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -179,8 +185,8 @@ def interrupts(folder: Path, times: int = 20) -> None:
             again += stamps.setdefault(found, stamp) != stamp
     code = subprocess.run(batch(path, output, "--workers", "2", *QUICK), stdout=subprocess.DEVNULL).returncode
     again += sum(found.stat().st_mtime_ns != stamp for found, stamp in stamps.items())
-    same = plain(output) == plain(folder / "whole")
-    files = tree(output) == tree(folder / "whole")
+    same = plain(output) == plain(folder / "complete")
+    files = tree(output) == tree(folder / "complete")
     print(f"{times} interruptions; {len(stamps)} pairs were done before the last run (exit {code})")
     print(f"  transforms equal {same}, files equal {files}, {again} done twice")
 
@@ -204,12 +210,13 @@ def dask(folder: Path) -> None:
         stdout=subprocess.DEVNULL,
     )
     one, other = plain(folder / "dask"), plain(folder / "local")
-    apart = max(
+    difference = max(
         abs(np.array(one[k]["global"]["matrix"]) - np.array(other[k]["global"]["matrix"])).max()
         for k in other
     )
     print(
-        f"Dask, one of two workers killed: exit {code}, {len(one)} of 12 pairs done, largest difference of a matrix {apart:.2g}"
+        f"Dask, one of two workers killed: exit {code}, {len(one)} of 12 pairs done, "
+        f"largest difference of a matrix {difference:.2g}"
     )
 
 

@@ -1,16 +1,16 @@
-"""Whether the expected error per patch is the error: predicted against true, on known warps and on landmarks; fits its constants.
+"""Calibration of the expected error: predicted against true errors, on known warps and on landmarks.
 
-    python -m benchmarks.calibration --synthetic                # 11 textures, two amplitudes, four contrasts: half an hour on two cores
+    python -m benchmarks.calibration --synthetic        # 11 textures, half an hour; fits the constants
     python -m benchmarks.calibration --synthetic --keep patches.npz
-    python -m benchmarks.calibration --real FOLDER              # FOLDER holds MANIFEST.csv and pairs with landmarks
+    python -m benchmarks.calibration --real FOLDER      # FOLDER holds MANIFEST.csv and pairs with landmarks
 
-The true error of a patch is the root mean square over its cell of the distance between the map found and the true one, where the moving image shows something.
-Constants are fitted to all textures and cross-validated by leaving one texture out. A pair of n patches weighs as n to the power of 3/4, between equal patches
-and equal pairs.
+The true error of a patch is the root mean square, over its cell, of the distance between the estimated map
+and the true one, where the images overlap. Constants are fitted to all textures, and cross-validated by
+leaving one texture out. A pair of n patches has the weight n to the power of 3/4: between equal patches and
+equal pairs.
 """
 
 import argparse
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from scipy.stats import spearmanr
 from skimage import color, data
 
 import register
-from benchmarks.accuracy import NOT_COUNTED, textures
+from benchmarks.accuracy import NOT_COUNTED, landmarks, manifest, pictures, textures
 from benchmarks.synthetic import warped_pair
 from register.engine.quality import expected_error
-from register.io.points.open import read_points
 
 MORE = "brick", "grass", "camera", "coins", "moon", "chelsea", "page"
 COVERED = 0.68
@@ -30,18 +29,19 @@ COLUMNS = ("predicted", "true", *[name for name in expected_error.LOG_ERROR if n
 
 
 def all_textures() -> dict[str, np.ndarray]:
-    """Grey pictures in [0, 1] that come with scikit-image."""
+    """Grey images in [0, 1] that come with scikit-image."""
     more = {name: getattr(data, name)() for name in MORE}
     return textures() | {name: color.rgb2gray(x) if x.ndim == 3 else x / 255.0 for name, x in more.items()}
 
 
 def cell_errors(
-    error: np.ndarray, shown: np.ndarray, centres: np.ndarray, spacing: tuple[float, float]
+    error: np.ndarray, overlap: np.ndarray, centres: np.ndarray, spacing: tuple[float, float]
 ) -> np.ndarray:
-    """The root mean square error (n,) over the cell of every patch; NaN where less than half of it is shown."""
+    """The root mean square error (n,) over the cell of every patch; NaN where less than half of it
+    overlaps."""
     sums = [
         np.pad(x.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-        for x in (np.where(shown, error**2, 0.0), shown.astype(float))
+        for x in (np.where(overlap, error**2, 0.0), overlap.astype(float))
     ]
     found = []
     for x, y in centres:
@@ -57,7 +57,8 @@ def cell_errors(
 
 
 def synthetic(seeds: int) -> dict[str, np.ndarray]:
-    """Every patch of every pair: what is predicted, what is true, the terms behind the prediction, and where it comes from."""
+    """Every patch of every pair: what is predicted, what is true, the terms behind the prediction, and where
+    it comes from."""
     seen: dict[str, Any] = {}
     errors = expected_error.errors
 
@@ -76,9 +77,9 @@ def synthetic(seeds: int) -> dict[str, np.ndarray]:
                     transform, truth = alignment.transform, pair.moving_from_fixed
                     y, x = np.indices(truth.shape[:2])
                     error = np.linalg.norm(transform.field().numpy() + np.stack([x, y], 2) - truth, axis=2)
-                    shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2)
+                    overlap = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2)
                     true = cell_errors(
-                        error, shown, transform.grid.centres().reshape(-1, 2), transform.grid.spacing
+                        error, overlap, transform.grid.centres().reshape(-1, 2), transform.grid.spacing
                     )
                     predicted = np.array(
                         [np.nan if v is None else v for v in transform.patch_figures["expected_error"]]
@@ -92,8 +93,9 @@ def synthetic(seeds: int) -> dict[str, np.ndarray]:
                     pairs += [len(rows)] * len(table)
                     title = f"{name} {amplitude:.0%} {contrast} noise {noise:.0%} #{seed}"
                     middle = np.median(table[:, :2], axis=0) if len(table) else (np.nan, np.nan)
+                    verdict = alignment.quality["verdict"]
                     print(
-                        f"{title:40s} {alignment.quality['verdict']:8s} predicted {middle[0]:.3f}, true {middle[1]:.3f} px",
+                        f"{title:40s} {verdict:8s} predicted {middle[0]:.3f}, true {middle[1]:.3f} px",
                         flush=True,
                     )
     expected_error.errors = errors
@@ -106,7 +108,8 @@ def weighted_quantile(values: np.ndarray, weight: np.ndarray, share: float) -> f
 
 
 def fit(table: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Constants of the log of the error that ``COVERED`` of the patches stay below: least squares of logs, then moved up to the quantile."""
+    """Constants of the log of the error that ``COVERED`` of the patches stay below: least squares of logs,
+    then moved up to the quantile."""
     design, goal = (
         np.column_stack([np.ones(len(table)), np.log(table[:, 2:])]),
         np.log(np.maximum(table[:, 1], 1e-4)),
@@ -119,8 +122,9 @@ def fit(table: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def reliability(predicted: np.ndarray, true: np.ndarray) -> None:
     """Print predicted against true by decile of the prediction."""
     for number, part in enumerate(np.array_split(np.argsort(predicted, kind="stable"), 10), 1):
-        print(f"  decile {number:2d}: predicted {np.median(predicted[part]):7.3f}, true median {np.median(true[part]):7.3f} px, "
-              f"{(true[part] <= predicted[part]).mean():4.0%} below, {len(part)}")  # fmt: skip
+        medians = f"predicted {np.median(predicted[part]):7.3f}, true median {np.median(true[part]):7.3f} px"
+        below = (true[part] <= predicted[part]).mean()
+        print(f"  decile {number:2d}: {medians}, {below:4.0%} below, {len(part)}")
 
 
 def show_synthetic(found: dict[str, np.ndarray]) -> None:
@@ -130,9 +134,8 @@ def show_synthetic(found: dict[str, np.ndarray]) -> None:
     print(f"{len(table)} patches of {len(np.unique(pair))} pairs, as the program predicts:")
     below = table[:, 1] <= table[:, 0]
     equally = (below / patches).sum() / (1 / patches).sum()
-    print(
-        f"Spearman {spearmanr(table[:, 0], table[:, 1])[0]:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs"
-    )
+    rank = spearmanr(table[:, 0], table[:, 1])[0]
+    print(f"Spearman {rank:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs")
     print(
         "  by texture:",
         ", ".join(f"{name} {below[texture == name].mean():.0%}" for name in np.unique(texture)),
@@ -149,31 +152,25 @@ def show_synthetic(found: dict[str, np.ndarray]) -> None:
     constants = dict(zip(expected_error.LOG_ERROR, fit(table, weight).round(3).tolist(), strict=True))
     print(f"fitted to all: {constants}; in use: {expected_error.LOG_ERROR}")
     equally = (below / patches).sum() / (1 / patches).sum()
+    rank = spearmanr(held_out, table[:, 1])[0]
     print(
-        f"one texture left out: Spearman {spearmanr(held_out, table[:, 1])[0]:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs"
+        f"one texture left out: Spearman {rank:.3f}; {below.mean():.1%} below, {equally:.1%} with equal pairs"
     )
 
 
 def show_real(folder: Path) -> None:
     predicted, true = [], []
-    with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
-        for entry in csv.DictReader(file):
-            if entry["id"].startswith(NOT_COUNTED):
-                continue
-            alignment = register.align(
-                *(register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving"))
-            )
-            points = [
-                read_points((folder / entry["fixed"]).parent / f"landmarks_{kind}.csv")
-                for kind in ("fixed", "moving")
-            ]
-            predicted += alignment.expected_error(points[0]).tolist()
-            true += (alignment.transform.map(points[0]) - points[1]).norm(dim=1).tolist()
+    for entry in manifest(folder):
+        if entry["id"].startswith(NOT_COUNTED):
+            continue
+        alignment = register.align(*pictures(folder, entry, entry))
+        source, target = landmarks(folder, entry)
+        predicted += alignment.expected_error(source).tolist()
+        true += np.linalg.norm(alignment.transform.map(source) - target, axis=1).tolist()
     errors, ranked = np.array(true), np.array(predicted)
     known = np.isfinite(ranked)
-    print(
-        f"{len(errors)} landmarks, {known.mean():.0%} where something is known; Spearman {spearmanr(ranked[known], errors[known])[0]:.3f}"
-    )
+    rank = spearmanr(ranked[known], errors[known])[0]
+    print(f"{len(errors)} landmarks, {known.mean():.0%} with a finite expected error; Spearman {rank:.3f}")
     reliability(ranked[known], errors[known])
 
 

@@ -1,12 +1,15 @@
 """Capture range: where the search finds a pair, over rotation, scale, overlap, contrast and flip.
 
-    python -m benchmarks.capture [--step 15] [--scales 0.5 0.71 1 1.41 2] [--overlaps 0.6 0.3] [--contrasts plain inverted folded] [--flip]
-                                 [--texture tissue] [--json FILE] [--figure FILE]
+    python -m benchmarks.capture [--step 15] [--scales 0.5 0.71 1 1.41 2] [--overlaps 0.6 0.3]
+                                 [--contrasts plain inverted folded] [--flip] [--texture tissue]
+                                 [--json FILE] [--figure FILE]
 
-Two square views of one texture, turned and scaled against each other about the point that puts the given share of the smaller view inside the larger one;
-both carry 2 % noise. The pair is found when the start's mean distance from the truth, over the fixed pixels that the moving view shows, is at most 3 % of the
-diagonal of the moving image. Views that are alike or inverted are found by their features, most folded ones by the sweep. The default grid takes a
-quarter of an hour; the printed table gives the share found per scale, overlap and contrast.
+Two square views of one texture are rotated and scaled relative to each other, about the point that puts the
+given share of the smaller view inside the larger one; both carry 2 % noise. A pair is found if the mean error
+of the start, over the fixed pixels that lie inside the moving view, is at most 3 % of the diagonal of the
+moving image. Views with the same or inverted contrast are found by their features, most folded ones by
+correlation. The default grid takes a quarter of an hour; the table gives the share found per scale, overlap
+and contrast.
 """
 
 import argparse
@@ -29,7 +32,7 @@ from register.images import pyramid
 
 
 def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool) -> tuple[bool, float]:
-    """Whether the start stands within 3 % of the truth, and the seconds it took."""
+    """Whether the start is within 3 % of the true map, and the seconds of the search."""
     chosen = settings.check(allow_flip=flip)
     levels = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
     begin = time.perf_counter()
@@ -45,8 +48,8 @@ def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool
         torch.linspace(0, SIDE - 1, 20, dtype=torch.float64),
     )
     target = affine.apply(truth, grid)
-    shown = ((target >= 0) & (target <= SIDE - 1)).all(dim=1)
-    error = (affine.apply(start.matrix, grid) - target).norm(dim=1)[shown].mean()
+    inside = ((target >= 0) & (target <= SIDE - 1)).all(dim=1)
+    error = (affine.apply(start.matrix, grid) - target).norm(dim=1)[inside].mean()
     return bool(error <= 0.03 * SIDE * math.sqrt(2)), seconds
 
 
@@ -64,22 +67,20 @@ def figure(rows: list[dict], path: Path) -> None:
     for axis, case in zip(axes[:, 0], cases, strict=True):
         mine = [row for row in rows if (row["contrast"], row["overlap"], row["flip"]) == case]
         angles, scales = (sorted({row[name] for row in mine}) for name in ("angle", "scale"))
-        shares = np.array(
-            [
-                [np.mean([r["found"] for r in mine if r["angle"] == a and r["scale"] == s]) for a in angles]
-                for s in scales
-            ]
-        )
+        shares = np.array([[_share(mine, scale=s, angle=a) for a in angles] for s in scales])
         picture = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
         axis.set_xticks(range(len(angles)), [f"{a:g}°" for a in angles], fontsize=7)
         axis.set_yticks(range(len(scales)), [f"{s:g}" for s in scales], fontsize=7)
-        axis.set_title(
-            f"{case[0]}, {case[1]:.0%} overlap{', mirrored' if case[2] else ''}: {np.mean([r['found'] for r in mine]):.0%} found",
-            fontsize=9,
-        )
+        title = f"{case[0]}, {case[1]:.0%} overlap{', mirrored' if case[2] else ''}: {_share(mine):.0%} found"
+        axis.set_title(title, fontsize=9)
         axis.set_ylabel("scale", fontsize=8)
     fig.colorbar(picture, ax=axes[:, 0], label="share found")
     fig.savefig(path, dpi=110)
+
+
+def _share(rows: list[dict], **values: float) -> float:
+    """The share of pairs that were found, of the rows with given values."""
+    return float(np.mean([row["found"] for row in rows if values.items() <= row.items()]))
 
 
 def main() -> None:
@@ -120,9 +121,11 @@ def main() -> None:
                     r for r in rows if (r["contrast"], r["overlap"], r["scale"]) == (contrast, overlap, scale)
                 ]
                 missed = ", ".join(f"{r['texture']} {r['angle']:g}°" for r in mine if not r["found"])
+                seconds = np.median([r["seconds"] for r in mine])
                 print(
-                    f"{contrast:9s} overlap {overlap:4.0%} scale {scale:4g}: {np.mean([r['found'] for r in mine]):4.0%} of {len(mine)}, "
-                    f"median {np.median([r['seconds'] for r in mine]):.1f} s{'; missed ' + missed if missed else ''}",
+                    f"{contrast:9s} overlap {overlap:4.0%} scale {scale:4g}: "
+                    f"{_share(mine):4.0%} of {len(mine)}, "
+                    f"median {seconds:.1f} s{'; missed ' + missed if missed else ''}",
                     flush=True,
                 )
     if options.json:

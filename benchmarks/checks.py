@@ -1,12 +1,12 @@
-"""Figures that are neither real pairs nor warps: ``python -m benchmarks.checks [--real FOLDER]``.
+"""Two checks without landmarks: ``python -m benchmarks.checks [--real FOLDER]``.
 
-Sub-pixel bias: the mean of the recovered shift minus the true one, 2 % noise. Chance: how many standard deviations above chance
-unrelated pictures reach (each texture against every other, and with ``--real`` each fixed image against the next pair's moving one) and what they
-are called.
+Sub-pixel bias: the mean of the recovered shift minus the true one, under 2 % noise. Chance: by how many
+standard deviations the similarity of unrelated images exceeds that of random alignments, and their verdicts;
+each texture against every other, and with ``--real`` each fixed image against the moving image of another
+pair.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 import register
-from benchmarks.accuracy import textures
+from benchmarks.accuracy import manifest, pictures, textures
 
 
 def bias(texture: np.ndarray, shift: float, seed: int, noise: float = 0.02) -> tuple[float, float]:
@@ -29,20 +29,14 @@ def bias(texture: np.ndarray, shift: float, seed: int, noise: float = 0.02) -> t
 
 
 def unrelated(folder: Path | None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Pairs of pictures that show different things."""
+    """Pairs of images of different objects."""
     known = textures()
     for one, other in permutations(known, 2):
         yield f"{one} / {other}", known[one], known[other]
     if folder:
-        with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
-            entries = list(csv.DictReader(file))
-        for one, other in zip(
-            entries, entries[7:] + entries[:7], strict=True
-        ):  # far enough down the list to be of another kind
-            pictures = [
-                register.read_image(folder / path).picture() for path in (one["fixed"], other["moving"])
-            ]
-            yield f"{one['id']} / {other['id']}", pictures[0], pictures[1]
+        entries = manifest(folder)
+        for one, other in zip(entries, entries[7:] + entries[:7], strict=True):  # seven on: of another kind
+            yield f"{one['id']} / {other['id']}", *pictures(folder, one, other)
 
 
 def main() -> None:
@@ -54,19 +48,15 @@ def main() -> None:
     for name in ("tissue", "gravel"):
         for shift in (0.0, 0.25, 0.5, 0.75):
             errors = np.array([bias(textures()[name], shift, seed) for seed in range(2)])
-            print(
-                f"bias  {name:8s} shift {shift:4.2f} px: x {errors[:, 0].mean():+.4f}, y {errors[:, 1].mean():+.4f} px",
-                flush=True,
-            )
+            x, y = errors.mean(axis=0)
+            print(f"bias  {name:8s} shift {shift:4.2f} px: x {x:+.4f}, y {y:+.4f} px", flush=True)
     found = []
     for name, fixed, moving in unrelated(options.real):
         quality = register.align(fixed, moving).quality
         found.append((quality["above_chance"], quality["verdict"]))
         print(f"chance {name:48s} {quality['above_chance']:6.2f} {quality['verdict']}", flush=True)
     failed = sum(verdict == "failed" for _, verdict in found)
-    print(
-        f"{failed} of {len(found)} unrelated pairs called failed; {max(found)[0]:.2f} standard deviations at most"
-    )
+    print(f"{failed} of {len(found)} unrelated pairs called failed; at most {max(found)[0]:.2f} deviations")
 
 
 if __name__ == "__main__":

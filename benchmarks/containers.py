@@ -1,7 +1,10 @@
-"""One pair in many containers: does each give the transform of the PNG? ``python -m benchmarks.containers FOLDER``.
+"""One pair in many file formats, which must give the same transform.
 
-``FOLDER`` holds ``fixed_NAME`` and ``moving_NAME`` files of the same pictures. Prints the median and the largest distance, over the fixed image, from the
-transform of ``gray.png``. Lossy containers (JPEG) and those with other colours are marked.
+    python -m benchmarks.containers FOLDER
+
+``FOLDER`` holds ``fixed_NAME`` and ``moving_NAME`` files of the same two images. Prints the median and the
+largest distance, over the fixed image, between each transform and that of ``gray.png``. Lossy formats are
+marked.
 """
 
 import argparse
@@ -27,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="folder with fixed_NAME and moving_NAME files")
     folder = parser.parse_args().folder
     names = sorted(path.name.removeprefix("fixed_") for path in folder.glob("fixed_*"))
     reference = transform_of(folder / "fixed_gray.png", folder / "moving_gray.png")
@@ -35,13 +38,11 @@ def main() -> None:
     expected = reference.map_grid(x, y)
     for name in names:
         found = transform_of(folder / f"fixed_{name}", folder / f"moving_{name}")
-        apart = np.linalg.norm(found.map_grid(x, y) - expected, axis=-1)
+        distance = np.linalg.norm(found.map_grid(x, y) - expected, axis=-1)
         grey = f"{found.quality['fixed_grey']} / {found.quality['moving_grey']}"
         lossy = " (lossy)" if any(word in name for word in LOSSY) else ""
-        print(
-            f"{name:26s} median {np.median(apart):.4f} px, largest {apart.max():.4f} px, {grey}, {found.quality['metric']}{lossy}",
-            flush=True,
-        )
+        figures = f"median {np.median(distance):.4f} px, largest {distance.max():.4f} px"
+        print(f"{name:26s} {figures}, {grey}, {found.quality['metric']}{lossy}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Accuracy between unlike contrasts with a dense truth: ``python -m benchmarks.contrasts [--metrics auto structure mind ncc]``.
+"""Accuracy between different contrasts, with a dense known warp.
 
-Stains of one section, colour channels of one picture, and grey values folded at the middle (|2x - 1|), under a smooth warp of 2 % of the diagonal. Prints the
-median and the 90th percentile of the error in textured pixels, and their geometric means over the pairs.
+    python -m benchmarks.contrasts [--metrics auto structure mind ncc]
+
+Stains of one section, colour channels of one image, and grey values folded at the middle (|2x - 1|), under a
+smooth warp of 2 % of the diagonal. Prints the median and the 90th percentile of the error in pixels with
+texture, and their geometric means over the pairs.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from register.settings import metrics
 
 
 def pictures() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """A name and two pictures (h, w) in [0, 1] of one thing, pixel on pixel."""
+    """A name and two images (h, w) in [0, 1] of one object, aligned to the pixel."""
     tissue, retina = data.immunohistochemistry(), data.retina()[300:900, 400:1000] / 255
     stains, grey = color.rgb2hed(tissue), _robust(color.rgb2gray(tissue))
     sky, face, gravel = (
@@ -36,19 +39,19 @@ def pictures() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def errors(one: np.ndarray, other: np.ndarray, metric: str) -> tuple[np.ndarray, str, float]:
-    """Errors of textured pixels, the metric used, and seconds, when ``one`` is warped and ``other`` stays."""
+    """Errors (n,) of pixels with texture, the metric used, seconds; ``one``, warped, is the fixed image."""
     height, width = one.shape
-    still = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2)
-    truth = still + smooth_field(height, width, 0.02 * float(np.hypot(height, width)), 3)
+    identity = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2)
+    truth = identity + smooth_field(height, width, 0.02 * float(np.hypot(height, width)), 3)
     warped = map_coordinates(one, [truth[..., 1], truth[..., 0]], order=5, mode="reflect")
-    shown = ((truth >= 0) & (truth <= [width - 1, height - 1])).all(axis=2) & textured(warped)
+    judged = ((truth >= 0) & (truth <= [width - 1, height - 1])).all(axis=2) & textured(warped)
     rng = np.random.default_rng(0)
     fixed, moving = (x + rng.normal(0, 0.02, x.shape) for x in (warped, other))
     begin = time.perf_counter()
     found = register.align(fixed, moving, metric=metric)
     seconds = time.perf_counter() - begin
     return (
-        np.linalg.norm(found.transform.field().numpy() + still - truth, axis=2)[shown],
+        np.linalg.norm(found.transform.field().numpy() + identity - truth, axis=2)[judged],
         found.quality["metric"],
         seconds,
     )
@@ -72,10 +75,9 @@ def main() -> None:
         for name, one, other in pictures():
             found, used, seconds = errors(one, other, metric)
             figures.append(np.percentile(found, (50, 90)))
-            print(
-                f"{name:26s} {metric:9s} ({used:9s}) median {figures[-1][0]:7.3f} px, p90 {figures[-1][1]:7.3f} px, {seconds:5.1f} s",
-                flush=True,
-            )
+            median, high = figures[-1]
+            errors_of_pair = f"median {median:7.3f} px, p90 {high:7.3f} px"
+            print(f"{name:26s} {metric:9s} ({used:9s}) {errors_of_pair}, {seconds:5.1f} s", flush=True)
         mean = np.exp(np.log(figures).mean(axis=0))
         print(
             f"{'geometric mean':26s} {metric:21s} median {mean[0]:7.3f} px, p90 {mean[1]:7.3f} px", flush=True

@@ -27,8 +27,8 @@ the command that prints it. Older results, and what was tried on the way, are in
 are shared with other programs, so that seconds vary by a factor of about 1.5: trust ratios and medians.
 FOLDER holds a MANIFEST.csv and pairs with landmarks, which are not part of the repository.
 """
-ABLATION = """Errors and seconds of the processor are relative to the whole method on the same pairs: 1.10 is a tenth
-more. "Worse, better" counts pairs whose error changes by more than 2 %.
+ABLATION = """Errors and seconds of the processor are relative to those of the whole method on the same pairs:
+1.10 is a tenth more. "Worse, better" counts pairs whose error changes by more than 2 %.
 """
 Rows = list[dict[str, Any]]
 

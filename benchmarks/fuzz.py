@@ -1,8 +1,11 @@
-"""Damaged files: nothing but a ``RegisterError``, in time and in bounded memory. ``python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER]``.
+"""Damaged files must end in a ``RegisterError``, within limits of time and memory.
 
-Small TIFF, PNG, JPEG, transform, GeoJSON and CSV files, and those of a folder if one is given, are mutated (bytes flipped, set to extremes, cut out, doubled,
-the end lost) and read as the program would. Workers are processes of their own with limits of memory and of time per input; what ends one, or raises
-anything else, is printed with the seed that makes it again.
+    python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER]
+
+Small TIFF, PNG, JPEG, transform, GeoJSON and CSV files, and those of a folder if one is given, are mutated
+(bytes flipped, set to extremes, removed, repeated, the end cut off) and read as the program reads them.
+Workers are separate processes with limits of memory and of time per file; a file that ends one, or raises
+another exception, is printed with the seed that reproduces it.
 """
 
 import argparse
@@ -41,16 +44,21 @@ EXTREMES = (
 
 
 def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
-    """Names, whose endings say how they are read, and contents."""
+    """Names and contents of the files to mutate; the suffix of a name chooses its reader."""
     rng = np.random.default_rng(0)
     grey, colour = rng.integers(0, 65535, (40, 50), np.uint16), rng.integers(0, 255, (40, 50, 3), np.uint8)
     found = []
+    palette = rng.integers(0, 65535, (3, 256), np.uint16)
     for name, data, options in (
-        ("plain", grey, {}), ("zlib", grey, {"compression": "zlib", "tile": (16, 16)}), ("lzw", grey, {"compression": "lzw"}),
-        ("jpeg", colour, {"compression": "jpeg", "photometric": "rgb", "tile": (32, 32)}), ("zstd", grey, {"compression": "zstd"}),
-        ("palette", grey.astype(np.uint8), {"photometric": "palette", "colormap": rng.integers(0, 65535, (3, 256), np.uint16)}),
-        ("ome", np.stack([grey] * 2), {"ome": True, "photometric": "minisblack"}), ("big", grey, {"bigtiff": True, "byteorder": ">"}),
-    ):  # fmt: skip
+        ("plain", grey, {}),
+        ("zlib", grey, {"compression": "zlib", "tile": (16, 16)}),
+        ("lzw", grey, {"compression": "lzw"}),
+        ("jpeg", colour, {"compression": "jpeg", "photometric": "rgb", "tile": (32, 32)}),
+        ("zstd", grey, {"compression": "zstd"}),
+        ("palette", grey.astype(np.uint8), {"photometric": "palette", "colormap": palette}),
+        ("ome", np.stack([grey] * 2), {"ome": True, "photometric": "minisblack"}),
+        ("big", grey, {"bigtiff": True, "byteorder": ">"}),
+    ):
         file = io.BytesIO()
         writer = {key: options.pop(key) for key in ("ome", "bigtiff", "byteorder") if key in options}
         with tifffile.TiffWriter(file, **writer) as tif:
@@ -101,7 +109,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(int(rng.integers(1, 9))):
         at, kind = int(rng.integers(0, max(len(out), 1))), rng.integers(0, 6)
         if rng.random() < 0.5:
-            at = min(at, int(rng.integers(0, 400)))  # headers are where damage does most
+            at = min(at, int(rng.integers(0, 400)))  # most faults come from damaged headers
         if kind == 0 and out:
             out[min(at, len(out) - 1)] ^= 1 << int(rng.integers(0, 8))
         elif kind in (1, 2):
@@ -117,7 +125,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def readers() -> dict[str, Callable[[Path], object]]:
-    """How a file of each ending is read; all others are images."""
+    """The reader of each suffix; files with other suffixes are read as images."""
     from register.io.images.masks import read_mask
     from register.io.images.model import Image
     from register.io.images.open import read_image
@@ -132,7 +140,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
 
     def geojson(path: Path) -> object:
         everything = slice(None), slice(None), slice(None)
-        with contextlib.suppress(OverflowError):  # a polygon as far out as numbers go
+        with contextlib.suppress(OverflowError):  # a polygon with coordinates near the largest number
             read_mask(str(path), mask_of)[everything]
         return read_point_file(path)
 
@@ -140,7 +148,10 @@ def readers() -> dict[str, Callable[[Path], object]]:
 
 
 def work(begin: int, count: int, folder: Path | None) -> int:
-    """Read ``count`` mutants in this process; prints the number of each before it is read, and what went wrong. Returns how many did."""
+    """Read ``count`` mutants in this process and return the number of faults.
+
+    Prints the number of each mutant before it is read, and every fault.
+    """
     from register.errors import RegisterError
 
     known, how, wrong = seeds(folder), readers(), 0
@@ -168,17 +179,15 @@ def work(begin: int, count: int, folder: Path | None) -> int:
             except BaseException as error:
                 wrong += 1
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                print(
-                    f"wrong {number} {name}: {type(error).__name__} {error} ({where.filename.rsplit('/', 1)[-1]}:{where.lineno})",
-                    flush=True,
-                )
+                place = f"{Path(where.filename).name}:{where.lineno}"
+                print(f"wrong {number} {name}: {type(error).__name__} {error} ({place})", flush=True)
             finally:
                 signal.alarm(0)
     return wrong
 
 
 def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
-    """What went wrong in ``count`` mutants."""
+    """The faults in ``count`` mutants, read by processes of ``batch`` mutants each."""
     faults, begin = [], 0
     while begin < count:
         size = min(batch, count - begin)
@@ -195,9 +204,8 @@ def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
         faults += [line for line in done.stdout.splitlines() if line.startswith("wrong")]
         last = int(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("at "))[3:])
         if done.returncode not in (0, 1):
-            faults.append(
-                f"wrong {last}: the process ended with {done.returncode}: {done.stderr.strip().splitlines()[:1]}"
-            )
+            message = done.stderr.strip().splitlines()[:1]
+            faults.append(f"wrong {last}: the process ended with {done.returncode}: {message}")
             begin = last + 1
         else:
             begin += size

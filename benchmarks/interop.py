@@ -1,7 +1,11 @@
-"""Exported transforms on real pairs, applied by SimpleITK and transformix to the same moving image: ``python -m benchmarks.interop FOLDER [ID ...]``.
+"""Exported transforms, applied by SimpleITK and transformix to the same moving image as by this package.
 
-FOLDER holds MANIFEST.csv and pairs. Each pair is aligned, given pixel sizes that are not one, and exported as an affine, a B-spline and a field; the
-table says by how many grey levels (uint8) their picture differs from ``register apply``, away from the border and outside the moving image.
+    python -m benchmarks.interop FOLDER [ID ...]
+
+FOLDER holds MANIFEST.csv and pairs. Each pair is aligned, given pixel sizes that are not one, and exported as
+an affine map, a B-spline and a displacement field. The table gives the differences in grey levels (uint8)
+between the other program's image and that of ``register.warp``, without the border and pixels outside the
+moving image.
 """
 
 import argparse
@@ -35,7 +39,7 @@ parameters.ReadParameterFile(folder + "/t.txt")
 moving = itk.image_from_array(np.load(folder + "/moving.npy"))
 moving.SetSpacing([sx, sy])
 np.save(folder + "/picture.npy", itk.array_from_image(itk.transformix_filter(moving, parameters)))
-"""  # a process of its own: itk does not load beside SimpleITK
+"""  # a separate process: itk and SimpleITK cannot be loaded together
 
 
 def main() -> None:
@@ -47,9 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder
     entries = [entry for entry in manifest(folder) if entry["id"] in options.ids]
-    print(
-        f"{'pair':24s} {'model':7s} {'format':10s} {'median':>8s} {'99 %':>8s} {'largest':>8s}  grey levels; fit or field error in px"
-    )
+    titles = f"{'pair':24s} {'model':7s} {'format':10s} {'median':>8s} {'99 %':>8s} {'largest':>8s}"
+    print(f"{titles}  grey levels; fit or field error in px")
     for entry in entries:
         pictures = [register.read_image(folder / entry[kind]).picture() for kind in ("fixed", "moving")]
         grey = pictures[1].astype(np.float32).mean(2)
@@ -67,15 +70,15 @@ def main() -> None:
                 else replace(transform, model="affine", grid=None, matrices=None)
             )
             with tempfile.TemporaryDirectory() as scratch:
-                apart, error = compare(transform, moving, form, Path(scratch))
-            print(
-                f"{entry['id']:24s} {model:7s} {form:10s} {np.median(apart):8.3f} {np.percentile(apart, 99):8.3f} {apart.max():8.3f}  {error:.4f}",
-                flush=True,
-            )
+                difference, error = compare(transform, moving, form, Path(scratch))
+            median, high = np.percentile(difference, (50, 99))
+            figures = f"{median:8.3f} {high:8.3f} {difference.max():8.3f}  {error:.4f}"
+            print(f"{entry['id']:24s} {model:7s} {form:10s} {figures}", flush=True)
 
 
 def compare(transform, moving, form, folder):
-    """Differences (n,) in grey levels between the other program's picture and ours, and the error the export reports."""
+    """Differences (n,) in grey levels from the other program's image, and the error that the export
+    reports."""
     path, units = folder / f"t{SUFFIXES[form]}", Units.of(transform)
     report = export(transform, form, path)
     size = [transform.fixed.width, transform.fixed.height]
@@ -100,7 +103,7 @@ def compare(transform, moving, form, folder):
 
 
 def by_simpleitk(moving, path, form, units, size):
-    """SimpleITK's picture (h, w) of the moving image through an exported file."""
+    """The moving image (h, w) resampled by SimpleITK with an exported file."""
     image = SimpleITK.GetImageFromArray(moving.astype(np.float64))
     image.SetSpacing(units.moving)
     if form == "field-mha":
@@ -109,10 +112,10 @@ def by_simpleitk(moving, path, form, units, size):
         )
     else:
         other = SimpleITK.ReadTransform(str(path))
-    theirs = SimpleITK.Resample(
+    resampled = SimpleITK.Resample(
         image, size, other, SimpleITK.sitkLinear, [0.0, 0.0], units.fixed, [1.0, 0.0, 0.0, 1.0], 0.0
     )
-    return SimpleITK.GetArrayFromImage(theirs)
+    return SimpleITK.GetArrayFromImage(resampled)
 
 
 if __name__ == "__main__":

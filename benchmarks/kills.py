@@ -1,6 +1,9 @@
-"""``align`` killed at random moments: nothing half-written under a final name, and the next run succeeds. ``python -m benchmarks.kills [--count 20]``.
+"""``register align`` killed at random moments: no partial file under a final name, and the next run succeeds.
 
-The first run, uninterrupted, gives the time to choose moments from and the transform and pixels that every later run must end with.
+    python -m benchmarks.kills [--count 20]
+
+The first run is not interrupted: its duration gives the range of the random moments, and every later run must
+end with its transform and pixels.
 """
 
 import argparse
@@ -21,8 +24,8 @@ SAMPLES = Path(__file__).parent.parent / "sample_images"
 PAIR = [str(SAMPLES / f"fundus_{kind}.tif") for kind in ("fixed", "moving")]
 
 
-def whole(path: Path, expected: Path) -> bool:
-    """Whether a file under a final name is as the uninterrupted run wrote it."""
+def is_complete(path: Path, expected: Path) -> bool:
+    """Whether a file has the content that the uninterrupted run wrote."""
     if path.suffix == ".tif":
         return np.array_equal(tifffile.imread(path), tifffile.imread(expected))
     if path.suffix == ".json":
@@ -44,7 +47,7 @@ def main() -> None:
         begin = time.perf_counter()
         subprocess.run([*command, str(expected)], check=True)
         seconds = time.perf_counter() - begin
-        half, left = 0, 0
+        partial, left = 0, 0
         for number in range(options.count):
             # every other one late, when files are written
             wait = moments.uniform(0, seconds) if number % 2 else moments.uniform(0.75, 1.0) * seconds
@@ -53,7 +56,7 @@ def main() -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             found = [path for path in out.glob("*") if not path.name.startswith(".")] if out.exists() else []
-            half += sum(not whole(path, expected / path.name) for path in found)
+            partial += sum(not is_complete(path, expected / path.name) for path in found)
             left += bool(found)
             again = subprocess.run([*command, str(out)], capture_output=True, text=True, check=False)
             finished = (out / "transform.json").exists() and "already holds" in again.stderr
@@ -61,16 +64,17 @@ def main() -> None:
                 raise SystemExit(f"after a kill at {wait:.2f} s: {again.stderr}")
             kept = sorted(path.name for path in out.iterdir())
             if kept != sorted(path.name for path in expected.iterdir()) or not all(
-                whole(out / name, expected / name) for name in kept
+                is_complete(out / name, expected / name) for name in kept
             ):
                 raise SystemExit(f"after a kill at {wait:.2f} s, the next run left {kept}")
             for path in out.iterdir():
                 path.unlink()
             out.rmdir()
         print(
-            f"{options.count} kills within {seconds:.1f} s, {left} while or after files were written: {half} half files; every next run succeeded"
+            f"{options.count} kills within {seconds:.1f} s, {left} while or after files were written: "
+            f"{partial} partial files; every next run succeeded"
         )
-        raise SystemExit(1 if half else 0)
+        raise SystemExit(1 if partial else 0)
 
 
 if __name__ == "__main__":

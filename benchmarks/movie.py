@@ -1,10 +1,12 @@
-"""A movie with known drift and local motion: accuracy, frames per second and memory, beside pystackreg and suite2p where they are installed.
+"""A movie with known drift and local motion: accuracy, frames per second and memory.
 
     python -m benchmarks.movie --frames 2000 --folder FOLDER    # FOLDER gets the movie (1 GB) and the results
-    python -m benchmarks.movie --frames 2000 --folder FOLDER --suite2p ENVIRONMENT/bin/python    # suite2p asks for versions of its own
+    python -m benchmarks.movie --frames 2000 --folder FOLDER --suite2p ENVIRONMENT/bin/python
 
-Cells on a textured ground, 512 x 512 uint16, 4 % noise; every frame is shifted by a random walk with jitter and bent by three slow modes of 1.5 px each.
-The error is the distance between where a transform takes a fixed point and where it is, on a grid of every tenth frame.
+Also runs pystackreg, if it is installed, and suite2p with the Python that is given: it needs versions of its
+own. Cells on a textured ground, 512 x 512 uint16, 4 % noise; every frame is shifted by a random walk with
+jitter and deformed by three slow modes of 1.5 px each. The error is the distance between the mapped and the
+true position of fixed points, on a grid, in every tenth frame.
 """
 
 import argparse
@@ -41,7 +43,7 @@ def scene(seed: int = 0) -> np.ndarray:
 
 
 def motion(frames: int, seed: int = 1) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The drift of every frame (n, 2) and the modes (h, w, 2) of its bending."""
+    """The drift (n, 2) of every frame and the modes (h, w, 2) of its deformation."""
     rng = np.random.default_rng(seed)
     walk = np.cumsum(rng.normal(0, 0.15, (frames, 2)), axis=0)
     drift = 8 * np.tanh((walk - walk[0]) / 8) + rng.normal(0, 0.7, (frames, 2))
@@ -50,7 +52,7 @@ def motion(frames: int, seed: int = 1) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def moved(index: int, drift: np.ndarray, modes: list[np.ndarray]) -> np.ndarray:
-    """Where the pixels of a frame lie in the scene, but for the margin: the displacement (h, w, 2)."""
+    """The displacement (h, w, 2) from the pixels of a frame to the scene, without the margin."""
     return drift[index] + sum(
         1.5 * np.sin(2 * np.pi * index / period) * mode for period, mode in zip(PERIODS, modes, strict=True)
     )
@@ -80,14 +82,12 @@ def errors(index: int, transform, drift: np.ndarray, modes: list[np.ndarray]) ->
 
 def show(name: str, found: list[np.ndarray], seconds: float, frames: int) -> None:
     every = np.concatenate(found)
-    print(
-        f"{name:24s} median {np.median(every):.3f} px, p90 {np.percentile(every, 90):.3f} px, {frames / seconds:.2f} frames/s",
-        flush=True,
-    )
+    figures = f"median {np.median(every):.3f} px, p90 {np.percentile(every, 90):.3f} px"
+    print(f"{name:24s} {figures}, {frames / seconds:.2f} frames/s", flush=True)
 
 
 def memory_of(process: subprocess.Popen, kept: list[tuple[float, int]]) -> None:
-    """Note the resident memory of a program and its workers every few seconds."""
+    """Append (time, resident bytes of a program and its workers) every two seconds until it ends."""
     while process.poll() is None:
         try:
             parent = psutil.Process(process.pid)
@@ -101,21 +101,8 @@ def memory_of(process: subprocess.Popen, kept: list[tuple[float, int]]) -> None:
 
 def ours(path: Path, folder: Path, frames: int, drift: np.ndarray, modes: list[np.ndarray]) -> None:
     begin, kept = time.time(), list[tuple[float, int]]()
-    call = [
-        sys.executable,
-        "-m",
-        "register",
-        "batch",
-        "--series",
-        str(path),
-        "--to",
-        "first",
-        "-o",
-        str(folder),
-        "--redo",
-        "-q",
-    ]
-    process = subprocess.Popen(call)
+    options = ["--series", str(path), "--to", "first", "-o", str(folder), "--redo", "-q"]
+    process = subprocess.Popen([sys.executable, "-m", "register", "batch", *options])
     watcher = threading.Thread(target=memory_of, args=(process, kept))
     watcher.start()
     code = process.wait()
@@ -128,12 +115,13 @@ def ours(path: Path, folder: Path, frames: int, drift: np.ndarray, modes: list[n
             errors(index, lambda points, t=transform: t.map(torch.from_numpy(points)).numpy(), drift, modes)
         )
     show(f"register (exit {code})", found, seconds, frames)
-    parts = [
+    largest = [
         max(m for t, m in kept if low <= (t - begin) / seconds <= high) / 1e6
         for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.01))
     ]
     print(
-        f"  resident memory, all processes: {parts[0]:.0f} MB in the first fifth, {parts[1]:.0f} MB, {parts[2]:.0f} MB in the last two"
+        f"  resident memory of all processes: {largest[0]:.0f} MB in the first fifth of the time, "
+        f"{largest[1]:.0f} MB in the next two, {largest[2]:.0f} MB in the last two"
     )
 
 
@@ -157,7 +145,8 @@ def pystackreg(path: Path, frames: int, drift: np.ndarray, modes: list[np.ndarra
 
 
 def suite2p(python: str, path: Path, folder: Path, drift: np.ndarray, modes: list[np.ndarray]) -> None:
-    """Its shifts, rigid and of blocks between whose centres it interpolates linearly, as a map of points."""
+    """suite2p's shifts as a map of points: the rigid ones, and with those of blocks, linear between
+    centres."""
     out = folder / "suite2p.npz"
     subprocess.run([python, Path(__file__).with_name("suite2p_shifts.py"), path, str(EVERY), out], check=True)
     values = np.load(out)

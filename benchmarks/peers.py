@@ -1,21 +1,25 @@
-"""Other programs on the same pairs, in the same process limits (two threads), beside ours.
+"""Other programs on the same pairs, with the same two threads.
 
     python -m benchmarks.peers --real FOLDER [--only NAME …] [--peers register sift …] [--json FILE]
     python -m benchmarks.peers --synthetic [--amplitude 0.04] [--side 1024]
 
-Each peer is used as its documentation starts: elastix with its default rigid, affine and B-spline maps (Mattes MI, from the geometric
-centres), ANTs SyN, greedy affine (from the centres) and deformable, SIFT with USAC (OpenCV), the same followed by DIS flow, ECC affine
-(OpenCV), phase correlation followed by ILK (scikit-image), a homography by kornia's registrator, and FireANTs' affine and greedy maps; the
-last two, as ours, on a GPU where there is one. ``fast`` is ours with that preset, ``program`` is ``register align`` from files to files, report
-and all. FireANTs asks for an old SimpleITK: ``pip install --no-deps fireants``.
-Every peer gets the same two grey images in [0, 1] at full size. A pair is found with a median rTRE of at
-most 1 %, or 1.5 times the noise floor of its landmarks. A peer that raises has found nothing; one that is not installed is named. Every
-run is a process of its own with a limit of time; seconds are of the registration, after what it needs was loaded, and of the whole process, which ends with a
-field of displacements written. Of every pair the ratios of ours to each other program are told, of the seconds and of the errors.
+Each program runs as its documentation first shows it: elastix with its default rigid, affine and B-spline
+maps (Mattes mutual information, from the geometric centres), ANTs SyN, greedy affine (from the centres) and
+deformable, SIFT with USAC (OpenCV), the same followed by DIS flow, ECC affine (OpenCV), phase correlation
+followed by ILK (scikit-image), a homography by kornia's registrator, and FireANTs' affine and greedy maps;
+the last two, and this package, on a GPU where there is one. ``fast`` is this package with that preset,
+``program`` is ``register align`` from files to files, with its report. FireANTs asks for an old SimpleITK:
+``pip install --no-deps fireants``.
+
+Every program gets the same two grey images in [0, 1] at full size. A pair is found if its median rTRE is at
+most 1 %, or its median TRE at most 1.5 times the noise of its landmarks. A program that raises an exception
+or takes longer than the limit has not found the pair; one that is not installed is named. Every run is a
+separate process. Seconds are of the registration, after its modules were loaded, and of the complete process,
+which ends with the displacement field written. For every pair the ratios of seconds and errors to those of
+each other program are printed.
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -32,20 +36,26 @@ import numpy as np
 
 THREADS = "2"
 LIMIT = 300
-"""Seconds after which a peer has found nothing."""
+"""Seconds after which a run is ended."""
 OURS = "program", "register", "fast"
 PACKAGES = {
-    **dict.fromkeys(OURS, "register"), "elastix": "itk", "ants": "ants", "greedy": "picsl_greedy", "sift": "cv2", "dis": "cv2", "ecc": "cv2",
-    "ilk": "skimage", "kornia": "kornia", "fireants": "fireants",
-}  # fmt: skip
+    **dict.fromkeys(OURS, "register"),
+    **dict.fromkeys(("sift", "dis", "ecc"), "cv2"),
+    "elastix": "itk",
+    "ants": "ants",
+    "greedy": "picsl_greedy",
+    "ilk": "skimage",
+    "kornia": "kornia",
+    "fireants": "fireants",
+}
+"""The package that each program needs."""
 LATE = {
     "register": ("register.api", ()),
     "elastix": ("itk", ("elastix_registration_method", "transformix_deformation_field", "image_from_array")),
 }
 LATE["fast"] = LATE["register"]
 LATE["program"] = ("register.transforms.transform", ())
-"""Modules, and what of them, that packages load when they are first used: loaded before the clock starts, for all alike."""
-NOT_COUNTED = ("birl_artificial", "iguazu")
+"""Modules, and names in them, that packages load when they are first used; loaded before the clock starts."""
 
 Field = np.ndarray
 """Where each fixed pixel lands in the moving image: (h, w, 2), x and y."""
@@ -203,7 +213,7 @@ def by_fireants(fixed: np.ndarray, moving: np.ndarray) -> Field:
     linear = AffineRegistration([8, 4, 2, 1], [200, 100, 50, 20], *images, optimizer_lr=3e-3, **shared)
     linear.optimize()
     start = linear.get_affine_matrix().detach()
-    bent = GreedyRegistration(
+    deformable = GreedyRegistration(
         [4, 2, 1],
         [200, 100, 50],
         *images,
@@ -212,13 +222,13 @@ def by_fireants(fixed: np.ndarray, moving: np.ndarray) -> Field:
         init_affine=start,
         **shared,
     )
-    bent.optimize()
-    found = bent.get_warp_parameters(*images)
-    at = (
+    deformable.optimize()
+    found = deformable.get_warp_parameters(*images)
+    grid = (
         torch.nn.functional.affine_grid(found["affine"], (1, 1, *fixed.shape), align_corners=True)
         + found["grid"]
     )
-    return (at[0].detach().double().cpu().numpy() + 1) / 2 * (np.array(moving.shape[::-1]) - 1)
+    return (grid[0].detach().double().cpu().numpy() + 1) / 2 * (np.array(moving.shape[::-1]) - 1)
 
 
 PEERS: dict[str, Callable[[np.ndarray, np.ndarray], Field]] = {
@@ -256,7 +266,8 @@ def _project(homography: np.ndarray, fixed: np.ndarray) -> Field:
 
 
 def run_one(name: str, folder: Path) -> None:
-    """One peer on ``pair.npz``, in this process; writes ``field.npy`` and prints the seconds of the registration."""
+    """One peer on ``pair.npz``, in this process; writes ``field.npy`` and prints the seconds of the
+    registration."""
     folder = folder.resolve()
     pair = np.load(folder / "pair.npz")
     fixed, moving = pair["fixed"], pair["moving"]
@@ -272,14 +283,14 @@ def run_one(name: str, folder: Path) -> None:
 
 
 class Run(NamedTuple):
-    """What came of a peer: its field (None when nothing came), the seconds of the registration, and those of the whole process."""
+    """The field of a run (None if it failed), the seconds of the registration and of the complete process."""
 
     field: Field | None
     seconds: float
     whole: float
 
 
-def run_apart(name: str, fixed: np.ndarray, moving: np.ndarray) -> Run:
+def run_separately(name: str, fixed: np.ndarray, moving: np.ndarray) -> Run:
     """One peer in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         np.savez(Path(scratch) / "pair.npz", fixed=fixed, moving=moving)
@@ -329,19 +340,19 @@ def _align_files(folder: Path, fixed: np.ndarray, moving: np.ndarray, options: d
 
 
 def ratios(errors: dict[str, float], runs: dict[str, Run]) -> None:
-    """Tells how long ours took beside every other peer, and how far it was off beside it."""
+    """Print the seconds and the error of this package as shares of those of every other program."""
     others = [name for name in runs if name not in OURS]
     for ours in (name for name in OURS if name in runs and others):
         seconds = {name: run.whole if ours == "program" else run.seconds for name, run in runs.items()}
-        told = [
-            f"{name} {seconds[ours] / seconds[name]:.2f} of the time, {errors[ours] / errors[name]:.2f} of the error"
-            for name in others
-        ]
-        print(f"  {ours}: {'; '.join(told)}", flush=True)
+        shares = []
+        for name in others:
+            time_share, error_share = seconds[ours] / seconds[name], errors[ours] / errors[name]
+            shares.append(f"{name} {time_share:.2f} of the time, {error_share:.2f} of the error")
+        print(f"  {ours}: {'; '.join(shares)}", flush=True)
 
 
 def at_points(field: Field, points: np.ndarray) -> np.ndarray:
-    """The field (h, w, 2) at points (n, 2), going on as it is at the border outside."""
+    """The field (h, w, 2) at points (n, 2); outside, its value at the border."""
     from scipy.ndimage import map_coordinates
 
     return np.stack(
@@ -350,7 +361,7 @@ def at_points(field: Field, points: np.ndarray) -> np.ndarray:
 
 
 def folded(field: Field) -> int:
-    """Pixels whose Jacobian determinant has not the sign of most."""
+    """The number of pixels whose Jacobian determinant does not have the sign of most."""
     dx, dy = np.gradient(field, axis=1), np.gradient(field, axis=0)
     det = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]
     return int((det * np.sign(np.median(det)) <= 0).sum())
@@ -358,29 +369,19 @@ def folded(field: Field) -> int:
 
 def real_pairs(folder: Path, only: list[str]):
     """Name, category, images, landmarks and the limit of the median TRE of every counted pair."""
-    import re
+    from benchmarks import accuracy
 
-    import register
-    from register.io.points.open import read_points
-
-    with open(folder / "MANIFEST.csv", newline="", encoding="utf-8") as file:
-        entries = list(csv.DictReader(file))
-    for entry in entries:
-        if entry["id"].startswith(NOT_COUNTED) or (only and not any(word in entry["id"] for word in only)):
+    for entry in accuracy.manifest(folder):
+        wanted = not only or any(word in entry["id"] for word in only)
+        if entry["id"].startswith(accuracy.NOT_COUNTED) or not wanted:
             continue
-        images = [
-            _grey(np.moveaxis(register.read_image(folder / entry[kind]).picture(), 2, 0))
-            for kind in ("fixed", "moving")
-        ]
-        where = (folder / entry["fixed"]).parent
-        points = [read_points(where / f"landmarks_{kind}.csv").numpy() for kind in ("fixed", "moving")]
-        floor = re.search(r"LOO-TPS landmark residual med ([\d.]+)", entry["gt_residual_note"])
-        limit = max(0.01 * np.hypot(*images[0].shape), 1.5 * float(floor[1]) if floor else 0.0)
-        yield entry["id"], entry["category"], images, points, limit
+        images = [_grey(np.moveaxis(image, 2, 0)) for image in accuracy.pictures(folder, entry, entry)]
+        points = accuracy.landmarks(folder, entry)
+        yield entry["id"], entry["category"], images, points, accuracy.largest_error(entry, images[0].shape)
 
 
 def _grey(planes: np.ndarray) -> np.ndarray:
-    """A grey picture in [0, 1] by its robust range."""
+    """A grey image in [0, 1], scaled by its robust range."""
     plane = planes[:3].astype(float)
     plane = plane[0] if len(plane) < 3 else 0.299 * plane[0] + 0.587 * plane[1] + 0.114 * plane[2]
     low, high = np.nanpercentile(plane, (0.5, 99.5))
@@ -392,7 +393,7 @@ def real(folder: Path, only: list[str], peers: list[str]) -> list[dict]:
     for name, category, images, points, limit in real_pairs(folder, only):
         errors, runs = dict[str, float](), dict[str, Run]()
         for peer in peers:
-            run = runs[peer] = run_apart(peer, *images)
+            run = runs[peer] = run_separately(peer, *images)
             error = (
                 np.inf
                 if run.field is None
@@ -414,8 +415,9 @@ def real(folder: Path, only: list[str], peers: list[str]) -> list[dict]:
                     "folds": 0 if run.field is None else folded(run.field),
                 }
             )
-            words = f"{'found' if error <= limit else '-':6s} {run.seconds:6.1f} s, whole process {run.whole:.1f} s, {rows[-1]['folds']} folds"
-            print(f"{name:28s} {peer:9s} rTRE {rtre:8.3f} % {words}", flush=True)
+            seconds = f"{run.seconds:6.1f} s, whole process {run.whole:.1f} s, {rows[-1]['folds']} folds"
+            outcome = "found" if error <= limit else "-"
+            print(f"{name:28s} {peer:9s} rTRE {rtre:8.3f} % {outcome:6s} {seconds}", flush=True)
         ratios(errors, runs)
     return rows
 
@@ -426,14 +428,15 @@ def summary(rows: list[dict], peers: list[str]) -> None:
         for peer in peers:
             mine = [row for row in rows if row["peer"] == peer and category in (row["category"], "all")]
             found = sum(row["found"] for row in mine)
-            print(
-                f"{category:22s} {peer:9s} {found:3d} of {len(mine):3d}  rTRE {np.median([row['rtre'] for row in mine]):8.3f} %  "
-                f"{np.median([row['seconds'] for row in mine]):6.1f} s  {sum(row['folds'] for row in mine)} folds"
-            )
+            rtre, seconds = (np.median([row[name] for row in mine]) for name in ("rtre", "seconds"))
+            folds = sum(row["folds"] for row in mine)
+            counts = f"{found:3d} of {len(mine):3d}"
+            print(f"{category:22s} {peer:9s} {counts}  rTRE {rtre:8.3f} %  {seconds:6.1f} s  {folds} folds")
 
 
 def synthetic(amplitude: float, peers: list[str], side: int | None, only: list[str]) -> None:
-    """Median and 90th percentile of the TRE in textured pixels, one warp per texture, plain contrast with 2 % noise."""
+    """Median and 90th percentile of the TRE in textured pixels, one warp per texture, plain contrast with 2 %
+    noise."""
     from skimage.transform import resize
 
     from benchmarks.accuracy import textures
@@ -446,18 +449,19 @@ def synthetic(amplitude: float, peers: list[str], side: int | None, only: list[s
             texture = resize(texture, (side, side), anti_aliasing=True)
         pair = warped_pair(texture, amplitude, 1, noise=0.02)
         truth = pair.moving_from_fixed
-        shown = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(
+        judged = ((truth >= 0) & (truth <= np.array(texture.shape[::-1]) - 1)).all(axis=2) & textured(
             warped_pair(texture, amplitude, 1).fixed
         )
         medians, runs = dict[str, float](), dict[str, Run]()
         for peer in peers:
-            run = runs[peer] = run_apart(peer, pair.fixed, pair.moving)
+            run = runs[peer] = run_separately(peer, pair.fixed, pair.moving)
             errors = (
-                np.full(1, np.inf) if run.field is None else np.linalg.norm(run.field - truth, axis=2)[shown]
+                np.full(1, np.inf) if run.field is None else np.linalg.norm(run.field - truth, axis=2)[judged]
             )
             medians[peer] = float(np.median(errors))
-            figures = f"median {medians[peer]:7.3f} px, p90 {np.percentile(errors, 90):7.3f} px, {run.seconds:6.1f} s, whole process {run.whole:.1f} s"
-            print(f"{name:9s} {amplitude:.0%} {peer:9s} {figures}", flush=True)
+            figures = f"median {medians[peer]:7.3f} px, p90 {np.percentile(errors, 90):7.3f} px"
+            seconds = f"{run.seconds:6.1f} s, whole process {run.whole:.1f} s"
+            print(f"{name:9s} {amplitude:.0%} {peer:9s} {figures}, {seconds}", flush=True)
         ratios(medians, runs)
 
 
@@ -465,9 +469,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--real", type=Path, metavar="FOLDER")
-    parser.add_argument("--synthetic", action="store_true")
-    parser.add_argument("--amplitude", type=float, default=0.04)
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
+    parser.add_argument("--synthetic", action="store_true", help="textures under known warps")
+    parser.add_argument(
+        "--amplitude", type=float, default=0.04, help="largest displacement over the diagonal"
+    )
     parser.add_argument("--side", type=int, help="resize the textures to so many pixels each way")
     parser.add_argument(
         "--only", nargs="*", default=[], help="words in the names of the pairs to run, or textures"

@@ -1,7 +1,9 @@
-"""Seconds of the search for a start, 1000 × 1000 pixels, full circle and scales of 0.4 to 2.5: ``python -m benchmarks.search_time [--repeat 5]``.
+"""Seconds of the search for a start over the full circle and scales of 0.4 to 2.5, 1000 × 1000 pixels.
 
-Pairs of the same and of inverted contrast are found by their features; folded ones are searched with features left out, so that they go through the whole
-sweep. Working copies are made before the clock starts, as they are for any alignment.
+    python -m benchmarks.search_time [--repeat 5]
+
+Pairs of the same and of inverted contrast are found by their features; folded ones are searched without
+features, so that the complete correlation runs. Working copies are made before the clock starts.
 """
 
 import argparse
@@ -26,8 +28,8 @@ from register.images import pyramid
 ANGLE = 100.0
 
 
-def turned(texture: np.ndarray) -> np.ndarray:
-    """The texture turned about its centre, reflected at its border."""
+def rotated(texture: np.ndarray) -> np.ndarray:
+    """The texture rotated about its centre, reflected at its border."""
     centre, angle = np.array(texture.shape) / 2, math.radians(ANGLE)
     y, x = (np.indices(texture.shape).T - centre).T
     rows, columns = (
@@ -48,7 +50,7 @@ def main() -> None:
         texture = textures()[name][:1000, :1000]
         for contrast, moving in (("same", texture), ("inverted", 1 - texture), ("folded", folded(texture))):
             levels = []
-            for image in (turned(texture), moving):
+            for image in (rotated(texture), moving):
                 plane = torch.from_numpy(image + rng.normal(0, 0.02, image.shape)).float()[None]
                 levels.append(pair.working_copy(pyramid.base(plane), 2048, "fixed"))
             seconds = []
@@ -65,10 +67,8 @@ def main() -> None:
                 seconds.append(time.perf_counter() - begin)
             off = (abs(affine.decompose(found.matrix).rotation) - ANGLE + 180) % 360 - 180
             size = f"{texture.shape[1]} × {texture.shape[0]}"
-            print(
-                f"{name:7s} {size:11s} {contrast:8s} median {np.median(seconds):.2f} s, best {min(seconds):.2f} s, rotation off by {off:+.2f}°",
-                flush=True,
-            )
+            figures = f"median {np.median(seconds):.2f} s, least {min(seconds):.2f} s"
+            print(f"{name:7s} {size:11s} {contrast:8s} {figures}, rotation error {off:+.2f}°", flush=True)
 
 
 if __name__ == "__main__":

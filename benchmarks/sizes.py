@@ -1,8 +1,11 @@
-"""Peak memory and seconds against image size: ``python -m benchmarks.sizes [--sides 5000 10000 20000] [--kinds uint16 rgb]``.
+"""Peak memory and seconds against image size.
 
-Each pair is generated tile by tile (smooth blobs and noise; the moving image shows the scene 40 and 20 px further on), aligned, and its transform
-applied, by the command-line program in processes of their own. Beside them a copy of the moving image, tile by
-tile with the same tiles and compression: read, decoded, compressed and written by tifffile and nothing else.
+    python -m benchmarks.sizes [--sides 5000 10000 20000] [--kinds uint16 rgb]
+
+Each pair is generated tile by tile (smooth blobs and noise; the moving image is the scene shifted by 40 and
+20 px), aligned, and its transform applied, by separate processes of the command-line program. For comparison
+the moving image is copied tile by tile with the same tiles and compression: read, decoded, compressed and
+written by tifffile.
 """
 
 import argparse
@@ -37,11 +40,11 @@ def tiles(side: int, kind: str, shift: tuple[int, int]) -> Iterator[np.ndarray]:
     count = -(-side // TILE)
     for top in range(count):
         for left in range(count):
-            parts = []
+            places = []
             for first, move in ((top, shift[1]), (left, shift[0])):
-                at = (np.arange(TILE) + first * TILE + move) / GRAIN
-                parts.append((at.astype(int), at % 1))
-            (y, fy), (x, fx) = parts
+                position = (np.arange(TILE) + first * TILE + move) / GRAIN
+                places.append((position.astype(int), position % 1))
+            (y, fy), (x, fx) = places
             near = blobs[y[0] : y[-1] + 2][:, x[0] : x[-1] + 2]
             y, x, fy = y - y[0], x - x[0], fy[:, None]
             across = near[:, x] * (1 - fx) + near[:, x + 1] * fx
@@ -120,7 +123,7 @@ def main() -> None:
                 for path, shift in ((fixed, (0, 0)), (moving, SHIFT)):
                     tifffile.imwrite(path, tiles(side, kind, shift), **layout(side, kind))
                 command = [sys.executable, "-m", "register"]
-                # no pyramid, so that what is compared with a copy is a copy's work
+                # no pyramid: a copy writes none either
                 align = measured(
                     *command, "align", str(fixed), str(moving), "-o", str(out), "--no-pyramid", "-q"
                 )
@@ -149,10 +152,8 @@ def main() -> None:
                 figures = "  ".join(
                     f"{seconds:8.1f} {memory:6.0f}" for seconds, memory in (align, apply, plain)
                 )
-                print(
-                    f"{kind:7s} {side:5d}  {figures}  {apply[0] / plain[0]:10.2f}  {apply[0] / side**2 * 1e9:10.1f}",
-                    flush=True,
-                )
+                ratio, per_pixel = apply[0] / plain[0], apply[0] / side**2 * 1e9
+                print(f"{kind:7s} {side:5d}  {figures}  {ratio:10.2f}  {per_pixel:10.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""Seconds and memory of the whole program as a user waits for it, and how far its steps stand from what the machine could do.
+"""Seconds and memory of the whole program, and of one optimisation step beside what the machine could do.
 
-    python -m benchmarks.speed                                    # sides 512 to 4096, balanced and fast, steps and their floor
+    python -m benchmarks.speed                           # sides of 512 to 4096, balanced and fast; steps
     python -m benchmarks.speed --sides 16384 --presets balanced
-    python -m benchmarks.speed --rgb                              # a stained slide's colours, 5800 x 4800 pixels
-    python -m benchmarks.speed --files FIXED MOVING               # a pair of your own
-    python -m benchmarks.speed --device cuda --sides 4096         # on a GPU beside two cores; its steps recorded, by tensors and by the kernel
+    python -m benchmarks.speed --rgb                     # colour images of 5800 x 4800 pixels
+    python -m benchmarks.speed --files FIXED MOVING      # a pair of your own
+    python -m benchmarks.speed --device cuda --sides 4096    # on a GPU, beside two threads of the CPU
 
-Pairs are the retina texture under a smooth warp of 2 % of the diagonal, resized to each side; above 4096 pixels the pair of 4096 is enlarged. Start-up is
-the process's time beyond its own clock: interpreter, modules, end. Peak memory is that of the process.
+Pairs are the retina texture under a smooth warp of 2 % of the diagonal, resized to each side; above 4096
+pixels the pair of 4096 is enlarged. Start-up is the time of the process that its own clock does not see:
+interpreter, imports and exit. Peak memory is that of the process.
 
-The floor of a step is the larger of two times: the bytes that it must read (both images and both masks, once) over the measured rate of a copy, and its
-arithmetic (``FLOPS`` per pixel and channel) over the measured rate of a matrix product. Steps by tensors are held against a second one too, of the bytes that
-their operations read and write, every intermediate image among them. Steps are timed on an image and itself, as it is and turned by 30°.
+The floor of a step is the larger of two times: the bytes that it must read (both images and both masks, once)
+divided by the measured rate of a copy, and its arithmetic (``FLOPS`` per pixel and channel) divided by the
+measured rate of a matrix product. Steps by tensors are also compared with the time for all bytes that their
+operations read and write, intermediate images included. The images of a step are an image and itself, as it
+is and rotated by 30°.
 """
 
 import argparse
@@ -53,9 +56,11 @@ from register.optim.gauss_newton import GaussNewtonState, gauss_newton
 
 LARGEST = 4096
 FLOPS = 100
-"""Operations of one pixel of one channel in a step: blend 20, sampling 15, sums 15, slope 20, curvature 15, back to the patches 15."""
+"""Operations of one pixel of one channel in a step: blend 20, sampling 15, sums 15, gradient 20, Hessian 15,
+sums of the patches 15."""
 PATIENCE = 2.0
-"""Seconds in which a step, a copy and a product are run again and again: another's work on the same machine comes and goes in less."""
+"""Seconds during which a step, a copy or a product is repeated; the least time is taken, because other
+programs on the machine slow some of the repetitions."""
 
 
 def timed(*arguments: str) -> tuple[float, float]:
@@ -96,7 +101,8 @@ def write_pair(folder: Path, side: int) -> tuple[str, str]:
 
 
 def write_rgb(folder: Path, width: int = 5800, height: int = 4800) -> tuple[str, str]:
-    """The two files of a pair of colour images, tiled TIFF: a small pair enlarged, its grey as the density of a stain that lets red through."""
+    """The two files of a pair of colour images, tiled TIFF: a small pair enlarged, its grey values as the
+    density of a stain that transmits red."""
     texture = resize(retina(), (height // 4, width // 4), anti_aliasing=True)
     pair = warped_pair(texture, 0.02, seed=1)
     names = []
@@ -112,18 +118,19 @@ def write_rgb(folder: Path, width: int = 5800, height: int = 4800) -> tuple[str,
 
 
 def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: int, *more: str) -> None:
-    """Seconds of one pair, in all and per stage."""
+    """Print the seconds of one pair, of the complete process and per stage."""
     found = [
         timed("align", *names, "-o", str(output), "--overwrite", "-q", "--preset", preset, *more)
         for _ in range(runs)
     ]
     provenance = json.loads((output / "transform.json").read_text())["provenance"]
-    stages, whole = provenance["seconds"], float(np.median([s for s, _ in found]))
+    stages, median = provenance["seconds"], float(np.median([s for s, _ in found]))
     total = stages.pop("total")
     steps = {name: len(losses) - 1 for name, losses in provenance["history"].items() if "global" not in name}
+    runs_in_words = ", ".join(f"{seconds:.1f}" for seconds, _ in found)
     print(
-        f"{title:13s} {preset:9s} median {whole:6.2f} s of {', '.join(f'{s:.1f}' for s, _ in found)}; peak {max(m for _, m in found):.2f} GB; "
-        f"start-up {found[-1][0] - total:.1f} s; "
+        f"{title:13s} {preset:9s} median {median:6.2f} s of {runs_in_words}; "
+        f"peak {max(memory for _, memory in found):.2f} GB; start-up {found[-1][0] - total:.1f} s; "
         + ", ".join(f"{name} {seconds:.2f}" for name, seconds in stages.items()),
         f"\n  steps: {', '.join(f'{count} on {name}' for name, count in steps.items())}",
         flush=True,
@@ -131,7 +138,10 @@ def report(title: str, names: tuple[str, str], output: Path, preset: str, runs: 
 
 
 def beside_two_threads(names: tuple[str, str], side: int, device: str, runs: int) -> None:
-    """Seconds of the alignment of two arrays on a device and by two threads of the processor, all in this process, after two that set things up."""
+    """Print the seconds of an alignment of two arrays on a device and with two threads of the CPU.
+
+    All alignments run in this process; the first two of each kind are not counted.
+    """
     images, medians, least = [cv2.imread(name, cv2.IMREAD_GRAYSCALE) for name in names], [], []
     for count, where in ((5 * runs, {"device": device}), (runs, {"device": "cpu", "threads": 2})):
         found = []
@@ -143,14 +153,16 @@ def beside_two_threads(names: tuple[str, str], side: int, device: str, runs: int
         least.append(min(found[2:]))
     (ours, others), (best_of_ours, best_of_others) = medians, least
     print(
-        f"{side} x {side}, arrays: {device} median {ours:.3f}, least {best_of_ours:.3f} s; two threads {others:.3f}, {best_of_others:.3f} s: "
+        f"{side} x {side}, arrays: {device} median {ours:.3f}, least {best_of_ours:.3f} s; "
+        f"two threads {others:.3f}, {best_of_others:.3f} s: "
         f"{others / ours:.1f} and {best_of_others / best_of_ours:.1f} times",
         flush=True,
     )
 
 
 def best(work: Callable[[], object], *, seconds: float = PATIENCE) -> float:
-    """The least seconds of all runs within some ``seconds``, garbage collected before them and not in them, as ``timeit`` does."""
+    """The least seconds of all runs within some ``seconds``, garbage collected before them and not in them,
+    as ``timeit`` does."""
     gc.collect()
     gc.disable()
     found, end = [], time.perf_counter() + seconds
@@ -163,7 +175,7 @@ def best(work: Callable[[], object], *, seconds: float = PATIENCE) -> float:
 
 
 def done(work: Callable[[], object], device: str) -> Callable[[], None]:
-    """The work and the wait for its device."""
+    """A function that does the work and waits until its device has finished."""
 
     def both() -> None:
         work()
@@ -174,7 +186,8 @@ def done(work: Callable[[], object], device: str) -> Callable[[], None]:
 
 
 def machine(device: str) -> tuple[float, float]:
-    """Bytes per second that a copy reads and writes, and floating point operations per second of a matrix product."""
+    """Bytes per second that a copy reads and writes, and floating point operations per second of a matrix
+    product."""
     source, square = torch.rand(32 * 2**20, device=device), torch.rand(1536, 1536, device=device)
     target = torch.empty_like(source)
     return 2 * 4 * source.numel() / best(done(lambda: target.copy_(source), device)), 2 * 1536**3 / best(
@@ -182,8 +195,10 @@ def machine(device: str) -> tuple[float, float]:
     )
 
 
-def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """A Gauss-Newton step of the patches in each of the ways that there are on a device."""
+def implementations(
+    compare: Comparison, grid: PatchGrid, device: str
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """A Gauss-Newton step of the patches by each implementation that a device has."""
 
     def begin(*tensors: torch.Tensor, tensors_only: bool) -> Iteration[GaussNewtonState]:
         made = objective.PatchObjective(
@@ -211,7 +226,7 @@ def ways(compare: Comparison, grid: PatchGrid, device: str) -> Iterator[tuple[st
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the ``bytes`` that operations read and write while it is entered; those that only look at a tensor in another way move none."""
+    """Counts the ``bytes`` that operations read and write while it is entered; views of tensors move none."""
 
     bytes = 0
 
@@ -235,7 +250,8 @@ def steps(sides: list[int], device: str) -> None:
     """One Gauss-Newton step of the patches at some sizes, beside its floor."""
     bandwidth, rate = machine(device)
     print(
-        f"{device}: a copy moves {bandwidth / 1e9:.1f} GB/s, a matrix product makes {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads"
+        f"{device}: a copy moves {bandwidth / 1e9:.1f} GB/s, a product makes {rate / 1e9:.0f} GFLOP/s, "
+        f"{torch.get_num_threads()} threads"
     )
     effort = settings.PRESETS["balanced"]
     texture = retina().astype(np.float32)
@@ -259,18 +275,20 @@ def steps(sides: list[int], device: str) -> None:
             )
             moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
             floor = max(moved, worked)
-            for name, step in ways(compare, grid, device):
+            for name, step in implementations(compare, grid, device):
                 step()
                 if name == "tensors":
                     with Traffic() as traffic:
                         step()
                 seconds = best(done(step, device))
                 print(
-                    f"  {side:5d} {metric:9s} {degrees:2d}° {name:18s} {1e3 * seconds:8.2f} ms a step, floor {1e3 * moved:.2f} ms of bytes, "
-                    f"{1e3 * worked:.2f} ms of arithmetic: {seconds / floor:.1f} times the floor",
+                    f"  {side:5d} {metric:9s} {degrees:2d}° {name:18s} {1e3 * seconds:8.2f} ms a step, "
+                    f"floor {1e3 * moved:.2f} ms of bytes, {1e3 * worked:.2f} ms of arithmetic: "
+                    f"{seconds / floor:.1f} times the floor",
                     ""
                     if "compiled" in name
-                    else f"and {seconds * bandwidth / traffic.bytes:.1f} times that of the {traffic.bytes / 1e9:.2f} GB it moves",
+                    else f"and {seconds * bandwidth / traffic.bytes:.1f} times that of the "
+                    f"{traffic.bytes / 1e9:.2f} GB that it moves",
                     flush=True,
                 )
 
@@ -286,7 +304,7 @@ def main() -> None:
         "--device",
         default="cpu",
         choices=["cpu", "cuda"],
-        help="where; cuda is shown beside two threads of the processor",
+        help="cuda is compared with two threads of the CPU",
     )
     parser.add_argument("--files", nargs=2, metavar="FILE", help="a pair of files instead")
     parser.add_argument(

@@ -1,8 +1,8 @@
-"""The shifts that suite2p finds in a movie, in an environment of its own: called by benchmarks.movie.
+"""The shifts that suite2p finds in a movie; ``benchmarks.movie`` runs this with suite2p's own environment.
 
     python benchmarks/suite2p_shifts.py MOVIE.tif EVERY OUT.npz
 
-What its registration does not use, the cell finder and its viewer, need not be installed.
+Packages that suite2p needs for finding and showing cells, and not for registration, need not be installed.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""Pairs with a known map: a real texture under a smooth random warp, or two views of it far apart; then its contrast is changed."""
+"""Pairs with a known map: a real texture under a smooth random warp, or two distant views of it.
+
+The contrast of the moving image can be changed.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +15,13 @@ from register.geometry import affine, affine_tensors
 
 Array = NDArray[np.float64]
 SIDE = 360
-"""Pixels along a side of both views of a pair that stands far apart."""
+"""Pixels along a side of the views that ``views`` makes."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A fixed and a moving image (h, w) in [0, 1] and the true map (h, w, 2) from fixed pixels to moving pixels."""
+    """A fixed and a moving image (h, w) in [0, 1] and the true map (h, w, 2) from fixed pixels to moving
+    pixels."""
 
     fixed: Array
     moving: Array
@@ -25,7 +29,8 @@ class Pair:
 
 
 def smooth_field(height: int, width: int, amplitude: float, seed: int, *, cycles: int = 3) -> Array:
-    """A displacement (h, w, 2) of random Fourier modes of up to ``cycles`` periods across, at most ``amplitude`` pixels long."""
+    """A displacement (h, w, 2) of random Fourier modes of up to ``cycles`` periods across, at most
+    ``amplitude`` pixels long."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     field = np.zeros((height, width, 2))
@@ -48,11 +53,12 @@ def warped_pair(
     noise: float = 0.0,
     margin: int = 0,
 ) -> Pair:
-    """A pair from a texture (h, w) in [0, 1]; ``amplitude`` is the largest displacement as a share of the diagonal.
+    """A pair from a texture (h, w) in [0, 1] under a smooth random warp.
 
-    ``contrast`` of the moving image is ``plain``, ``gamma`` (0.5 plus a tilt of brightness) or ``inverted``; ``noise`` is the standard
-    deviation of white noise added to both. The fixed image is read by splines of order 5 with a ``margin`` cut off on every side, so
-    that it sees no border.
+    ``amplitude`` is the largest displacement as a share of the diagonal. ``contrast`` of the moving image is
+    ``plain``, ``gamma`` (0.5 plus a tilt of brightness) or ``inverted``; ``noise`` is the standard deviation
+    of white noise added to both. The fixed image is read by splines of order 5 with a ``margin`` cut off on
+    every side, so that it does not contain the border.
     """
     rng = np.random.default_rng(seed + 1000)
     height, width = (n - 2 * margin for n in texture.shape)
@@ -72,7 +78,11 @@ def warped_pair(
 
 
 def folded(image: Array) -> Array:
-    """Grey values (h, w) folded at their median, from 0 to 1: edges keep their directions, and no gradient its sense, so that features do not match."""
+    """Grey values (h, w) folded at their median, from 0 to 1.
+
+    Edges keep their directions; gradients change their sign in half of the image, so that features do not
+    match.
+    """
     away = np.abs(image - np.median(image))
     return np.clip(away / np.quantile(away, 0.99), 0, 1)
 
@@ -88,8 +98,8 @@ def views(
 ):
     """A fixed and a moving view (SIDE, SIDE) and the true map (2, 3) from fixed to moving pixels.
 
-    The texture is read with reflection beyond its border, at the resolution of the finer view. ``contrast`` of the moving view is ``plain``, ``inverted`` or
-    ``folded``.
+    The texture is read with reflection beyond its border, at the resolution of the finer view. ``contrast``
+    of the moving view is ``plain``, ``inverted`` or ``folded``.
     """
     rng = np.random.default_rng(seed)
     direction = rng.uniform(0, 2 * math.pi)

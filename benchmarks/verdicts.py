@@ -1,14 +1,16 @@
-"""How far verdicts can be trusted: real pairs, wrong starts, mirrored and unrelated images; fits the verdict's constants and cross-validates them.
+"""How far verdicts can be trusted; fits the constants of the verdict and cross-validates them.
 
-    python -m benchmarks.verdicts --real FOLDER --rows rows.json   # runs what rows.json does not hold yet (an hour on two cores), then fits
-    python -m benchmarks.verdicts --rows rows.json                 # fits only
+    python -m benchmarks.verdicts --real FOLDER --rows rows.json   # aligns what rows.json lacks (an hour)
+    python -m benchmarks.verdicts --rows rows.json                 # only fits
 
-FOLDER holds MANIFEST.csv and pairs with landmarks. A run is wrong when its median landmark error exceeds 2 % of the fixed image's diagonal; runs of images
-that are mirrored or show different things always are. Runs are left out of the fit together with all others of their fixed image.
+FOLDER holds MANIFEST.csv and pairs with landmarks. Besides the pairs themselves, pairs with a wrong start,
+with a mirrored moving image and of different objects are aligned. An alignment is wrong if its median
+landmark error exceeds 2 % of the fixed image's diagonal; those of mirrored images and of different objects
+always are. For the cross-validation, alignments are left out of the fit together with all others of the same
+fixed image.
 """
 
 import argparse
-import csv
 import json
 import math
 import tempfile
@@ -17,29 +19,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 import register
+from benchmarks import results
+from benchmarks.accuracy import landmarks, manifest, pictures
 from register.engine.quality import verdict
-from register.geometry import affine, affine_tensors, models
-from register.io.points.open import read_points
+from register.geometry import affine, models
 from register.transforms.frame import Frame
 from register.transforms.transform import Transform
 
 SCENES = "birl_artificial", "homogr_LePoint", "padfield"
-"""Beginnings of names of pairs that show the same scene."""
+"""Prefixes of the names of pairs of the same object."""
 RIDGE = 1.0
 
 
 def scene(name: str) -> str:
-    """What a pair shows, as far as its name tells."""
+    """The object of a pair, by its name."""
     return next((one for one in SCENES if name.startswith(one)), name)
 
 
 def jobs(entries: list[dict[str, str]]) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
-    """The kind of a run, the entry of its fixed image and that of its moving one."""
+    """The kind of each alignment, and the entries of its fixed and its moving image."""
     rng = np.random.default_rng(5)
     for kind in ("real", "flip"):
         yield from ((kind, entry, entry) for entry in entries)
@@ -63,32 +65,27 @@ def jobs(entries: list[dict[str, str]]) -> Iterator[tuple[str, dict[str, str], d
         yield from ((kind, entry, entry) for kind in ("start-near", "start-far"))
 
 
-def wrong_start(folder: Path, entry: dict[str, str], kind: str, seed: int) -> torch.Tensor:
-    """The true affine map turned and shifted: by up to 15 degrees and 8 % of the diagonal, or by up to a half turn and 25 %."""
+def wrong_start(folder: Path, entry: dict[str, str], kind: str, seed: int) -> np.ndarray:
+    """The true affine map (2, 3), rotated and shifted.
+
+    By up to 15° and 8 % of the diagonal if ``kind`` is ``start-near``, else by up to 180° and 25 %.
+    """
     rng, near = np.random.default_rng(seed), kind == "start-near"
     width, height = map(int, entry["size_fixed"].split("x"))
-    points = [
-        read_points((folder / entry["fixed"]).parent / f"landmarks_{which}.csv")
-        for which in ("fixed", "moving")
-    ]
+    points = landmarks(folder, entry)
     truth = models.get("affine" if len(points[0]) >= 4 else "similarity").fit(*points)
     angle = math.radians(rng.uniform(*((2, 15) if near else (20, 180))) * rng.choice([-1, 1]))
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
-    length, towards = (
-        math.hypot(width, height) * rng.uniform(*((0.02, 0.08) if near else (0.05, 0.25))),
-        rng.uniform(0, 2 * math.pi),
-    )
-    moved = centre + torch.tensor(
-        [length * math.cos(towards), length * math.sin(towards)], dtype=torch.float64
-    )
-    return affine.compose(
-        truth, affine_tensors.similarity(angle, float(math.exp(rng.normal(0, 0.05))), moved, centre)
-    )
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    length = math.hypot(width, height) * rng.uniform(*((0.02, 0.08) if near else (0.05, 0.25)))
+    direction = rng.uniform(0, 2 * math.pi)
+    moved = centre + length * np.array([math.cos(direction), math.sin(direction)])
+    scale = float(math.exp(rng.normal(0, 0.05)))
+    return affine.compose(np.asarray(truth), affine.similarity(angle, scale, moved, centre))
 
 
 def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], seed: int) -> dict[str, Any]:
-    """Align, and keep the evidence beside the truth."""
-    fixed, moving = (register.read_image(folder / path).picture() for path in (one["fixed"], other["moving"]))
+    """Align one pair; its error and the evidence on which the verdict rests."""
+    fixed, moving = pictures(folder, one, other)
     if kind == "flip":
         moving = np.ascontiguousarray(moving[:, ::-1])
     settings = {}
@@ -105,35 +102,35 @@ def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], see
         alignment = register.align(fixed, moving, **settings)
     diagonal, rtre = math.hypot(*fixed.shape[:2]), math.inf
     if kind == "real" or kind.startswith("start"):
-        points = [
-            read_points((folder / one["fixed"]).parent / f"landmarks_{which}.csv")
-            for which in ("fixed", "moving")
-        ]
-        rejected = alignment.quality.get(
-            "rejected_matrix"
-        )  # what was found, where the identity was written instead
-        found = (
-            alignment.transform.map(points[0])
-            if rejected is None
-            else affine.apply(torch.tensor(rejected, dtype=torch.float64), points[0])
-        )
-        rtre = float((found - points[1]).norm(dim=1).median()) / diagonal
+        points = landmarks(folder, one)
+        rejected = alignment.quality.get("rejected_matrix")  # of a failed alignment, which has the identity
+        if rejected is None:
+            found = alignment.transform.map(points[0])
+        else:
+            found = affine.apply(np.array(rejected), points[0])
+        rtre = float(np.median(np.linalg.norm(found - points[1], axis=1))) / diagonal
     return row(
         kind, one["id"] if one is other else f"{one['id']}+{other['id']}", rtre, alignment.quality, diagonal
     )
 
 
 def row(kind: str, name: str, rtre: float, quality: dict[str, Any], diagonal: float) -> dict[str, Any]:
-    """What the fit needs of a run."""
+    """What the fit needs of an alignment."""
     back, recognised = quality["back_and_forth"], quality["recognised"]
     return {
-        "kind": kind, "name": name, "rtre": rtre, "verdict": quality["verdict"], "recognised": 0.5 if recognised is None else recognised,
-        "sigma": quality["recognised_sigma"] or 0.0, "back": 1.0 if back is None else back / diagonal, "above_chance": quality["above_chance"],
-    }  # fmt: skip
+        "kind": kind,
+        "name": name,
+        "rtre": rtre,
+        "verdict": str(quality["verdict"]),
+        "recognised": 0.5 if recognised is None else recognised,
+        "sigma": quality["recognised_sigma"] or 0.0,
+        "back": 1.0 if back is None else back / diagonal,
+        "above_chance": quality["above_chance"],
+    }
 
 
 def fit(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Coefficients of a logistic regression with a ridge, both classes weighing the same; the first is the constant's."""
+    """Coefficients of a ridge logistic regression with equal weights of both classes; the constant first."""
     mean, spread = features.mean(0), features.std(0)
     design = np.column_stack([np.ones(len(features)), (features - mean) / spread])
     weight = np.where(wrong, 0.5 / wrong.mean(), 0.5 / (1 - wrong.mean()))
@@ -142,8 +139,8 @@ def fit(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
         lambda b: (weight * np.logaddexp(0, -sign * (design @ b))).sum() + RIDGE * (b[1:] ** 2).sum() / 2,
         np.zeros(design.shape[1]),
     ).x
-    slope = found[1:] / spread
-    return np.concatenate([[found[0] - (slope * mean).sum()], slope])
+    coefficients = found[1:] / spread
+    return np.concatenate([[found[0] - (coefficients * mean).sum()], coefficients])
 
 
 def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float:
@@ -153,7 +150,7 @@ def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float:
 
 
 def report(rows: list[dict[str, Any]]) -> None:
-    """Fit, cross-validate, and print what is called what."""
+    """Fit, cross-validate, and print the verdicts of each kind of alignment."""
     wrong = np.array([one["rtre"] > verdict.WRONG for one in rows])
     known = [
         [math.log((one["recognised"] + 0.01) / (1.01 - one["recognised"])), math.log1p(max(one["sigma"], 0))]
@@ -186,16 +183,14 @@ def report(rows: list[dict[str, Any]]) -> None:
             for name in ("ok", "suspect", "failed")
         }
         held_out = f"cross-validated {ok[inside].sum():3d} ok, {failed[inside].sum():3d} failed"
-        print(
-            f"  {kind:10s} {inside.sum():3d} runs, {wrong[inside].sum():3d} wrong; {held_out}; the program: {called}"
-        )
+        counts = f"{inside.sum():3d} runs, {wrong[inside].sum():3d} wrong"
+        print(f"  {kind:10s} {counts}; {held_out}; the program: {called}")
     print("most surprising:")
     for i in np.argsort(-np.abs(chance - wrong))[:12]:
         one = rows[i]
-        evidence = f"recognised {one['recognised']:.2f} ({one['sigma']:.1f} σ), back {one['back']:.4f}"
-        print(
-            f"  {one['kind']:10s} {one['name']:44s} rTRE {one['rtre']:.4f}, probability {chance[i]:.2f}, {evidence}"
-        )
+        evidence = f"recognised {one['recognised']:.2f} ({one['sigma']:.1f} σ), round trip {one['back']:.4f}"
+        outcome = f"rTRE {one['rtre']:.4f}, probability {chance[i]:.2f}"
+        print(f"  {one['kind']:10s} {one['name']:44s} {outcome}, {evidence}")
 
 
 def main() -> None:
@@ -203,12 +198,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
-    parser.add_argument("--rows", type=Path, required=True, metavar="FILE", help="where runs are kept")
+    parser.add_argument("--rows", type=Path, required=True, metavar="FILE", help="where results are kept")
+    results.add_options(parser)
     options = parser.parse_args()
     rows = json.loads(options.rows.read_text()) if options.rows.exists() else []
     if options.real:
-        with open(options.real / "MANIFEST.csv", newline="", encoding="utf-8") as file:
-            entries = list(csv.DictReader(file))
+        entries = manifest(options.real)
         done = {(one["kind"], one["name"]) for one in rows}
         for seed, (kind, one, other) in enumerate(jobs(entries)):
             name = one["id"] if one is other else f"{one['id']}+{other['id']}"
@@ -222,6 +217,7 @@ def main() -> None:
             print(f"{kind:10s} {name:44s} rTRE {rows[-1]['rtre']:.4f} {rows[-1]['verdict']}", flush=True)
             options.rows.write_text(json.dumps(rows, indent=1))
     report(rows)
+    results.keep(options, rows)
 
 
 if __name__ == "__main__":
