@@ -173,7 +173,9 @@ SWITCHES: dict[str, Switch] = {
     "compiled step": Switch(
         "tensors do all the work, as with REGISTER_NATIVE=0", (Change("cpu", "library", returns(None)),)
     ),
-    "Triton": Switch("tensors do all the work", (Change("launch", "is_available", returns(False)),), gpu_only=True),
+    "Triton": Switch(
+        "tensors do all the work", (Change("launch", "is_available", returns(False)),), gpu_only=True
+    ),
     "CUDA graphs": Switch(
         "every step is launched separately",
         (Change("cuda_graphs", "can_record", returns(False)),),
