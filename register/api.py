@@ -1,10 +1,9 @@
-"""What a Python program calls: the same as the commands, on arrays and tensors."""
+"""The Python interface: what the commands do, on arrays and tensors."""
 
 import platform
 import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,12 +17,11 @@ from register.compute import device
 from register.engine import pair
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, RegisterError, RegisterWarning
-from register.geometry import affine_tensors, models, pixel_size
+from register.geometry import pixel_size
 from register.geometry.pixel_size import Sizes
-from register.images import grayscale, pyramid
+from register.images.arrays import Array, GreyLevel, grey_level
 from register.images.pyramid import Level
-from register.io.points.landmarks import LandmarkFiles
-from register.io.transforms.starts import read_start
+from register.io.transforms.initial import initial_matrix
 from register.kernels import dispatch
 from register.settings import Settings
 from register.transforms.quality import Provenance
@@ -34,38 +32,55 @@ Picture = TypeVar("Picture", NDArray[Any], Tensor)
 
 
 def align(
-    fixed: NDArray[Any] | Tensor,
-    moving: NDArray[Any] | Tensor,
+    fixed: Array,
+    moving: Array,
     *,
-    fixed_mask: NDArray[Any] | Tensor | None = None,
-    moving_mask: NDArray[Any] | Tensor | None = None,
+    fixed_mask: Array | None = None,
+    moving_mask: Array | None = None,
     **values: Any,
 ) -> Alignment:
-    """Align ``moving`` to ``fixed`` and return the transform (fixed → moving, pixels) with its quality.
+    """Align ``moving`` to ``fixed`` and return the transform, which maps fixed to moving pixels, with its
+    quality.
 
-    Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w); sizes, channels and types may differ. NaN is no
-    data, and so is what a mask (h, w) says 0 of. Keyword ``values`` are those of ``register.settings.Settings``. Raises ``RegisterError`` for
-    a setting that is not allowed and ``AlignmentError`` when there is nothing to see or nothing overlaps.
+    The images are arrays (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real type; their sizes,
+    channels and types may differ. Pixels are invalid where they are NaN and where a mask (h, w) is 0. The
+    keyword arguments ``values`` are options of ``register.settings.Settings``; lengths are in pixels of the
+    fixed image, angles in degrees. The verdict is in ``alignment.quality["verdict"]``, with reasons.
+
+    Raises ``RegisterError`` for a setting that is not allowed, and ``AlignmentError`` where an image has no
+    texture or the images do not overlap. Warns with ``RegisterWarning`` where the chosen device cannot be
+    used.
+
+    The method is that of this package, documented under "How it works". It combines a search by correlation
+    and by matched features (Lowe, IJCV 60, 2004), a global fit by Gauss-Newton steps, and affine maps of
+    patches that are blended by a partition of unity (Babuška & Melenk, IJNME 40, 1997).
     """
     chosen = settings.check(**values)
     for name in settings.FILES_ONLY:
         if name in values:
             raise RegisterError(f"{name} is for files; index the array instead")
-    levels, place = [], device.choose(chosen.device)
+    place = device.choose(chosen.device)
     place = place if place.type == "cuda" else device.CPU
-    for name, image, mask, channel in (
-        ("fixed", fixed, fixed_mask, chosen.fixed_channel),
-        ("moving", moving, moving_mask, chosen.moving_channel),
-    ):
-        try:
-            levels.append(level_of(image, mask, channel, chosen.nodata, place))
-        except RegisterError as error:
-            raise RegisterError(f"the {name} image {error}") from None
+    levels = {
+        "fixed": _grey("fixed", fixed, fixed_mask, chosen.fixed_channel, chosen, place),
+        "moving": _grey("moving", moving, moving_mask, chosen.moving_channel, chosen, place),
+    }
     dispatch.warm_up(place)
-    alignment = align_levels(levels[0][0], levels[1][0], (levels[0][0].size, levels[1][0].size), chosen)
-    transform = alignment.transform
-    quality = replace(transform.quality, fixed_grey=levels[0][1], moving_grey=levels[1][1])
-    return replace(alignment, transform=replace(transform, quality=quality))
+    one, other = (grey.level for grey in levels.values())
+    alignment = align_levels(one, other, (one.size, other.size), chosen)
+    names = {kind: grey.name for kind, grey in levels.items()}
+    quality = replace(alignment.quality, fixed_grey=names["fixed"], moving_grey=names["moving"])
+    return replace(alignment, transform=replace(alignment.transform, quality=quality))
+
+
+def _grey(
+    kind: str, image: Array, mask: Array | None, channel: str | None, chosen: Settings, place: torch.device
+) -> GreyLevel:
+    """The grey level of the fixed or the moving image; an error names which."""
+    try:
+        return grey_level(image, mask, channel=channel, nodata=chosen.nodata, place=place)
+    except RegisterError as error:
+        raise RegisterError(f"the {kind} image {error}") from None
 
 
 def align_levels(
@@ -77,37 +92,44 @@ def align_levels(
     pixels: Sizes = (None, None),
     listener: Listener = lambda event: None,
 ) -> Alignment:
-    """``pipeline.align`` on the chosen device from the chosen start; falls back to the CPU when the device's memory does not suffice, or MPS cannot do it."""
-    start, ratio = starting_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
+    """Align two grey levels, of images of ``sizes`` (height, width), on the chosen device from the chosen
+    start.
+
+    ``pixels`` are the pixel sizes of the images; where both are known they narrow the search. The CPU takes
+    over, with a warning, when the memory of the device does not suffice, or when MPS does not support an
+    operation.
+    """
+    start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
     place = device.choose(chosen.device)
     for where in (place, device.CPU):
         try:
-            still, still_mask, image, mask = device.upload(
-                (fixed.image, fixed.mask, moving.image, moving.mask), where
-            )
-            one, other = (
-                Level(still, still_mask, fixed.original_from_level),
-                Level(image, mask, moving.original_from_level),
-            )
+            one, other = _on_device(fixed, moving, where)
             with device.using_threads(chosen.threads, where), device.current(where):
-                return _with_provenance(
-                    pair.align(one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener),
-                    chosen,
+                alignment = pair.align(
+                    one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener
                 )
+            return _with_provenance(alignment, chosen)
         except torch.OutOfMemoryError:
             if where.type == "cpu":
                 break
-            why = "ran out of memory even in parts"
-        except (RuntimeError, TypeError) as error:  # it knows no numbers of 64 bits, and not every operation
+            why = "ran out of memory"
+        except (RuntimeError, TypeError) as error:  # MPS lacks float64 and some operations
             if where.type != "mps":
                 raise
-            why = f"cannot do it ({error})"
-        warnings.warn(f"{place} {why}; the CPU goes on", RegisterWarning, stacklevel=2)
+            why = f"does not support an operation ({error})"
+        warnings.warn(f"{place} {why}; the CPU is used instead", RegisterWarning, stacklevel=2)
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
+def _on_device(fixed: Level, moving: Level, place: torch.device) -> tuple[Level, Level]:
+    """Both levels on a device."""
+    images = device.upload((fixed.image, fixed.mask, moving.image, moving.mask), place)
+    one = Level(images[0], images[1], fixed.original_from_level)
+    return one, Level(images[2], images[3], moving.original_from_level)
+
+
 def _with_provenance(alignment: Alignment, chosen: Settings) -> Alignment:
-    """The alignment with the versions, the device, the settings and the course of the optimisation."""
+    """The alignment with its versions, device, settings, seconds and history in its provenance."""
     place = device.choose(chosen.device)
     provenance = Provenance(
         register=__version__,
@@ -126,106 +148,33 @@ def _with_provenance(alignment: Alignment, chosen: Settings) -> Alignment:
     return replace(alignment, transform=replace(alignment.transform, provenance=provenance))
 
 
-def starting_matrix(
-    chosen: Settings, fixed_size: Size, moving_size: Size, pixels: Sizes = (None, None)
-) -> Tensor | None:
-    """The start (2, 3) that ``init`` asks for, or None for the search; ``pixels`` are the pixel sizes that other programs' files count in.
-
-    Raises ``RegisterError`` for a start that cannot be read.
-    """
-    if chosen.init == "auto":
-        return None
-    if chosen.init == "identity":
-        return affine_tensors.identity()
-    if chosen.init == "center":
-        return affine_tensors.translation(
-            (moving_size[1] - fixed_size[1]) / 2, (moving_size[0] - fixed_size[0]) / 2
-        )
-    landmarks = LandmarkFiles.parse(chosen.init)
-    if landmarks:
-        fixed, moving = landmarks.read()
-        try:
-            model = models.for_landmarks(len(fixed)) if chosen.model in ("affine", "local") else chosen.model
-            return models.get(model).fit(fixed, moving)
-        except ValueError as error:
-            raise RegisterError(f"--init {chosen.init}: {error}") from None
-    path = Path(chosen.init)
-    if not path.exists():
-        raise RegisterError(
-            f"--init {chosen.init}: is none of auto, identity, center, and no file of that name exists"
-        )
-    if path.suffix.lower() in (".tfm", ".txt"):
-        return read_start(path, pixels)
-    return torch.from_numpy(Transform.load(path).matrix)
-
-
 def warp(
     image: Picture, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None
 ) -> Picture:
-    """The moving ``image`` on the fixed grid: same kind, layout and dtype as it came.
+    """Resample the moving ``image`` on the pixel grid of the fixed image; kind, layout and dtype stay the
+    same.
 
-    Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w). ``fill`` is the value of what the moving image does not show (None:
-    NaN for floats, 0 otherwise). Raises ``RegisterError`` when the image has another size than the transform's moving image.
+    Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w). ``interpolation`` is ``nearest``,
+    ``bilinear`` or ``bicubic``. ``fill`` is the value outside the moving image; by default NaN for floats
+    and 0 otherwise. Raises ``RegisterError`` when the image does not have the size of the transform's
+    moving image.
     """
     is_array = isinstance(image, np.ndarray)
     pixels: NDArray[Any] = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
     flat = pixels.ndim == 2
-    planes = pixels[None] if flat else np.moveaxis(pixels, 2, 0) if is_array else pixels
-    if planes.shape[1:] != (transform.moving.height, transform.moving.width):
-        found, asked = planes.shape[:0:-1], (transform.moving.width, transform.moving.height)
+    planes = pixels[None] if flat else pixels
+    if is_array and not flat:
+        planes = np.moveaxis(pixels, 2, 0)
+    frame = transform.moving
+    if planes.shape[1:] != (frame.height, frame.width):
+        height, width = planes.shape[1:]
         raise RegisterError(
-            f"the image is {found[0]} × {found[1]} pixels, the transform's moving image {asked[0]} × {asked[1]}"
+            f"the image is {width} × {height} pixels, the transform's moving image "
+            f"{frame.width} × {frame.height}"
         )
     aligned = warp_pixels(planes, transform, interpolation=interpolation, fill=fill)
-    if is_array:
-        return aligned[0] if flat else np.ascontiguousarray(np.moveaxis(aligned, 0, 2))  # type: ignore[return-value]
-    return torch.from_numpy(aligned[0] if flat else aligned).to(image.device)  # type: ignore[return-value]
-
-
-def level_of(
-    image: NDArray[Any] | Tensor,
-    mask: NDArray[Any] | Tensor | None,
-    channel: str | None,
-    nodata: float | None,
-    place: torch.device = device.CPU,
-) -> tuple[Level, str]:
-    """The grey level of an array (h, w[, c]) or a tensor ([c, ]h, w), on the device that is to compute where its memory suffices, and the grey's name.
-
-    Raises ``RegisterError`` for other shapes.
-    """
-    if image.ndim not in (2, 3):
-        raise RegisterError(f"has {image.ndim} dimensions, not two or three (shape {tuple(image.shape)})")
-    given, white = _planes(image)
-    try:
-        planes = device.upload([given], place)[0].float()
-    except torch.OutOfMemoryError:
-        planes = given.cpu().float()
-    valid = (
-        torch.isfinite(planes).all(0, keepdim=True)
-        if given.is_floating_point()
-        else torch.ones_like(planes[:1], dtype=torch.bool)
-    )
-    if nodata is not None:
-        valid &= ~(planes == nodata).all(0, keepdim=True)
-    if mask is not None:
-        shown = torch.as_tensor(mask, device=planes.device)
-        if tuple(shown.shape) != tuple(planes.shape[1:]):
-            raise RegisterError(
-                f"and its mask differ in size: {tuple(planes.shape[1:])} and {tuple(shown.shape)}"
-            )
-        valid &= (shown != 0)[None]
-    chosen = grayscale.choose(
-        planes, valid, colour="rgb" if len(planes) == 3 else "grey", white=white, wanted=channel
-    )
-    return pyramid.base(torch.where(valid, chosen(planes), 0.0), valid.float()), chosen.name
-
-
-def _planes(image: NDArray[Any] | Tensor) -> tuple[Tensor, float | None]:
-    """Planes (c, h, w) of an array (h, w[, c]) or a tensor ([c, ]h, w), small types as they are, and the value of full light where the type says it."""
-    if isinstance(image, Tensor):
-        return image[None] if image.ndim == 2 else image, 255.0 if image.dtype == torch.uint8 else None
-    white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
-    dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else np.float32
-    return torch.from_numpy(
-        np.require(image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0), dtype, ["C", "W"])
-    ), white
+    if flat:
+        aligned = aligned[0]
+    elif is_array:
+        aligned = np.ascontiguousarray(np.moveaxis(aligned, 0, 2))
+    return aligned if is_array else torch.from_numpy(aligned).to(image.device)  # type: ignore[return-value]

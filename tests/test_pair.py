@@ -14,6 +14,7 @@ from register.errors import AlignmentError, RegisterError
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.images import pyramid
+from register.images.arrays import grey_level
 
 
 def errors(transform, truth):
@@ -46,7 +47,7 @@ def test_pixels_that_a_device_has_no_memory_for_stay_where_they_are(texture, mon
         raise torch.OutOfMemoryError("fake")
 
     monkeypatch.setattr(api.device, "upload", full)
-    assert api.level_of(texture, None, None, None, torch.device("cuda"))[0].image.device.type == "cpu"
+    assert grey_level(texture, place=torch.device("cuda")).level.image.device.type == "cpu"
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "int16", "uint32", "float16", "float64"])
@@ -61,7 +62,7 @@ def test_arrays_of_any_type_and_layout_are_read(dtype, layout):
         else pixels.copy()
     )
     given.flags.writeable = layout != "read-only"
-    level, name = api.level_of(given, None, None, None)
+    level, name = grey_level(given)
     assert name == "gray"
     assert np.array_equal(level.image[0].numpy(), pixels.astype(np.float32))
     assert float(level.mask.amin()) == 1
@@ -302,8 +303,12 @@ def test_a_gpu_is_made_ready_meanwhile_and_waited_for(kind, expected):
 @pytest.mark.parametrize(
     ("place", "error", "said"),
     [
-        ("meta", torch.OutOfMemoryError("fake"), "meta ran out of memory even in parts; the CPU goes on"),
-        ("mps", TypeError("no float64"), r"mps cannot do it \(no float64\); the CPU goes on"),
+        ("meta", torch.OutOfMemoryError("fake"), "meta ran out of memory; the CPU is used instead"),
+        (
+            "mps",
+            TypeError("no float64"),
+            r"mps does not support an operation \(no float64\); the CPU is used instead",
+        ),
     ],
 )
 @pytest.mark.parametrize("when", ["on the way there", "at work"])

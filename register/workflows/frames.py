@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from register import api
 from register._version import __version__
 from register.compute.device import cores
 from register.engine import frame
 from register.errors import RegisterError
 from register.images import pyramid
+from register.images.arrays import grey_level
 from register.images.pixels import EVERYTHING
 from register.images.pyramid import Level
 from register.io.images.masks import read_mask
@@ -68,9 +68,8 @@ def level(stack: Stack, index: int, settings: Settings, mask: str | None) -> Lev
     """What of a frame is compared, and where it counts: not in its no data, and not outside a mask."""
     pixels = np.moveaxis(stack.frame(index), 0, 2)
     shown = read_mask(mask, stack.shape[1:])[EVERYTHING][0] if mask else None
-    return api.level_of(
-        pixels, shown, settings.fixed_channel, stack.nodata if settings.nodata is None else settings.nodata
-    )[0]
+    nodata = stack.nodata if settings.nodata is None else settings.nodata
+    return grey_level(pixels, shown, channel=settings.fixed_channel, nodata=nodata).level
 
 
 def transforms(asked: Task, count: int) -> Iterator[Transform]:
