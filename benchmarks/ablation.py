@@ -38,10 +38,11 @@ from benchmarks.accuracy import Images, Pair, real_pairs, synthetic_pairs
 
 MODULES = {
     "settings": "register.settings",
-    "pair": "register.engine.pair",
     "local_fit": "register.engine.fit.local_fit",
     "recover_patches": "register.engine.fit.recover_patches",
     "global_fit": "register.engine.fit.global_fit",
+    "model_choice": "register.engine.fit.model_choice",
+    "first_estimate": "register.engine.initial.first_estimate",
     "correlation": "register.engine.initial.correlation",
     "features": "register.engine.initial.features",
     "preprocess": "register.images.preprocess",
@@ -135,12 +136,12 @@ SWITCHES: dict[str, Switch] = {
     "recovered patches": Switch(
         "diverged patches stay where they are", (Change("recover_patches", "ROUNDS", constant(0)),)
     ),
-    "finer patches": Switch("no last pass of finer patches", (Change("pair", "PRESETS", no_finer),)),
+    "finer patches": Switch("no last pass of finer patches", (Change("settings", "PRESETS", no_finer),)),
     "held-out windows": Switch(
-        "every level's patches are kept", (Change("local_fit", "_rehearsed", always_kept),)
+        "every level's patches are kept", (Change("local_fit", "_try_half", always_kept),)
     ),
     "stiffer retry": Switch(
-        "levels whose patches follow noise are left out", (Change("local_fit", "_rehearsed", no_stiffer),)
+        "levels whose patches follow noise are left out", (Change("local_fit", "_try_half", no_stiffer),)
     ),
     "self-similarity, patches": Switch(
         "coarse patches start with structure",
@@ -150,7 +151,7 @@ SWITCHES: dict[str, Switch] = {
         "starts and the first global map are fitted with structure",
         (
             Change("global_fit", "compare_at", other_metric("mind", "structure")),
-            Change("pair", "_fit_global", other_metric("mind", "structure")),
+            Change("model_choice", "fit_global", other_metric("mind", "structure")),
         ),
     ),
     "weights by texture": Switch(
@@ -165,7 +166,8 @@ SWITCHES: dict[str, Switch] = {
     ),
     "simulated views": Switch("features of the images alone", (Change("features", "_detected", not_tilted),)),
     "patches from matches": Switch(
-        "strong perspective starts from a global map too", (Change("pair", "_bent", returns(None)),)
+        "strong perspective starts from a global map too",
+        (Change("first_estimate", "deformed_patches", returns(None)),),
     ),
     "150 starts": Switch(
         "the first few starts alone are refined", (Change("correlation", "MANY", constant(0)),)

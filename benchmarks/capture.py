@@ -24,7 +24,7 @@ import torch
 from benchmarks.accuracy import textures
 from benchmarks.synthetic import SIDE, views
 from register import settings
-from register.engine import pair
+from register.engine.fit.working_copy import working_copy
 from register.engine.initial import search
 from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
@@ -37,8 +37,7 @@ def found(fixed: np.ndarray, moving: np.ndarray, truth: torch.Tensor, flip: bool
     levels = [torch.from_numpy(x).float()[None] for x in (fixed, moving)]
     begin = time.perf_counter()
     a, b = (
-        pair.working_copy(pyramid.base(x), 2048, name)
-        for x, name in zip(levels, ("fixed", "moving"), strict=True)
+        working_copy(pyramid.base(x), 2048, name) for x, name in zip(levels, ("fixed", "moving"), strict=True)
     )
     effort = settings.PRESETS[chosen.preset]
     start = search.find(a, b, [SearchRange("local", 180.0, effort.candidates, flip=flip)])

@@ -19,7 +19,7 @@ from scipy.ndimage import map_coordinates
 from benchmarks.accuracy import textures
 from benchmarks.synthetic import folded
 from register import settings
-from register.engine import pair
+from register.engine.fit.working_copy import working_copy
 from register.engine.initial import features, search
 from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
@@ -52,7 +52,7 @@ def main() -> None:
             levels = []
             for image in (rotated(texture), moving):
                 plane = torch.from_numpy(image + rng.normal(0, 0.02, image.shape)).float()[None]
-                levels.append(pair.working_copy(pyramid.base(plane), 2048, "fixed"))
+                levels.append(working_copy(pyramid.base(plane), 2048, "fixed"))
             seconds = []
             for _ in range(repeat):
                 begin = time.perf_counter()

@@ -46,9 +46,10 @@ from benchmarks.synthetic import warped_pair
 from register import settings
 from register.compute import cuda_graphs
 from register.compute.iteration import Iteration
-from register.engine import pair
 from register.engine.fit import local_fit, objective
 from register.engine.fit.comparison import Comparison
+from register.engine.fit.problem import Problem
+from register.engine.fit.working_copy import working_copy
 from register.geometry import affine_tensors, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.images.pyramid import base
@@ -257,7 +258,7 @@ def steps(sides: list[int], device: str) -> None:
     texture = retina().astype(np.float32)
     for side in sides:
         image = torch.from_numpy(cv2.resize(texture, (side, side))).to(device)[None]
-        level = pair.working_copy(base(image), side, "fixed")
+        level = working_copy(base(image), side, "fixed")
         grid = PatchGrid.cover(side, side, effort.patch_size)
         middle = torch.tensor([(side - 1) / 2] * 2, dtype=torch.float64)
         for metric, channels, degrees in (
@@ -266,13 +267,8 @@ def steps(sides: list[int], device: str) -> None:
             ("ncc", 1, 30),
             ("structure", 2, 30),
         ):
-            compare = local_fit.compare_at(
-                level,
-                level,
-                affine_tensors.similarity(math.radians(degrees), 1.0, middle, middle),
-                metric,
-                effort,
-            )
+            matrix = affine_tensors.similarity(math.radians(degrees), 1.0, middle, middle)
+            compare = Problem([level], level, "local", effort, side / 10).compare(level, matrix, metric)
             moved, worked = (2 * channels + 2) * 4 * side**2 / bandwidth, FLOPS * channels * side**2 / rate
             floor = max(moved, worked)
             for name, step in implementations(compare, grid, device):

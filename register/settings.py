@@ -219,6 +219,25 @@ PRESETS: dict[Preset, Effort] = {
 }
 
 
+def working_size(settings: Settings) -> int:
+    """The longest side, in pixels, of the working copies."""
+    return settings.max_size or PRESETS[settings.preset].max_size
+
+
+def effort_of(settings: Settings, fixed_size: tuple[int, int]) -> Effort:
+    """The preset with the settings' own values, for a fixed image of a size (height, width) in pixels.
+
+    The patch size of the settings is in pixels of the fixed image, that of the effort in those of the working copy.
+    """
+    preset, max_size = PRESETS[settings.preset], working_size(settings)
+    shrink = max(max(fixed_size) / max_size, 1.0)
+    patch, finer = preset.patch_size, preset.finer
+    if settings.patch_size:
+        patch, finer = max(round(settings.patch_size / shrink), 8), None
+    window = min(preset.window, max(patch // 8 * 4, 8))
+    return Effort(max_size, patch, window, preset.steps, preset.candidates, settings.optimizer, finer)
+
+
 def choices(option: "Field[Any]") -> tuple[str, ...]:
     """The values that an option can have; none where it takes any."""
     named = option.metadata["choices"]

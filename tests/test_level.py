@@ -10,6 +10,7 @@ from register.engine.fit import local_fit
 from register.engine.fit.comparison import prepare
 from register.engine.fit.level import optimise_global, optimise_patches
 from register.engine.fit.objective import GlobalObjective, PatchObjective
+from register.engine.fit.problem import Problem
 from register.errors import AlignmentError
 from register.geometry import affine, affine_tensors, models, patch_tensors
 from register.geometry.patch_grid import PatchGrid
@@ -238,7 +239,8 @@ def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft
     """Patches that go the true way improve windows they have not seen, those that go astray do not."""
     fixed, moving = (torch.from_numpy(texture[:200, x : x + 260]).float()[None] for x in (4, 0))
     levels = [pyramid.base(image) for image in (fixed, moving)]
-    compare = local_fit.compare_at(*levels, affine_tensors.identity(), "ncc", PRESETS["balanced"])
+    problem = Problem(levels[:1], levels[1], "local", PRESETS["balanced"], max_shift=30.0)
+    compare = problem.compare(levels[0], affine_tensors.identity(), "ncc")
     grid = PatchGrid.cover(200, 260, 40)
 
     def descend(half, start, stiffness):
@@ -247,5 +249,5 @@ def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft
         step[1, 0] = 0.0 if step.any() else 3.0  # astray
         return OptimisationResult(start + step, torch.zeros(1), (), "")
 
-    found = local_fit._rehearsed(compare, grid, patch_tensors.zeros(grid), descend, 1.0)
+    found = local_fit._try_half(compare, grid, patch_tensors.zeros(grid), descend, 1.0)
     assert (found and found[1]) == kept

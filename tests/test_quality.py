@@ -8,8 +8,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import register
-from register.engine import pair
-from register.engine.fit import comparison, local_fit
+from register.engine.fit import comparison
+from register.engine.fit.estimate import Estimate
+from register.engine.fit.problem import Problem
+from register.engine.fit.working_copy import working_copy
 from register.engine.quality import evidence, expected_error, verdict
 from register.geometry import affine_tensors, patch_grid, patch_tensors, smoothness
 from register.geometry.patch_grid import PatchGrid
@@ -24,7 +26,7 @@ from register.transforms.transform import Transform
 
 def level(image):
     picture = torch.from_numpy(np.ascontiguousarray(image)).float()[None]
-    return pair.working_copy(pyramid.base(picture), 2048, "fixed")
+    return working_copy(pyramid.base(picture), 2048, "fixed")
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +72,18 @@ def test_more_noise_more_error(texture):
 
 def test_recognition_is_sure_of_itself_and_a_coin_toss_of_strangers(texture):
     strangers = gaussian_filter(np.random.default_rng(3).normal(size=texture.shape), 2)
-    share, sigma = evidence.recognised(level(texture), level(texture), affine_tensors.identity(), None)
+    share, sigma = evidence.recognised(level(texture), level(texture), Estimate(affine_tensors.identity()))
     assert share > 0.99
     assert sigma > 10
-    share, sigma = evidence.recognised(level(texture), level(strangers), affine_tensors.identity(), None)
+    share, sigma = evidence.recognised(level(texture), level(strangers), Estimate(affine_tensors.identity()))
     assert abs(share - 0.5) < 0.1
     assert abs(sigma) < 4
     assert (
-        evidence.recognised(level(texture[:20, :20]), level(texture), affine_tensors.identity(), None) is None
+        evidence.recognised(level(texture[:20, :20]), level(texture), Estimate(affine_tensors.identity()))
+        is None
     )
     share, sigma = evidence.recognised(
-        level(texture[:60, :60]), level(texture), affine_tensors.identity(), None
+        level(texture[:60, :60]), level(texture), Estimate(affine_tensors.identity())
     )
     assert (share > 0.95, sigma > 6) == (True, True)
 
@@ -91,10 +94,9 @@ def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
     apart = []
     for shift in (20.0, 34.0):
         matrix = affine_tensors.translation(shift, shift)
-        forward = local_fit.as_transform("local", frames, matrix, None)
-        back = evidence.round_trip_error(
-            fixed, moving, forward, matrix, "structure", PRESETS["balanced"], max_shift=30.0
-        )
+        forward = Estimate(matrix).transform("local", frames)
+        problem = Problem([fixed], moving, "local", PRESETS["balanced"], max_shift=30.0)
+        back = evidence.round_trip_error(problem, forward, matrix, "structure")
         apart.append(back.typical(fixed))
     assert apart[0] < 0.05
     assert apart[1] > 10 * apart[0]
@@ -213,7 +215,8 @@ def test_the_bound_grows_with_the_noise(texture):
             image.mask,
             image.original_from_level,
         )
-        compare = local_fit.compare_at(image, noisy, affine_tensors.identity(), "ncc", PRESETS["balanced"])
+        problem = Problem([image], noisy, "local", PRESETS["balanced"], max_shift=30.0)
+        compare = problem.compare(image, affine_tensors.identity(), "ncc")
         weight = float(comparison.windows(compare).weight.sum())
         found.append(float(expected_error.bounds(compare, grid, patch_tensors.zeros(grid), weight).median()))
     assert 1.8 < found[1] / found[0] < 6

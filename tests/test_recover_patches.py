@@ -7,7 +7,8 @@ import torch
 import register
 from benchmarks.synthetic import warped_pair
 from register import settings
-from register.engine.fit import comparison, local_fit, recover_patches
+from register.engine.fit import comparison, recover_patches
+from register.engine.fit.problem import Problem
 from register.engine.initial import features
 from register.geometry import affine_tensors, patch_grid, patch_tensors
 from register.geometry.patch_grid import PatchGrid
@@ -45,7 +46,7 @@ def level(image):
 
 def test_lost_patches_are_those_that_were_moved_away(texture):
     one = level(texture)
-    compare = local_fit.compare_at(one, one, affine_tensors.identity(), "ncc", EFFORT)
+    compare = Problem([one], one, "local", EFFORT, 30.0).compare(one, affine_tensors.identity(), "ncc")
     grid = PatchGrid.cover(*one.size, 40)
     parameters = patch_tensors.zeros(grid)
     parameters[0, 0, 2:4, 5] = 12.0
@@ -59,7 +60,7 @@ def test_lost_patches_are_those_that_were_moved_away(texture):
 
 def test_nothing_is_lost_where_nothing_is_clear(texture):
     one, other = level(texture), level(np.random.default_rng(0).normal(size=texture.shape))
-    compare = local_fit.compare_at(one, other, affine_tensors.identity(), "ncc", EFFORT)
+    compare = Problem([one], other, "local", EFFORT, 30.0).compare(one, affine_tensors.identity(), "ncc")
     grid = PatchGrid.cover(*one.size, 40)
     assert not bool(
         recover_patches.lost(*comparison.per_patch(compare, grid, comparison.windows(compare))).any()

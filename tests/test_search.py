@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 import register
 from benchmarks.synthetic import SIDE, views
-from register.engine import pair
+from register.engine.fit.working_copy import working_copy
 from register.engine.initial import correlation, features, search, search_range
 from register.engine.initial import start as starts
 from register.engine.initial.finder import CERTAIN, Proposal
@@ -22,7 +22,7 @@ MIRROR = torch.tensor([[-1.0, 0.0, SIDE - 1.0], [0.0, 1.0, 0.0]], dtype=torch.fl
 
 
 def level(image):
-    return pair.working_copy(base(image), 2048, "fixed")
+    return working_copy(base(image), 2048, "fixed")
 
 
 def base(image):

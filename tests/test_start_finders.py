@@ -151,13 +151,13 @@ def test_a_function_is_given_grey_images_and_masks_where_it_takes_them(texture):
         seen.update(fixed=fixed, moving=moving, fixed_mask=fixed_mask, moving_mask=moving_mask)
         return np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0)
 
-    from register.engine import pair
+    from register.engine.fit.working_copy import working_copy
     from register.engine.initial.search_range import SearchRange
     from register.images import pyramid
 
     mask = torch.ones(1, *texture.shape)
     mask[:, :, :50] = 0
-    level = pair.working_copy(pyramid.base(torch.from_numpy(texture).float()[None], mask), 2048, "fixed")
+    level = working_copy(pyramid.base(torch.from_numpy(texture).float()[None], mask), 2048, "fixed")
     proposals = list(finder_from_matches("masks", match).rounds(level, level, SearchRange("affine", 30.0, 2)))
     assert proposals == [[]]
     assert seen["fixed"].dtype == np.float32

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from register.engine import pair
-from register.engine.fit import comparison, global_fit, local_fit
+from register.engine.fit import global_fit, local_fit
+from register.engine.fit.estimate import Estimate
+from register.engine.fit.problem import Problem
+from register.engine.fit.working_copy import levels_of, working_copy
 from register.engine.quality import evidence, verdict
 from register.geometry import affine_tensors
 from register.images import pyramid
 from register.images.pyramid import Level
-from register.settings import PRESETS, Effort, Settings
+from register.settings import PRESETS, Effort, Settings, working_size
 from register.transforms.frame import Frame
 from register.transforms.quality import Quality, Verdict
 from register.transforms.transform import Transform
@@ -21,6 +23,8 @@ SIDE = 256
 """Longest side, in pixels, of the level on which the shift is found."""
 FARTHEST = 0.3
 """Largest shift that is looked for, as a share of a side."""
+MAX_SHIFT = 0.1
+"""Default largest displacement of a patch from the global map, as a share of the diagonal."""
 LEVELS = 2
 """Levels on which patches are fitted."""
 
@@ -39,7 +43,7 @@ def prepare(level: Level, settings: Settings) -> Reference:
     """The reference of a level of the image's own pixels, of any range. Raises ``AlignmentError`` when it shows nothing."""
     height, width = level.size
     preset = PRESETS[settings.preset]
-    levels = pair.levels_of(pair.working_copy(level, settings.max_size or preset.max_size, "reference"))
+    levels = levels_of(working_copy(level, working_size(settings), "reference"))
     patch = settings.patch_size or max(preset.patch_size, 40)
     effort = Effort(
         preset.max_size,
@@ -56,24 +60,24 @@ def follow(reference: Reference, frame: Level) -> Transform:
     """The transform from the reference to a frame, with its verdict, similarity and shift. Raises ``AlignmentError`` when the frame shows nothing."""
     settings, levels = reference.settings, reference.levels
     height, width = frame.size
-    moving = pair.working_copy(frame, max(levels[-1].size), "frame")
+    moving = working_copy(frame, max(levels[-1].size), "frame")
     matrix = _shift(levels[-1], moving)
     metric = "ncc" if settings.metric == "auto" else settings.metric
     model = "rigid" if settings.model == "local" else settings.model
     matrix = global_fit.fit(
         levels[:1], moving, matrix, model=model, metric=metric, exact=True, optimizer=settings.optimizer
     )
-    local = None
+    limit = settings.max_shift or MAX_SHIFT * math.hypot(height, width)
+    problem = Problem(levels, moving, settings.model, reference.effort, limit)
+    estimate = Estimate(matrix)
     if settings.model == "local":
-        limit = settings.max_shift or 0.1 * math.hypot(height, width)
-        local = local_fit.fit(levels, levels[-1], moving, matrix, metric, reference.effort, max_shift=limit)
-    found = evidence.recognised(levels[-1], moving, matrix, local, evidence.SCALES[-1:])
+        estimate = Estimate(matrix, local_fit.fit(problem, estimate, metric))
+    found = evidence.recognised(levels[-1], moving, estimate, evidence.SCALES[-1:])
     wrong = verdict.probability_wrong(
         found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0
     )
-    compare = local_fit.compare_at(levels[0], moving, matrix, metric, reference.effort)
-    after = comparison.windows(compare, local_fit.patches_at(local, levels[0]) if local else None).mean()
-    transform = local_fit.as_transform(settings.model, (reference.frame, Frame(width, height)), matrix, local)
+    after = problem.windows(estimate, metric, levels[0]).mean()
+    transform = estimate.transform(settings.model, (reference.frame, Frame(width, height)))
     quality = Quality(
         verdict=verdict.called(wrong),
         probability_wrong=round(wrong, 4),
@@ -93,9 +97,8 @@ def shift(transform: Transform) -> tuple[float, ...]:
 
 def identity(reference: Reference, verdict: Verdict = Verdict.OK, why: str | None = None) -> Transform:
     """The transform of the reference to itself, or of a frame that shows nothing."""
-    transform = local_fit.as_transform(
-        reference.settings.model, (reference.frame, reference.frame), affine_tensors.identity(), None
-    )
+    estimate = Estimate(affine_tensors.identity())
+    transform = estimate.transform(reference.settings.model, (reference.frame, reference.frame))
     return replace(
         transform,
         quality=Quality(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from register import api
 from register.compute import device
-from register.engine import pair
+from register.compute.clock import Clock
 from register.engine.pair import Alignment, Event, Listener
 from register.engine.quality.landmarks import landmark_errors
 from register.errors import AlignmentError, FileError, RegisterError
@@ -23,13 +23,13 @@ from register.io.points.landmarks import LandmarkFiles, Landmarks
 from register.kernels import dispatch
 from register.report.overlay import overlay
 from register.report.panels import Scene
-from register.settings import Settings
+from register.settings import Settings, working_size
 from register.transforms.frame import Frame
 from register.transforms.quality import CanvasPlace, LandmarkSummary
 from register.transforms.resample import Canvas, ValidMask
 from register.transforms.transform import Transform
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
-from register.workflows.images import max_size, open_images
+from register.workflows.images import open_images
 from register.workflows.job import RESULTS, Job, output_files, refuse_overwrite
 from register.workflows.settings_files import files_of, hashes
 
@@ -76,7 +76,7 @@ class Pair:
     def read(cls, job: Job) -> "Pair":
         """Open both images and read their grey levels. Raises ``FileError``."""
         fixed, moving = open_pair(job)
-        size = max_size(job.settings)
+        size = working_size(job.settings)
         (fixed_level, fixed_grey), (moving_level, moving_grey) = fixed.level(size), moving.level(size)
         return cls(fixed, moving, fixed_level, moving_level, fixed_grey, moving_grey)
 
@@ -96,7 +96,7 @@ def _run(job: Job, listener: Listener) -> Result:
     refuse_overwrite(job)
     landmarks = read_landmarks(job.settings)
     listener(Event("read", "", 0.0, None))
-    clock, place = pair.Clock(), device.choose(job.settings.device)
+    clock, place = Clock(), device.choose(job.settings.device)
     with clock("read"), device.run_in_background(lambda: dispatch.warm_up(place), place):
         images = Pair.read(job)
     alignment = _align(job, images, listener)

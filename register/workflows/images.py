@@ -7,7 +7,6 @@ from register.errors import FileError, RegisterError
 from register.images.pixels import check_dtype
 from register.io.images.model import Image, Selection
 from register.io.images.open import open_image
-from register.settings import PRESETS, Settings
 from register.workflows.job import Job
 
 
@@ -27,11 +26,6 @@ def open_images(job: Job) -> OpenImages:
     fixed = Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane)
     moving = Selection(chosen.series, chosen.moving_level, chosen.moving_plane)
     return OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
-
-
-def max_size(settings: Settings) -> int:
-    """The longest side of the working copies, in pixels."""
-    return settings.max_size or PRESETS[settings.preset].max_size
 
 
 def _open(path: Path, part: Selection) -> Image:

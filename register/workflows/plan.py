@@ -7,8 +7,8 @@ import numpy as np
 
 from register.compute.build import built_for_cpu_only
 from register.io.images.masks import read_mask
-from register.settings import Settings
-from register.workflows.images import max_size, open_images
+from register.settings import Settings, working_size
+from register.workflows.images import open_images
 from register.workflows.job import Job, output_files, refuse_overwrite
 
 BASE_MEMORY, PER_WORKING_PIXEL = 700_000_000, 110
@@ -35,7 +35,7 @@ def plan(job: Job) -> Plan:
     for mask, image in ((job.settings.fixed_mask, fixed), (job.settings.moving_mask, moving)):
         if mask:
             read_mask(mask, image.size)  # raises FileError for a mask that cannot be used
-    shrink = max(max(fixed.size) / max_size(job.settings), 1.0)
+    shrink = max(max(fixed.size) / working_size(job.settings), 1.0)
     working = round(fixed.size[1] / shrink), round(fixed.size[0] / shrink)
     memory = BASE_MEMORY + PER_WORKING_PIXEL * working[0] * working[1]
     memory += sum(image.nbytes for image in (fixed, moving) if isinstance(image.pixels, np.ndarray))

@@ -10,10 +10,9 @@ from register.files.atomic import write_text
 from register.report.index import index
 from register.report.page import compared, details, page
 from register.report.panels import Scene
-from register.settings import Settings
+from register.settings import Settings, working_size
 from register.transforms.transform import Transform
 from register.workflows import align
-from register.workflows.images import max_size
 from register.workflows.job import Job
 
 TRANSFORM, REPORT, INDEX = "transform.json", "report.html", "index.html"
@@ -49,7 +48,7 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
                 f"is {width} × {height} pixels and was {frame.width} × {frame.height} when it was aligned",
                 "align it again",
             )
-        levels.append(source.level(max_size(chosen))[0])
+        levels.append(source.level(working_size(chosen))[0])
     if pair:
         transform = replace(
             transform,

@@ -1,355 +1,214 @@
-"""The local part of the method: patch affines blended into one field, from coarse to fine."""
+"""The local part of the method: affine maps of patches, blended into one displacement field, fitted from
+coarse to fine."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from register.engine.fit import comparison, recover_patches
+from register.engine.fit.comparison import Comparison
+from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.level import ADAM, GAUSS_NEWTON, optimise_patches
-from register.geometry import affine, models, patch_grid, patch_tensors
+from register.engine.fit.problem import Problem
+from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.patch_tensors import Patches
-from register.images import interpolation, pyramid
+from register.images import pyramid
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
-from register.settings import Effort
 from register.similarity import registry
-from register.transforms.frame import Frame
-from register.transforms.quality import PatchFigures
-from register.transforms.transform import Transform
 
 STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
-"""Weight of the neighbours' disagreement on the finest level, its least, and its factor from a level to the next coarser one, whose displacements
-are larger in units of its patches."""
+"""Weight of the smoothness penalty on the finest level, its least, and its factor from a level to the next
+coarser one, whose displacements are larger in units of its patches."""
 MORE_STEPS = 1.5
-"""Factor of the steps from a level to the next coarser one, which has further to go and costs less."""
+"""Factor of the steps from a level to the next coarser one, which is further from the solution and costs
+less."""
 ADAM_STEPS, ADAM_STEP = 4, 0.5
-"""How many times the steps Adam gets, and its first step in pixels."""
-MARGIN = 32
+"""Factor of the number of steps for Adam, and its first step in pixels."""
 TOLERANCE, GAIN = 0.005, 0.001
-"""A level ends when no parameter would move by so many pixels, or when two steps lower the loss by less, on the finest level; a coarse one has a finer one
-to go on."""
-REHEARSAL, LEAST_FALL = 2, 0.002
-"""Steps on half of a level's windows, and the fall of the loss in the other half from which on the level is worth its patches."""
-AGAIN = 4
-"""Steps of patches that were lost and begin again from their neighbours."""
+"""The finest level ends when no parameter would move by so many pixels, or when two steps lower the loss by
+less; the gain doubles from a level to the next coarser one, which a finer one will improve."""
+TRIAL_STEPS, LEAST_DECREASE = 2, 0.002
+"""Steps on half of a level's windows, and the decrease of the loss in the held-out half from which the
+level is fitted."""
+RECOVERY_STEPS = 4
+"""Steps of diverged patches that start again from their neighbours."""
 STIFFER = 8.0
-"""Factor of the stiffness of a level whose patches would follow noise, before it is left out."""
-PROBE_SIDE = 260
-"""Longest side of the finest level on which the metrics are tried."""
-KEPT, SLACK = 0.99, 0.002
-"""Share of structure's own gain that a field of intensities must bring for them to be compared, and the similarity that counts for nothing."""
-SAME = 0.9
-"""Share of each other's variance that intensities explain in images of one kind: of the real pairs, those that chose structure for a better fit had less."""
-UNCLEAR = 0.1
-"""Relative difference of both gains below which the choice is ambiguous where the fields differ."""
+"""Factor of the stiffness for a level whose patches would fit noise, before the level is left out."""
 
 Report = Callable[[str, float, float], None]
-"""Called with the level's name, the share of all passes that is done, and the similarity."""
+"""Called with the name of the level, the share of all work that is done, and the similarity."""
+Optimise = Callable[..., OptimisationResult]
+
+
+class Pass(NamedTuple):
+    """One fit of patches ``spacing`` pixels apart on a level; ``refines`` those of a pass on the same
+    level."""
+
+    level: Level
+    spacing: int
+    refines: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the history and the progress call the pass."""
+        size = f"{self.level.size[1]} × {self.level.size[0]}"
+        return f"{size}, finer patches," if self.refines else size
 
 
 @dataclass(frozen=True)
-class LocalFit:
-    """Residual patch parameters (2, 3, rows, columns) on a grid in pixels of one fixed level, before the global map.
+class Schedule:
+    """How the patches of one level are optimised; lengths are in pixels of the level."""
 
-    ``dropped`` names the levels whose patches did not improve windows they had not seen.
-    """
+    optimizer: str
+    steps: int
+    steps_factor: int
+    max_shift: float
+    gain: float
+    stiffness: float
 
-    level: Level
-    grid: PatchGrid
-    parameters: Tensor
-    folds: int
-    history: dict[str, tuple[float, ...]]
-    dropped: tuple[str, ...]
+    @classmethod
+    def of(cls, problem: Problem, level: Level, *, curved: bool) -> "Schedule":
+        """The schedule of a level, by the number of octaves between it and the finest one."""
+        coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(problem.finest))
+        newton = curved and problem.effort.optimizer != ADAM
+        return cls(
+            optimizer=GAUSS_NEWTON if newton else ADAM,
+            steps=max(round(problem.effort.steps * MORE_STEPS**coarseness), 1),
+            steps_factor=1 if newton else ADAM_STEPS,
+            max_shift=problem.max_shift / pyramid.pixel(level),
+            gain=GAIN * 2**coarseness,
+            stiffness=max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS),
+        )
+
+    def optimiser(self, grid: PatchGrid) -> Optimise:
+        """The function that optimises patches on a grid."""
+        return partial(
+            optimise_patches,
+            grid=grid,
+            optimizer=self.optimizer,
+            max_shift=self.max_shift,
+            step=ADAM_STEP,
+            tolerance=TOLERANCE,
+            gain=self.gain,
+        )
 
 
 def fit(
-    levels: list[Level],
-    finest: Level,
-    moving: Level,
-    matrix: Tensor,
+    problem: Problem,
+    start: Estimate,
     metric: str,
-    effort: Effort,
+    levels: Sequence[Level] | None = None,
     *,
-    max_shift: float,
-    begin: LocalFit | None = None,
     finer: int | None = None,
     report: Report = lambda *_: None,
 ) -> LocalFit:
-    """Descend through some of the levels, coarse to fine, from zero or from where another fit ended.
+    """Fit patches on some levels, coarse to fine, over the global map of ``start`` and from its patches, if
+    any.
 
-    The patch size is the same number of pixels on each level, so the grid doubles. ``max_shift`` is in original pixels. ``finest`` is the
-    level on which the whole fit will end, with another pass of patches ``finer`` pixels apart, if that is given and windows can tell what it brings. After
-    every pass patches that were lost begin again and the field is unfolded. A finer one whose first steps on half of its windows do not improve the
-    other half is stiffer, or left out: its patches would follow noise.
+    By default on all levels of the problem. The patch size is the same number of pixels on each level, so
+    the grid doubles. Another pass on the finest level, with patches ``finer`` pixels apart, follows where
+    that is given and the similarity has a Hessian. After every pass diverged patches start again from their
+    neighbours and folds are removed. A finer level whose first steps on half of its windows do not improve
+    the other half is made stiffer or left out, because its patches would fit noise.
     """
     curved = registry.get(metric).curved
-    local, passes = (
-        begin,
-        [(level, effort.patch_size) for level in levels] + ([(finest, finer)] if finer and curved else []),
-    )
-    for number, (level, spacing) in enumerate(passes):
-        coarseness = math.log2(pyramid.pixel(level) / pyramid.pixel(finest))
-        steps = max(round(effort.steps * MORE_STEPS**coarseness), 1)
-        grid = PatchGrid.cover(*level.size, spacing)
-        start = patch_tensors.zeros(grid, device=level.image.device)
-        if local is not None:
-            start = patch_tensors.refine(
-                local.grid, local.parameters, grid, pyramid.pixel(local.level) / pyramid.pixel(level)
-            )
-        local = local or LocalFit(level, grid, start, 0, {}, ())
-        again, size = spacing == finer, f"{level.size[1]} × {level.size[0]}"
-        if again and local.level is not level:  # where patches follow noise, finer ones do
-            break
-        name = f"{size}, finer patches," if again else size
-        compare = compare_at(level, moving, matrix, metric, effort)
-        optimizer, times = (GAUSS_NEWTON, 1) if curved and effort.optimizer != ADAM else (ADAM, ADAM_STEPS)
-        limits: dict[str, Any] = {
-            "max_shift": max_shift / pyramid.pixel(level),
-            "step": ADAM_STEP,
-            "tolerance": TOLERANCE,
-            "gain": GAIN * 2**coarseness,
-        }
-        descend = partial(optimise_patches, grid=grid, optimizer=optimizer, **limits)
-        stiffness = max(STIFFNESS * SOFTER**coarseness, LEAST_STIFFNESS)
-        if curved and (again or local.level is not level):
-            found = _rehearsed(compare, grid, start, partial(descend, steps=REHEARSAL * times), stiffness)
-            if found is None:
-                local = replace(local, dropped=local.dropped if again else (*local.dropped, size))
-                continue
-            start, stiffness = found
-        outcome = descend(
-            compare,
-            start=start,
-            stiffness=stiffness,
-            steps=steps * times,
-            progress=lambda i, n, loss, name=name, number=number: report(
-                name, _share(number + i / max(n, 1), len(passes)), 1 - math.exp(loss)
-            ),  # type: ignore[misc]
-        )
-        parameters = outcome.parameters
-        if curved:
-            from_neighbours = partial(descend, compare, stiffness=stiffness, steps=AGAIN * times)
-            parameters = recover_patches.recover(compare, Patches(grid, parameters), from_neighbours)
-        parameters, folds = patch_tensors.unfold(grid, parameters)
-        local = LocalFit(
-            level,
-            grid,
-            parameters,
-            local.folds + folds,
-            local.history | {f"{name} {metric}": outcome.history},
-            local.dropped,
-        )
+    passes = [
+        Pass(level, problem.effort.patch_size) for level in (problem.levels if levels is None else levels)
+    ]
+    if finer and curved:
+        passes.append(Pass(problem.finest, finer, refines=True))
+    local = start.patches
+    for number, one in enumerate(passes):
+        if one.refines and (local is None or local.level is not one.level):
+            break  # the level was left out because of noise, so finer patches would be too
+
+        def progress(step: int, steps: int, loss: float, one: Pass = one, number: int = number) -> None:
+            report(one.name, _share(number + step / max(steps, 1), len(passes)), 1 - math.exp(loss))
+
+        local = _fit_pass(problem, start.matrix, metric, one, local, progress, curved=curved)
     assert local is not None
     return local
 
 
-def _share(passed: float, count: int) -> float:
-    """The share of the work that is done when so many of ``count`` passes are: each has twice that of the one before it, for four times the pixels."""
-    whole = math.floor(passed)
-    return (2**whole * (1 + passed - whole) - 1) / (2**count - 1)
-
-
-def _rehearsed(
-    compare: comparison.Comparison,
-    grid: PatchGrid,
-    start: Tensor,
-    descend: Callable[..., OptimisationResult],
-    stiffness: float,
-) -> tuple[Tensor, float] | None:
-    """Where a level's descent begins, and its stiffness, from its first steps on half of the windows: where these lead, if the other half is better for it; or
-    else the start, much stiffer, if steps that are as stiff improve both halves together; or None.
-
-    What patches gain by following noise in the windows they see, they lose in the others, so that the sum of both is what is no noise. The others alone ask
-    for too much of fine patches: those in windows that are left out see next to nothing.
-    """
-    seen, unseen = compare.half(0), compare.half(1)
-
-    def fall(half: comparison.Comparison, found: Tensor) -> float:
-        return comparison.windows(half, Patches(grid, start)).loss_decrease(
-            comparison.windows(half, Patches(grid, found))
-        )
-
-    found = descend(seen, start=start, stiffness=stiffness).parameters
-    if fall(unseen, found) > LEAST_FALL:
-        return found, stiffness
-    found = descend(seen, start=start, stiffness=STIFFER * stiffness).parameters
-    return (start, STIFFER * stiffness) if fall(seen, found) + fall(unseen, found) > 0 else None
-
-
-def of_map(
-    mapped: Callable[[Tensor], Tensor],
-    seen: tuple[Tensor, Tensor],
-    level: Level,
+def _fit_pass(
+    problem: Problem,
     matrix: Tensor,
-    effort: Effort,
-) -> LocalFit:
-    """The patches of one level that follow a map of points (n, 2) in original pixels, to first order about their centres.
-
-    Only patches inside the box ``seen`` (two corners) ask the map; those outside go on as the nearest of these does, because a homography that fits
-    its matches may have its horizon beyond them.
-    """
-    grid = PatchGrid.cover(*level.size, effort.patch_size)
-    back, up = affine.invert(affine.compose(matrix, level.original_from_level)), level.original_from_level
-
-    def residual(points: Tensor) -> Tensor:
-        return affine.apply(back, mapped(affine.apply(up, points))) - points
-
-    centres = patch_tensors.centres(grid)
-    corners = affine.apply(affine.invert(up), torch.stack(seen))
-    inside = torch.minimum(torch.maximum(centres, corners[0]), corners[1])
-    move, along_x, along_y = patch_tensors.secants(residual, inside.reshape(-1, 2), 2.0, 2.0)
-    slopes = [along_x / 2 * grid.spacing[0], along_y / 2 * grid.spacing[1]]
-    away = ((centres - inside) / torch.tensor(grid.spacing, dtype=torch.float64)).reshape(-1, 2)
-    move = move + slopes[0] * away[:, :1] + slopes[1] * away[:, 1:]
-    parameters = (
-        torch.stack([move, *slopes], dim=-1).reshape(grid.rows, grid.columns, 2, 3).permute(2, 3, 0, 1)
-    )
-    unfolded, folds = patch_tensors.unfold(grid, parameters.to(level.image))
-    return LocalFit(level, grid, unfolded, folds, {}, ())
-
-
-def compare_at(
-    level: Level, moving: Level, matrix: Tensor, metric: str, effort: Effort
-) -> comparison.Comparison:
-    """The comparison of one fixed level with the moving image under one global map (2, 3)."""
-    matched = comparison.match_pixel_size(moving, level, matrix)
-    return comparison.prepare(level, matched, matrix[None], metric, window=effort.window, margin=MARGIN)
-
-
-def displacement(local: LocalFit, level: Level) -> Tensor:
-    """The residual displacement (h, w, 2) on the pixels of any fixed level, in its pixels."""
-    return patches_at(local, level).displacement(*interpolation.axes(*level.size, device=level.image.device))
-
-
-def patches_at(local: LocalFit, level: Level) -> Patches:
-    """The patches in pixels of any fixed level."""
-    ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
-    return Patches(scaled_grid(local.grid, ratio), local.parameters * ratio)
-
-
-def nearest_affine(local: LocalFit, matrix: Tensor) -> Tensor:
-    """The affine map (2, 3) of the originals nearest to the patches' centres over a global map: where they all agree, it is what they say."""
-    centres = patch_tensors.centres(local.grid).reshape(-1, 2)
-    moved = centres + local.parameters[:, 0].double().cpu().reshape(2, -1).T
-    return affine.compose(
-        matrix, comparison.residual_in_original_pixels(models.AFFINE.fit(centres, moved), local.level)
-    )
-
-
-def typical_shift(local: LocalFit) -> float:
-    """The median displacement of the patch centres from the global fit, in pixels of the fit's finest level."""
-    return float(local.parameters[:, 0].norm(dim=0).median())
-
-
-def scaled_grid(grid: PatchGrid, ratio: float) -> PatchGrid:
-    """The same grid in pixels that are ``ratio`` times smaller; its origin is a pixel's corner and stays where it is."""
-    return PatchGrid(grid.columns, grid.rows, grid.origin, (grid.spacing[0] * ratio, grid.spacing[1] * ratio))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The metric that was chosen, the measurement in words, and the fit of the coarse levels that it rests on."""
-
-    metric: str
-    why: str
-    local: LocalFit
-
-
-def probe_levels(levels: list[Level]) -> list[Level]:
-    """The coarse levels on which the metrics are tried."""
-    return [x for x in levels if max(x.size) <= PROBE_SIDE] or levels[:1]
-
-
-def choose_metric(
-    levels: list[Level],
-    moving: Level,
-    matrix: Tensor,
-    effort: Effort,
+    metric: str,
+    one: Pass,
+    before: LocalFit | None,
+    progress: Callable[[int, int, float], None],
     *,
-    max_shift: float,
-    bent: LocalFit | None = None,
-) -> Choice:
-    """``structure`` or ``ncc``, by trying both on the coarse levels, from the field that self-similarity finds there, from zero or from ``bent`` patches.
-
-    Intensity is sharper within one modality, but across modalities its optimum is elsewhere: it is chosen only when the field it finds, by itself or
-    from that of self-similarity, raises both similarities, the structure nearly as much as structure itself does. Where it explains nearly everything,
-    nothing else is tried.
-    """
-    few = probe_levels(levels)
-    judges = {metric: compare_at(few[-1], moving, matrix, metric, effort) for metric in ("structure", "ncc")}
-
-    def tried(on: list[Level], metric: str, begin: LocalFit | None = None) -> LocalFit:
-        return fit(on, levels[-1], moving, matrix, metric, effort, max_shift=max_shift, begin=begin)
-
-    def score(metric: str, local: LocalFit | None) -> float:
-        return float(comparison.windows(judges[metric], patches_at(local, few[-1]) if local else None).mean())
-
-    own = tried(few, "ncc")
-    if (explained := score("ncc", own)) >= SAME:
-        return Choice("ncc", f"refined by ncc, intensities explain {explained:.0%} of each other: ncc", own)
-    coarse = max(
-        (tried(few, "mind", begin) for begin in ([None, bent] if bent else [None])),
-        key=lambda local: score("structure", local),
-    )
-    fits = {
-        "structure": tried(few[-1:], "structure", coarse),
-        "ncc": own,
-        "both": tried(few[-1:], "ncc", coarse),
-    }
-    scores = {(metric, name): score(metric, local) for metric in judges for name, local in fits.items()}
-    best = max(("ncc", "both"), key=lambda name: scores["structure", name])
-    start = score("structure", None)
-    gain, kept = scores["structure", "structure"] - start, scores["structure", best] - start
-    chosen = (
-        "ncc"
-        if kept >= KEPT * gain - SLACK and scores["ncc", best] >= scores["ncc", "structure"] - SLACK
-        else "structure"
-    )
-    why = f"refined by ncc, structure rose by {kept:+.3f} ({gain:+.3f} when refined by itself): {chosen}"
-    apart = float(
-        (displacement(fits[best], few[-1]) - displacement(fits["structure"], few[-1])).norm(dim=-1).median()
-    )
-    if abs(kept - gain) < UNCLEAR * abs(gain) and apart > 0.5:
-        why += f"; ambiguous: both explain the images alike, and their fields lie {apart * pyramid.pixel(few[-1]):.1f} px apart"
-    return Choice(chosen, why, fits[best if chosen == "ncc" else "structure"])
+    curved: bool,
+) -> LocalFit:
+    """The patches after one pass, or those ``before`` it where the pass would fit noise."""
+    level, grid = one.level, PatchGrid.cover(*one.level.size, one.spacing)
+    start = _on_grid(before, level, grid)
+    local = before or LocalFit(level, grid, start)
+    compare, schedule = problem.compare(level, matrix, metric), Schedule.of(problem, level, curved=curved)
+    optimise, stiffness = schedule.optimiser(grid), schedule.stiffness
+    if curved and (one.refines or local.level is not level):
+        trial = partial(optimise, steps=TRIAL_STEPS * schedule.steps_factor)
+        tried = _try_half(compare, grid, start, trial, stiffness)
+        if tried is None:
+            return local if one.refines else replace(local, left_out=(*local.left_out, one.name))
+        start, stiffness = tried
+    steps = schedule.steps * schedule.steps_factor
+    outcome = optimise(compare, start=start, stiffness=stiffness, steps=steps, progress=progress)
+    parameters = outcome.parameters
+    if curved:
+        again = partial(optimise, compare, stiffness=stiffness, steps=RECOVERY_STEPS * schedule.steps_factor)
+        parameters = recover_patches.recover(compare, Patches(grid, parameters), again)
+    parameters, folds = patch_tensors.unfold(grid, parameters)
+    history = local.history | {f"{one.name} {metric}": outcome.history}
+    return LocalFit(level, grid, parameters, local.folds + folds, history, local.left_out)
 
 
-def few(height: int, width: int) -> PatchGrid:
-    """The grid of an image that needs no patches."""
-    return PatchGrid.cover(height, width, max(height, width) / 4)
-
-
-def as_transform(
-    model: str,
-    frames: tuple[Frame, Frame],
-    matrix: Tensor,
-    local: LocalFit | None,
-    figures: PatchFigures | None = None,
-) -> Transform:
-    """A fit in original pixels, with figures per patch. A local model keeps a grid even where there are no patches."""
-    matrix = matrix.double().cpu()
-    if model != "local":
-        return Transform(model, *frames, matrix.numpy())
+def _on_grid(local: LocalFit | None, level: Level, grid: PatchGrid) -> Tensor:
+    """The parameters (2, 3, rows, columns) on a grid of a level of the patches of another level; zero
+    without any."""
     if local is None:
-        grid = few(frames[0].height, frames[0].width)
-        return Transform(
-            model,
-            *frames,
-            matrix.numpy(),
-            grid,
-            matrix.expand(grid.rows, grid.columns, 2, 3).clone().numpy(),
-            patch_figures=figures or PatchFigures(),
-        )
-    up = local.level.original_from_level
-    spacing = (float(up[0, 0]) * local.grid.spacing[0], float(up[1, 1]) * local.grid.spacing[1])
-    grid = PatchGrid(local.grid.columns, local.grid.rows, local.grid.origin, spacing)
-    residual = patch_grid.to_matrices(local.grid, local.parameters.double().cpu())
-    absolute = affine.compose(matrix, comparison.residual_in_original_pixels(residual, local.level))
-    figures = figures or PatchFigures()
-    return Transform(model, *frames, matrix.numpy(), grid, absolute.numpy(), patch_figures=figures)
+        return patch_tensors.zeros(grid, device=level.image.device)
+    ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
+    return patch_tensors.refine(local.grid, local.parameters, grid, ratio)
+
+
+def _share(passed: float, count: int) -> float:
+    """The share of the work that is done after so many of ``count`` passes.
+
+    A pass takes twice the time of the one before it, for four times the pixels.
+    """
+    complete = math.floor(passed)
+    return (2**complete * (1 + passed - complete) - 1) / (2**count - 1)
+
+
+def _try_half(
+    compare: Comparison, grid: PatchGrid, start: Tensor, optimise: Optimise, stiffness: float
+) -> tuple[Tensor, float] | None:
+    """The start and the stiffness of a level's optimisation, from its first steps on half of the windows.
+
+    Where these steps improve the held-out half, their result and the given ``stiffness``. Otherwise the
+    start and a larger stiffness, where steps with that stiffness improve both halves together. None where
+    neither does.
+
+    Patches that fit noise gain in the windows they are fitted to and lose in the others, so the sum of both
+    is what is not noise. The held-out half alone would be too strict for fine patches that lie in held-out
+    windows entirely.
+    """
+    fitted, held_out = compare.half(0), compare.half(1)
+
+    def decrease(half: Comparison, parameters: Tensor) -> float:
+        before = comparison.windows(half, Patches(grid, start))
+        return before.loss_decrease(comparison.windows(half, Patches(grid, parameters)))
+
+    found = optimise(fitted, start=start, stiffness=stiffness).parameters
+    if decrease(held_out, found) > LEAST_DECREASE:
+        return found, stiffness
+    found = optimise(fitted, start=start, stiffness=STIFFER * stiffness).parameters
+    improved = decrease(fitted, found) + decrease(held_out, found) > 0
+    return (start, STIFFER * stiffness) if improved else None

@@ -15,7 +15,7 @@ from torch import Tensor
 from register.engine.initial import registry, start
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.refine import refine
-from register.engine.initial.search_range import SearchRange
+from register.engine.initial.search_range import SearchRange, mirror
 from register.engine.initial.start import Start
 from register.errors import RegisterError, RegisterWarning
 from register.geometry import affine_tensors
@@ -67,6 +67,15 @@ def search_range(fixed: Level, moving: Level, within: SearchRange) -> Start:
     """The start that the first round of features and the correlation find in one range."""
     features = registry.get("features").rounds(fixed, moving, within)
     return _in_range(fixed, moving, within, next(features))
+
+
+def advice(fixed: Level, moving: Level, within: SearchRange) -> list[str]:
+    """Advice after a failed alignment: to search reflections, where a start of the mirrored image is
+    significant."""
+    if within.flip:
+        return []
+    found = search_range(fixed, mirror(moving), within)
+    return ["the mirrored moving image matches: try --allow-flip"] if found.is_significant else []
 
 
 def _in_range(fixed: Level, moving: Level, within: SearchRange, from_features: list[Proposal]) -> Start:

@@ -1,13 +1,14 @@
 """Which rotations, scales and reflections the search for an initial map covers."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from register.geometry import affine
 from register.images.pyramid import Level
+from register.settings import Settings
 
 ANGLE_STEP, SCALE_STEP = 7.5, 1.2
 """Degrees, and factor, between the rotations and scales that are searched."""
@@ -59,6 +60,23 @@ class SearchRange:
     def orientations(self, moving: Level) -> list[Level]:
         """The moving image, and its mirror image where reflections are searched."""
         return [moving, mirror(moving)] if self.flip else [moving]
+
+
+def ranges_of(settings: Settings, count: int, pixel_ratio: float | None) -> list[SearchRange]:
+    """The ranges to search one after the other: around the scale that pixel sizes give, then all.
+
+    ``pixel_ratio`` is the fixed pixel size over the moving one, None where either is not known.
+    """
+    full = SearchRange(
+        settings.model,
+        settings.rotation_range,
+        count,
+        settings.scale_range or SCALE_RANGE,
+        flip=settings.allow_flip,
+    )
+    if not pixel_ratio:
+        return [full]
+    return [replace(full, scale=settings.scale_range or KNOWN_SCALE_RANGE, middle=pixel_ratio), full]
 
 
 def angles(limit: float, step: float = ANGLE_STEP) -> Tensor:

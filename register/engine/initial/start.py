@@ -39,6 +39,11 @@ class Start:
     finder: str | None = None
 
     @property
+    def notes(self) -> list[str]:
+        """Notes on how the map was found, for the record."""
+        return [f"the start finder {self.finder} found the initial map"] if self.finder else []
+
+    @property
     def is_significant(self) -> bool:
         """Whether the map is certain, or the images are similar under it, and far more than by chance.
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register.engine.fit import comparison, global_fit, local_fit, recover_patches
+from register.engine.fit import comparison, recover_patches
 from register.engine.fit.comparison import Comparison, windows
-from register.engine.fit.local_fit import LocalFit
+from register.engine.fit.estimate import Estimate, LocalFit, coarse_grid
+from register.engine.fit.problem import Problem
 from register.engine.quality import evidence, expected_error, verdict
 from register.engine.quality.evidence import Back
 from register.geometry import affine, affine_tensors, patch_tensors
@@ -17,14 +18,11 @@ from register.geometry.matches import Matches
 from register.geometry.patch_grid import PatchGrid
 from register.images import filters, interpolation, pyramid
 from register.images.pyramid import Level
-from register.settings import Effort
 from register.similarity import registry
 from register.similarity.base import Windows
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Quality, Verdict
 
-JUDGING_SIDE = 1024
-"""Longest side, in pixels, of the level on which similarity and expected errors are taken."""
 LOOKED_AT = 512
 """Points per side, at least, at which displacements are looked at."""
 WEAK_TEXTURE, WEAK_CONFIDENCE, TYPICAL = 0.02, 0.05, 0.5
@@ -39,62 +37,26 @@ class Figures:
     patches: PatchFigures
 
 
-def judging_level(levels: list[Level]) -> Level:
-    """The finest level of at most ``JUDGING_SIDE`` pixels."""
-    return ([x for x in levels if max(x.size) <= JUDGING_SIDE] or levels[:1])[-1]
-
-
-def at_least_as_good(level: Level, moving: Level, matrix: Tensor, before: Tensor, metric: str) -> bool:
-    """Whether one global map leaves no more unexplained than another one before it, over the windows that both see."""
-    after, start = (
-        windows(global_fit.compare_at(level, moving, x[None], metric, smoothing=global_fit.EXACT_SMOOTHING))
-        for x in (matrix, before)
-    )
-    return start.loss_decrease(after) >= 0
-
-
-def explained(
-    level: Level, moving: Level, matrix: Tensor, local: LocalFit | None, metric: str, effort: Effort
-) -> Windows:
-    """How alike the windows of a level are under a global map, with patches or without."""
-    return windows(
-        local_fit.compare_at(level, moving, matrix, metric, effort),
-        local_fit.patches_at(local, level) if local else None,
-    )
-
-
 def judge(
-    levels: list[Level],
-    moving: Level,
-    matrix: Tensor,
-    local: LocalFit | None,
-    metric: str,
-    effort: Effort,
-    *,
-    max_shift: float,
-    matched: Matches | None,
-    frames: tuple[Frame, Frame],
+    problem: Problem, estimate: Estimate, metric: str, *, matches: Matches | None, frames: tuple[Frame, Frame]
 ) -> Figures:
     """All figures of a finished alignment.
 
     Displacements are in fixed pixels, ``overlap`` is a share of the fixed image, expected errors are in moving pixels, as landmark errors are.
     """
-    level, diagonal = judging_level(levels), math.hypot(frames[0].width, frames[0].height)
-    compare = local_fit.compare_at(level, moving, matrix, metric, effort)
-    still, after = windows(compare), windows(compare, local_fit.patches_at(local, level) if local else None)
-    before = explained(level, moving, affine_tensors.identity(), None, metric, effort)
-    found = evidence.recognised(levels[-1], moving, matrix, local)
-    chance, agreeing = (
-        evidence.above_chance(levels[-1], moving, matrix),
-        evidence.agreeing(levels[-1], matrix, local, matched),
-    )
-    forward = local_fit.as_transform("local", frames, matrix, local)
+    level, diagonal = problem.judging_level, math.hypot(frames[0].width, frames[0].height)
+    finest, moving, matrix, local = problem.finest, problem.moving, estimate.matrix, estimate.patches
+    compare = problem.compare(level, matrix, metric)
+    still, after = windows(compare), windows(compare, estimate.patches_on(level))
+    before = problem.windows(Estimate(affine_tensors.identity()), metric)
+    found = evidence.recognised(finest, moving, estimate)
+    chance = evidence.above_chance(finest, moving, matrix)
+    agreeing = evidence.agreeing(finest, estimate, matches)
+    forward = estimate.transform("local", frames)
     judge_metric = registry.get(metric).judge
-    back = evidence.round_trip_error(
-        levels[-1], moving, forward, matrix, judge_metric, effort, max_shift=max_shift
-    )
-    returned = back.typical(levels[-1])
-    moved, det = _displacement(levels[-1], matrix, local), _determinants(matrix, local)
+    back = evidence.round_trip_error(problem, forward, matrix, judge_metric)
+    returned = back.typical(finest)
+    moved, det = _displacement(finest, matrix, local), _determinants(matrix, local)
     quality = Quality(
         verdict=Verdict.UNKNOWN,
         reasons=(),
@@ -121,11 +83,13 @@ def judge(
         notes=(),
         search_significance=None,
     )
-    local = local or _unpatched(levels[-1], frames[0])
+    local = local or _unpatched(finest, frames[0])
     if judge_metric != metric:
-        compare = local_fit.compare_at(level, moving, matrix, judge_metric, effort)
-        still, after = windows(compare), windows(compare, local_fit.patches_at(local, level))
-    figures = _patch_figures(compare, (still, after), local, level, max_shift, back, affine.scale(matrix))
+        compare = problem.compare(level, matrix, judge_metric)
+        still, after = windows(compare), windows(compare, local.on(level))
+    figures = _patch_figures(
+        compare, (still, after), local, level, problem.max_shift, back, affine.scale(matrix)
+    )
     called, reasons = verdict.verdict(quality, figures.status, diagonal)
     if called == Verdict.FAILED:
         figures = unknown(len(figures.status))
@@ -140,11 +104,11 @@ def unknown(count: int) -> PatchFigures:
 
 def _unpatched(level: Level, frame: Frame) -> LocalFit:
     """No displacement, on the grid of an image that needs no patches."""
-    grid, (height, width) = local_fit.few(frame.height, frame.width), level.size
+    grid, (height, width) = coarse_grid(frame.height, frame.width), level.size
     grid = PatchGrid(
         grid.columns, grid.rows, grid.origin, (width / (grid.columns - 1), height / (grid.rows - 1))
     )
-    return LocalFit(level, grid, patch_tensors.zeros(grid, device=level.image.device), 0, {}, ())
+    return LocalFit(level, grid, patch_tensors.zeros(grid, device=level.image.device))
 
 
 class Displacement(NamedTuple):
@@ -161,7 +125,7 @@ def _displacement(level: Level, matrix: Tensor, local: LocalFit | None) -> Displ
     step, where = max(max(level.size) // LOOKED_AT, 1), level.image.device
     at = [positions[::step] for positions in interpolation.axes(*level.size, device=where)]
     shift = (
-        local_fit.patches_at(local, level).displacement(*at).double()
+        local.on(level).displacement(*at).double()
         if local
         else torch.zeros(1, 1, 2, dtype=torch.float64, device=where)
     )
@@ -214,8 +178,7 @@ def _patch_figures(
 
     A fixed pixel is ``scale`` moving ones long.
     """
-    ratio = pyramid.pixel(local.level) / pyramid.pixel(level)
-    grid, parameters = local_fit.scaled_grid(local.grid, ratio), local.parameters * ratio
+    grid, parameters = local.on(level)
     (at_start, _), (similarity, texture) = (
         [x.flatten() for x in comparison.per_patch(compare, grid, each)] for each in seen
     )

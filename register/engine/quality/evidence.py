@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.functional import unfold
 
 from register.engine.fit import global_fit, local_fit
-from register.engine.fit.local_fit import LocalFit
+from register.engine.fit.estimate import Estimate, patches_from_map, scaled_grid
+from register.engine.fit.problem import MARGIN, Problem
 from register.geometry import affine, patch_grid
 from register.geometry.matches import Matches
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
-from register.settings import Effort
 from register.transforms.transform import Transform
 
 SCALES = (512, 24), (256, 16)
@@ -31,8 +31,7 @@ PROBES = 24
 def recognised(
     fixed: Level,
     moving: Level,
-    matrix: Tensor,
-    local: LocalFit | None,
+    estimate: Estimate,
     scales: tuple[tuple[int, int], ...] = SCALES,
 ) -> tuple[float, float] | None:
     """How well windows of the fixed image know their partners on the aligned one from all other windows, and its standard deviations above chance.
@@ -43,20 +42,19 @@ def recognised(
     several scales the one that is surest counts. None where there are too few windows with texture to tell.
     """
     found = [
-        _recognised(global_fit.at_side(fixed, side), moving, matrix, local, window) for side, window in scales
+        _recognised(global_fit.at_side(fixed, side), moving, estimate, window) for side, window in scales
     ]
     return max((one for one in found if one is not None), key=lambda one: one[1], default=None)
 
 
-def _recognised(
-    level: Level, moving: Level, matrix: Tensor, local: LocalFit | None, window: int
-) -> tuple[float, float] | None:
+def _recognised(level: Level, moving: Level, estimate: Estimate, window: int) -> tuple[float, float] | None:
     """The same on one level; the windows of a small image are smaller."""
     window = min(window, max(min(level.size) // LEAST_ACROSS, SMALLEST))
     if min(level.size) < window:
         return None
-    compare = global_fit.compare_at(level, moving, matrix[None], "structure", margin=local_fit.MARGIN)
-    points = compare.under() if local is None else compare.shifted(local_fit.displacement(local, level))
+    compare = global_fit.compare_at(level, moving, estimate.matrix[None], "structure", margin=MARGIN)
+    patches = estimate.patches
+    points = compare.under() if patches is None else compare.shifted(patches.displacement(level))
     seen = (
         interpolation.sample(compare.moving_mask, points)
         * interpolation.inside(points, *compare.moving.shape[-2:])[:, None]
@@ -111,29 +109,28 @@ class Back:
         return float(distance[(weight[order].cumsum(0) < weight.sum() / 2).sum()])
 
 
-def round_trip_error(
-    fixed: Level,
-    moving: Level,
-    forward: Transform,
-    matrix: Tensor,
-    metric: str,
-    effort: Effort,
-    *,
-    max_shift: float,
-) -> Back:
+def round_trip_error(problem: Problem, forward: Transform, matrix: Tensor, metric: str) -> Back:
     """Align the fixed image to the moving one on a coarse level, patches and all, from the inverse of what was found.
 
     Source: the consistency of Christensen & Johnson, "Consistent image registration", IEEE TMI 20 (2001), as a measurement and not as a penalty.
     """
-    level = global_fit.at_side(moving, BACK_SIDE)
+    level = global_fit.at_side(problem.moving, BACK_SIDE)
     inverse = affine.invert(matrix)
     corners = torch.tensor(
         [[0.0, 0.0], [forward.moving.width - 1.0, forward.moving.height - 1.0]], dtype=torch.float64
     )
-    begin = local_fit.of_map(forward.inverse().map, (corners[0], corners[1]), level, inverse, effort)
-    limit = max_shift / affine.scale(inverse)
-    found = local_fit.fit([level], moving, fixed, inverse, metric, effort, max_shift=limit, begin=begin)
-    return Back(forward, local_fit.as_transform("local", (forward.moving, forward.fixed), inverse, found))
+    begin = patches_from_map(
+        forward.inverse().map, (corners[0], corners[1]), level, inverse, problem.effort.patch_size
+    )
+    reverse = Problem(
+        levels=[level, problem.moving],
+        moving=problem.finest,
+        model="local",
+        effort=problem.effort,
+        max_shift=problem.max_shift / affine.scale(inverse),
+    )
+    found = Estimate(inverse, local_fit.fit(reverse, Estimate(inverse, begin), metric, [level]))
+    return Back(forward, found.transform("local", (forward.moving, forward.fixed)))
 
 
 def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
@@ -167,14 +164,15 @@ def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
     return float((score[0, 0] - others.mean()) / others.std().clamp(min=1e-6))
 
 
-def agreeing(level: Level, matrix: Tensor, local: LocalFit | None, matched: Matches | None) -> int:
+def agreeing(level: Level, estimate: Estimate, matched: Matches | None) -> int:
     """How many matched features, which the descent never saw, the answer takes to within 1 % of the image's diagonal of their partners."""
     if matched is None:
         return 0
     points = affine.apply(affine.invert(level.original_from_level), matched.fixed)
-    if local is not None:
-        grid = local_fit.scaled_grid(local.grid, pyramid.pixel(local.level) / pyramid.pixel(level))
-        parameters = local.parameters.double().cpu() * (pyramid.pixel(local.level) / pyramid.pixel(level))
+    matrix, patches = estimate.matrix, estimate.patches
+    if patches is not None:
+        ratio = pyramid.pixel(patches.level) / pyramid.pixel(level)
+        grid, parameters = scaled_grid(patches.grid, ratio), patches.parameters.double().cpu() * ratio
         points = points + patch_grid.displacement_at(grid, parameters, points)
     error = (
         affine.apply(affine.compose(matrix.double().cpu(), level.original_from_level), points)

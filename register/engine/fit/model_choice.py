@@ -1,0 +1,99 @@
+"""The simplest model that explains the images: a global map alone, or patches over it."""
+
+from torch import Tensor
+
+from register.engine.fit import global_fit
+from register.engine.fit.estimate import Estimate
+from register.engine.fit.problem import Problem, at_least_as_similar, judging_level
+from register.images.pyramid import Level
+from register.similarity import registry
+
+SMALL_SHIFT = 3.0
+"""Median displacement of the patches, in working pixels, below which one exact global map may be as good."""
+CLEAR_GAIN = 0.5
+"""Decrease of the loss by patches from which no global map is fitted for comparison.
+
+It is compared with the affine map nearest to the patches, which would be nearly as good if any affine map
+were.
+"""
+
+NOISE = "the patches explain no more than they would of noise: the global fit was kept"
+HARM = "the patches lowered the similarity of the global fit, which was kept"
+
+Result = tuple[Estimate, list[str]]
+"""An estimate and notes on how it was found, for the record."""
+
+
+def fit_global(
+    problem: Problem,
+    levels: list[Level],
+    start: Tensor,
+    metric: str,
+    tick: global_fit.Tick,
+    *,
+    exact: bool = False,
+) -> tuple[Tensor, list[str]]:
+    """The global map (2, 3) fitted from a ``start`` on some levels, coarse to fine, with notes.
+
+    It is the start itself where the fit lowered the similarity on the windows that are valid under both.
+    """
+    matrix = global_fit.fit(
+        levels,
+        problem.moving,
+        start,
+        model=global_fit.global_model(problem.model),
+        metric=metric,
+        exact=exact,
+        optimizer=problem.effort.optimizer,
+        tick=tick,
+    )
+    if at_least_as_similar(judging_level(levels), problem.moving, matrix, start, metric):
+        return matrix, []
+    return start, ["the global fit lowered the similarity of the initial map, which was kept"]
+
+
+def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit.Tick) -> Result:
+    """The estimate, or an exact global map alone where patches bring no more than they would of noise, or
+    harm."""
+    if estimate.patches is None:
+        matrix, notes = _exact(problem, estimate.matrix, metric, tick)
+        return Estimate(matrix), notes
+    with_patches = problem.windows(estimate, metric)
+
+    def gain(instead: Tensor) -> float:
+        return float(problem.windows(Estimate(instead), metric).loss_decrease(with_patches))
+
+    over_matrix = least = gain(estimate.matrix)
+    start, small = estimate.matrix, estimate.patches.typical_shift < SMALL_SHIFT
+    if small:
+        nearest = estimate.nearest_affine()
+        if (over_nearest := gain(nearest)) < over_matrix:
+            start, least = nearest, over_nearest
+    if small and least < CLEAR_GAIN:
+        exact, notes = _exact(problem, start, metric, tick)
+        if gain(exact) < registry.get(metric).least_gain:
+            return Estimate(exact), [
+                *notes,
+                "the patches gain no more than they would from noise: only the global fit was kept",
+            ]
+    if over_matrix < 0:
+        return Estimate(estimate.matrix), [
+            "the patches lowered the similarity of the global fit, which was kept"
+        ]
+    return estimate, _notes(estimate)
+
+
+def _exact(problem: Problem, start: Tensor, metric: str, tick: global_fit.Tick) -> tuple[Tensor, list[str]]:
+    """An exact global map on the two finest levels."""
+    return fit_global(problem, problem.levels[-2:], start, metric, tick, exact=True)
+
+
+def _notes(estimate: Estimate) -> list[str]:
+    """What happened to the patches on the way."""
+    assert estimate.patches is not None
+    folds, left_out = estimate.patches.folds, estimate.patches.left_out
+    notes = [f"{folds} folded cells were smoothed"] if folds else []
+    if left_out:
+        where = ", ".join(left_out)
+        notes.append(f"patches at {where} pixels were left out: they did not improve held-out windows")
+    return notes
