@@ -21,7 +21,9 @@ import SimpleITK
 import register
 from benchmarks.accuracy import manifest
 from register.geometry.pixel_size import PixelSize
-from register.io.transforms.export import SUFFIXES, Units, export
+from register.io.transforms.export import export
+from register.io.transforms.export_format import export_format
+from register.io.transforms.units import Units
 
 CASES = (
     ("affine", "itk"),
@@ -79,7 +81,7 @@ def main() -> None:
 def compare(transform, moving, form, folder):
     """Differences (n,) in grey levels from the other program's image, and the error that the export
     reports."""
-    path, units = folder / f"t{SUFFIXES[form]}", Units.of(transform)
+    path, units = folder / f"t{export_format(form).suffix}", Units.of(transform)
     report = export(transform, form, path)
     size = [transform.fixed.width, transform.fixed.height]
     if form == "elastix":
@@ -97,9 +99,7 @@ def compare(transform, moving, form, folder):
     limit = np.array([transform.moving.width - 3.0, transform.moving.height - 3.0])
     inner = ((at > 2) & (at < limit)).all(-1)
     inner[:2], inner[-2:], inner[:, :2], inner[:, -2:] = False, False, False, False
-    return np.abs(picture - ours)[inner], max(
-        report.get("fit_error_max", 0.0), report.get("field_error_max", 0.0)
-    )
+    return np.abs(picture - ours)[inner], max((report.fit_error_max or 0), (report.field_error_max or 0))
 
 
 def by_simpleitk(moving, path, form, units, size):

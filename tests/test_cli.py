@@ -26,7 +26,7 @@ FUNDUS = [str(SAMPLES / "fundus_fixed.tif"), str(SAMPLES / "fundus_moving.tif")]
 def tre(folder, name):
     transform = register.Transform.load(folder / "transform.json")
     fixed, moving = (read_points(SAMPLES / f"{name}_landmarks_{kind}.csv") for kind in ("fixed", "moving"))
-    return float((transform.map(fixed) - moving).norm(dim=1).median())
+    return float(np.median(np.linalg.norm(transform.map(fixed) - moving, axis=1)))
 
 
 @pytest.fixture(scope="module")
@@ -350,7 +350,8 @@ def test_both_optimizers_find_the_same_warp(optimizer):
     fixed, moving = (register.read_image(path).picture() for path in TISSUE)
     found = register.align(fixed, moving, preset="fast", optimizer=optimizer, threads=1)
     points = [read_points(SAMPLES / f"tissue_landmarks_{kind}.csv") for kind in ("fixed", "moving")]
-    assert float((found.transform.map(points[0]) - points[1]).norm(dim=1).median()) < 0.5
+    errors = np.linalg.norm(found.transform.map(points[0]) - points[1], axis=1)
+    assert np.median(errors) < 0.5
 
 
 def test_mutual_information_has_no_gauss_newton_steps(tmp_path):

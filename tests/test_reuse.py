@@ -224,7 +224,7 @@ def test_points_pass_through_with_their_columns(local, tmp_path, program):
         == 0
     )
     back = read_point_file(tmp_path / "r.csv").points
-    assert back.numpy() == pytest.approx(np.array([[60, 50], [9000, 399]]), abs=2e-3)
+    assert back == pytest.approx(np.array([[60, 50], [9000, 399]]), abs=2e-3)
 
 
 def test_naparis_axes_are_rows_and_columns(local, tmp_path):

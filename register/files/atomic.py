@@ -18,7 +18,7 @@ UNFINISHED = ".unfinished"
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path``; the file is renamed to ``path`` when the block ends without an exception.
+    """A temporary name beside ``path``; the file becomes ``path`` if the block ends without an exception.
 
     Otherwise it is removed. Raises ``FileError`` when the folder cannot be written or the disk is full.
     """
@@ -39,7 +39,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder: what ``path`` was before is replaced when the block ends without an exception."""
+    """The same for a folder, which replaces what ``path`` was before."""
     path = Path(path)
     beside = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
     try:
@@ -66,13 +66,13 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def in_utf8(text: str) -> bytes:
-    r"""A text in UTF-8. Bytes of file names that are no text stay ``\udc80`` to ``\udcff``, which JSON can read."""
+    r"""A text in UTF-8; bytes of file names that are no text become ``\udc80`` to ``\udcff``."""
     return text.encode(errors="backslashreplace")
 
 
 @contextmanager
 def mark_unfinished(folder: Path) -> Iterator[None]:
-    """Mark a folder while results are written into it, so that the next run recognises what a killed one left."""
+    """Mark a folder while results are written into it, so that what a killed run left can be recognised."""
     mark, existed = folder / UNFINISHED, folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def sha256(path: Path) -> str | None:
-    """The SHA-256 of a file in hexadecimal digits; None for a folder (an OME-Zarr image) or an unreadable file."""
+    """The SHA-256 of a file in hexadecimal digits; None for a folder or an unreadable file."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

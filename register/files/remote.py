@@ -86,7 +86,10 @@ def _open(name: str, mode: str) -> Any:
 
 
 def _file_system(name: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it. Raises ``FileError`` when its library is not installed."""
+    """The file system of an address, and the path in it.
+
+    Raises ``FileError`` when its library is not installed.
+    """
     try:
         import fsspec
 

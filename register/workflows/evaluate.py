@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from register.engine.quality.landmarks import Evaluation, landmark_errors
 from register.errors import FileError, RegisterError
 from register.files.atomic import write_text
+from register.io.points.model import Points
 from register.io.points.open import read_points
 from register.transforms.quality import LandmarkSummary
 from register.transforms.transform import Transform
@@ -34,11 +34,11 @@ def evaluate(
     return dict(summary) | {"birl": _birl_names(summary)}
 
 
-def _table(points: tuple[Tensor, Tensor], found: Evaluation) -> str:
+def _table(points: tuple[Points, Points], found: Evaluation) -> str:
     """A CSV with a row per landmark, in pixels; rTRE is relative to the diagonal of the fixed image."""
     columns = [*points, found.mapped, found.before[:, None], found.after[:, None]]
     lines = [HEADER]
-    for number, row in enumerate(torch.cat(columns, 1).tolist(), 1):
+    for number, row in enumerate(np.hstack(columns).tolist(), 1):
         values = ",".join(f"{value:.6f}" for value in row)
         lines.append(f"{number},{values},{row[-1] / found.diagonal:.9f}")
     return "\n".join(lines) + "\n"

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from register.files.atomic import refuse_existing
-from register.io.transforms.export import Report
 from register.io.transforms.export import export as write
 from register.transforms.transform import Transform
 
 
 def export(
     source: Path, form: str, output: Path, *, spacing: float | None, tolerance: float, overwrite: bool = False
-) -> Report:
+) -> dict[str, object]:
     """Write a saved transform in the format ``form`` and return what was written.
 
     ``spacing`` is the distance of field samples, control points or knots in fixed pixels, ``tolerance`` the
@@ -18,4 +17,5 @@ def export(
     cannot hold it.
     """
     refuse_existing(output, overwrite)
-    return write(Transform.load(source), form, output, spacing=spacing, tolerance=tolerance)
+    report = write(Transform.load(source), form, output, spacing=spacing, tolerance=tolerance)
+    return {"format": form, "file": str(output), **report.values()}

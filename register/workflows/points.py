@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from register.files.atomic import refuse_existing
-from register.images import interpolation
 from register.io.points.open import read_point_file
 from register.transforms.transform import Inverse, Link, Transform
 
@@ -48,8 +49,8 @@ def map_points(
     mapped = direction.map(points)
     round_trip = None
     if inverse and len(points):
-        round_trip = float((transform.map(mapped) - points).norm(dim=1).max())
-    inside = interpolation.inside(mapped, direction.moving.height, direction.moving.width)
+        round_trip = float(np.linalg.norm(transform.map(mapped) - points, axis=1).max())
+    inside = direction.moving.contains(mapped)
     error = Link(transform, inverse).expected_error(points)
     file.write(output, mapped + shift, {"inside": inside.tolist(), "expected_error": error.tolist()})
     return MappedPoints(len(points), int(inside.sum()), round_trip)

@@ -1,11 +1,10 @@
 """Landmark errors of a transform, in the field's own figures."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from register.errors import RegisterError
 from register.transforms.quality import ErrorFigures, Intervals, LandmarkErrors, LandmarkSummary
@@ -22,9 +21,9 @@ class Evaluation:
     ``diagonal`` is that of the fixed image in pixels: rTRE is TRE over it, as in the ANHIR challenge (Borovec et al., IEEE TMI 39, 2020).
     """
 
-    mapped: Tensor
-    before: Tensor
-    after: Tensor
+    mapped: NDArray[np.float64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
     diagonal: float
 
     def summary(self, seed: int = 0) -> LandmarkSummary:
@@ -33,11 +32,11 @@ class Evaluation:
         Source of the intervals: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), percentile method.
         """
         draws = np.random.default_rng(seed).integers(0, len(self.after), (DRAWS, len(self.after)))
-        samples = self.after.numpy()[draws]
+        samples = self.after[draws]
         return LandmarkSummary(
             landmarks=len(self.after),
             diagonal=self.diagonal,
-            robustness=float((self.after < self.before).double().mean()),
+            robustness=float((self.after < self.before).mean()),
             before=self._errors(self.before),
             after=self._errors(self.after),
             interval_95=Intervals(
@@ -45,14 +44,13 @@ class Evaluation:
             ),
         )
 
-    def _errors(self, distances: Tensor) -> LandmarkErrors:
+    def _errors(self, distances: NDArray[np.float64]) -> LandmarkErrors:
         """The figures of distances (n,), in pixels and as shares of the diagonal."""
-        values = distances.numpy()
         tre = {
-            "median": float(np.median(values)),
-            "mean": float(np.mean(values)),
-            "p90": float(np.percentile(values, 90)),
-            "max": float(np.max(values)),
+            "median": float(np.median(distances)),
+            "mean": float(np.mean(distances)),
+            "p90": float(np.percentile(distances, 90)),
+            "max": float(np.max(distances)),
         }
         relative = {name: value / self.diagonal for name, value in tre.items()}
         return LandmarkErrors(tre=ErrorFigures.of(tre), rtre=ErrorFigures.of(relative))
@@ -63,12 +61,17 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(v) for v in np.percentile(values, [2.5, 97.5]))
 
 
-def landmark_errors(transform: Transform, fixed: Tensor, moving: Tensor) -> Evaluation:
-    """The errors of landmarks (n, 2), pixels of their images, row by row the same thing. Raises ``RegisterError`` for unequal numbers."""
+def landmark_errors(transform: Transform, fixed: ArrayLike, moving: ArrayLike) -> Evaluation:
+    """The errors of landmarks (n, 2), in pixels of the fixed and of the moving image.
+
+    Row i of both is the same landmark. Raises ``RegisterError`` for unequal numbers and for none.
+    """
+    fixed, moving = np.asarray(fixed, np.float64), np.asarray(moving, np.float64)
     if len(fixed) != len(moving) or len(fixed) == 0:
         raise RegisterError(
-            f"{len(fixed)} fixed and {len(moving)} moving landmarks; as many of each are needed, and at least one"
+            f"{len(fixed)} fixed and {len(moving)} moving landmarks; equal numbers are needed, and at least one"
         )
     mapped = transform.map(fixed)
-    diagonal = float(torch.tensor([transform.fixed.width, transform.fixed.height]).double().norm())
-    return Evaluation(mapped, (fixed - moving).norm(dim=1), (mapped - moving).norm(dim=1), diagonal)
+    diagonal = math.hypot(transform.fixed.width, transform.fixed.height)
+    before, after = (np.linalg.norm(points - moving, axis=1) for points in (fixed, mapped))
+    return Evaluation(mapped, before, after, diagonal)

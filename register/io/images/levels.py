@@ -4,7 +4,7 @@ import math
 
 
 def level_factor(large: int, small: int) -> float:
-    """The size of a pixel of a coarser level in pixels of a finer one; a power of two where the sizes allow it.
+    """The size of a coarser level's pixel in pixels of a finer one; a power of two where the sizes allow it.
 
     ``large`` and ``small`` are the numbers of pixels of the two levels along one axis.
     """

@@ -1,4 +1,4 @@
-"""Read masks: images that are 0 where pixels are excluded, or GeoJSON polygons around the pixels that are included."""
+"""Read masks: images that are 0 where pixels are excluded, or GeoJSON polygons around the included pixels."""
 
 import json
 from collections.abc import Iterator

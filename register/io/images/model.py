@@ -20,8 +20,9 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 class Selection:
     """The part of a file that is read.
 
-    ``series`` is the number of an image in the file (None: the largest one), ``level`` the level of its pyramid (0 is
-    the finest), and ``plane`` the index of every axis besides x, y and channel, such as ``Z=3,T=0``.
+    ``series`` is the number of an image in the file (None: the largest one), ``level`` the level of its
+    pyramid (0 is the finest), and ``plane`` the index of every axis besides x, y and channel, such as
+    ``Z=3,T=0``.
     """
 
     series: int | None = None
@@ -45,7 +46,8 @@ class Selection:
         raise FileError(
             path,
             f"is a stack with axes {axes} ({size})",
-            f"choose one plane: align --fixed-plane {example} or --moving-plane {example}, apply --plane {example}",
+            f"choose one plane: align --fixed-plane {example} or --moving-plane {example},"
+            f" apply --plane {example}",
         )
 
     def _chosen_plane(self, path: Path, sizes: dict[str, int]) -> dict[str, int]:
@@ -74,13 +76,14 @@ LARGEST_SERIES = Selection()
 class Image:
     """Pixels (c, h, w) in the data type of the file, and the metadata of the file.
 
-    ``kind`` is the format: ``tiff``, ``ome``, ``png`` or ``other``. ``colour`` is the meaning of the first channels:
-    ``grey`` (any number of channels), ``inverted`` (0 is white), ``rgb``, ``cmyk``, ``lab`` or ``palette`` (indices
-    into ``palette``, (3, n) 16-bit values). ``extra`` are the TIFF codes of the channels after the colour; 1 and 2
-    mean opacity. ``layout`` is how the channels are stored: ``contig`` (interleaved), ``planar``, ``pages``, or empty
-    when unknown. ``pixel_size`` is None when the file does not state it.
-    ``pixels`` may be an array or a reader that loads windows from the file; ``smaller`` are the coarser levels of the
-    same image, finest first. ``notes`` are remarks for the user about how the file was read.
+    ``kind`` is the format: ``tiff``, ``ome``, ``png`` or ``other``. ``colour`` is the meaning of the first
+    channels: ``grey`` (any number of channels), ``inverted`` (0 is white), ``rgb``, ``cmyk``, ``lab`` or
+    ``palette`` (indices into ``palette``, (3, n) 16-bit values). ``extra`` are the TIFF codes of the
+    channels after the colour; 1 and 2 mean opacity. ``layout`` is how the channels are stored: ``contig``
+    (interleaved), ``planar``, ``pages``, or empty when unknown. ``pixel_size`` is None when the file does
+    not state it. ``pixels`` may be an array or a reader that loads windows from the file; ``smaller`` are
+    the coarser levels of the same image, finest first. ``notes`` are remarks for the user about how the
+    file was read.
     """
 
     pixels: Pixels

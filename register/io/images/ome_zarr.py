@@ -1,4 +1,4 @@
-"""Read OME-Zarr 0.4 and 0.5: a folder with one chunked array per level; the metadata are attributes of the group."""
+"""Read OME-Zarr 0.4 and 0.5: a folder with one chunked array per level, and metadata in attributes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,7 @@ def _names(channels: list[Json]) -> tuple[str, ...]:
 
 
 def _colours(channels: list[Json]) -> tuple[int, ...]:
-    """The colours of the channels as OME's signed integers of red, green, blue and opacity; none unless all have one."""
+    """The colours of the channels as OME's signed integers; none unless all channels have one."""
     colours = [channel.get("color") for channel in channels]
     if not colours or not all(colours):
         return ()

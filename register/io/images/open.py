@@ -20,7 +20,8 @@ def open_image(path: str | Path, selection: Selection = LARGEST_SERIES) -> Image
     """Open an image file; the pixels of large files are not loaded until a window of them is read.
 
     TIFF, OME-TIFF, OME-Zarr, PNG, JPEG and all formats that Pillow or a reader of another package reads.
-    Raises ``FileError`` when the file is missing, empty, damaged, not an image, or a stack without a chosen plane.
+    Raises ``FileError`` when the file is missing, empty, damaged, not an image, or a stack without a chosen
+    plane.
     """
     path = Path(path)
     try:
@@ -60,9 +61,9 @@ def write_image(
 ) -> None:
     """Write an image as PNG (``.png``), OME-TIFF (``.ome.tif`` or ``kind="ome"``) or TIFF (all other names).
 
-    The file is written beside ``path`` and renamed when it is complete. ``compression``, ``pyramid`` and ``nearest``
-    concern TIFF only. ``tick`` is called with the number of values that were written since its last call.
-    Raises ``FileError`` when the file cannot be written or the format cannot hold the pixels.
+    The file is written beside ``path`` and renamed when it is complete. ``compression``, ``pyramid`` and
+    ``nearest`` concern TIFF only. ``tick`` is called with the number of values that were written since its
+    last call. Raises ``FileError`` when the file cannot be written or the format cannot hold the pixels.
     """
     name = str(path).lower()
     with atomic_write(path) as beside:
@@ -93,7 +94,7 @@ def unreadable(path: str | Path, error: Exception) -> FileError:
 
 
 def aligned_name(moving: Image) -> str:
-    """The file name of the aligned image: PNG stays PNG, OME and pyramids become OME-TIFF, all others TIFF."""
+    """The file name of the aligned image: PNG for PNG, OME-TIFF for OME and pyramids, TIFF for all others."""
     plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
     if moving.kind == "png" and plain:
         return "aligned.png"

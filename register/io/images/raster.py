@@ -14,7 +14,7 @@ from register.io.images.model import UNASSOCIATED, Image, Selection
 from register.io.images.reader import ImageReader
 
 LARGEST = 2**31
-"""Bytes of decoded pixels above which a file is refused: it is damaged, or needs a format that is read by windows."""
+"""Bytes of decoded pixels above which a file is refused: it is damaged, or needs a tiled format."""
 COLOURS = {"RGB": "rgb", "RGBA": "rgb", "RGBX": "rgb", "CMYK": "cmyk", "P": "palette", "LAB": "lab"}
 """What the modes of Pillow are as ``Image.colour``; all others are grey."""
 CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "La": "LA", "RGBa": "RGBA"}
@@ -137,7 +137,7 @@ def _image(
 
 
 def _palette(picture: Any) -> NDArray[np.uint16]:
-    """The colours (3, 256) of a palette image, 16 bits each; colours that the file leaves out are black."""
+    """The colours (3, 256) of a palette image, 16 bits; missing ones are black."""
     named = np.array(picture.getpalette("RGB"), np.uint16).reshape(-1, 3).T
     full = np.zeros((3, 256), np.uint16)
     full[:, : named.shape[1]] = named[:, :256] * 257

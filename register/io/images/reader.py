@@ -32,14 +32,14 @@ class FileDescription:
 class ImageReader:
     """How images of one format are read.
 
-    ``matches(path, head)`` gives whether the reader can read a file; ``head`` is its first 32 bytes, empty for a
-    folder. ``read(path, selection)`` returns the image; it may leave the pixels in the file, as an object with
-    ``shape``, ``dtype`` and ``[channels, rows, columns]``, and may raise any exception for a damaged file.
-    ``suffixes`` are the endings, in lower case and with the dot, of files that ``register batch`` lists in a folder.
-    ``describe(path)`` adds axes and series to ``register info``.
+    ``matches(path, head)`` gives whether the reader can read a file; ``head`` is its first 32 bytes, empty
+    for a folder. ``read(path, selection)`` returns the image; it may leave the pixels in the file, as an
+    object with ``shape``, ``dtype`` and ``[channels, rows, columns]``, and may raise any exception for a
+    damaged file. ``suffixes`` are the endings, in lower case and with the dot, of files that ``register
+    batch`` lists in a folder. ``describe(path)`` adds axes and series to ``register info``.
 
-    The built-in readers are asked first, so that another package cannot change by accident how a TIFF or a PNG is
-    read. A reader with ``before_built_in`` is asked before them.
+    The built-in readers are asked first, so that another package cannot change by accident how a TIFF or a
+    PNG is read. A reader with ``before_built_in`` is asked before them.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ImageReader:
 
 
 LAST = "raster"
-"""The reader of every file that no reader matches: Pillow knows many formats that have no fixed first bytes."""
+"""The reader of files that no reader matches: Pillow knows formats that have no fixed first bytes."""
 
 
 def image_reader(name: str) -> ImageReader:

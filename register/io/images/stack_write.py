@@ -38,7 +38,7 @@ def stack_writer(path: Path, stack: Stack, compression: str) -> Iterator[Callabl
 
 
 def _stored(frame: NDArray[Any], rgb: bool) -> NDArray[Any]:
-    """A frame (c, h, w) as it is stored: (h, w, 3) for colour, (h, w) for one channel, else one page per channel."""
+    """A frame (c, h, w) as it is stored: (h, w, 3) for colour, (h, w) for one channel, else by channel."""
     if rgb:
         return np.moveaxis(frame, 0, 2)
     return frame[0] if len(frame) == 1 else frame

@@ -1,4 +1,4 @@
-"""Read the frames of a movie, time series or depth stack one by one: pages of one TIFF, or one file per frame."""
+"""Read the frames of a movie, time series or depth stack: pages of one TIFF, or one file per frame."""
 
 import glob
 import math
@@ -26,8 +26,8 @@ class Stack:
     """Frames (c, h, w) of one size and data type.
 
     ``files`` is one TIFF, of which each frame takes the ``pages``, one per channel; or one file per frame.
-    ``axis`` is the axis along which the frames lie, T or Z. ``step`` is the time between frames in seconds, and
-    ``pixel_size`` is the size of a pixel; both are None where the file does not state them.
+    ``axis`` is the axis along which the frames lie, T or Z. ``step`` is the time between frames in seconds,
+    and ``pixel_size`` is the size of a pixel; both are None where the file does not state them.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Stack:
         return {**self.__dict__, "opened": {}}
 
     def frame(self, index: int) -> NDArray[Any]:
-        """One frame (c, h, w). Raises ``FileError`` when it cannot be read, or differs in size or data type."""
+        """One frame (c, h, w). Raises ``FileError`` when it is unreadable or of another size or data type."""
         path = self.files[0] if self.pages else self.files[index]
         try:
             pixels = self._of_pages(path, self.pages[index]) if self.pages else _of_file(path)

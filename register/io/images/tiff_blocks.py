@@ -34,7 +34,7 @@ class NextLevel:
         np.memmap(path, self.dtype, "w+", 0, self.shape)
 
     def add(self, block: NDArray[Any], channels: slice, top: int, left: int) -> None:
-        """Store a block (c, h, w) of the finer level, which starts at an even row and column, at half its size."""
+        """Store a block (c, h, w) of the finer level, from an even row and column on, at half size."""
         small = block[:, ::2, ::2] if self.nearest else _mean_of_four(block)
         level = np.memmap(self.path, self.dtype, "r+", 0, self.shape)
         level[channels, top // 2 : top // 2 + small.shape[1], left // 2 : left // 2 + small.shape[2]] = small
@@ -93,7 +93,7 @@ def _computed(
 
 
 def _tiles(block: NDArray[Any], interleaved: bool) -> Iterator[NDArray[Any]]:
-    """The tiles of a block (c, h, w) one row of tiles high; the last ones are padded with their border values."""
+    """The tiles of a block (c, h, w) one row of tiles high; the last ones are padded with border values."""
     height, width = block.shape[1:]
     if height % TILE or width % TILE:
         block = np.pad(block, ((0, 0), (0, -height % TILE), (0, -width % TILE)), mode="edge")

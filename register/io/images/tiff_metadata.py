@@ -1,4 +1,4 @@
-"""What a TIFF states about its pixels: pixel size, no-data value, position, channels, georeference, palette."""
+"""The metadata of a TIFF: pixel size, no-data value, position, channels, georeference, palette."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, replace
@@ -60,7 +60,7 @@ class TiffMetadata:
 
 
 def metadata(tif: tifffile.TiffFile, page: Any, index: int, channels: int) -> TiffMetadata:
-    """The metadata of the series ``index`` with a number of channels: from OME-XML, else from the tags of its page."""
+    """The metadata of the series ``index``, from OME-XML or else from the tags of its page."""
     found = _ome(tif, index, channels) if tif.is_ome else _resolution(tif, page)
     return replace(found, nodata=_nodata(page))
 
@@ -78,7 +78,7 @@ def icc_profile(page: tifffile.TiffPage) -> bytes | None:
 
 
 def palette(page: tifffile.TiffPage) -> NDArray[np.uint16] | None:
-    """The colours (3, 256) or (3, 65536) of a palette image, 16 bits each; colours that the file leaves out are black."""
+    """The colours (3, 256) or (3, 65536) of a palette image, 16 bits; missing ones are black."""
     if page.colormap is None:
         return None
     full = np.zeros((3, 256 if page.colormap.shape[1] <= 256 else 65536), np.uint16)
@@ -87,7 +87,7 @@ def palette(page: tifffile.TiffPage) -> NDArray[np.uint16] | None:
 
 
 def geotags(page: tifffile.TiffPage, factors: tuple[float, float]) -> tuple[tuple[int, int, int, Any], ...]:
-    """The georeference tags, as code, type, count and value, for pixels that are larger by two factors, x and y."""
+    """The georeference tags (code, type, count, value) for pixels that are larger by two factors, x and y."""
     found = []
     for tag in (page.tags[code] for code in GEOTAGS if code in page.tags):
         value = tag.value
@@ -159,7 +159,7 @@ def _resolution(tif: tifffile.TiffFile, page: Any) -> TiffMetadata:
 
 
 def _size_in_unit(page: Any) -> tuple[float, float] | None:
-    """The size ``(x, y)`` of a pixel in the unit of the resolution tags; None where they hold no two fractions."""
+    """The size ``(x, y)`` of a pixel in the unit of the resolution tags; None where they are no fractions."""
     tags = [page.tags.get("XResolution"), page.tags.get("YResolution")]
     fractions = [tag.value for tag in tags if tag is not None]
     if len(fractions) != 2:
@@ -172,7 +172,7 @@ def _size_in_unit(page: Any) -> tuple[float, float] | None:
 
 
 def _in_micrometres(size: tuple[float, float], factor: float) -> TiffMetadata:
-    """A pixel size in micrometres from one in a unit of ``factor`` micrometres; 0 where the unit is not known."""
+    """A pixel size in micrometres from one in a unit of ``factor`` micrometres, which is 0 if unknown."""
     if not factor:
         return TiffMetadata()
     return TiffMetadata(pixel_size=PixelSize(size[0] * factor, size[1] * factor, "µm"))

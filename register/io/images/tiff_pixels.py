@@ -17,15 +17,15 @@ from register.io.images.windows import Mapped, Segmented
 
 PAGE_AXES = ("YX", "YXS", "SYX")
 ORIENTATIONS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-"""The steps along rows and columns that bring pixels upright (TIFF 6.0, tag Orientation); 5 to 8 are transposed."""
+"""The steps along rows and columns of upright pixels (TIFF 6.0, tag Orientation); 5 to 8 are transposed."""
 
 
 def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selection) -> Pixels:
     """The pixels (c, h, w) of one level of a series.
 
-    They are mapped from the file when they are uncompressed and contiguous, decoded tile by tile or strip by strip
-    otherwise, and loaded at once where neither is possible. Raises ``FileError`` for a data type or axes that cannot
-    be read.
+    They are mapped from the file when they are uncompressed and contiguous, decoded tile by tile or strip
+    by strip otherwise, and loaded at once where neither is possible. Raises ``FileError`` for a data type
+    or axes that cannot be read.
     """
     page = series.keyframe
     _check_type(path, series)

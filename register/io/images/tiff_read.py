@@ -118,7 +118,7 @@ def _overviews(
 
 
 def _is_overview(small: tifffile.TiffPageSeries, large: tifffile.TiffPageSeries) -> bool:
-    """Whether a series is marked as reduced and has the type and, an integer number of times larger, the shape."""
+    """Whether a series is marked as a reduced copy and its shape is that of another one over an integer."""
     page = small.keyframe
     if not page.is_reduced or page.is_mask or small.dtype != large.dtype or small.axes != large.axes:
         return False

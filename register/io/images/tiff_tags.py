@@ -1,4 +1,4 @@
-"""What is written about the pixels of a TIFF: layout, pixel size, colour profile, georeference, OME metadata."""
+"""The tags of a TIFF that is written: layout, pixel size, colour profile, georeference, OME metadata."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def layout_options(image: Image) -> Options:
 
 
 def first_page_options(image: Image) -> Options:
-    """The arguments that are written once, with the finest level: pixel size, profile, georeference, names."""
+    """The arguments for the finest level only: pixel size, profile, georeference, names."""
     options: Options = {"software": "register", **resolution_options(image.pixel_size)}
     if image.icc:
         options["iccprofile"] = image.icc

@@ -40,9 +40,10 @@ def write(
 ) -> None:
     """Write an image, as OME-TIFF when its kind is ``ome``.
 
-    The pixels are read window by window, so they may be computed while they are written. ``pyramid`` adds levels of
-    half the size, of means of 2 × 2 pixels or, with ``nearest``, of every second pixel. ``tick`` is called with the
-    number of values written since its last call. Raises ``FileError`` for a compression that cannot hold the pixels.
+    The pixels are read window by window, so they may be computed while they are written. ``pyramid`` adds
+    levels of half the size, of means of 2 × 2 pixels or, with ``nearest``, of every second pixel. ``tick``
+    is called with the number of values written since its last call. Raises ``FileError`` for a compression
+    that cannot hold the pixels.
     """
     _check_compression(path, image, compression)
     sizes = _level_sizes(image.size) if pyramid else []
@@ -75,7 +76,7 @@ def _check_compression(path: Path, image: Image, compression: str) -> None:
 
 
 def _level_options(image: Image, number: int, coarser: int) -> Options:
-    """The arguments that are written with one level only; ``coarser`` is the number of levels below the finest."""
+    """The arguments of one level only; ``coarser`` is the number of levels below the finest."""
     if number:
         return {"subfiletype": 1, "metadata": None}
     return first_page_options(image) | ({"subifds": coarser} if coarser else {})

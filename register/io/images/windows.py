@@ -53,7 +53,7 @@ class Mapped:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """The threads that decode. All images share them, because memory that a thread has used stays reserved for it."""
+    """The threads that decode. All images share them, because each thread keeps the memory it has used."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 
 
@@ -65,10 +65,10 @@ Segment = tuple[int, int, int]
 class Segmented:
     """Pixels in tiles or strips, each decoded when a window first needs it, and cached.
 
-    ``side`` is the number of rows and columns of a segment, which holds ``samples`` channels. A page holds ``planes``
-    sets of segments one after the other, each of which covers the image. ``stored`` are, for each page, the offsets
-    and the lengths in bytes of its segments. ``decode`` returns the pixels (rows, columns, samples) of a segment of
-    a page, or None where nothing is stored.
+    ``side`` is the number of rows and columns of a segment, which holds ``samples`` channels. A page holds
+    ``planes`` sets of segments one after the other, each of which covers the image. ``stored`` are, for
+    each page, the offsets and the lengths in bytes of its segments. ``decode`` returns the pixels (rows,
+    columns, samples) of a segment of a page, or None where nothing is stored.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The working image of an alignment: grey, of bounded size, read by windows, with the share of valid pixels."""
+"""The working image of an alignment: grey, of bounded size, with the share of valid pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +20,15 @@ from register.io.images.model import Image
 BAND = 2**21
 """Values that are read at once."""
 SAMPLES, SAMPLE = 4, 256
-"""The windows along each side, and their side in pixels, from which the grey level of a large image is chosen."""
+"""The windows along each side, and their side in pixels, from which the grey of a large image is chosen."""
 
 
 @dataclass(frozen=True)
 class Validity:
     """Which pixels are valid.
 
-    Invalid are NaN, transparent pixels, the no-data value of the file, the given ``nodata``, and pixels where the
-    ``mask`` (1, h, w), which has the size of the image, is 0.
+    Invalid are NaN, transparent pixels, the no-data value of the file, the given ``nodata``, and pixels
+    where the ``mask`` (1, h, w), which has the size of the image, is 0.
     """
 
     image: Image
@@ -46,7 +46,8 @@ class Validity:
     ) -> NDArray[np.bool_]:
         """Which pixels (1, h, w) of a window (c, h, w) are valid.
 
-        ``rows`` and ``columns`` place the window in a level whose pixels are larger by two ``factors``, y and x.
+        ``rows`` and ``columns`` place the window in a level whose pixels are larger by two ``factors``, y
+        and x.
         """
         colours = without_alpha(self.image, window)
         valid: NDArray[np.bool_] = np.ones((1, *window.shape[1:]), np.bool_)
@@ -102,8 +103,9 @@ def working_level(
 ) -> tuple[Level, str]:
     """A grey level of an image, its longest side at most twice ``size`` pixels, and the name of the grey.
 
-    It is read band by band from the coarsest level of the file that is large enough, and averaged over blocks of
-    pixels, so that memory does not grow with the image. Raises ``FileError`` for a channel that does not exist.
+    It is read band by band from the coarsest level of the file that is large enough, and averaged over
+    blocks of pixels, so that memory does not grow with the image. Raises ``FileError`` for a channel that
+    does not exist.
     """
     image = image.coloured()
     levels = [image.pixels, *image.smaller]

@@ -1,100 +1,94 @@
-"""ImageJ's regions of interest, ``.roi`` and ``.zip``, through roifile."""
+"""Points in ImageJ's regions of interest, ``.roi`` and ``.zip``, read and written with roifile."""
 
 import importlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from register.errors import FileError
 from register.files.atomic import atomic_write
+from register.io.points.model import Columns, Points, worst
 
-DIGITS = 6
-"""Decimals written: a millionth of a pixel."""
 SUFFIXES = (".roi", ".zip")
+POINT = 10
+"""The type of a region that consists of points."""
+KEPT = (
+    "position",
+    "c_position",
+    "z_position",
+    "t_position",
+    "stroke_color",
+    "fill_color",
+    "stroke_width",
+    "group",
+)
+"""Attributes of a region that are written unchanged."""
 
 
 @dataclass(frozen=True)
 class Rois:
-    """The regions of a file; ``points`` are all their vertices, from the image's corner, region after region."""
+    """The regions of a file; ``points`` are the vertices of all regions, one region after the other."""
 
     regions: list[Any]
-    points: Tensor
+    points: Points
     corner: bool = True
 
-    def write(self, path: str | Path, points: Tensor, columns: dict[str, list[Any]]) -> None:
-        """Write the regions with other vertices, below a pixel; rectangles and ovals become polygons. ``columns`` go into their properties."""
+    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+        """Write the regions with other vertices, with decimals; rectangles and ovals become polygons.
+
+        The properties of each region get, per column, the worst value of its vertices.
+        """
         roifile = _roifile(path)
         offset, moved = 0, []
         for region in self.regions:
-            count = len(_vertices(region))
-            new = roifile.ImagejRoi.frompoints(
-                points[offset : offset + count].numpy().astype(np.float32), name=region.name
-            )
-            kinds = roifile.ROI_TYPE
-            new.roitype = kinds.POLYGON if region.roitype in (kinds.RECT, kinds.OVAL) else region.roitype
-            for name in (
-                "position",
-                "c_position",
-                "z_position",
-                "t_position",
-                "stroke_color",
-                "fill_color",
-                "stroke_width",
-                "group",
-            ):
-                setattr(new, name, getattr(region, name))
-            inside = {name: worst(values[offset : offset + count]) for name, values in columns.items()}
-            new.props = "".join(f"{name}: {str(value).lower()}\n" for name, value in inside.items())
-            moved.append(new)
-            offset += count
+            end = offset + len(_vertices(region))
+            properties = {name: worst(values[offset:end]) for name, values in columns.items()}
+            moved.append(_moved(roifile, region, points[offset:end]))
+            moved[-1].props = "".join(f"{name}: {str(x).lower()}\n" for name, x in properties.items())
+            offset = end
+        several = len(moved) > 1 or Path(path).suffix == ".zip"
         with atomic_write(path) as beside:
-            roifile.roiwrite(
-                beside, moved if len(moved) > 1 or Path(path).suffix == ".zip" else moved[0], mode="w"
-            )
+            roifile.roiwrite(beside, moved if several else moved[0], mode="w")
 
 
 def read_rois(path: str | Path) -> Rois:
-    """The regions of a file. Raises ``FileError`` naming it when roifile is missing or cannot read it."""
+    """The regions of a file. Raises ``FileError`` when roifile is missing or cannot read the file."""
     roifile = _roifile(path)
     try:
         found = roifile.roiread(path)
         regions = found if isinstance(found, list) else [found]
         vertices = [_vertices(region) for region in regions]
-    except (
-        Exception
-    ) as error:  # the library raises anything on damaged files; the file is what is wrong, and it is named
-        raise FileError(
-            path,
-            f"cannot be read as ImageJ regions ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-        ) from None
+    except Exception as error:  # roifile raises any exception on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileError(path, f"cannot be read as ImageJ regions ({reason})", "check the file") from None
     if not vertices:
-        raise FileError(path, "holds no regions")
-    return Rois(regions, torch.from_numpy(np.concatenate(vertices)))
+        raise FileError(path, "holds no regions", "save regions of interest into it")
+    return Rois(regions, np.concatenate(vertices))
 
 
-def _vertices(region: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Vertices (n, 2) from the image's corner; a point on whole pixels stands in their middle."""
-    whole_pixels = region.subpixel_coordinates is None and int(region.roitype) == 10
-    return np.asarray(region.coordinates(), np.float64).reshape(-1, 2) + (0.5 if whole_pixels else 0.0)
+def _moved(roifile: Any, region: Any, vertices: Points) -> Any:
+    """A region with other vertices."""
+    new = roifile.ImagejRoi.frompoints(vertices.astype(np.float32), name=region.name)
+    kinds = roifile.ROI_TYPE
+    new.roitype = kinds.POLYGON if region.roitype in (kinds.RECT, kinds.OVAL) else region.roitype
+    for name in KEPT:
+        setattr(new, name, getattr(region, name))
+    return new
+
+
+def _vertices(region: Any) -> Points:
+    """Vertices (n, 2) from the corner of the image; integer points are the centres of their pixels."""
+    integers = region.subpixel_coordinates is None and int(region.roitype) == POINT
+    return np.asarray(region.coordinates(), np.float64).reshape(-1, 2) + (0.5 if integers else 0.0)
 
 
 def _roifile(path: str | Path) -> Any:
+    """The optional library."""
     try:
         return importlib.import_module("roifile")
     except ImportError:
         raise FileError(
             path, "needs roifile, which is not installed", "pip install 'register-cli[export]'"
         ) from None
-
-
-def worst(values: list[Any]) -> Any:
-    """Of values of one kind: false when any is, or the largest number; None when there is none, or it has no end."""
-    if not values or isinstance(values[0], bool):
-        return all(values) if values else None
-    largest = max(values)
-    return round(largest, DIGITS) if math.isfinite(largest) else None

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from register.io.points.model import Points
 from register.io.points.open import read_points
 
-Landmarks = tuple[Tensor, Tensor]
+Landmarks = tuple[Points, Points]
 """Fixed and moving points (n, 2), ``(x, y)`` in pixels."""
 
 

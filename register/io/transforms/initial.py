@@ -9,7 +9,7 @@ from register.errors import RegisterError
 from register.geometry import affine_tensors, models
 from register.geometry.pixel_size import Sizes
 from register.io.points.landmarks import LandmarkFiles
-from register.io.transforms.starts import read_start
+from register.io.transforms.start import read_start
 from register.settings import Settings
 from register.transforms.transform import Transform
 
@@ -42,7 +42,7 @@ def initial_matrix(
             f"--init {settings.init}: is none of auto, identity, center, and no file of that name exists"
         )
     if path.suffix.lower() in FOREIGN:
-        return read_start(path, pixels)
+        return torch.from_numpy(read_start(path, pixels))
     return torch.from_numpy(Transform.load(path).matrix)
 
 
@@ -51,6 +51,6 @@ def _fitted(landmarks: LandmarkFiles, settings: Settings) -> Tensor:
     fixed, moving = landmarks.read()
     model = models.for_landmarks(len(fixed)) if settings.model in ("affine", "local") else settings.model
     try:
-        return models.get(model).fit(fixed, moving)
+        return torch.from_numpy(models.get(model).fit(fixed, moving))
     except ValueError as error:
         raise RegisterError(f"--init {settings.init}: {error}") from None

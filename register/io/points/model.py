@@ -1,0 +1,44 @@
+"""The points of a file with everything that is written back unchanged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 6
+"""Decimals written: a millionth of a pixel."""
+
+Points = NDArray[np.float64]
+"""Points (n, 2), ``(x, y)`` in pixels."""
+Value = bool | int | float | str | None
+Columns = Mapping[str, Sequence[Value]]
+"""One value per point, by the name of the column or property it is written to."""
+
+
+class PointFile(Protocol):
+    """A file that holds points."""
+
+    @property
+    def points(self) -> Points:
+        """The points (n, 2) in the order of the file, as they stand in it."""
+
+    @property
+    def corner(self) -> bool:
+        """Whether (0, 0) is the corner of pixel (0, 0) in this kind of file, and not its centre."""
+
+    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+        """Write the file with other points and additional values."""
+
+
+def worst(values: Sequence[Value]) -> Value:
+    """One value for several points: false if any is false, or the largest number.
+
+    None where there is no value, or the largest one is infinite.
+    """
+    if not values or isinstance(values[0], bool):
+        return all(values) if values else None
+    largest = max((float(x) for x in values if x is not None), default=math.inf)
+    return round(largest, DIGITS) if math.isfinite(largest) else None
