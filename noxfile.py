@@ -49,7 +49,7 @@ def test_lowest(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation; a broken link or an unknown name is an error."""
     install(session, "docs")
-    session.run("mkdocs", "build", "--strict", *session.posargs)
+    session.run("python", "-m", "mkdocs", "build", "--strict", *session.posargs)
 
 
 @nox.session
