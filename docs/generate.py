@@ -4,8 +4,10 @@ Each function returns one page as Markdown. ``docs/hooks.py`` adds them to the s
 a page cannot differ from the program.
 """
 
+import ast
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields
@@ -31,6 +33,7 @@ def pages() -> dict[str, str]:
         "reference/python.md": python(),
         "reference/records.md": records(),
         "reference/schema.md": schema(),
+        "reference/modules.md": modules(),
     }
 
 
@@ -321,3 +324,33 @@ def schema() -> str:
             "",
         ]
     )
+
+
+# --- modules ---
+
+
+def modules() -> str:
+    """The page of all modules with the first sentence of their docstrings."""
+    lines = [
+        "# Modules",
+        "",
+        "Every module of the package and what it is for: the first sentence of its docstring. Only the names "
+        "on [Python](python.md) are public; [Architecture](../explanation/architecture.md) explains the "
+        "packages.",
+        "",
+        "This page is generated from the program.",
+    ]
+    package = ROOT / "register"
+    folders = [package, *sorted(path.parent for path in package.rglob("*/__init__.py"))]
+    for folder in folders:
+        name = ".".join(folder.relative_to(ROOT).parts)
+        lines += ["", f"## {name}", "", _purpose(folder / "__init__.py"), ""]
+        rows = [f"| `{path.stem}` | {_cell(_purpose(path))} |" for path in sorted(folder.glob("[!_]*.py"))]
+        lines += ["| module | purpose |", "| --- | --- |", *rows] if rows else []
+    return "\n".join(lines) + "\n"
+
+
+def _purpose(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+    return re.split(r"(?<=[.:]) (?=[A-Z])", text)[0]

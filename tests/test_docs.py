@@ -1,6 +1,7 @@
 """The documentation: its examples run and print what they show, the reference names everything, no link is broken."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -14,10 +15,12 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
+import torch
 
 import register
 from register.registries import MODELS
 from register.settings import Settings
+from tests.test_architecture import ORDER
 
 ROOT = Path(__file__).parent.parent
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
@@ -98,6 +101,7 @@ class Session:
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 MOST_LINES = 20
+BEFORE_COMMANDS = ("--help", "--version")
 KINDS = {"register.similarities", "register.readers", "register.exports", "register.starts"}
 
 
@@ -148,6 +152,30 @@ def test_a_tutorial_works_as_it_is_written(page, tmp_path, monkeypatch):
     assert ran, f"{page.name} shows nothing that can be run"
     for block in blocks(page):
         session.run(block)
+
+
+def test_the_file_format_can_be_evaluated_as_its_page_says():
+    page = ROOT / "docs" / "reference" / "transform-format.md"
+    names = {}
+    exec(next(block.text for block in blocks(page) if block.language == "python"), names)
+    path = ROOT / "tests" / "golden" / "transform-1.json"
+    file = json.loads(path.read_text())
+    x, y = 0.3 * file["fixed"]["width"], 0.6 * file["fixed"]["height"]
+    expected = register.Transform.load(path).map(torch.tensor([[x, y]], dtype=torch.float64))
+    assert names["transform"](file, x, y) == pytest.approx(expected[0].tolist(), abs=1e-9)
+
+
+def test_commands_in_the_docs_have_only_options_that_exist():
+    help_pages, unknown = reference("command-line").split("## register "), []
+    known = {page.split()[0]: page for page in help_pages[1:]}
+    for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", CONTRIBUTING]:
+        shell = "".join(block.text for block in blocks(page) if block.language == "sh")
+        for line in re.findall(r"^(?:.*&& \S*)?register .*", shell, flags=re.MULTILINE):
+            words = line[line.index("register ") :].partition(" #")[0].split()
+            options = [word for word in words if word.startswith("--")]
+            missing = [option for option in options if f"`{option}" not in known[words[1]]]
+            unknown += [(page.name, words[1], option) for option in missing if option not in BEFORE_COMMANDS]
+    assert not unknown
 
 
 class Page(HTMLParser):
@@ -242,3 +270,9 @@ def test_every_public_name_is_on_the_reference_page(site):
     anchors = Page(site / "reference" / "python.html").anchors
     public = [getattr(register, name) for name in register.__all__ if not name.startswith("__")]
     assert [value for value in public if f"{value.__module__}.{value.__qualname__}" not in anchors] == []
+
+
+def test_the_architecture_page_names_every_package():
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split("## One alignment")[0]
+    assert [name for name in ORDER if not name.startswith("__") and f"`{name}`" not in table] == []
