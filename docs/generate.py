@@ -55,9 +55,12 @@ def parameters(command: Callable[..., None]) -> Iterator[tuple[inspect.Parameter
         yield parameter, base, next(x for x in extra if isinstance(x, ParameterInfo))
 
 
-def option_names(parameter: inspect.Parameter, info: ParameterInfo) -> list[str]:
+def option_names(parameter: inspect.Parameter, kind: Any, info: ParameterInfo) -> list[str]:
     """What is typed on the command line: ``-o``, ``--output``, ``--pyramid/--no-pyramid``."""
-    return list(info.param_decls or [f"--{parameter.name.replace('_', '-')}"])
+    first = [info.default] if isinstance(info.default, str) else []  # where typer keeps it, in an annotation
+    name = parameter.name.replace("_", "-")
+    usual = f"--{name}/--no-{name}" if _bare(kind) is bool else f"--{name}"
+    return [*first, *(info.param_decls or ())] or [usual]
 
 
 def command_line() -> str:
@@ -104,7 +107,7 @@ def _option_tables(command: Callable[..., None]) -> list[str]:
 
 
 def _option_row(parameter: inspect.Parameter, kind: Any, info: OptionInfo) -> str:
-    names = ", ".join(f"`{name}`" for name in option_names(parameter, info))
+    names = ", ".join(f"`{name}`" for name in option_names(parameter, kind, info))
     values = _values(kind, info.min, info.max, info.metavar)
     default = parameter.default if parameter.default is not inspect.Parameter.empty else ...
     return f"| {names} | {values} | {_default(default)} | {_cell(info.help)} |"
