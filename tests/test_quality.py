@@ -1,4 +1,4 @@
-"""Verdicts and expected errors: what they say of pairs whose truth is known."""
+"""Verdicts and expected errors of pairs whose true alignment is known."""
 
 import math
 
@@ -12,7 +12,9 @@ from register.engine.fit import comparison
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import working_copy
-from register.engine.quality import evidence, expected_error, verdict
+from register.engine.quality import expected_error, verdict
+from register.engine.quality.recognition import recognised
+from register.engine.quality.round_trip import round_trip
 from register.geometry import affine_tensors, patch_grid, patch_tensors, smoothness
 from register.geometry.patch_grid import PatchGrid
 from register.images import pyramid
@@ -40,7 +42,7 @@ def warped(texture, through):
     return register.align(fixed, moving + rng.normal(0, 0.02, x.shape)), truth
 
 
-def test_the_expected_error_is_the_error(warped):
+def test_the_expected_error_is_close_to_the_true_error(warped):
     alignment, truth = warped
     assert alignment.quality["verdict"] == "ok"
     points = torch.from_numpy(
@@ -54,14 +56,14 @@ def test_the_expected_error_is_the_error(warped):
     assert float(true.median()) / 3 < float(told.median()) < 4 * float(true.median()) + 0.05
 
 
-def test_nothing_is_known_where_there_is_nothing_to_see(warped):
+def test_the_expected_error_is_infinite_where_there_is_no_texture(warped):
     alignment, _ = warped
     assert bool(torch.isinf(alignment.expected_error(torch.tensor([[350.0, 200.0], [400.0, 100.0]]))).all())
     assert bool(torch.isfinite(alignment.expected_error(torch.tensor([[120.0, 200.0]]))).all())
 
 
 @pytest.mark.slow
-def test_more_noise_more_error(texture):
+def test_more_noise_gives_a_larger_expected_error(texture):
     told = []
     for noise in (0.0, 0.05, 0.15):
         rng = np.random.default_rng(1)
@@ -70,39 +72,34 @@ def test_more_noise_more_error(texture):
     assert told[0] < told[1] < told[2]
 
 
-def test_recognition_is_sure_of_itself_and_a_coin_toss_of_strangers(texture):
-    strangers = gaussian_filter(np.random.default_rng(3).normal(size=texture.shape), 2)
-    share, sigma = evidence.recognised(level(texture), level(texture), Estimate(affine_tensors.identity()))
+def test_regions_of_the_same_image_are_recognised_and_those_of_another_rank_at_chance(texture):
+    unrelated = gaussian_filter(np.random.default_rng(3).normal(size=texture.shape), 2)
+    share, sigma = recognised(level(texture), level(texture), Estimate(affine_tensors.identity()))
     assert share > 0.99
     assert sigma > 10
-    share, sigma = evidence.recognised(level(texture), level(strangers), Estimate(affine_tensors.identity()))
+    share, sigma = recognised(level(texture), level(unrelated), Estimate(affine_tensors.identity()))
     assert abs(share - 0.5) < 0.1
     assert abs(sigma) < 4
-    assert (
-        evidence.recognised(level(texture[:20, :20]), level(texture), Estimate(affine_tensors.identity()))
-        is None
-    )
-    share, sigma = evidence.recognised(
-        level(texture[:60, :60]), level(texture), Estimate(affine_tensors.identity())
-    )
+    assert recognised(level(texture[:20, :20]), level(texture), Estimate(affine_tensors.identity())) is None
+    share, sigma = recognised(level(texture[:60, :60]), level(texture), Estimate(affine_tensors.identity()))
     assert (share > 0.95, sigma > 6) == (True, True)
 
 
-def test_the_way_back_meets_the_way_there_only_where_it_is_right(texture):
+def test_the_round_trip_error_is_small_only_for_the_right_map(texture):
     fixed, moving = level(texture[20:320, 20:320]), level(texture)
     frames = Frame(300, 300), Frame(460, 400)
-    apart = []
+    found = []
     for shift in (20.0, 34.0):
         matrix = affine_tensors.translation(shift, shift)
         forward = Estimate(matrix).transform("local", frames)
         problem = Problem([fixed], moving, "local", PRESETS["balanced"], max_shift=30.0)
-        back = evidence.round_trip_error(problem, forward, matrix, "structure")
-        apart.append(back.typical(fixed))
-    assert apart[0] < 0.05
-    assert apart[1] > 10 * apart[0]
+        back = round_trip(problem, forward, matrix, "structure")
+        found.append(back.median(fixed))
+    assert found[0] < 0.05
+    assert found[1] > 10 * found[0]
 
 
-def test_probability_falls_with_every_evidence():
+def test_the_probability_of_being_wrong_decreases_with_all_evidence():
     sure = verdict.probability_wrong((0.99, 25.0), 0.0, 0)
     assert sure < 0.01
     assert verdict.probability_wrong((0.55, 2.0), 50.0, 50) > 0.95
@@ -151,13 +148,13 @@ def summary(**changes):
         ({"back_and_forth": None}, ["ok"], "suspect", "do not overlap"),
     ],
 )
-def test_verdicts_say_why(changes, status, called, why):
+def test_verdicts_give_their_reasons(changes, status, called, why):
     found, reasons = verdict.verdict(summary(**changes), status, 1000.0)
     assert found == called
     assert (reasons == ()) if why is None else any(why in reason for reason in reasons)
 
 
-def test_discord_is_zero_for_an_affine_map_and_the_distance_otherwise():
+def test_neighbours_with_one_affine_map_do_not_disagree():
     grid = PatchGrid.cover(300, 400, 50)
     matrices = affine_tensors.similarity(
         0.1, 1.1, torch.tensor([5.0, -3.0]).double(), torch.tensor([100.0, 80.0]).double()

@@ -10,7 +10,7 @@ from register.engine.fit import global_fit, local_fit
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
-from register.engine.quality import evidence, verdict
+from register.engine.quality import evidence, recognition, verdict
 from register.geometry import affine_tensors
 from register.images import pyramid
 from register.images.pyramid import Level
@@ -72,7 +72,7 @@ def follow(reference: Reference, frame: Level) -> Transform:
     estimate = Estimate(matrix)
     if settings.model == "local":
         estimate = Estimate(matrix, local_fit.fit(problem, estimate, metric))
-    found = evidence.recognised(levels[-1], moving, estimate, evidence.SCALES[-1:])
+    found = recognition.recognised(levels[-1], moving, estimate, recognition.SCALES[-1:])
     wrong = verdict.probability_wrong(
         found, evidence.above_chance(levels[-1], moving, matrix) if found is None else 0.0, 0
     )

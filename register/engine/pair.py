@@ -17,7 +17,7 @@ from register.engine.initial import first_estimate, registry, search, search_ran
 from register.engine.initial import start as starts
 from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start
-from register.engine.quality import assess
+from register.engine.quality import assess, patch_quality
 from register.geometry import affine_tensors
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
@@ -127,7 +127,7 @@ def align(
     if quality.verdict == Verdict.FAILED and start is None:
         quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
         estimate = Estimate(affine_tensors.identity())
-        patches = assess.unknown(coarse_grid(*sizes[0]).count)
+        patches = patch_quality.unknown(coarse_grid(*sizes[0]).count)
     transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
     listener(Event("done", "", 1.0, quality.similarity_after))
     history = curves | (estimate.patches.history if estimate.patches else {})

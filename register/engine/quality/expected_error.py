@@ -1,4 +1,4 @@
-"""The error to expect at each patch: from curvature, from the neighbours, from the way back, calibrated on known warps."""
+"""The expected error of every patch, calibrated on known warps."""
 
 from statistics import median
 
@@ -14,20 +14,25 @@ from register.geometry.patch_grid import PatchGrid
 from register.transforms.quality import PatchFigures
 
 LOG_ERROR = {"one": 1.102, "bound": 0.728, "neighbour_disagreement": 0.638, "back": 0.254, "unlike": 0.13}
-"""The log of the error that two of three patches stay below is this sum over the logs of what is known of a patch, in pixels of the judging level.
-Fitted by ``python -m benchmarks.calibration``."""
+"""The log of the expected error, in pixels of the judging level, is the sum of these factors times the logs
+of the terms of the same name (see ``terms``). Two of three errors are smaller. Fitted by ``python -m
+benchmarks.calibration``."""
 LEAST_DISCORD, LEAST_BACK, LEAST_BOUND, LEAST_UNLIKE = 0.1, 0.05, 1e-4, 0.02
-"""Pixels, and a similarity, below which nothing is told apart."""
+"""The smallest values of the terms: three in pixels, the last a difference of similarity."""
 AROUND = 2
-"""Patches on either side over which the neighbours' neighbour_disagreement is averaged."""
+"""Patches on either side over which terms are averaged."""
 
 
 def bounds(compare: Comparison, grid: PatchGrid, parameters: Tensor, weight: float) -> Tensor:
     """The Cramér-Rao bound (n,) of the displacement of every patch's centre, in pixels of the level.
 
-    The loss, the mean log of what is left unexplained, is the log-likelihood of Gaussian noise of unknown size, but for a factor: half the number of
-    pixels seen, the ``weight`` of all windows times their area. The covariance of a patch's six parameters is the inverse of its curvature with the
-    stiffness that ties it to its neighbours. Source: Robinson & Milanfar, "Fundamental performance limits in image registration", IEEE TIP 13 (2004), eq. 9.
+    The loss, the mean log of the unexplained variance, times half the number of valid pixels is the negative
+    log-likelihood for Gaussian noise of unknown variance. ``weight`` is the sum of the weights of all
+    windows, so the number of pixels is ``weight`` times the area of a window. The covariance of the six
+    parameters of a patch is the inverse of its Hessian, to which the smoothness penalty contributes.
+
+    Source: Robinson & Milanfar, "Fundamental performance limits in image registration", IEEE TIP 13 (2004),
+    eq. 9.
     """
     objective = PatchObjective(compare, grid, local_fit.STIFFNESS, 1)
     curvature = objective.couplings.stencil(objective.expand(parameters[None]).hessian[0]).own.double()
@@ -38,7 +43,7 @@ def bounds(compare: Comparison, grid: PatchGrid, parameters: Tensor, weight: flo
 
 
 def errors(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -> Tensor:
-    """The error (n,), in pixels of the level, that two of three patches stay below, from what ``terms`` makes of the same."""
+    """The expected error (n,), in pixels of the level, from the arguments of ``terms``."""
     known = terms(bound, parameters, back, similarity)
     return (
         torch.stack([LOG_ERROR[name] * value.log() for name, value in known.items()])
@@ -49,17 +54,18 @@ def errors(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) 
 
 
 def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -> dict[str, Tensor]:
-    """What is known (n,) of every patch, by its name in ``LOG_ERROR``.
+    """The terms (n,) of the expected error of n patches, by their names in ``LOG_ERROR``.
 
-    Of n patches: their ``bound``, their ``parameters`` (2, 3, rows, columns), how far their centres come ``back`` from where they were (n,), and their
+    They are the Cramér-Rao ``bound`` (n,), the disagreement of neighbouring patches with ``parameters`` (2,
+    3, rows, columns), the error of the round trip at their centres, ``back`` (n,), and the lack of
     ``similarity`` (n,).
     """
     shape = parameters.shape[2:]
-    apart = _around(smoothness.neighbour_disagreement(parameters.double().cpu()).square())
+    disagreement = _around(smoothness.neighbour_disagreement(parameters.double().cpu()).square())
     returned = _around(back.clamp(min=1e-6).log().reshape(shape)).exp().square()
     return {
         "bound": bound.clamp(min=LEAST_BOUND),
-        "neighbour_disagreement": (apart + LEAST_DISCORD**2).sqrt().flatten(),
+        "neighbour_disagreement": (disagreement + LEAST_DISCORD**2).sqrt().flatten(),
         "back": (returned + LEAST_BACK**2).sqrt().flatten(),
         "unlike": 1 + LEAST_UNLIKE - similarity.double().cpu(),
     }
@@ -72,5 +78,5 @@ def typical(figures: PatchFigures) -> float | None:
 
 
 def _around(values: Tensor) -> Tensor:
-    """Means (rows, columns) over the neighbours of every patch."""
+    """Means (rows, columns) over every patch and its neighbours."""
     return avg_pool2d(pad(values[None, None], (AROUND,) * 4, mode="replicate"), 2 * AROUND + 1, 1)[0, 0]

@@ -16,9 +16,11 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Distances (n,) in moving pixels between each mapped fixed landmark and its moving one, with and without the transform.
+    """Distances (n,) in moving pixels between each mapped fixed landmark and its moving one, with and
+    without the transform.
 
-    ``diagonal`` is that of the fixed image in pixels: rTRE is TRE over it, as in the ANHIR challenge (Borovec et al., IEEE TMI 39, 2020).
+    ``diagonal`` is that of the fixed image in pixels: rTRE is TRE over it, as in the ANHIR challenge
+    (Borovec et al., IEEE TMI 39, 2020).
     """
 
     mapped: NDArray[np.float64]
@@ -29,7 +31,8 @@ class Evaluation:
     def summary(self, seed: int = 0) -> LandmarkSummary:
         """Errors before and after, robustness, and 95 % bootstrap intervals of the errors after.
 
-        Source of the intervals: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), percentile method.
+        Source of the intervals: Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), percentile
+        method.
         """
         draws = np.random.default_rng(seed).integers(0, len(self.after), (DRAWS, len(self.after)))
         samples = self.after[draws]
@@ -69,7 +72,7 @@ def landmark_errors(transform: Transform, fixed: ArrayLike, moving: ArrayLike) -
     fixed, moving = np.asarray(fixed, np.float64), np.asarray(moving, np.float64)
     if len(fixed) != len(moving) or len(fixed) == 0:
         raise RegisterError(
-            f"{len(fixed)} fixed and {len(moving)} moving landmarks; equal numbers are needed, and at least one"
+            f"{len(fixed)} fixed and {len(moving)} moving landmarks: the numbers must be equal and not 0"
         )
     mapped = transform.map(fixed)
     diagonal = math.hypot(transform.fixed.width, transform.fixed.height)

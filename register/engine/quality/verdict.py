@@ -11,25 +11,27 @@ LOG_ODDS = {"one": 10.11, "recognised": -1.62, "sigma": -3.48}
 """The log-odds of a wrong alignment are the sum of these factors times the figures of the same name (see
 ``probability_wrong``). Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
 UNTOLD, SURELY, PERHAPS, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
-"""Where regions cannot be recognised: the probabilities of being wrong, the standard deviations above chance that the
-first and the second need, and the number of agreeing matched features that also gives the first."""
+"""Where regions cannot be recognised: the probabilities of being wrong, the standard deviations above
+chance that the first and the second need, and the number of agreeing matched features that also gives the
+first."""
 SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
 """Probability of being wrong from which an alignment is suspect, or failed."""
 LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 10.0
-"""Share of the fixed image that overlaps, share of weak patches, and change of area beyond which an alignment is
-suspect in any case."""
+"""Share of the fixed image that overlaps, share of weak patches, and change of area beyond which an
+alignment is suspect in any case."""
 FARTHEST_BACK = 0.01
-"""Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an alignment
-is suspect in any case. Right alignments stay below 0.006."""
+"""Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an
+alignment is suspect in any case. Right alignments stay below 0.006."""
 
 
 def probability_wrong(found: tuple[float, float] | None, above_chance: float, agreeing: int) -> float:
-    """The probability that the median error exceeds ``WRONG``, if right and wrong alignments are equally frequent.
+    """The probability that the median error exceeds ``WRONG``, if right and wrong alignments are equally
+    frequent.
 
     ``found`` is the mean percentile rank of matching regions and its standard deviations above chance, as
-    ``evidence.recognised`` computes them; the probability is that of a logistic regression on them. Where ``found``
-    is None, it is a fixed guess from the standard deviations of the global similarity ``above_chance`` and from the
-    number of matched features ``agreeing`` with the map.
+    ``recognition.recognised`` computes them; a logistic regression gives the probability. Where ``found``
+    is None, it is a fixed guess from the standard deviations of the global similarity ``above_chance`` and
+    from the number of matched features ``agreeing`` with the map.
     """
     if found is None:
         if agreeing >= ENOUGH_MATCHES or above_chance >= SURELY:
