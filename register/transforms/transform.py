@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Units = tuple[tuple[float, float], tuple[float, float]]
 """Scale and offset of x and y, from pixels to other units."""
 PIXELS: Units = ((1.0, 1.0), (0.0, 0.0))
-BATCH = 65536
+BATCH = 16384
 """Points that are mapped at a time, which bounds the memory that it takes."""
 
 
