@@ -18,8 +18,8 @@ from register.io.images.masks import read_mask
 from register.io.images.model import Selection
 from register.io.images.open import open_image
 from register.io.images.working import Validity, working_level
+from register.transforms.canvas import Canvas
 from register.transforms.frame import Frame
-from register.transforms.resample import Canvas
 from register.transforms.transform import Transform
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 from register.workflows.apply import apply

@@ -1,13 +1,14 @@
 """Affine maps of the plane.
 
-Conventions, stated once for the whole package. Points are ``(x, y)`` in pixels, x right, y down, 0-based; an integer
-is a pixel's centre, so pixel (0, 0) covers [-0.5, 0.5). Only arrays are indexed ``[row, column]``. Images are
-(c, h, w) float32 inside the package. A matrix ``[[a, b, tx], [c, d, ty]]`` of shape (..., 2, 3) maps ``(x, y)`` to
-``(a x + b y + tx, c x + d y + ty)`` and is named by its direction: ``moving_from_fixed`` maps fixed points to moving
-points, which is what resampling the moving image needs. A transform maps fixed to moving.
+Conventions, stated once for the whole package. Points are ``(x, y)`` in pixels, x right, y down, 0-based; an
+integer is a pixel's centre, so pixel (0, 0) covers [-0.5, 0.5). Only arrays are indexed ``[row, column]``.
+Images are (c, h, w) float32 inside the package. A matrix ``[[a, b, tx], [c, d, ty]]`` of shape (..., 2, 3)
+maps ``(x, y)`` to ``(a x + b y + tx, c x + d y + ty)`` and is named by its direction: ``moving_from_fixed``
+maps fixed points to moving points, which is what resampling the moving image needs. A transform maps fixed to
+moving.
 
-Functions that take arrays accept NumPy arrays and PyTorch tensors and return what they were given. Functions that
-make a matrix from numbers return NumPy arrays; ``affine_tensors`` has them as tensors.
+Functions that take arrays accept NumPy arrays and PyTorch tensors and return what they were given. Functions
+that make a matrix from numbers return NumPy arrays; ``affine_tensors`` has them as tensors.
 """
 
 import math
@@ -33,13 +34,14 @@ def translation(x: float, y: float) -> Float64:
 def scaling(x: float, y: float) -> Float64:
     """The matrix (2, 3) that maps a coarse pixel grid to a fine one, pixel edges on pixel edges.
 
-    A pixel of the coarse grid covers ``x`` by ``y`` pixels of the fine one, so fine = s * coarse + (s - 1) / 2.
+    A pixel of the coarse grid covers ``x`` by ``y`` pixels of the fine one, so fine = s * coarse + (s - 1) /
+    2.
     """
     return np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2]])
 
 
 def similarity(angle: float, scale: float, centre_from: ArrayLike, centre_to: ArrayLike) -> Float64:
-    """The matrix (2, 3) that rotates by ``angle`` radians (x towards y), scales, and maps one centre (2,) to another."""
+    """The matrix (2, 3) that rotates by ``angle`` radians (x to y), scales, and maps a centre to a centre."""
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     linear = np.array([[cos, -sin], [sin, cos]])
     offset = arrays.to_numpy(centre_to) - linear @ arrays.to_numpy(centre_from)
@@ -73,8 +75,8 @@ def apply(matrix: Array, points: Array) -> Array:
 def apply_to_grid(matrix: Array, x: Array, y: Array) -> Array:
     """Map the grid of positions x (w,) and y (h,) by matrices (b, 2, 3): points (b, h, w, 2).
 
-    The same as ``apply`` to all ``(x, y)``, with one addition per point: an affine map of a grid is the sum of a
-    row and a column.
+    The same as ``apply`` to all ``(x, y)``, with one addition per point: an affine map of a grid is the sum
+    of a row and a column.
     """
     rows = matrix[:, :, 1, None] * y + matrix[:, :, 2, None]
     columns = matrix[:, :, 0, None] * x
@@ -95,8 +97,8 @@ def scale(matrix: Array) -> float:
 class Parts(NamedTuple):
     """The polar decomposition of a linear map: a rotation and a stretch.
 
-    ``rotation`` is in degrees, x towards y; ``scale`` is the geometric mean of the two principal stretches, and
-    ``anisotropy`` the larger one divided by the smaller one, at least 1.
+    ``rotation`` is in degrees, x towards y; ``scale`` is the geometric mean of the two principal stretches,
+    and ``anisotropy`` the larger one divided by the smaller one, at least 1.
     """
 
     rotation: float

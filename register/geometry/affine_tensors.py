@@ -1,4 +1,4 @@
-"""Affine matrices made from numbers, as float64 tensors on the CPU: the start of the engine's computations."""
+"""Affine matrices made from numbers, as float64 tensors on the CPU, for the engine."""
 
 import torch
 from torch import Tensor

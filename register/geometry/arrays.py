@@ -1,7 +1,7 @@
 """The few functions that NumPy arrays and PyTorch tensors name differently, for formulas that serve both.
 
-The engine computes with tensors, on any device and with gradients; a finished transform needs NumPy alone. PyTorch is
-never imported here: an argument that is a tensor shows that it has been imported already.
+The engine computes with tensors, on any device and with gradients; a finished transform needs NumPy alone.
+PyTorch is never imported here: an argument that is a tensor shows that it has been imported already.
 """
 
 import sys
@@ -28,7 +28,7 @@ def is_tensor(value: object) -> bool:
 
 
 def to_numpy(value: "ArrayLike | Tensor") -> Float64:
-    """An array, nested lists or a tensor on any device, as a float64 array; without a copy where it is one."""
+    """An array, nested lists or a tensor on any device, as a float64 array; not copied where it is one."""
     if is_tensor(value):
         value = value.detach().cpu().numpy()  # type: ignore[union-attr]
     return np.asarray(value, dtype=np.float64)

@@ -13,8 +13,8 @@ ORDER = 3
 SAMPLES = 4
 """Points per knot interval and axis that a fit uses; its error is measured halfway between them."""
 MARGIN = 1.0
-"""Pixels by which the domain extends beyond the outer pixel centres: outside it, other programs take the displacement
-to be zero."""
+"""Pixels by which the domain extends beyond the outer pixel centres: outside it, other programs take the
+displacement to be zero."""
 
 Map = Callable[[Float64], Float64]
 """Maps points (n, 2) float64 to points (n, 2)."""
@@ -57,9 +57,9 @@ def fit(
 ) -> tuple[BSpline, float]:
     """The spline nearest to the displacement of ``target`` over an image, and its largest error in pixels.
 
-    Knots are about ``spacing`` pixels apart; the spacing is halved until the error is within ``tolerance`` pixels or
-    it is ``least``. The error is measured halfway between the fitted points. The tensor product makes the
-    least-squares fit one small linear system per axis.
+    Knots are about ``spacing`` pixels apart; the spacing is halved until the error is within ``tolerance``
+    pixels or it is ``least``. The error is measured halfway between the fitted points. The tensor product
+    makes the least-squares fit one small linear system per axis.
     """
     while True:
         spline, error = _fit_once(target, width, height, spacing)
@@ -87,7 +87,7 @@ def _fit_once(target: Map, width: int, height: int, spacing: float) -> tuple[BSp
 
 
 def _tensor_product(down: Float64, values: Float64, across: Float64) -> NDArray[np.float64]:
-    """``values`` (r, c, 2) multiplied by a matrix (y, r) along the rows and by one (x, c) along the columns: (y, x, 2)."""
+    """``values`` (r, c, 2) times a matrix (y, r) along rows and a matrix (x, c) along columns: (y, x, 2)."""
     planes = down @ np.moveaxis(values, -1, 0) @ across.T
     return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 

@@ -1,4 +1,4 @@
-"""The Jacobian determinant of a patch field: bounds that prove that it does not fold, and the repair of folds."""
+"""The Jacobian determinant of a patch field: bounds that prove it free of folds, and the repair of folds."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -22,13 +22,13 @@ ROUNDS = 100
 
 
 def smallest_determinants(grid: PatchGrid, parameters: NDArray[np.floating]) -> Float64:
-    """A lower bound (rows - 1, columns - 1) of det J of ``x + displacement`` over each cell between four centres.
+    """A lower bound (rows - 1, columns - 1) of det J of ``x + displacement`` in each cell of four centres.
 
-    Within a cell the field is a polynomial and det J is at most bicubic. Its sixteen Bernstein coefficients, found
-    from its values at 4 x 4 nodes, enclose it (convex hull property), so a positive bound proves that no point of
-    the cell folds, not only no pixel. Where a bound is not positive, the cells are subdivided into 4 x 4 parts, which
-    makes the bounds tighter.
-    Source: Farouki, "The Bernstein polynomial basis: a centennial retrospective", CAGD 29 (2012), sections 3 and 4.
+    Within a cell the field is a polynomial and det J is at most bicubic. Its sixteen Bernstein coefficients,
+    found from its values at 4 x 4 nodes, enclose it (convex hull property), so a positive bound proves that
+    no point of the cell folds, not only no pixel. Where a bound is not positive, the cells are subdivided
+    into 4 x 4 parts, which makes the bounds tighter. Source: Farouki, "The Bernstein polynomial basis: a
+    centennial retrospective", CAGD 29 (2012), sections 3 and 4.
     """
     exact = parameters.astype(np.float64)
     bound = _bernstein_bound(grid, exact, subdivisions=1)
@@ -38,8 +38,9 @@ def smallest_determinants(grid: PatchGrid, parameters: NDArray[np.floating]) -> 
 def determinants(grid: PatchGrid, parameters: Float64, positions: Float64) -> Float64:
     """det J of ``x + displacement`` in every cell between four centres: (rows - 1, columns - 1, n, n).
 
-    ``positions`` (n,) are relative positions in a cell, 0 to 1, used down and across it. In a cell the displacement
-    is a sum of three functions of each of the four patches at its corners, the same functions in all cells.
+    ``positions`` (n,) are relative positions in a cell, 0 to 1, used down and across it. In a cell the
+    displacement is a sum of three functions of each of the four patches at its corners, the same functions in
+    all cells.
     """
     ends = np.array([[-1.0], [1.0]])  # the derivative of the weight of the patch at either end of an axis
     away = positions - (ends + 1) / 2
@@ -67,8 +68,8 @@ def unfold(
 ) -> tuple[NDArray[np.floating], int]:
     """Parameters whose field has det J > ``least`` everywhere, and the number of cells that did not.
 
-    Patches around a fold are repeatedly moved towards their neighbours' mean; only they change. If a fold remains
-    after that, the entire field is shrunk towards the identity, whose det J is 1, so the loop ends.
+    Patches around a fold are repeatedly moved towards their neighbours' mean; only they change. If a fold
+    remains after that, the entire field is shrunk towards the identity, whose det J is 1, so the loop ends.
     """
     folded = smallest_determinants(grid, parameters) <= least
     count = int(folded.sum())
@@ -89,7 +90,7 @@ def unfold(
 
 
 def _bernstein_bound(grid: PatchGrid, parameters: Float64, subdivisions: int) -> Float64:
-    """The least Bernstein coefficient of det J in each cell, subdivided into so many parts along each axis."""
+    """The least Bernstein coefficient of det J in each cell, subdivided along each axis."""
     positions = (np.arange(subdivisions)[:, None] + _NODES) / subdivisions
     values = determinants(grid, parameters, positions.reshape(-1))
     shape = values.shape[:2]
@@ -99,6 +100,6 @@ def _bernstein_bound(grid: PatchGrid, parameters: Float64, subdivisions: int) ->
 
 
 def _neighbours_mean(parameters: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The mean (2, 3, rows, columns) of the patches left, right, above and below; the border repeats itself."""
+    """The mean (2, 3, rows, columns) of the four neighbours of each patch; the border repeats itself."""
     p = np.pad(parameters, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
     return (p[..., :-2, 1:-1] + p[..., 2:, 1:-1] + p[..., 1:-1, :-2] + p[..., 1:-1, 2:]) / 4

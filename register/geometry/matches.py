@@ -10,19 +10,20 @@ from register.geometry import affine, homography, models, moving_least_squares
 NEIGHBOURS = 6
 """Accepted matches whose median residual predicts that of a match near them."""
 LARGEST_SLOPE = 0.2
-"""Largest difference between a match and the prediction of its neighbours, per pixel of distance to them, beyond the tolerance."""
+"""Largest difference of a match from its neighbours' prediction, per pixel of distance to them."""
 ROUNDS = 40
 BATCH = 4096
 AVERAGED = 0.03
-"""Distance over which the positions of matches are averaged by a smooth map, as a share of the matched region."""
+"""Distance over which a smooth map averages matches, as a share of the matched region."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched points (n, 2) of the fixed and the moving image, float64, in pixels of the originals, and the maps they agree on.
+    """Matched points (n, 2) of two images, float64, in pixels of the originals, and the maps they agree on.
 
-    ``homography`` (3, 3) is the map that all matches lie on, or None where a smooth map explains many more matches
-    than any homography; ``matrix`` (2, 3) is the affine map nearest to it. Both map fixed to moving points.
+    ``homography`` (3, 3) is the map that all matches lie on, or None where a smooth map explains many more
+    matches than any homography; ``matrix`` (2, 3) is the affine map nearest to it. Both map fixed to moving
+    points.
     """
 
     homography: Tensor | None
@@ -36,20 +37,22 @@ class Matches:
         return float((self.moving.amax(0) - self.moving.amin(0)).norm())
 
     def map(self, points: Tensor) -> Tensor:
-        """Moving points (n, 2) of fixed points (n, 2), by the homography, or by moving least squares without one."""
+        """Moving points (n, 2) of fixed points (n, 2): by the homography, or by moving least squares."""
         if self.homography is None:
             return moving_least_squares.smooth(points, self.fixed, self.moving, AVERAGED * self.extent)
         return homography.apply(self.homography, points)
 
 
 def grow(fixed: Tensor, moving: Tensor, accepted: Tensor, tolerance: float) -> Tensor:
-    """Which (n,) of the matches (n, 2) one smooth map explains, starting from the ``accepted`` (n,) ones, which share a map.
+    """Which (n,) of the matches (n, 2) one smooth map explains, starting from the ``accepted`` (n,) ones.
 
-    A match is accepted when its residual from the affine map of all accepted matches lies within ``tolerance``
-    pixels, plus a share of the distance to its neighbours, of the median residual of its nearest accepted
-    neighbours, and rejected when it does not. That share bounds the gradient of a smooth displacement, as the
-    smoothness constraint of Bian et al., "GMS: Grid-based Motion Statistics", CVPR 2017, with distances instead
-    of a grid. Returns the matches of the round before when too few are left.
+    The accepted matches have a map in common.
+
+    A match is accepted when its residual from the affine map of all accepted matches lies within
+    ``tolerance`` pixels, plus a share of the distance to its neighbours, of the median residual of its
+    nearest accepted neighbours, and rejected when it does not. That share bounds the gradient of a smooth
+    displacement, as the smoothness constraint of Bian et al., "GMS: Grid-based Motion Statistics", CVPR 2017,
+    with distances instead of a grid. Returns the matches of the round before when too few are left.
     """
     fixed, moving, accepted = fixed.double(), moving.double(), accepted.clone()
     for _ in range(ROUNDS):
@@ -64,7 +67,7 @@ def grow(fixed: Tensor, moving: Tensor, accepted: Tensor, tolerance: float) -> T
 
 
 def _agrees_with_neighbours(fixed: Tensor, residual: Tensor, accepted: Tensor, tolerance: float) -> Tensor:
-    """Whether each residual (n, 2) is near the median of its nearest accepted neighbours, itself excluded: bool (n,)."""
+    """Whether each residual (n, 2) is near the median of its nearest accepted neighbours: bool (n,)."""
     neighbours = torch.nonzero(accepted)[:, 0]
     agrees = []
     for some in torch.split(torch.arange(len(fixed)), BATCH):

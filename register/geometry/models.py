@@ -1,4 +1,4 @@
-"""The global models: families of maps of the whole image with a few parameters. Each is a record and a registry line."""
+"""The global models: maps of the entire image with a few parameters. Each is a record and a registry line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from register.geometry.arrays import Array, Float64
 from register.registries import MODELS
 
 Linear = Callable[[Any], Any]
-"""From parameters (b, n), each 0 for the identity and about 1 for a unit change, to linear parts (b, 2, 2)."""
+"""From parameters (b, n), which are 0 at the identity, to linear parts (b, 2, 2)."""
 FitLinear = Callable[[Float64, Float64], Float64]
-"""From centred fixed and moving points (n, 2), the linear part (2, 2) that fits them in the least-squares sense."""
+"""From centred fixed and moving points (n, 2) to the linear part (2, 2) with the least squares."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class GlobalModel:
     """A family of maps x -> A (x - c) + c + t that contains its members' products and inverses.
 
     The translation t is free in every model; ``linear_parameters`` more numbers determine the linear part A.
-    ``linear`` computes A from them: it gets an array or tensor (b, linear_parameters) that is 0 at the identity,
-    must return (b, 2, 2) of the same kind, and must be differentiable (see ``arrays`` for functions that serve
-    both kinds). ``fit_linear`` is the least-squares A of matched points whose means were subtracted, in NumPy.
-    ``least_points`` point pairs determine the map. ``contained_in`` names the models that contain this one, the
-    smallest first, so that the product of two models has a name.
+    ``linear`` computes A from them: it gets an array or tensor (b, linear_parameters) that is 0 at the
+    identity, must return (b, 2, 2) of the same kind, and must be differentiable (see ``arrays`` for functions
+    that serve both kinds). ``fit_linear`` is the least-squares A of matched points whose means were
+    subtracted, in NumPy. ``least_points`` point pairs determine the map. ``contained_in`` names the models
+    that contain this one, the smallest first, so that the product of two models has a name.
     """
 
     name: str
@@ -53,7 +53,7 @@ class GlobalModel:
         return arrays.concatenate([linear, offset], -1)
 
     def fit(self, fixed: Array, moving: Array) -> Array:
-        """The matrix (2, 3) float64 that maps fixed points (n, 2) to moving points (n, 2) with the least squares.
+        """The least-squares matrix (2, 3) float64 that maps fixed points (n, 2) to moving points (n, 2).
 
         Raises ``ValueError`` for too few points or for different numbers of them.
         """
@@ -132,8 +132,8 @@ def _products(one: Float64, other: Float64) -> Float64:
 def _fit_rotation(a: Float64, b: Float64) -> tuple[Float64, float]:
     """The rotation that fits best, and the sum of the signed singular values: the scale's numerator.
 
-    Source: Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 13
-    (1991), eqs. 40 to 43.
+    Source: Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI
+    13 (1991), eqs. 40 to 43.
     """
     u, stretch, vh = np.linalg.svd(_products(b, a))
     sign = np.array([1.0, np.sign(np.linalg.det(u @ vh))])

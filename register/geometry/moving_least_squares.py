@@ -8,12 +8,12 @@ BATCH = 4096
 
 
 def smooth(points: Tensor, fixed: Tensor, moving: Tensor, reach: float) -> Tensor:
-    """Moving points (m, 2) float64 of ``points`` (m, 2), by the affine map that fits the matches best around each point.
+    """Moving points (m, 2) of ``points`` (m, 2), by the affine map that fits the matches best around each.
 
-    ``fixed`` and ``moving`` (n, 2) are the matched points. A match has the weight 1 / (distance² + reach²)², with the
-    distance and ``reach`` in pixels: noise is averaged over ``reach``, and far from all matches the map is nearly
-    the affine map that fits all of them.
-    Source: Schaefer, McPhail & Warren, "Image deformation using moving least squares", SIGGRAPH 2006, eq. 5.
+    ``fixed`` and ``moving`` (n, 2) are the matched points. A match has the weight 1 / (distance² + reach²)²,
+    with the distance and ``reach`` in pixels: noise is averaged over ``reach``, and far from all matches the
+    map is nearly the affine map that fits all of them. Source: Schaefer, McPhail & Warren, "Image deformation
+    using moving least squares", SIGGRAPH 2006, eq. 5.
     """
     fixed_mean, moving_mean = fixed.mean(0), moving.mean(0)
     fixed = fixed - fixed_mean

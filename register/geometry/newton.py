@@ -14,11 +14,11 @@ Expand = Callable[[Float64], tuple[Float64, Float64]]
 
 
 def invert(expand: Expand, start: Float64, target: Float64, *, steps: int, tolerance: float) -> Float64:
-    """The points (n, 2) that a map takes to ``target`` (n, 2), from a ``start`` (n, 2) for each, which is changed.
+    """The points (n, 2) that a map takes to ``target`` (n, 2). ``start`` (n, 2) is changed.
 
-    A point is done when it is mapped to within ``tolerance`` of its target, or after ``steps`` steps. The map has to
-    be piecewise smooth and free of folds; the only safeguard is that steps that do not reduce the distance to the
-    target are halved.
+    A point is done when it is mapped to within ``tolerance`` of its target, or after ``steps`` steps. The map
+    has to be piecewise smooth and free of folds; the only safeguard is that steps that do not reduce the
+    distance to the target are halved.
     """
     current, active = start, np.arange(len(target))
     mapped, jacobian = expand(current)
@@ -37,7 +37,7 @@ def invert(expand: Expand, start: Float64, target: Float64, *, steps: int, toler
 def _halve_until_nearer(
     expand: Expand, start: Float64, target: Float64, residual: Float64, move: Float64
 ) -> tuple[Float64, Float64, Float64]:
-    """Each step (n, 2), halved where it does not reduce the distance, and the map and its Jacobian at its end."""
+    """Steps (n, 2), halved where they do not reduce the distance, with the map and Jacobian at their ends."""
     before = _lengths(residual)
     for _ in range(HALVINGS):
         mapped, jacobian = expand(start + move)

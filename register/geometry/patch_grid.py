@@ -1,14 +1,14 @@
 """The patch grid: centres, blend weights, and the map that the patches' affine maps are blended into.
 
-Patch i has an affine map ``x -> x + d + E (x - c) / s`` about its centre c, with the grid's spacing s, so that one unit
-of any of its six parameters moves pixels by about one pixel. The map is the blend sum_i w_i(x) (patch i at x) with hat
-weights w_i, which sum to one. Weights and offsets factor by axis: with the basis B = [w, w (x - c) / s] of each axis, a
-component of the displacement is two matrix products, B_y K B_x^T, where K holds the parameters. This is the partition
-of unity method (Babuška & Melenk, "The partition of unity method", IJNME 40, 1997) with linear local spaces; it
-reproduces every affine map exactly.
+Patch i has an affine map ``x -> x + d + E (x - c) / s`` about its centre c, with the grid's spacing s, so
+that one unit of any of its six parameters moves pixels by about one pixel. The map is the blend sum_i w_i(x)
+(patch i at x) with hat weights w_i, which sum to one. Weights and offsets factor by axis: with the basis B =
+[w, w (x - c) / s] of each axis, a component of the displacement is two matrix products, B_y K B_x^T, where K
+holds the parameters. This is the partition of unity method (Babuška & Melenk, "The partition of unity
+method", IJNME 40, 1997) with linear local spaces; it reproduces every affine map exactly.
 
-All functions accept NumPy arrays and PyTorch tensors. ``parameters`` have the shape (2, 3, rows, columns): for each
-component of the displacement d, then E's columns for x and for y.
+All functions accept NumPy arrays and PyTorch tensors. ``parameters`` have the shape (2, 3, rows, columns):
+for each component of the displacement d, then E's columns for x and for y.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class PatchGrid:
 
     @classmethod
     def cover(cls, height: int, width: int, patch_size: float) -> "PatchGrid":
-        """The grid whose outer centres lie on the outer edges of an image, about ``patch_size`` pixels apart."""
+        """The grid with its outer centres on the edges of an image, about ``patch_size`` pixels apart."""
         columns, rows = (max(round(side / patch_size), 1) + 1 for side in (width, height))
         return cls(columns, rows, (-0.5, -0.5), (width / (columns - 1), height / (rows - 1)))
 
@@ -52,7 +52,7 @@ class PatchGrid:
         return affine.points_at(x, y)
 
     def axis_basis(self, positions: Array, axis: int) -> Array:
-        """The basis (n, 2 * count) of one axis (0 is x) at n positions: hat weights, then weighted offsets."""
+        """The basis (n, 2 * count) of an axis (0 is x) at n positions: hat weights, then weighted offsets."""
         count = (self.columns, self.rows)[axis]
         steps = ((positions - self.origin[axis]) / self.spacing[axis])[:, None]
         index = arrays.counting(count, positions)
@@ -99,9 +99,10 @@ def displacement_at(grid: PatchGrid, parameters: Array, points: Array) -> Array:
 
 
 def blend_at(grid: PatchGrid, matrices: Array, points: Array) -> tuple[Array, Array]:
-    """The blend of absolute maps (rows, columns, 2, 3) at points (n, 2): mapped points (n, 2) and Jacobians (n, 2, 2).
+    """Points (n, 2) mapped by the blend of absolute maps (rows, columns, 2, 3), and its Jacobian (n, 2, 2).
 
-    Only the four patches around each point have weight; beyond the outer centres the weights are those on the border.
+    Only the four patches around each point have weight; beyond the outer centres the weights are those on the
+    border.
     """
     x, y = points[:, 0], points[:, 1]
     (column, s, step_x), (row, t, step_y) = _cell(x, grid, 0), _cell(y, grid, 1)
@@ -124,8 +125,8 @@ def blend_at(grid: PatchGrid, matrices: Array, points: Array) -> tuple[Array, Ar
 def _cell(positions: Array, grid: PatchGrid, axis: int) -> tuple[Array, Array, Array]:
     """The cell between two centres that each of n positions along an axis is in.
 
-    Returns the index (n,) of the centre before it, the weight (n, 1) of the centre after it, and the derivative
-    (n, 1) of that weight, which is zero beyond the outer centres.
+    Returns the index (n,) of the centre before it, the weight (n, 1) of the centre after it, and the
+    derivative (n, 1) of that weight, which is zero beyond the outer centres.
     """
     last = (grid.columns, grid.rows)[axis] - 1
     steps = (positions - grid.origin[axis]) / grid.spacing[axis]
@@ -157,7 +158,8 @@ def from_matrices(grid: PatchGrid, matrices: Array) -> Array:
 def blend_finite(grid: PatchGrid, values: Sequence[float | None], points: Float64) -> NDArray[np.float64]:
     """One number per patch, blended at points (n, 2) as the maps are.
 
-    Patches whose number is None are left out; where they have half of the weight or more the result is infinite.
+    Patches whose number is None are left out; where they have half of the weight or more the result is
+    infinite.
     """
     numbers = np.array([np.nan if value is None else value for value in values]).reshape(
         grid.rows, grid.columns

@@ -39,15 +39,15 @@ def centres(grid: PatchGrid) -> Tensor:
 
 
 def cells_before(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """The patch before each of n positions along an axis (0 is x), int32 (n,), and the weight of the next one (n,)."""
+    """The patch before each of n positions along an axis (0 is x), and the weight of the next: (n,) each."""
     steps = (positions - grid.origin[axis]) / grid.spacing[axis]
     cell = steps.floor().clamp(0, (grid.columns, grid.rows)[axis] - 2)
     return cell.int(), steps - cell
 
 
 def gather(field: Tensor, basis_x: Tensor, basis_y: Tensor) -> Tensor:
-    """The adjoint of ``displacement``: from the gradient (h, w, 2) of a loss with respect to the displacement to its
-    gradient (2, 3, rows, columns) with respect to the parameters.
+    """The adjoint of ``displacement``: from the gradient (h, w, 2) of a loss with respect to the displacement
+    to its gradient (2, 3, rows, columns) with respect to the parameters.
     """
     k = basis_y.T @ field.permute(2, 0, 1) @ basis_x
     rows, columns = k.shape[1] // 2, k.shape[2] // 2
@@ -68,7 +68,8 @@ def gradient_of_affine(grid: PatchGrid, gradient: Tensor, centre: Tensor) -> Ten
 def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float) -> Tensor:
     """Parameters on a ``fine`` grid in pixels ``scale`` times smaller, from the field of a coarse one.
 
-    Each patch takes the displacement at its centre, and the differences of the displacement across its spacing.
+    Each patch takes the displacement at its centre, and the differences of the displacement across its
+    spacing.
     """
     at = fine.centres_like(parameters).reshape(-1, 2)
     columns = secants(
@@ -83,7 +84,7 @@ def refine(coarse: PatchGrid, parameters: Tensor, fine: PatchGrid, scale: float)
 def secants(
     field: Callable[[Tensor], Tensor], points: Tensor, x: float, y: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The values (n, 2) of a ``field`` at points (n, 2), and its central differences over ``x`` and ``y`` pixels."""
+    """Values (n, 2) of a ``field`` at points (n, 2), and its differences over ``x`` and over ``y`` pixels."""
     steps = points.new_tensor([[0.0, 0.0], [x / 2, 0.0], [-x / 2, 0.0], [0.0, y / 2], [0.0, -y / 2]])
     here, right, left, below, above = field((points + steps[:, None]).reshape(-1, 2)).reshape(5, -1, 2)
     return here, right - left, below - above

@@ -11,12 +11,12 @@ from register.geometry.patch_grid import PatchGrid, coefficients
 
 @dataclass(frozen=True)
 class SmoothnessPenalty:
-    """The squared distance between the predictions of two neighbouring patches, summed over all pairs of neighbours.
+    """The squared distance between the predictions of two neighbouring patches, summed over all neighbours.
 
-    Two patches are compared at both of their centres; distances are in units of the spacing. The sum is quadratic
-    in the parameters, and along one axis it couples the patches of every line in the same way: ``along_x``
-    (2 columns, 2 columns) and ``along_y`` (2 rows, 2 rows) are its second derivatives with respect to the
-    displacements, then the gradients, of the patches of one line.
+    Two patches are compared at both of their centres; distances are in units of the spacing. The sum is
+    quadratic in the parameters, and along one axis it couples the patches of every line in the same way:
+    ``along_x`` (2 columns, 2 columns) and ``along_y`` (2 rows, 2 rows) are its second derivatives with
+    respect to the displacements, then the gradients, of the patches of one line.
     """
 
     along_x: Tensor
@@ -50,8 +50,8 @@ class SmoothnessPenalty:
 def _line_hessian(count: int, spacing: float, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """The second derivative (2 count, 2 count) of the penalty of one line of patches.
 
-    The penalty sums (d[i + 1] - d[i] - e[i])² and (d[i + 1] - d[i] - e[i + 1])² in units of the spacing, with the
-    displacements d and their gradients e along the line.
+    The penalty sums (d[i + 1] - d[i] - e[i])² and (d[i + 1] - d[i] - e[i + 1])² in units of the spacing, with
+    the displacements d and their gradients e along the line.
     """
     unit = torch.eye(count, dtype=torch.float64)
     step = unit[1:] - unit[:-1]
@@ -60,9 +60,10 @@ def _line_hessian(count: int, spacing: float, dtype: torch.dtype, device: torch.
 
 
 def neighbour_disagreement(parameters: Tensor) -> Tensor:
-    """The root mean square distance (rows, columns), in pixels, between the predictions of each patch and its neighbours.
+    """The root mean square distance, in pixels, between each patch's and its neighbours' predictions.
 
-    Both patches of a pair are evaluated at both centres. ``parameters`` has the shape (2, 3, rows, columns).
+    Both patches of a pair are evaluated at both centres. ``parameters`` (2, 3, rows, columns) give an array
+    (rows, columns).
     """
     total, count = torch.zeros_like(parameters[0, 0]), torch.zeros_like(parameters[0, 0])
     for axis, along in ((1, 1), (0, 2)):

@@ -1,4 +1,4 @@
-"""Transforms from transforms: the other way round, and one after the other. Exact: nothing is fitted anew."""
+"""The inverse of a transform, and the composition of two. Both are exact: nothing is fitted again."""
 
 import math
 from dataclasses import replace
@@ -13,10 +13,10 @@ from register.transforms.transform import Link, Transform
 
 
 def invert(transform: Transform) -> Transform:
-    """The transform from moving to fixed: the inverse matrix of a global model, otherwise a chain that
-    inverts numerically.
+    """The transform from the moving to the fixed image.
 
-    ``quality`` holds the round trip's error in pixels.
+    It is the inverse matrix of a global model, or else a chain that is inverted numerically. Its ``quality``
+    holds the round-trip error in pixels.
     """
     chain = tuple(link.reversed() for link in reversed(_links(transform)))
     made = Transform("chain", transform.moving, transform.fixed, affine.invert(transform.matrix), chain=chain)
@@ -24,15 +24,16 @@ def invert(transform: Transform) -> Transform:
 
 
 def compose(first: Transform, second: Transform) -> Transform:
-    """The transform A to C of one from A to B and one from B to C: a product of matrices for global models,
-    otherwise a chain.
+    """The transform A to C of one from A to B and one from B to C.
 
-    Raises ``TransformError`` when the first does not end on an image of the size the second starts from.
+    It is a product of matrices for global models, or else a chain. Raises ``TransformError`` when the sizes
+    of B differ.
     """
     ends, starts = first.moving, second.fixed
     if (ends.width, ends.height) != (starts.width, starts.height):
         raise TransformError(
-            f"the first transform leads to an image of {ends.width} × {ends.height} pixels, the second starts from one of {starts.width} × {starts.height}"
+            f"the first transform maps to an image of {ends.width} × {ends.height} pixels, but the second one"
+            f" maps from an image of {starts.width} × {starts.height} pixels"
         )
     made = Transform(
         "chain",
@@ -47,7 +48,7 @@ def compose(first: Transform, second: Transform) -> Transform:
 
 
 def round_trip(transform: Transform, side: int = 64) -> Float64:
-    """The distance (n,), in fixed pixels, between points of the fixed image and their images under the map and its inverse.
+    """The distance (n,), in fixed pixels, between fixed points and where the map and its inverse take them.
 
     They are the points of a regular grid that are mapped onto the moving image, or all of them where none is.
     """

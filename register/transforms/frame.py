@@ -12,7 +12,7 @@ from register.geometry.pixel_size import PixelSize
 
 @dataclass(frozen=True)
 class Frame:
-    """The pixel grid of one image: its size in pixels, its pixel size where known, and the file it came from."""
+    """The pixel grid of an image: its size in pixels, its pixel size where known, and its file."""
 
     width: int
     height: int
@@ -21,7 +21,7 @@ class Frame:
     sha256: str | None = None
 
     def contains(self, points: Float64) -> NDArray[np.bool_]:
-        """Whether points (..., 2) lie on its pixels, [-0.5, width - 0.5] x [-0.5, height - 0.5]: bool (...)."""
+        """Whether points (..., 2) lie on the pixels, [-0.5, width - 0.5] x [-0.5, height - 0.5]: (...)."""
         x, y = points[..., 0], points[..., 1]
         return (x >= -0.5) & (x <= self.width - 0.5) & (y >= -0.5) & (y <= self.height - 0.5)
 

@@ -10,91 +10,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from register.errors import RegisterError
-from register.geometry import affine
-from register.geometry.arrays import Float64
 from register.images import filters
 from register.images import interpolation as sampling
 from register.images.pixels import EVERYTHING, Key, Pixels, check_dtype, spans
-from register.transforms.transform import Inverse, Transform, Units
+from register.transforms.canvas import Canvas
+from register.transforms.transform import Inverse, Transform
 
 TILE = 1024
 REACH = 3
-"""Pixels read around the positions of a tile: the reach of the widest kernel, plus rounding."""
-OUTLINE = 65
-"""Points along each edge of the moving image that are mapped to find the size of a union."""
-EDGE = 0.01
-"""Pixels by which an image may stand over a union: a row for the sake of rounding is none."""
-LARGEST_CANVAS = 4
-"""Pixels of a union in units of those of both images, above which it is refused."""
+"""Pixels read around the positions of a tile: the radius of the widest kernel, plus rounding."""
 TIE = 1e-7
-"""Pixels that nearest neighbours are moved by, so that a position halfway between two pixels goes to the same one however it was rounded."""
+"""Pixels added to positions before rounding, so that a position halfway between two pixels always has the
+same nearest neighbour."""
 LARGEST_WINDOW = 2**24
-"""Pixels of the moving image that one tile may need; a tile that needs more is cut in four."""
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """The pixels that are computed: ``left`` and ``top`` are the fixed position of the first one."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-
-    @staticmethod
-    def of(transform: Transform | Inverse) -> "Canvas":
-        """The fixed image itself."""
-        return Canvas(0, 0, transform.fixed.width, transform.fixed.height)
-
-    @staticmethod
-    def union(transform: Transform) -> "Canvas":
-        """The smallest that holds the fixed image and where the moving one comes to lie.
-
-        Raises ``RegisterError`` when it would have more than ``LARGEST_CANVAS`` times the pixels of both,
-        as after a degenerate transform.
-        """
-        fixed, moving = transform.fixed, transform.moving
-        found = transform.inverse().map(_outline(moving.width, moving.height))
-        if not np.isfinite(found).all():
-            raise RegisterError("the union of both images has no finite size; use --canvas fixed")
-        left, top = np.minimum(np.floor(found.min(0) + 0.5 + EDGE), 0).tolist()
-        right, bottom = np.maximum(np.ceil(found.max(0) + 0.5 - EDGE), (fixed.width, fixed.height)).tolist()
-        width, height = int(right - left), int(bottom - top)
-        enlarged = max(1.0, 1 / abs(float(affine.determinant(transform.matrix))))
-        both = fixed.width * fixed.height + moving.width * moving.height * enlarged
-        if width * height > LARGEST_CANVAS * both:
-            raise RegisterError(
-                f"the union of both images would be {width} × {height} pixels, because the transform maps them"
-                " far from each other; use --canvas fixed"
-            )
-        return Canvas(int(left), int(top), width, height)
-
-    def map(
-        self, transform: Transform | Inverse, rows: range, columns: range, then: Units | None = None
-    ) -> Tensor:
-        """Moving points (h', w', 2) of some of the canvas, in other units ``then`` if given."""
-        x, y = _positions(columns, self.left), _positions(rows, self.top)
-        return torch.from_numpy(transform.map_grid(x, y, then))
-
-    def border(self, transform: Transform | Inverse, rows: range, columns: range) -> Tensor:
-        """Moving points (n, 2) of the border of some of the canvas."""
-        x, y = _positions(columns, self.left), _positions(rows, self.top)
-        across = transform.map_grid(x, y[[0, -1]]).reshape(-1, 2)
-        down = transform.map_grid(x[[0, -1]], y).reshape(-1, 2)
-        return torch.from_numpy(np.concatenate([across, down]))
+"""Most pixels of the moving image that are read for one tile; a tile that needs more is divided into four."""
 
 
 @dataclass(frozen=True)
 class Warped:
-    """The moving pixels (c, H, W) on the fixed grid, in their own type, each window computed when it is
-    read; through an inverse, the other way round.
+    """The moving image resampled on the fixed grid: pixels (c, H, W), computed when they are read.
 
-    Integers are rounded and clipped to the range of their type, never rescaled, and a cubic goes no further
-    than the 16 pixels it is made of. Pixels the moving image does not show get ``fill`` (None: NaN for
-    floats, 0 otherwise), and 0 in the last channel when that is opacity (``alpha``). A NaN spreads to the
-    pixels its neighbours are mixed into, and no further. Raises ``RegisterError`` for dtypes that cannot be
-    held exactly.
+    With an inverse transform the fixed image is resampled on the moving grid. Integers are rounded and
+    clipped to the range of their type, never rescaled; bicubic values are clipped to the range of the 16
+    pixels they are interpolated from. Pixels outside the moving image get ``fill`` (None: NaN for floats, 0
+    otherwise), and 0 in the last channel when that is opacity (``alpha``). A value is NaN where a NaN pixel
+    has any weight in it. Raises ``RegisterError`` for dtypes that cannot be interpolated exactly.
     """
 
     pixels: Pixels
@@ -130,12 +70,11 @@ class Warped:
         return out
 
     def _tile(self, channels: slice, rows: range, columns: range) -> NDArray[Any]:
-        """One tile (c, h', w'); positions are exact because only their distance from a window's corner is sampled."""
+        """One tile (c, h', w'). Positions are relative to the window that is read, which keeps them exact."""
         height, width = self.pixels.shape[1:]
         canvas = self.canvas or Canvas.of(self.transform)
-        border = canvas.border(
-            self.transform, rows, columns
-        )  # what does not fold maps the inside of a border into its image
+        # a map without folds takes the inside of a border to the inside of the mapped border
+        border = canvas.border(self.transform, rows, columns)
         low, high = border.amin(0), border.amax(0)
         size = torch.tensor([width, height])
         whole = border.equal(border.round())
@@ -160,7 +99,10 @@ class Warped:
     def _careful_tile(
         self, channels: slice, rows: range, columns: range, points: Tensor, *, whole: bool
     ) -> NDArray[Any]:
-        """A tile at moving points (h', w', 2) of which some may lie outside, or all on pixels, as those of its border do when it is ``whole``."""
+        """A tile at moving points (h', w', 2), some of which may be outside the moving image.
+
+        ``whole`` says that all points of the border are pixel centres; if all points are, pixels are copied.
+        """
         height, width = self.pixels.shape[1:]
         fill = torch.full(
             (channels.stop - channels.start, 1, 1),
@@ -174,11 +116,9 @@ class Warped:
             return _cast(fill.expand(-1, len(rows), len(columns)), self.dtype)
         interpolation = self.interpolation
         if interpolation == "nearest":
-            points = (
-                points + (0.5 + TIE)
-            ).floor()  # rounded before tiles shift the origin, so that ties fall the same way in all of them
+            points = (points + (0.5 + TIE)).floor()  # before tiles shift the origin: the same in every tile
         elif whole and torch.equal(points, points.round()):
-            interpolation = "nearest"  # pixels on pixels: their values as they are, to the last bit
+            interpolation = "nearest"  # pixels on pixels: values are copied exactly
         low, high = (
             torch.stack(ends)
             for ends in zip(*(_ends(plane, shown) for plane in points.unbind(-1)), strict=True)
@@ -195,7 +135,7 @@ class Warped:
     def _window(
         self, channels: slice, low: Tensor, high: Tensor
     ) -> tuple[NDArray[Any] | None, tuple[int, int]]:
-        """The moving pixels about a box of positions and the position of their first; None when they are too many."""
+        """The moving pixels around a box of positions, None if too many, and the position of the first."""
         size = torch.tensor([self.pixels.shape[2], self.pixels.shape[1]])
         first = torch.minimum((low.floor().long() - REACH).clamp(min=0), size - 1)
         last = torch.minimum(high.ceil().long() + REACH + 1, size)
@@ -205,11 +145,11 @@ class Warped:
         return self.pixels[channels, corner[1] : int(last[1]), corner[0] : int(last[0])], corner
 
     def _floats(self, window: NDArray[Any]) -> Tensor:
-        """A window as a batch of one, in the precision that keeps every value of its type."""
+        """A window as a batch of one, in a precision that represents every value of its type."""
         return torch.from_numpy(window.astype(np.float32 if self.dtype.itemsize == 1 else np.float64))[None]
 
     def _in_quarters(self, channels: slice, rows: range, columns: range) -> NDArray[Any]:
-        """A tile whose part of the moving image is too large, in parts; a single pixel needs few."""
+        """A tile that needs too many moving pixels, computed in four quarters."""
         middle = (len(rows) + 1) // 2, (len(columns) + 1) // 2
         bands = [
             [self._tile(channels, r, c) for c in (columns[: middle[1]], columns[middle[1] :]) if len(c)]
@@ -221,9 +161,10 @@ class Warped:
 
 @dataclass(frozen=True)
 class ValidMask:
-    """Where (1, H, W) the moving image shows something on the fixed grid: 255, elsewhere 0, window by window.
+    """The pixels (1, H, W) of the fixed grid at which the moving image is valid: 255 there, elsewhere 0.
 
-    ``valid`` are pixels (1, h, w) that are not 0 where the moving image itself is valid; None: everywhere.
+    ``valid`` (1, h, w) is not 0 where the moving image is valid; None: everywhere. A window is computed when
+    it is read.
     """
 
     transform: Transform | Inverse
@@ -260,7 +201,7 @@ def warp_pixels(
     fill: float | None = None,
     tile: int = TILE,
 ) -> NDArray[Any]:
-    """All of ``Warped`` at once: the aligned image (c, H, W) of a moving one (c, h, w). Raises ``RegisterError``."""
+    """The aligned image (c, H, W) of a moving image (c, h, w), as ``Warped``. Raises ``RegisterError``."""
     return Warped(pixels, transform, interpolation, fill, tile=tile)[EVERYTHING]
 
 
@@ -270,30 +211,19 @@ def default_fill(dtype: np.dtype[Any]) -> float:
 
 
 def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the square tiles that cover an image, the last ones cut by its border."""
+    """Rows and columns of the square tiles that cover an image; the last ones are cut by its border."""
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
 def _ends(plane: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest of the numbers (h, w) that are shown, of which there is one at least."""
+    """The least and the largest of the valid numbers (h, w); at least one is valid."""
     return torch.where(shown, plane, torch.inf).amin(), torch.where(shown, plane, -torch.inf).amax()
 
 
-def _positions(span: range, first: int) -> Float64:
-    return np.arange(span.start + first, span.stop + first, dtype=np.float64)
-
-
-def _outline(width: int, height: int) -> Float64:
-    """Points (n, 2) along the edges of an image."""
-    x, y = (np.linspace(-0.5, side - 0.5, OUTLINE) for side in (width, height))
-    sides = affine.points_at(x, y[[0, -1]]), affine.points_at(x[[0, -1]], y)
-    return np.concatenate([side.reshape(-1, 2) for side in sides])
-
-
 def _sample_around_nan(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
-    """Values (1, c, h', w'); those into which a NaN is mixed with any weight are NaN, all others as if there were none."""
+    """Values (1, c, h', w'): NaN where a NaN pixel has any weight, and elsewhere as without NaN pixels."""
     broken = torch.isnan(image)
     if not bool(broken.any()):
         return _sample(image, grid, interpolation)
@@ -303,7 +233,10 @@ def _sample_around_nan(image: Tensor, grid: Tensor, interpolation: str) -> Tenso
 
 
 def _sample(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
-    """Values (1, c, h', w') at normalised points (1, h', w', 2), cubics held within the range of the pixels they are made of."""
+    """Values (1, c, h', w') at normalised points (1, h', w', 2).
+
+    Bicubic values are clipped to the range of the 16 pixels they are interpolated from.
+    """
     values = sampling.sample_normalised(image, grid, interpolation=interpolation)
     if interpolation != "bicubic":
         return values

@@ -30,14 +30,14 @@ BATCH = 16384
 
 @dataclass(frozen=True)
 class Transform:
-    """**Maps fixed (x, y) to moving (x, y)**, in pixels, 0-based, centres at integers: for resampling the moving image.
+    """**Maps fixed (x, y) to moving (x, y)**, in pixels, 0-based, centres at integers.
 
-    ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64 are
-    absolute affine maps, one per patch, and the map is their blend. With a ``chain`` (model ``chain``), the links are
-    applied one after the other, the first link first, and ``matrix`` is the product of their global maps. Without
-    either, the global map is the map. Matrices may be given as arrays, lists or tensors; they are kept as NumPy arrays.
-    ``extras`` holds the unknown keys of a file: those of the transform itself under the empty name, those of
-    ``fixed``, ``moving`` and ``global``.
+    ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64
+    are absolute affine maps, one per patch, and the map is their blend. With a ``chain`` (model ``chain``),
+    the links are applied one after the other, the first link first, and ``matrix`` is the product of their
+    global maps. Without either, the global map is the map. Matrices may be given as arrays, lists or tensors;
+    they are kept as NumPy arrays. ``extras`` holds the unknown keys of a file: those of the transform itself
+    under the empty name, those of ``fixed``, ``moving`` and ``global``.
     """
 
     model: str
@@ -72,7 +72,7 @@ class Transform:
         return arrays.in_kind_of(self._map(given.reshape(-1, 2)).reshape(given.shape), points)
 
     def expand(self, points: Float64) -> tuple[Float64, Float64]:
-        """Moving points (n, 2) of fixed points (n, 2), float64 arrays, and the Jacobian (n, 2, 2) of the map there."""
+        """Moving points (n, 2) of fixed points (n, 2), float64, and the map's Jacobian (n, 2, 2) there."""
         if self.chain:
             product = np.broadcast_to(np.eye(2), (len(points), 2, 2))
             for link in self.chain:
@@ -96,10 +96,10 @@ class Transform:
     def expected_error(self, points: ArrayLike) -> Float64: ...
 
     def expected_error(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
-        """The error to expect (...,), in moving pixels, of ``map`` at fixed points (..., 2): two of three are smaller.
+        """The error to expect (...,), in moving pixels, at fixed points (..., 2): two of three are smaller.
 
-        Infinite where nothing is known. The errors of a chain's links add as independent errors do, each scaled by
-        the links after it.
+        Infinite where nothing is known. The errors of a chain's links add as independent errors do, each
+        scaled by the links after it.
         """
         given = arrays.to_numpy(points)
         return arrays.in_kind_of(self._expected_error(given.reshape(-1, 2)).reshape(given.shape[:-1]), points)
@@ -122,7 +122,7 @@ class Transform:
         return np.full(len(points), np.inf if overall is None else overall)
 
     def map_grid(self, x: ArrayLike, y: ArrayLike, units: Units | None = None) -> Float64:
-        """Moving points (len(y), len(x), 2) of the grid of ascending fixed positions x and y, in pixels.
+        """Moving points (len(y), len(x), 2) of the grid of ascending fixed positions x and y.
 
         The result is in other ``units`` if given: its x and y are scaled and shifted.
         """
@@ -143,7 +143,7 @@ class Transform:
         return mapped
 
     def field(self) -> "Tensor":
-        """The displacement (height, width, 2), moving minus fixed point, at every fixed pixel: a float64 tensor."""
+        """The displacement (height, width, 2), moving minus fixed point, at every pixel: a tensor."""
         import torch
 
         x, y = np.arange(self.fixed.width, dtype=float), np.arange(self.fixed.height, dtype=float)
@@ -154,7 +154,7 @@ class Transform:
         return Inverse(self)
 
     def at_scale(self, scale: float) -> "Transform":
-        """The same map between the same images with pixels ``scale`` times finer: edges stay on edges, x' = s x + (s - 1) / 2."""
+        """The same map between the same images with pixels ``scale`` times finer: x' = s x + (s - 1) / 2."""
         up, down = affine.scaling(scale, scale), affine.scaling(1 / scale, 1 / scale)
 
         def scaled(matrix: Float64) -> Float64:
@@ -171,10 +171,12 @@ class Transform:
         )
 
     def smallest_determinant(self) -> float:
-        """A lower bound of det J over the fixed image, relative to the sign of the global map; positive: no fold.
+        """A lower bound of det J over the fixed image, positive where nothing folds.
 
-        Of a chain, the smallest value at 64 x 64 points: every link has a bound of its own, and inverses and products
-        of maps without folds have none.
+        A mirrored map has positive values too: the sign is relative to that of the global map.
+
+        Of a chain, the smallest value at 64 x 64 points: every link has a bound of its own, and inverses and
+        products of maps without folds have none.
         """
         if self.chain:
             jacobian = self.expand(self.fixed.sample_points(64))[1]
@@ -188,7 +190,7 @@ class Transform:
         return float(jacobians.smallest_determinants(self.grid, parameters).min())
 
     def checked(self) -> "Transform":
-        """The transform itself. Raises ``TransformError`` for a number that is not finite, a wrong count or a fold."""
+        """The transform itself. Raises ``TransformError`` for a non-finite value, a wrong shape or a fold."""
         for values in (self.matrix, self.matrices):
             if values is not None and not np.isfinite(values).all():
                 raise TransformError("the transform holds a number that is not finite")
@@ -274,7 +276,7 @@ class Link:
         return replace(self, inverse=not self.inverse)
 
     def expand(self, points: Float64) -> tuple[Float64, Float64]:
-        """Mapped points (n, 2) and the Jacobian (n, 2, 2) of the map at points (n, 2), float64 arrays."""
+        """Mapped points (n, 2) and the Jacobian (n, 2, 2) of the map at points (n, 2), float64."""
         if not self.inverse:
             return self.transform.expand(points)
         mapped = self.transform.inverse().map(points)
@@ -288,7 +290,7 @@ class Link:
     def expected_error(self, points: ArrayLike) -> Float64: ...
 
     def expected_error(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
-        """The error to expect (n,) of mapped points (n, 2), in pixels of the image they are mapped to."""
+        """The error to expect (n,) of points (n, 2), in pixels of the image they are mapped to."""
         if not self.inverse:
             return self.transform.expected_error(points)
         mapped, jacobian = self.expand(arrays.to_numpy(points))
@@ -298,7 +300,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Inverse:
-    """**Maps moving (x, y) to fixed (x, y)**, computed numerically point by point; resamples the fixed image."""
+    """**Maps moving (x, y) to fixed (x, y)**, computed numerically for each point."""
 
     forward: Transform
 
@@ -321,10 +323,10 @@ class Inverse:
     def map(
         self, points: "ArrayLike | Tensor", *, steps: int = 30, tolerance: float = 1e-6
     ) -> "Float64 | Tensor":
-        """Fixed points (..., 2) float64 of moving points (..., 2), by at most ``steps`` steps of Newton's method.
+        """Fixed points (..., 2) of moving points (..., 2), by at most ``steps`` steps of Newton's method.
 
-        It starts from the inverse of the nearest patch and ends within ``tolerance`` moving pixels. Points far
-        outside the moving image are mapped by the outer patches. A tensor gives a tensor on the CPU.
+        It starts from the inverse of the nearest patch and ends within ``tolerance`` moving pixels. Points
+        far outside the moving image are mapped by the outer patches. A tensor gives a tensor on the CPU.
         """
         given = arrays.to_numpy(points)
         target = given.reshape(-1, 2)
@@ -338,7 +340,7 @@ class Inverse:
         return arrays.in_kind_of(target.reshape(given.shape), points)
 
     def map_grid(self, x: ArrayLike, y: ArrayLike, units: Units | None = None) -> Float64:
-        """Fixed points (len(y), len(x), 2) of the grid of moving positions x and y, as ``Transform.map_grid``."""
+        """Fixed points (len(y), len(x), 2) of moving positions x and y, as ``Transform.map_grid``."""
         return _in_units(self.map(affine.points_at(arrays.to_numpy(x), arrays.to_numpy(y))), units)
 
 
@@ -352,7 +354,7 @@ def _in_units(points: Float64, units: Units | None) -> Float64:
 
 
 def _solve(transform: Transform, target: Float64, steps: int, tolerance: float) -> Float64:
-    """The fixed points (n, 2) that a transform without a chain maps to moving points (n, 2)."""
+    """The fixed points (n, 2) that a transform without a chain maps to ``target`` (n, 2)."""
     found = [
         newton.invert(
             transform.expand, _nearest_inverse(transform, some), some, steps=steps, tolerance=tolerance
@@ -363,7 +365,7 @@ def _solve(transform: Transform, target: Float64, steps: int, tolerance: float) 
 
 
 def _nearest_inverse(transform: Transform, target: Float64) -> Float64:
-    """Moving points (n, 2) under the inverse of the patch nearest to where the global map's inverse takes them."""
+    """Moving points (n, 2) mapped by the inverse of the patch that is nearest by the global map."""
     found = affine.apply(affine.invert(transform.matrix), target)
     grid, matrices = transform.grid, transform.matrices
     if grid is None or matrices is None:

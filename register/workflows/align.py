@@ -24,9 +24,10 @@ from register.kernels import dispatch
 from register.report.overlay import overlay
 from register.report.panels import Scene
 from register.settings import Settings, working_size
+from register.transforms.canvas import Canvas
 from register.transforms.frame import Frame
 from register.transforms.quality import CanvasPlace, LandmarkSummary
-from register.transforms.resample import Canvas, ValidMask
+from register.transforms.resample import ValidMask
 from register.transforms.transform import Transform
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 from register.workflows.images import open_images

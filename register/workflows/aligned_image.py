@@ -17,7 +17,8 @@ from register.io.images.model import Image
 from register.io.images.open import write_image
 from register.io.images.working import Validity, sample
 from register.settings import Settings
-from register.transforms.resample import Canvas, Warped
+from register.transforms.canvas import Canvas
+from register.transforms.resample import Warped
 from register.transforms.transform import Inverse, Transform
 
 LARGE = 4096
