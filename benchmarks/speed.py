@@ -203,7 +203,7 @@ def implementations(
 
     def begin(*tensors: torch.Tensor, tensors_only: bool) -> Iteration[GaussNewtonState]:
         made = objective.PatchObjective(
-            replace(compare.of(*tensors), tensors_only=tensors_only), grid, local_fit.STIFFNESS, 1
+            replace(compare.with_tensors(*tensors), tensors_only=tensors_only), grid, local_fit.STIFFNESS, 1
         )
         return gauss_newton(
             made.expand,

@@ -208,7 +208,7 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
             conjugate_gradients, "STEPS_ON_GPU", conjugate_gradients.STEPS
         )  # the same solutions, to compare
         recording = cuda_graphs.Recording(
-            lambda *tensors: patches(pairs[0].of(*tensors[:-1]), optimizer, tensors[-1]),
+            lambda *tensors: patches(pairs[0].with_tensors(*tensors[:-1]), optimizer, tensors[-1]),
             (*pairs[2].tensors, start),
             again,
         )

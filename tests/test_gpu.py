@@ -64,7 +64,7 @@ def compared(texture, metric, step, *, holes=False, window=20):
 
 def precise(compare):
     """The same for tensors of float64, which say what is true."""
-    return compare.of(*(x.double() for x in compare.tensors))
+    return compare.with_tensors(*(x.double() for x in compare.tensors))
 
 
 def away_from_kinks(compare, grid, parameters):

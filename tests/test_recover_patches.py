@@ -29,14 +29,14 @@ def affine_patches(grid):
 def test_patches_go_on_as_an_affine_map_does(held):
     truth, known = affine_patches(GRID), torch.zeros(GRID.rows, GRID.columns, dtype=torch.bool)
     known[tuple(torch.tensor(held).T)] = True
-    found = recover_patches.carried_on(torch.where(known, truth, 99.0), known)
+    found = recover_patches.extrapolated(torch.where(known, truth, 99.0), known)
     assert found == pytest.approx(truth, abs=1e-9)
 
 
 def test_patches_stay_where_none_or_all_are_held():
     truth = affine_patches(GRID)
     for known in (torch.ones(5, 6, dtype=torch.bool), torch.zeros(5, 6, dtype=torch.bool)):
-        assert torch.equal(recover_patches.carried_on(truth, known), truth)
+        assert torch.equal(recover_patches.extrapolated(truth, known), truth)
 
 
 def level(image):
@@ -50,7 +50,7 @@ def test_lost_patches_are_those_that_were_moved_away(texture):
     grid = PatchGrid.cover(*one.size, 40)
     parameters = patch_tensors.zeros(grid)
     parameters[0, 0, 2:4, 5] = 12.0
-    gone = recover_patches.lost(
+    gone = recover_patches.diverged(
         *comparison.per_patch(compare, grid, comparison.windows(compare, Patches(grid, parameters)))
     )
     assert bool(gone[2:4, 5].all())
@@ -63,7 +63,7 @@ def test_nothing_is_lost_where_nothing_is_clear(texture):
     compare = Problem([one], other, "local", EFFORT, 30.0).compare(one, affine_tensors.identity(), "ncc")
     grid = PatchGrid.cover(*one.size, 40)
     assert not bool(
-        recover_patches.lost(*comparison.per_patch(compare, grid, comparison.windows(compare))).any()
+        recover_patches.diverged(*comparison.per_patch(compare, grid, comparison.windows(compare))).any()
     )
 
 

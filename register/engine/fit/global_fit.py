@@ -1,4 +1,4 @@
-"""The global part of the method: one map fitted level by level from a start."""
+"""The global part of the method: one map fitted from coarse to fine from an initial map."""
 
 from collections.abc import Callable
 
@@ -14,19 +14,22 @@ from register.optim.result import OptimisationResult
 from register.similarity import registry
 
 FIT_SIDE = 256
-"""Longest side, in pixels, of the levels on which the global map is fitted, and on which starts and chance are judged."""
+"""Longest side, in pixels, of the levels on which the global map is fitted, and on which starts are
+judged."""
 WINDOW, MARGIN = 16, 16
 FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
-"""Steps per level: Adam's for the fit on coarse levels, whose range is wider, and Gauss-Newton's where the answer is near."""
+"""Steps per level of Adam, which converges from further away, and of Gauss-Newton, used near the solution;
+both end when no parameter moves by more than the tolerance, in pixels."""
 EXACT_SMOOTHING = 1.0
-"""Gaussian, in pixels, before intensities are compared for an exact fit: a global map has data enough to afford a wider one, which leaves less of the pull
-that linear interpolation has towards half pixels in noise."""
+"""Standard deviation, in pixels, of the Gaussian by which intensities are smoothed for an exact fit. A
+global map has enough data for a wider one, which reduces the bias of linear interpolation towards half
+pixels in noise."""
 Tick = Callable[[str, OptimisationResult], None]
-"""Called with a level's name and how its descent went."""
+"""Called with the name of a level and the result of its optimisation."""
 
 
 def global_model(model: str) -> str:
-    """The global map that a ``model`` of an alignment has."""
+    """The model of the global map of an alignment with a ``model``."""
     return "affine" if model == "local" else model
 
 
@@ -41,9 +44,11 @@ def fit(
     optimizer: str = "auto",
     tick: Tick = lambda name, outcome: None,
 ) -> Tensor:
-    """The global map (2, 3) of a ``model`` fitted from coarse to fine: on all levels when it is to be ``exact``, else on those up to ``FIT_SIDE``.
+    """The global map (2, 3) of a ``model`` fitted from the initial map ``matrix``, coarse to fine.
 
-    An exact fit starts near its end and takes Gauss-Newton steps where there is curvature, the other one Adam's, unless ``optimizer`` names one.
+    An ``exact`` fit uses all levels and starts near the solution: it takes Gauss-Newton steps where the
+    similarity has a Hessian. Other fits use the levels up to ``FIT_SIDE`` and take steps of Adam, unless
+    ``optimizer`` names one.
     """
     curved = registry.get(metric).curved
     newton = curved and (exact or optimizer == GAUSS_NEWTON) and optimizer != ADAM
@@ -68,12 +73,12 @@ def fit(
 
 
 def coarse_levels(levels: list[Level]) -> list[Level]:
-    """The levels of at most ``FIT_SIDE`` pixels, or the coarsest when there is none."""
+    """The levels of at most ``FIT_SIDE`` pixels, or the coarsest where there is none."""
     return [x for x in levels if max(x.size) <= FIT_SIDE] or levels[:1]
 
 
 def by_adam(compare: Comparison, model: str, step: float, steps: int) -> tuple[Tensor, OptimisationResult]:
-    """Residual matrices (b, 2, 3) of a model by first-order descent, with a first ``step`` in pixels."""
+    """Residual matrices (b, 2, 3) of a model fitted by Adam, with a first ``step`` in pixels."""
     return optimise_global(compare, model, optimizer=ADAM, step=step, steps=steps, tolerance=TOLERANCE)
 
 
@@ -103,5 +108,5 @@ def compare_at(
 
 
 def at_side(level: Level, side: int) -> Level:
-    """The level shrunk to ``side`` pixels along its longer side, or itself when it is smaller."""
+    """The level shrunk to ``side`` pixels along its longer side, or as it is where it is smaller."""
     return pyramid.shrink(level, max(level.size) / side)

@@ -1,4 +1,5 @@
-"""One level: global or patch parameters that make two images alike, by Adam or Gauss-Newton, through one ``grid_sample`` per step."""
+"""The optimisation of one level: global or patch parameters that make two images similar, by Adam or
+Gauss-Newton."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -24,18 +25,28 @@ ADAM, GAUSS_NEWTON = "adam", "gauss-newton"
 def optimise_global(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
 ) -> tuple[Tensor, OptimisationResult]:
-    """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item of ``compare``."""
-    solved = memory.in_batches(
-        lambda parts: [
-            _solve_global(part, model, optimizer=optimizer, step=step, steps=steps, tolerance=tolerance)
-            for part in compare.batches(parts)
-        ]
+    """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item.
+
+    ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``. The batch is divided
+    where the memory of the device does not suffice; the history is that of the first part.
+    """
+
+    optimise = partial(
+        _optimise_batch, model=model, optimizer=optimizer, step=step, steps=steps, tolerance=tolerance
     )
-    outcomes = [outcome for _, outcome in solved]
-    parameters, loss = torch.cat([x.parameters for x in outcomes]), torch.cat([x.loss for x in outcomes])
-    return torch.cat([matrix for matrix, _ in solved]), OptimisationResult(
-        parameters, loss, outcomes[0].history, outcomes[0].reason
+
+    def solve(batches: int) -> list[tuple[Tensor, OptimisationResult]]:
+        return [optimise(each) for each in compare.batches(batches)]
+
+    solved = memory.in_batches(solve)
+    results = [result for _, result in solved]
+    together = OptimisationResult(
+        torch.cat([x.parameters for x in results]),
+        torch.cat([x.loss for x in results]),
+        results[0].history,
+        results[0].reason,
     )
+    return torch.cat([matrix for matrix, _ in solved]), together
 
 
 def optimise_patches(
@@ -52,16 +63,17 @@ def optimise_patches(
     gain: float = 1e-3,
     progress: Progress = lambda index, steps, loss: None,
 ) -> OptimisationResult:
-    """Patch parameters (2, 3, rows, columns) in pixels of the fixed level, blended into one field that is sampled once.
+    """Patch parameters (2, 3, rows, columns) in pixels of the fixed level, from a ``start`` of that shape.
 
-    ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``, which stops when two steps bring less than
-    ``gain``. ``stiffness`` weighs the neighbours' mean
-    disagreement against the loss; no patch moves by more than ``max_shift`` pixels from the global fit.
+    ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``, which ends when two
+    steps lower the loss by less than ``gain``. ``stiffness`` is the weight of the smoothness penalty; no
+    patch is displaced by more than ``max_shift`` pixels from the global map. The level is divided into
+    strips where the memory of the device does not suffice.
     """
 
     project = partial(limit_shift, max_shift=max_shift)
 
-    def begin(parts: int, compare: Comparison, start: Tensor) -> Iteration[Any]:
+    def make(parts: int, compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = PatchObjective(compare, grid, stiffness, parts)
         if optimizer == ADAM:
             return adam(
@@ -73,28 +85,30 @@ def optimise_patches(
 
     def solve(parts: int) -> OptimisationResult:
         key = grid, stiffness, max_shift, optimizer, step, tolerance, gain, parts
-        return _follow(partial(begin, parts), key, compare, start[None], optimizer, steps, progress)
+        return _run(partial(make, parts), key, compare, start[None], optimizer, steps, progress)
 
-    outcome = memory.in_batches(solve)
-    return replace(outcome, parameters=outcome.parameters[0])
+    result = memory.in_batches(solve)
+    return replace(result, parameters=result.parameters[0])
 
 
-def _solve_global(
+def _optimise_batch(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
 ) -> tuple[Tensor, OptimisationResult]:
-    def begin(compare: Comparison, start: Tensor) -> Iteration[Any]:
+    """Residual matrices (b, 2, 3) of one part of the batch, and the result in parameters (b, n)."""
+
+    def make(compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = GlobalObjective(compare, model)
         if optimizer == ADAM:
             return adam(objective.evaluate, start, step=step, steps=steps, tolerance=tolerance)
         return gauss_newton(objective.expand, objective.solve, start, tolerance=tolerance)
 
     start = torch.zeros(len(compare.moving), models.get(model).parameters, device=compare.fixed.device)
-    outcome = _follow(begin, (model, optimizer, step, tolerance), compare, start, optimizer, steps)
-    return GlobalObjective(compare, model).matrix(outcome.parameters), outcome
+    result = _run(make, (model, optimizer, step, tolerance), compare, start, optimizer, steps)
+    return GlobalObjective(compare, model).matrix(result.parameters), result
 
 
-def _follow(
-    begin: Callable[[Comparison, Tensor], Iteration[Any]],
+def _run(
+    make: Callable[[Comparison, Tensor], Iteration[Any]],
     key: Hashable,
     compare: Comparison,
     start: Tensor,
@@ -102,32 +116,28 @@ def _follow(
     steps: int,
     progress: Progress = lambda index, steps, loss: None,
 ) -> OptimisationResult:
-    """A descent: step by step, or recorded where that can be done, by tensor operations or a compiled pass, whichever is quicker.
+    """Run an optimisation step by step on a CPU, or by a recording on a GPU.
 
-    The ``key`` says what ``begin`` knows by itself, so that no other descent is taken for it.
+    A recording is made of tensor operations or of kernels, whichever is faster. ``key`` holds everything
+    but the images that ``make`` depends on, so that a recording is used again for the same problem only.
     """
 
-    def heard(index: int, loss: float) -> None:
+    def on_step(index: int, loss: float) -> None:
         progress(index, steps, loss)
 
-    def with_tensors(*tensors: Tensor, tensors_only: bool) -> Iteration[Any]:
-        return begin(replace(compare.of(*tensors[:-1]), tensors_only=tensors_only), tensors[-1])
+    def with_tensors(*inputs: Tensor, tensors_only: bool) -> Iteration[Any]:
+        return make(replace(compare.with_tensors(*inputs[:-1]), tensors_only=tensors_only), inputs[-1])
 
     if not cuda_graphs.can_record(start.device):
-        followed = run_stepwise(begin(compare, start), steps, heard)
+        ended = run_stepwise(make(compare, start), steps, on_step)
     else:
+        options = (True, False) if compare.compiled else (True,)
+        methods = [partial(with_tensors, tensors_only=only) for only in options]
+        length = steps if optimizer == ADAM else None  # the step of Adam depends on their number
+        full_key = key, length, compare.similarity, compare.window
         kind = optimizer, compare.similarity
-        ways = [
-            partial(with_tensors, tensors_only=only)
-            for only in ((True, False) if compare.compiled else (True,))
-        ]
-        said = (
-            key,
-            steps if optimizer == ADAM else None,
-            compare.similarity,
-            compare.window,
-        )  # Adam's steps become shorter towards the last
-        followed = cuda_graphs.run_recorded(said, kind, ways, (*compare.tensors, start), steps, heard)
-    outcome = result_of(followed)
-    progress(steps, steps, outcome.history[-1])
-    return outcome
+        inputs = *compare.tensors, start
+        ended = cuda_graphs.run_recorded(full_key, kind, methods, inputs, steps, on_step)
+    result = result_of(ended)
+    progress(steps, steps, result.history[-1])
+    return result

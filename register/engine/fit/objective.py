@@ -57,7 +57,7 @@ class GlobalObjective:
         if self.compare.compiled:
             return self._with_slope(parameters, self._moved_by(self.matrix(parameters)))[:2]
         parameters = parameters.detach().requires_grad_()
-        loss = self.compare(self.compare.under(self.matrix(parameters))).loss()
+        loss = self.compare(self.compare.points_under(self.matrix(parameters))).loss()
         return loss.detach(), torch.autograd.grad(loss.sum(), parameters)[0]
 
     def expand(self, parameters: Tensor) -> Expansion:
@@ -88,11 +88,16 @@ class GlobalObjective:
         The compiled pass knows patches only: two by two that agree are an affine map.
         """
         if not self.compare.compiled:
-            found = self.compare.expand(self.compare.under(matrices), self.block)
+            found = self.compare.expand(self.compare.points_under(matrices), self.block)
             slope = torch.stack(
-                [found.slope.sum(1).mT @ self.x, found.slope.sum(2).mT @ self.y, found.slope.sum((1, 2))], -1
+                [
+                    found.gradient.sum(1).mT @ self.x,
+                    found.gradient.sum(2).mT @ self.y,
+                    found.gradient.sum((1, 2)),
+                ],
+                -1,
             )
-            return found._replace(slope=slope)
+            return found._replace(gradient=slope)
         height, width = self.compare.size
         grid = PatchGrid.cover(height, width, 2 * max(height, width))
         agreeing = patch_grid.from_matrices(
@@ -112,7 +117,7 @@ class GlobalObjective:
         """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
         weight = found.weights.sum(1).clamp(min=1e-6)
         tangents = self._tangents(parameters)
-        pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.slope
+        pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.gradient
         return (
             found.losses.sum(1) / weight,
             torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None],
@@ -149,7 +154,7 @@ class PatchObjective:
     @cached_property
     def strips(self) -> list["Strip"]:
         """The level in strips of whole windows."""
-        basis_y, anchor = self.grid.axis_basis(self.compare.axes()[1], 1), self.compare.under()
+        basis_y, anchor = self.grid.axis_basis(self.compare.axes()[1], 1), self.compare.points_under()
         return [self._strip(anchor, basis_y, rows) for rows in self.compare.strips(self.parts)]
 
     @cached_property
@@ -200,12 +205,14 @@ class PatchObjective:
         each, slope = [], torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters):
             each.append(
-                found := strip.compare.blank(self.block)
+                found := strip.compare.zero_expansion(self.block)
                 if points is None
                 else strip.compare.expand(points, self.block)
             )
             if points is not None:
-                slope[:, :, strip.span] += patch_tensors.gather(found.slope[0], self.basis_x, strip.basis_y)
+                slope[:, :, strip.span] += patch_tensors.gather(
+                    found.gradient[0], self.basis_x, strip.basis_y
+                )
         losses, weights = (torch.cat([getattr(x, name)[0] for x in each]) for name in ("losses", "weights"))
         return StepSums(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
 
@@ -223,7 +230,7 @@ class PatchObjective:
         for strip in self.strips:
             where = (
                 patch_grid.displacement(in_moving[:, :, strip.span], self.basis_x, strip.basis_y)
-                if strip.compare.counts
+                if strip.compare.has_weight
                 else None
             )
             yield strip, where if where is None else strip.anchor + where

@@ -40,7 +40,7 @@ def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
 
 def _scores_of_shifts(level: Level, compare: Comparison) -> tuple[Tensor, Tensor]:
     """Similarity times the root of the overlap, and overlap in pixels, for every cyclic shift (h, w)."""
-    size, points = level.size, compare.under()
+    size, points = level.size, compare.points_under()
     warped = interpolation.sample(compare.moving, points)
     valid = preprocess.erode(interpolation.sample(compare.moving_mask, points), 3)
     solid = preprocess.erode(level.mask[None], 3)

@@ -40,7 +40,7 @@ def patch_figures(
     weak = (
         (texture < WEAK_TEXTURE)
         | (confidence < WEAK_CONFIDENCE)
-        | recover_patches.lost(similarity, texture, below=TYPICAL)
+        | recover_patches.diverged(similarity, texture, quantile=TYPICAL)
     )
     status = _status(weak, parameters[:, 0].norm(dim=0).flatten() * pixel >= CAPPED * max_shift)
     bound = expected_error.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))

@@ -57,7 +57,7 @@ def _recognised(level: Level, moving: Level, estimate: Estimate, side: int) -> R
         return None
     compare = global_fit.compare_at(level, moving, estimate.matrix[None], "structure", margin=MARGIN)
     patches = estimate.patches
-    points = compare.under() if patches is None else compare.shifted(patches.displacement(level))
+    points = compare.points_under() if patches is None else compare.shifted(patches.displacement(level))
     fixed, aligned, texture, valid = (
         unfold(x, side, stride=side)[0].T for x in _sampled(compare, level, points)
     )
