@@ -11,6 +11,7 @@ from register.cli.startup import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT | os.environ)  # before PyTorch is loaded, as the program does
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,14 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from register.cli.main import main
 from register.kernels import cpu
+
+hypothesis.settings.register_profile(
+    "shared machine",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("shared machine")  # other programs may slow a test down without limit
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
 TISSUE = [str(SAMPLES / "tissue_fixed.png"), str(SAMPLES / "tissue_moving.png")]
