@@ -314,6 +314,18 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
     assert (found[10:, 30 : 30 + W - 20] == image.in_memory().pixels[0][:, 20:]).all()
 
 
+def test_overviews_of_a_geotiff_are_levels(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for number in (0, 1, 2):
+            file.write(pixels("u1", 64 >> number, 80 >> number), subfiletype=min(number, 1), metadata=None)
+    image = open_image(tmp_path / "a.tif")
+    assert [level.shape for level in (image.pixels, *image.smaller)] == [
+        (1, 64, 80),
+        (1, 32, 40),
+        (1, 16, 20),
+    ]
+
+
 def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(tmp_path):
     import rasterio
 
