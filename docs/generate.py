@@ -9,7 +9,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -286,8 +285,7 @@ def record_types() -> dict[str, type]:
     """The type of the records of each registry, by the registry's kind."""
     found = {}
     for registry in all_registries().values():
-        with suppress(ImportError, AttributeError):  # records that are still being moved into their files
-            found[registry.kind] = type(registry.get(registry.names()[0]))
+        found[registry.kind] = type(registry.get(registry.names()[0]))
     return found
 
 

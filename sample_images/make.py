@@ -1,7 +1,8 @@
-"""Make the sample pairs from public-domain images inside the scikit-image package: ``python -m sample_images.make``.
+"""Make the sample pairs from images of the scikit-image package: ``python -m sample_images.make``.
 
-Every pair is one picture seen twice. The moving image shows it as it is; the fixed image reads it through a known map (rotation, scale, smooth
-warp), so that landmarks are exact. The sources and their licences are in README.md beside this file.
+Both images of a pair are made from one picture. The moving image is the picture itself, changed in contrast. The fixed
+image samples it through a known map (rotation, scale, smooth deformation), so that landmarks are exact. Sources and
+licences are in README.md beside this file.
 """
 
 from pathlib import Path
@@ -22,12 +23,12 @@ Array = NDArray[np.float64]
 def moving_from_fixed(
     width: int, height: int, centre: tuple[float, float], degrees: float, scale: float, warp: float, seed: int
 ) -> Array:
-    """The map (h, w, 2) from the pixels of a fixed image to the moving one: a similarity about the centres, then a smooth warp."""
+    """The map (h, w, 2) from fixed pixels to the moving image: a similarity about the centres, then a smooth warp."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
     cos, sin = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
-    turned = np.stack([cos * x - sin * y + centre[0], sin * x + cos * y + centre[1]], axis=2)
-    return turned + smooth_field(height, width, warp, seed)
+    rotated = np.stack([cos * x - sin * y + centre[0], sin * x + cos * y + centre[1]], axis=2)
+    return rotated + smooth_field(height, width, warp, seed)
 
 
 def read_through(image: Array, points: Array, fill: float) -> Array:
@@ -36,14 +37,14 @@ def read_through(image: Array, points: Array, fill: float) -> Array:
 
 
 def restained(image: Array) -> Array:
-    """The RGB picture (h, w, 3) in [0, 1] in another stain: optical densities mixed across channels, gamma."""
+    """An RGB picture (h, w, 3) in [0, 1] in another stain: optical densities mixed across channels, gamma."""
     density = -np.log(np.clip(image, 0.02, 1))
     mixing = np.array([[0.15, 0.55, 0.25], [0.60, 0.10, 0.30], [0.30, 0.30, 0.35]])
     return np.exp(-(density @ mixing.T)) ** 0.8
 
 
 def save_landmarks(name: str, points: Array, moving_shape: tuple[int, ...], step: int = 60) -> None:
-    """Exact landmarks on a regular grid of the fixed image, where the moving image shows them."""
+    """Save exact landmarks on a regular grid of the fixed image, those that are inside the moving image."""
     rows = []
     for y in range(step // 2, points.shape[0], step):
         for x in range(step // 2, points.shape[1], step):

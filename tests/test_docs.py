@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import redirect_stdout
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +19,10 @@ import pytest
 import torch
 
 import register
+from register.engine.quality import verdict
 from register.registries import MODELS
 from register.settings import Settings
+from register.transforms.quality import Quality
 from tests.test_architecture import ORDER
 
 ROOT = Path(__file__).parent.parent
@@ -121,8 +124,6 @@ def install(folder):
 
 def test_the_plug_ins_of_contributing_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for home in ("register.io.transforms.export_format", "register.geometry.models"):
-        pytest.importorskip(home)
     session = Session(tmp_path)
     session.environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
     shown = blocks(CONTRIBUTING)
@@ -176,6 +177,24 @@ def test_commands_in_the_docs_have_only_options_that_exist():
             missing = [option for option in options if f"`{option}" not in known[words[1]]]
             unknown += [(page.name, words[1], option) for option in missing if option not in BEFORE_COMMANDS]
     assert not unknown
+
+
+def test_every_reason_of_a_verdict_is_explained():
+    figures = Quality(
+        probability_wrong=0.9, recognised=0.58, recognised_sigma=1.0, overlap=0.05, det_global=20.0,
+        back_and_forth=50.0,
+    )  # fmt: skip
+    unclear = replace(figures, recognised=None, above_chance=1.0, back_and_forth=None)
+    reasons = {
+        reason
+        for one in (figures, unclear)
+        for reason in verdict.verdict(one, ["weak"] * 9 + ["capped"], diagonal=1000.0)[1]
+    }
+    page = (ROOT / "docs" / "how-to" / "suspect.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\*\*(.*)\*\*$", page, flags=re.MULTILINE)
+    plain = [re.sub(r"[\d.]+(%|st|nd|rd|th)?", "…", reason) for reason in reasons]
+    assert len(plain) == len(explained) == 8
+    assert [r for r in plain if not any(r.startswith(re.sub("50th", "…", e)) for e in explained)] == []
 
 
 class Page(HTMLParser):
