@@ -28,6 +28,7 @@ class GlobalModel:
     that serve both kinds). ``fit_linear`` is the least-squares A of matched points whose means were
     subtracted, in NumPy. ``least_points`` point pairs determine the map. ``contained_in`` names the models
     that contain this one, the smallest first, so that the product of two models has a name.
+    ``rotates`` and ``scales`` say which of them the search for a start varies.
     """
 
     name: str
@@ -36,6 +37,8 @@ class GlobalModel:
     fit_linear: FitLinear
     least_points: int
     contained_in: tuple[str, ...] = ("affine",)
+    rotates: bool = True
+    scales: bool = True
 
     @property
     def parameters(self) -> int:
@@ -159,8 +162,36 @@ def _inverse(matrix: Float64) -> NDArray[np.float64]:
 
 
 TRANSLATION = GlobalModel(
-    "translation", 0, _no_linear, lambda a, b: np.eye(2), 1, ("rigid", "similarity", "affine")
+    "translation",
+    linear_parameters=0,
+    linear=_no_linear,
+    fit_linear=lambda a, b: np.eye(2),
+    least_points=1,
+    contained_in=("rigid", "similarity", "affine"),
+    rotates=False,
+    scales=False,
 )
-RIGID = GlobalModel("rigid", 1, _rotation, lambda a, b: _fit_rotation(a, b)[0], 2, ("similarity", "affine"))
-SIMILARITY = GlobalModel("similarity", 2, _rotation_and_scale, _fit_similarity, 2)
-AFFINE = GlobalModel("affine", 4, _any_linear, _fit_affine, 3, ())
+RIGID = GlobalModel(
+    "rigid",
+    linear_parameters=1,
+    linear=_rotation,
+    fit_linear=lambda a, b: _fit_rotation(a, b)[0],
+    least_points=2,
+    contained_in=("similarity", "affine"),
+    scales=False,
+)
+SIMILARITY = GlobalModel(
+    "similarity",
+    linear_parameters=2,
+    linear=_rotation_and_scale,
+    fit_linear=_fit_similarity,
+    least_points=2,
+)
+AFFINE = GlobalModel(
+    "affine",
+    linear_parameters=4,
+    linear=_any_linear,
+    fit_linear=_fit_affine,
+    least_points=3,
+    contained_in=(),
+)

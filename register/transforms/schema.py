@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from register.errors import FileError, TransformError
 from register.files.atomic import write_text
+from register.registries import MODELS
 
 CONVENTION = "maps fixed (x, y) to moving (x, y); pixels, 0-based, pixel centres at integers; x right, y down"
 
@@ -20,6 +22,20 @@ Row = Annotated[list[Number], Field(min_length=3, max_length=3)]
 Matrix = Annotated[list[Row], Field(min_length=2, max_length=2)]
 Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Step = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def models() -> tuple[str, ...]:
+    """The models that a transform can have: the global ones, also those that were added, patches and chains."""
+    return (*MODELS.names(), "local", "chain")
+
+
+def _known_model(name: str) -> str:
+    if name not in models():
+        raise PydanticCustomError("model", "no model is called {name}", {"name": repr(name)})
+    return name
+
+
+Model = Annotated[str, AfterValidator(_known_model), Field(json_schema_extra={"enum": list(models())})]
 
 
 class Open(BaseModel):
@@ -73,7 +89,7 @@ class TransformFile(Open):
     convention: str = CONVENTION
     fixed: FrameFile
     moving: FrameFile
-    model: Literal["translation", "rigid", "similarity", "affine", "local", "chain"]
+    model: Model
     global_: GlobalFile = Field(alias="global")
     patches: PatchesFile | None = None
     chain: list["LinkFile"] | None = None

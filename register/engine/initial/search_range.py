@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from register.geometry import affine
+from register.geometry import affine, models
 from register.images.pyramid import Level
 from register.settings import Settings
 
@@ -49,8 +49,9 @@ class SearchRange:
 
     def sweeps(self) -> list[tuple[Tensor, Tensor]]:
         """Angles and scales of the full range, and of the ordinary range in finer steps."""
-        rotation = 0.0 if self.model == "translation" else self.rotation
-        scale = 1.0 if self.model in ("translation", "rigid") else self.scale
+        model = models.AFFINE if self.model == "local" else models.get(self.model)
+        rotation = self.rotation if model.rotates else 0.0
+        scale = self.scale if model.scales else 1.0
         near = min(rotation, ORDINARY_ROTATION), min(scale, ORDINARY_SCALE)
         return [
             (angles(rotation), scales(scale, self.middle)),
