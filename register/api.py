@@ -14,6 +14,7 @@ from torch import Tensor
 from register import settings
 from register._version import __version__
 from register.compute import device
+from register.compute.plan import ComputePlan
 from register.engine import pair
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, RegisterError, RegisterWarning
@@ -59,15 +60,14 @@ def align(
     for name in settings.FILES_ONLY:
         if name in values:
             raise RegisterError(f"{name} is for files; index the array instead")
-    place = device.choose(chosen.device)
-    place = place if place.type == "cuda" else device.CPU
+    plan = ComputePlan.of(chosen.device, chosen.threads)
     levels = {
-        "fixed": _grey("fixed", fixed, fixed_mask, chosen.fixed_channel, chosen, place),
-        "moving": _grey("moving", moving, moving_mask, chosen.moving_channel, chosen, place),
+        "fixed": _grey("fixed", fixed, fixed_mask, chosen.fixed_channel, chosen, plan.input_device),
+        "moving": _grey("moving", moving, moving_mask, chosen.moving_channel, chosen, plan.input_device),
     }
-    dispatch.warm_up(place)
+    dispatch.warm_up(plan.input_device)
     one, other = (grey.level for grey in levels.values())
-    alignment = align_levels(one, other, (one.size, other.size), chosen)
+    alignment = align_levels(one, other, (one.size, other.size), chosen, plan=plan)
     names = {kind: grey.name for kind, grey in levels.items()}
     quality = replace(alignment.quality, fixed_grey=names["fixed"], moving_grey=names["moving"])
     return replace(alignment, transform=replace(alignment.transform, quality=quality))
@@ -89,35 +89,35 @@ def align_levels(
     sizes: tuple[Size, Size],
     chosen: Settings,
     *,
+    plan: ComputePlan,
     pixels: Sizes = (None, None),
     listener: Listener = lambda event: None,
 ) -> Alignment:
-    """Align two grey levels, of images of ``sizes`` (height, width), on the chosen device from the chosen
-    start.
+    """Align two grey levels, of images of ``sizes`` (height, width), on the device of the ``plan`` from the
+    chosen start.
 
     ``pixels`` are the pixel sizes of the images; where both are known they narrow the search. The CPU takes
     over, with a warning, when the memory of the device does not suffice, or when MPS does not support an
     operation.
     """
     start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
-    place = device.choose(chosen.device)
-    for where in (place, device.CPU):
+    for now in (plan, plan.on_cpu):
         try:
-            one, other = _on_device(fixed, moving, where)
-            with device.using_threads(chosen.threads, where), device.current(where):
+            one, other = _on_device(fixed, moving, now.device)
+            with now.active():
                 alignment = pair.align(
                     one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener
                 )
-            return _with_provenance(alignment, chosen)
+            return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
-            if where.type == "cpu":
+            if now.device.type == "cpu":
                 break
             why = "ran out of memory"
         except (RuntimeError, TypeError) as error:  # MPS lacks float64 and some operations
-            if where.type != "mps":
+            if now.device.type != "mps":
                 raise
             why = f"does not support an operation ({error})"
-        warnings.warn(f"{place} {why}; the CPU is used instead", RegisterWarning, stacklevel=2)
+        warnings.warn(f"{plan.device} {why}; the CPU is used instead", RegisterWarning, stacklevel=2)
     raise AlignmentError("out of memory; use a smaller --max-size")
 
 
@@ -128,17 +128,16 @@ def _on_device(fixed: Level, moving: Level, place: torch.device) -> tuple[Level,
     return one, Level(images[2], images[3], moving.original_from_level)
 
 
-def _with_provenance(alignment: Alignment, chosen: Settings) -> Alignment:
+def _with_provenance(alignment: Alignment, chosen: Settings, plan: ComputePlan) -> Alignment:
     """The alignment with its versions, device, settings, seconds and history in its provenance."""
-    place = device.choose(chosen.device)
     provenance = Provenance(
         register=__version__,
         torch=torch.__version__,
         numpy=np.__version__,
         python=platform.python_version(),
-        device=str(place),
-        threads=device.thread_count(place, chosen.threads),
-        compiled=dispatch.is_available(place),
+        device=str(plan.device),
+        threads=plan.threads,
+        compiled=dispatch.is_available(plan.device),
         seed=chosen.seed,
         settings=asdict(chosen),
         history={name: [round(loss, 5) for loss in losses] for name, losses in alignment.history.items()},

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import register
 from register import api, settings
+from register.compute.plan import ComputePlan
 from register.geometry import affine_tensors
 from register.geometry.pixel_size import PixelSize, comparable, ratio
 from register.images import pyramid
@@ -110,7 +111,13 @@ def test_one_unit_per_pixel_is_a_known_pixel_size(monkeypatch):
 
     monkeypatch.setattr(api.pair, "align", align)
     for sizes in ((known, known), (known, PixelSize(1.0, 1.0, "mm")), (None, known), (None, None)):
-        api.align_levels(*levels, (levels[0].size, levels[1].size), settings.check(), pixels=sizes)
+        api.align_levels(
+            *levels,
+            (levels[0].size, levels[1].size),
+            settings.check(),
+            plan=ComputePlan.of("cpu"),
+            pixels=sizes,
+        )
     assert ratios == [1.0, None, None, None]
     assert comparable((known, None)) is None
     assert ratio((known, PixelSize(0.5, 0.5, "µm"))) == 2.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from register import api
 from register.compute import device
 from register.compute.clock import Clock
+from register.compute.plan import ComputePlan
 from register.engine.pair import Alignment, Event, Listener
 from register.engine.quality.landmarks import landmark_errors
 from register.errors import AlignmentError, FileError, RegisterError
@@ -97,10 +98,10 @@ def _run(job: Job, listener: Listener) -> Result:
     refuse_overwrite(job)
     landmarks = read_landmarks(job.settings)
     listener(Event("read", "", 0.0, None))
-    clock, place = Clock(), device.choose(job.settings.device)
-    with clock("read"), device.run_in_background(lambda: dispatch.warm_up(place), place):
+    clock, plan = Clock(), ComputePlan.of(job.settings.device, job.settings.threads)
+    with clock("read"), device.run_in_background(lambda: dispatch.warm_up(plan.device), plan.device):
         images = Pair.read(job)
-    alignment = _align(job, images, listener)
+    alignment = _align(job, images, plan, listener)
     canvas = Canvas.union(alignment.transform) if job.settings.canvas == "union" else None
     written = _described(alignment.transform, job, images, canvas)
     if landmarks:
@@ -141,7 +142,7 @@ def _source(path: Path, image: Image, mask: str | None, channel: str | None, nod
     )
 
 
-def _align(job: Job, images: Pair, listener: Listener) -> Alignment:
+def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Alignment:
     """The alignment of two images; the message of an error names the files."""
     fixed, moving = images.fixed.image, images.moving.image
     try:
@@ -150,6 +151,7 @@ def _align(job: Job, images: Pair, listener: Listener) -> Alignment:
             images.moving_level,
             (fixed.size, moving.size),
             job.settings,
+            plan=plan,
             pixels=(fixed.pixel_size, moving.pixel_size),
             listener=lambda event: listener(replace(event, done=event.done * SHARE_OF_ESTIMATE)),
         )

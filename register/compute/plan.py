@@ -1,0 +1,45 @@
+"""Where and with how many threads an alignment is computed: resolved once from the settings and passed on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from register.compute import device
+from register.compute.device import CPU
+
+
+@dataclass(frozen=True)
+class ComputePlan:
+    """A device, the number of threads on the CPU beside it, and the number that was asked for, if any."""
+
+    device: torch.device
+    threads: int
+    asked_threads: int | None = None
+
+    @classmethod
+    def of(cls, name: str, threads: int | None = None) -> "ComputePlan":
+        """The plan for the settings ``device`` and ``threads``; raises ``DeviceError`` where there is no
+        such device."""
+        return cls._on(device.choose(name), threads)
+
+    @classmethod
+    def _on(cls, place: torch.device, threads: int | None) -> "ComputePlan":
+        return cls(place, device.thread_count(place, threads), threads)
+
+    @property
+    def on_cpu(self) -> "ComputePlan":
+        """The plan that computes the same on the CPU."""
+        return self._on(CPU, self.asked_threads)
+
+    @property
+    def input_device(self) -> torch.device:
+        """The device on which images are prepared: a CUDA device, or else the CPU."""
+        return self.device if self.device.type == "cuda" else CPU
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Compute the block with the threads and the device of the plan."""
+        with device.using_threads(self.threads, self.device), device.current(self.device):
+            yield
