@@ -1,4 +1,8 @@
-"""Align two images of the same thing: patch affines, blended into one smooth field, by gradient descent."""
+"""Align two images of the same object.
+
+The images may come from different sensors or stains. The transform between them is a global map, or a smooth
+field that blends affine maps of patches.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -41,7 +45,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for only then, so that ``import register`` and ``register --help`` do not wait for torch."""
+    """Import a public name when it is first used: ``import register`` does not load PyTorch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'register' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

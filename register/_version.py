@@ -1,3 +1,3 @@
-"""The version, so that nothing has to import the package for it."""
+"""The version of the package, for modules that must not import the package itself."""
 
 __version__ = "0.2.0"

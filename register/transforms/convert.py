@@ -1,4 +1,4 @@
-"""Between the values of a transform in memory and those of its file: frames, and patches with their figures."""
+"""Conversion of frames and patches between memory and the transform file."""
 
 from dataclasses import dataclass, field
 

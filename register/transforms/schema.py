@@ -1,4 +1,4 @@
-"""The transform file: its JSON Schema, version 1, how it is read and checked, and how its text is laid out."""
+"""The transform file, version 1: its JSON Schema, how it is read and checked, and the layout of its text."""
 
 import json
 import math
