@@ -27,10 +27,10 @@ def blend_weights() -> None:
     figure.savefig(OUT / "basis.png", dpi=110)
 
 
-def structures(pictures: list[np.ndarray]) -> None:
+def structures(images: list[np.ndarray]) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
-    for i, (name, picture) in enumerate(zip(("fixed", "aligned, another stain"), pictures, strict=True)):
-        plane = torch.from_numpy(picture.astype(np.float32)).mean(0, keepdim=True)
+    for i, (name, image) in enumerate(zip(("fixed", "aligned, another stain"), images, strict=True)):
+        plane = torch.from_numpy(image.astype(np.float32)).mean(0, keepdim=True)
         level = pyramid.shrink(
             pyramid.base(preprocess.normalise(plane, torch.ones_like(plane)), torch.ones_like(plane)), 2
         )
@@ -46,18 +46,18 @@ def structures(pictures: list[np.ndarray]) -> None:
     figure.savefig(OUT / "structure.png", dpi=110)
 
 
-def field_and_descent(alignment: register.Alignment, fixed: np.ndarray) -> None:
+def field_and_loss(alignment: register.Alignment, fixed: np.ndarray) -> None:
     transform = alignment.transform
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     centres = transform.grid.centres().reshape(-1, 2)
-    away = transform.map(centres) - (centres @ transform.matrix[:, :2].T + transform.matrix[:, 2])
+    deviation = transform.map(centres) - (centres @ transform.matrix[:, :2].T + transform.matrix[:, 2])
     axes[0].imshow(fixed)
-    axes[0].quiver(*centres.T, *away.T, angles="xy", color="tab:blue", width=0.004)
+    axes[0].quiver(*centres.T, *deviation.T, angles="xy", color="tab:blue", width=0.004)
     axes[0].set(title=f"{len(centres)} patches: deviation from the global map")
     axes[0].set_axis_off()
     for name, history in alignment.history.items():
         axes[1].plot(history, label=name)
-    axes[1].set(title="descent", xlabel="step", ylabel="mean log of what is unexplained")
+    axes[1].set(title="loss on each level", xlabel="step", ylabel="mean of log(1 - similarity)")
     axes[1].legend()
     figure.savefig(OUT / "field.png", dpi=110)
 
@@ -71,7 +71,7 @@ def main() -> None:
     aligned = register.warp(moving, alignment.transform)
     blend_weights()
     structures([np.moveaxis(fixed, 2, 0), np.moveaxis(aligned, 2, 0)])
-    field_and_descent(alignment, fixed)
+    field_and_loss(alignment, fixed)
 
 
 if __name__ == "__main__":

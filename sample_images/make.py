@@ -1,8 +1,8 @@
 """Make the sample pairs from images of the scikit-image package: ``python -m sample_images.make``.
 
-Both images of a pair are made from one picture. The moving image is the picture itself, changed in contrast. The fixed
-image samples it through a known map (rotation, scale, smooth deformation), so that landmarks are exact. Sources and
-licences are in README.md beside this file.
+Both images of a pair are made from one picture. The moving image is the picture itself, changed in contrast.
+The fixed image samples it through a known map (rotation, scale, smooth warp), so that landmarks are exact.
+Sources and licences are in README.md beside this file.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 def moving_from_fixed(
     width: int, height: int, centre: tuple[float, float], degrees: float, scale: float, warp: float, seed: int
 ) -> Array:
-    """The map (h, w, 2) from fixed pixels to the moving image: a similarity about the centres, then a smooth warp."""
+    """The map (h, w, 2) from fixed pixels to the moving image: a similarity, then a smooth warp."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
     cos, sin = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
@@ -79,7 +79,7 @@ def tissue() -> None:
 
 
 def fundus() -> None:
-    """Vessels of a retina, 16-bit grey TIFF with pixel size: -8° of rotation, a smooth warp, another gain, noise."""
+    """Vessels of a retina, 16-bit grey TIFF with pixel size: -8° of rotation, a smooth warp, noise."""
     rng = np.random.default_rng(2)
     source = gaussian_filter(data.retina()[..., 1] / 255.0, 0.7)[330:1090, 300:1020]
     moving = source**0.8 + rng.normal(0, 0.004, source.shape)

@@ -197,6 +197,14 @@ def test_every_reason_of_a_verdict_is_explained():
     assert [r for r in plain if not any(r.startswith(re.sub("50th", "…", e)) for e in explained)] == []
 
 
+@pytest.mark.slow
+def test_the_figures_can_be_drawn(tmp_path, monkeypatch):
+    figures = pytest.importorskip("docs.figures")
+    monkeypatch.setattr(figures, "OUT", tmp_path)
+    figures.main()
+    assert {path.name for path in tmp_path.iterdir()} == {"basis.png", "structure.png", "field.png"}
+
+
 class Page(HTMLParser):
     """The links, the anchors and what a built page loads."""
 
