@@ -46,7 +46,7 @@ def included(path: str, page: str, has_title: bool) -> str:
     """
     file = ROOT / path
     if not file.exists():
-        return f"`{path}` did not exist when the site was built; `python -m benchmarks.current` makes it."
+        return f"`{path}` was not there when this site was built."
     text = file.read_text(encoding="utf-8")
     if has_title and text.startswith("# "):
         text = text.partition("\n")[2]
