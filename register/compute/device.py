@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from register.compute import blas
 from register.errors import DeviceError
 
 Done = TypeVar("Done")
@@ -82,13 +83,15 @@ def thread_count(place: torch.device, count: int | None) -> int:
 
 @contextmanager
 def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None]:
-    """The threads of ``thread_count`` for a while."""
+    """Use the threads of ``thread_count`` within the block, one of them for matrix products."""
     before = threads()
-    torch.set_num_threads(thread_count(place, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with blas.keep_threads():
+        torch.set_num_threads(thread_count(place, count))
+        blas.use_one_thread()
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 @contextmanager
@@ -118,9 +121,10 @@ def run_in_background(work: Callable[[], object], place: torch.device) -> Iterat
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
     """As many threads as PyTorch has, each of which computes alone: for work that is cut in pieces."""
     count = threads()
-    try:
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-            pool.shutdown(wait=True, cancel_futures=True)
-    finally:
-        torch.set_num_threads(count)
+    with blas.keep_threads():
+        try:
+            with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield pool
+                pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            torch.set_num_threads(count)

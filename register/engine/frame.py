@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.engine.fit import global_fit, local_fit
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem
@@ -120,11 +121,11 @@ def _shift(fixed: Level, moving: Level) -> Tensor:
     height, width = (min(a, b) for a, b in zip(one.size, other.size, strict=True))
     taper = torch.hann_window(height, periodic=False)[:, None] * torch.hann_window(width, periodic=False)
     spectra = [
-        torch.fft.rfft2((x.image[0, :height, :width].cpu() - x.image.mean().cpu()) * taper)
+        torch.fft.rfft2((x.image[0, :height, :width].cpu() - sums.mean(x.image).cpu()) * taper)
         for x in (one, other)
     ]
     cross = spectra[0].conj() * spectra[1]
-    surface = torch.fft.irfft2(cross / (cross.abs() + 1e-3 * cross.abs().mean()), s=(height, width))
+    surface = torch.fft.irfft2(cross / (cross.abs() + 1e-3 * sums.mean(cross.abs())), s=(height, width))
     y, x = (
         torch.where(torch.arange(n) > n // 2, torch.arange(n) - n, torch.arange(n)) for n in (height, width)
     )

@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.geometry.patch_grid import PatchGrid, coefficients
 
 
@@ -43,7 +44,7 @@ class SmoothnessPenalty:
         gradient = torch.stack(
             [across[:, :, :columns] + down[:, :rows], across[:, :, columns:], down[:, rows:]], dim=1
         )
-        return (parameters * gradient).sum() / 2, gradient
+        return sums.total(parameters * gradient) / 2, gradient
 
 
 @lru_cache(64)

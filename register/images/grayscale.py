@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.errors import RegisterError
 from register.images import filters
 
@@ -90,10 +91,10 @@ def brightfield(sample: Tensor, valid: Tensor, white: float) -> bool:
     """Whether much of a colour picture is nearly ``white`` in every channel, as the empty glass of transmitted light is, and the rest stained."""
     shown = sample[:3, valid[0] > 0.5]
     glass = shown.amin(0) > BRIGHT * white
-    if shown.shape[1] == 0 or not MOSTLY < float(glass.float().mean()) < 1:
+    if shown.shape[1] == 0 or not MOSTLY < float(sums.mean(glass.float())) < 1:
         return False
     rest = shown[:, ~glass]
-    return float((rest.amax(0) - rest.amin(0)).mean()) > STAINED * white
+    return float(sums.mean(rest.amax(0) - rest.amin(0))) > STAINED * white
 
 
 def texture(plane: Tensor, valid: Tensor) -> float:
@@ -110,7 +111,7 @@ def texture(plane: Tensor, valid: Tensor) -> float:
         return 0.0
     flat = plane.clamp(low, high) - filters.smooth_widely(plane.clamp(low, high)[None], NEIGHBOURHOOD)[0]
     flat = flat * (valid > 0.5)
-    return float((flat[..., 1:] * flat[..., :-1]).mean()) / (high - low) ** 2
+    return float(sums.mean(flat[..., 1:] * flat[..., :-1])) / (high - low) ** 2
 
 
 def _named(wanted: str, count: int, colour: str, white: float | None, names: Sequence[str]) -> Grey:

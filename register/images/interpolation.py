@@ -9,6 +9,9 @@ from torch.nn.functional import grid_sample, pad
 
 from register.compute import tensors
 
+BANDS = 16
+"""Bands of rows, each sampled by one thread."""
+
 
 def axes(
     height: int,
@@ -108,5 +111,9 @@ def all_seen(mask: Tensor, points: Tensor) -> bool:
 
 
 def _bands(batch: int, rows: int, device: torch.device) -> int:
-    """Into how many bands of rows a single image is cut so that every thread has work."""
-    return min(torch.get_num_threads(), rows) if batch == 1 and device.type == "cpu" else 1
+    """Into how many bands of rows a single image is cut so that every thread has work.
+
+    It does not depend on the number of threads: the memory layout of what follows, and with it the order of sums, does
+    depend on the number of bands.
+    """
+    return min(BANDS, rows) if batch == 1 and device.type == "cpu" else 1

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from register.compute import sums
 from register.images import filters, pyramid
 from register.images.pyramid import Level
 
@@ -68,9 +69,7 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
     energy = xx + yy
     weight = filters.smooth_widely(solid, neighbourhood).clamp_(min=1e-3)
     local = filters.smooth_widely(energy, neighbourhood).div_(weight)
-    floor = (
-        energy.sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(min=1)
-    ) * 0.05 + 1e-10
+    floor = (sums.plane(energy) / sums.plane(solid).clamp(min=1)) * 0.05 + 1e-10
     scale = energy.mul_(local.add_(floor)).clamp_(min=1e-20).rsqrt_()
     return torch.cat([xx.sub_(yy).mul_(scale), gx.mul_(2).mul_(gy).mul_(scale)], dim=1)
 
@@ -92,9 +91,7 @@ def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance
     ]
     unlike = torch.cat([filters.smooth(some, sigma) for some in squares], dim=1)
     variance = unlike.mean(1, keepdim=True)
-    floor = (variance * solid).sum((-2, -1), keepdim=True) / solid.sum((-2, -1), keepdim=True).clamp(
-        min=1
-    ) * 0.05 + 1e-8
+    floor = sums.plane(variance * solid) / sums.plane(solid).clamp(min=1) * 0.05 + 1e-8
     alike = torch.exp(-unlike / (variance + floor))
     return (alike - alike.mean(1, keepdim=True)) * solid
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from register.compute import tensors
+from register.compute import sums, tensors
 
 STEPS, TOLERANCE = 40, 0.02
 """Most steps, and the share of the residual at which they end, which suffices for a step that is damped
@@ -31,14 +31,14 @@ def conjugate_gradients(
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)
-    p, rz = z, (r * z).sum()
+    p, rz = z, sums.total(r * z)
     stop, running = tolerance**2 * rz, rz > 0
     for _ in range(steps if tensors.is_on_cpu(right) else min(steps, STEPS_ON_GPU)):
         ap = times(p)
-        alpha = torch.where(running, rz / (p * ap).sum().clamp(min=1e-30), 0.0)
+        alpha = torch.where(running, rz / sums.total(p * ap).clamp(min=1e-30), 0.0)
         x, r = x + alpha * p, r - alpha * ap
         z = precondition(r)
-        before, rz = rz, (r * z).sum()
+        before, rz = rz, sums.total(r * z)
         running = running & (rz > stop)
         if tensors.is_on_cpu(rz) and not bool(running):
             break

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.images.filters import window_sums
 from register.kernels.step_sums import Kind
 
@@ -45,7 +46,7 @@ class Windows(NamedTuple):
 
     def mean(self) -> Tensor:
         """The weighted mean (b,); 0 where no window has weight."""
-        return (self.value * self.weight).sum(1) / self.weight.sum(1).clamp(min=1e-6)
+        return sums.last(self.value * self.weight) / sums.last(self.weight).clamp(min=1e-6)
 
     def loss(self) -> Tensor:
         """The loss (b,) that is minimised: the weighted mean of log(1 - value), shifted to 0 at a perfect
@@ -65,7 +66,7 @@ class Windows(NamedTuple):
 
     def summed_loss(self) -> tuple[Tensor, Tensor]:
         """The weighted sum (b,) of the loss over the windows and the sum (b,) of their weights."""
-        return self.losses().sum(1), self.weight.sum(1)
+        return sums.last(self.losses()), sums.last(self.weight)
 
     def losses(self) -> Tensor:
         """The weighted loss (b, n) of every window."""

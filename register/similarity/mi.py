@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.geometry.bspline import cubic_spline
 from register.similarity.base import FixedImage, Similarity, Windows
 
@@ -25,7 +26,7 @@ def mi(fixed: FixedImage, warped: Tensor, *, bins: int = 32, samples: int = 6553
     p_f, p_w = joint.sum(2, keepdim=True), joint.sum(1, keepdim=True)
     information = (joint * (joint.clamp(min=1e-12).log() - (p_f * p_w).clamp(min=1e-12).log())).sum((1, 2))
     entropy = -(p_f * p_f.clamp(min=1e-12).log()).sum((1, 2)).clamp(max=-1e-6)
-    return Windows((information / entropy.detach())[:, None], m.mean(1, True).detach())
+    return Windows((information / entropy.detach())[:, None], (sums.last(m) / m.shape[1])[:, None].detach())
 
 
 MI = Similarity("mi", mi, windowed=False, curved=False, judged_by="structure")

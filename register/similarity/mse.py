@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.images.filters import window_sums
 from register.similarity.base import FLAT, FixedImage, Similarity, Windows
 
@@ -13,7 +14,8 @@ def mse(fixed: FixedImage, warped: Tensor) -> Windows:
     count = fixed.count
     squares = fixed.weight * (fixed.image - warped).square().mean(1, True)
     squared = window_sums(squares, fixed.side).flatten(1) / count.clamp(min=1e-3)
-    spread = (fixed.moments[1] * count).sum(1, True) / count.sum(1, True).clamp(min=1e-6) + FLAT
+    variance = sums.last(fixed.moments[1] * count) / sums.last(count).clamp(min=1e-6)
+    spread = variance[:, None] + FLAT
     curvature = (2 / (spread * count.clamp(min=1))).expand_as(squared)
     each = curvature / warped.shape[1]
     terms = torch.stack([each, -each, torch.zeros_like(each)], 1)

@@ -1,4 +1,5 @@
-"""What a level minimises: the loss of global or patch parameters with its slope and its Gauss-Newton curvature."""
+"""What a level minimises: the loss of global or patch parameters with its slope and its Gauss-Newton
+curvature."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from register.compute import tensors
+from register.compute import sums, tensors
 from register.engine.fit.comparison import Comparison, LossExpansion
 from register.engine.fit.hessian import HessianBuilder
 from register.geometry import affine, models, patch_grid, patch_tensors
@@ -21,11 +22,13 @@ from register.optim.conjugate_gradients import inverse
 from register.optim.gauss_newton import Expansion
 
 FARTHEST = 1.0
-"""Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no more."""
+"""Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no
+more."""
 
 
 class Strip(NamedTuple):
-    """Some rows of a level: their comparison, the points (1, h, w, 2) without patches, the patches with a say in them, and these one's basis along y."""
+    """Some rows of a level: their comparison, the points (1, h, w, 2) without patches, the patches with a say
+    in them, and these one's basis along y."""
 
     compare: Comparison
     anchor: Tensor
@@ -57,8 +60,12 @@ class GlobalObjective:
         if self.compare.compiled:
             return self._with_slope(parameters, self._moved_by(self.matrix(parameters)))[:2]
         parameters = parameters.detach().requires_grad_()
-        loss = self.compare(self.compare.points_under(self.matrix(parameters))).loss()
-        return loss.detach(), torch.autograd.grad(loss.sum(), parameters)[0]
+        matrices = affine.compose(self.compare.moving_from_fixed, self.matrix(parameters))
+        x, y = self.compare.axes()
+        points = affine.apply_to_grid(matrices.detach(), x, y).requires_grad_()
+        loss = self.compare(points).loss()
+        gradient = _gradient_of_matrix(torch.autograd.grad(loss.sum(), points)[0], x, y)
+        return loss.detach(), torch.autograd.grad((matrices * gradient).sum(), parameters)[0]
 
     def expand(self, parameters: Tensor) -> Expansion:
         """The loss, its slope, and its curvature (b, n, n)."""
@@ -72,7 +79,7 @@ class GlobalObjective:
         tensor = torch.stack([torch.stack([xx, xy], -1), torch.stack([xy, yy], -1)], -2)
         curvature = (
             torch.einsum("bnhwi,bhwij,bmhwj->bnm", moved, tensor, moved)
-            / found.weights.sum(1).clamp(min=1e-6)[:, None, None]
+            / sums.last(found.weights).clamp(min=1e-6)[:, None, None]
         )
         return Expansion(loss, loss[:, None], slope, curvature)
 
@@ -83,21 +90,14 @@ class GlobalObjective:
         return -(inverse(damped) @ at.gradient[..., None])[..., 0]
 
     def _moved_by(self, matrices: Tensor) -> LossExpansion:
-        """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the moving image, about the centre.
+        """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the
+        moving image, about the centre.
 
         The compiled pass knows patches only: two by two that agree are an affine map.
         """
         if not self.compare.compiled:
             found = self.compare.expand(self.compare.points_under(matrices), self.block)
-            slope = torch.stack(
-                [
-                    found.gradient.sum(1).mT @ self.x,
-                    found.gradient.sum(2).mT @ self.y,
-                    found.gradient.sum((1, 2)),
-                ],
-                -1,
-            )
-            return found._replace(gradient=slope)
+            return found._replace(gradient=_gradient_of_matrix(found.gradient, self.x, self.y))
         height, width = self.compare.size
         grid = PatchGrid.cover(height, width, 2 * max(height, width))
         agreeing = patch_grid.from_matrices(
@@ -115,17 +115,18 @@ class GlobalObjective:
 
     def _with_slope(self, parameters: Tensor, found: LossExpansion) -> tuple[Tensor, Tensor, Tensor]:
         """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
-        weight = found.weights.sum(1).clamp(min=1e-6)
+        weight = sums.last(found.weights).clamp(min=1e-6)
         tangents = self._tangents(parameters)
         pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.gradient
         return (
-            found.losses.sum(1) / weight,
+            sums.last(found.losses) / weight,
             torch.einsum("bnij,bij->bn", tangents, pull) / weight[:, None],
             tangents,
         )
 
     def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
-        """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central differences in float64."""
+        """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central
+        differences in float64."""
         steps = h * torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device)
         ends = (parameters.double()[:, None] + torch.cat([steps, -steps])).flatten(0, 1)
         matrices = models.get(self.model).matrix(ends, self.centre.double(), self.radius)
@@ -135,8 +136,19 @@ class GlobalObjective:
         return torch.cat([tangents[..., :2], at_centre], -1).to(parameters)
 
 
+def _gradient_of_matrix(gradient: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The gradient (b, 2, 3) to a matrix that maps positions x (w,) and y (h,) to points, from that (b, h, w,
+    2) to the points.
+
+    Sums of rows and of columns come first: sums to so few numbers would follow the number of threads.
+    """
+    rows, columns = gradient.sum(2), gradient.sum(1)
+    return torch.stack([columns.mT @ x, rows.mT @ y, rows.sum(1)], -1)
+
+
 class PatchObjective:
-    """The loss of patch parameters (1, 2, 3, rows, columns), the level taken in ``parts`` strips of whole windows."""
+    """The loss of patch parameters (1, 2, 3, rows, columns), the level taken in ``parts`` strips of whole
+    windows."""
 
     def __init__(self, compare: Comparison, grid: PatchGrid, stiffness: float, parts: int) -> None:
         x, y = compare.axes()
@@ -189,8 +201,8 @@ class PatchObjective:
             if pairs
             else self._in_strips(parameters)
         )
-        weight = found.weights.sum()[None].clamp(min=1e-6)
-        loss, slope = self._with_bending(parameters, found.losses.sum()[None], weight, found.gradient)
+        weight = sums.total(found.weights)[None].clamp(min=1e-6)
+        loss, slope = self._with_bending(parameters, sums.total(found.losses)[None], weight, found.gradient)
         near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[
             None
         ]
@@ -238,19 +250,22 @@ class PatchObjective:
     def _with_bending(
         self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The loss of the images, whose slope is still that of moving points, and that of the neighbours' disagreement."""
+        """The loss of the images, whose slope is still that of moving points, and that of the neighbours'
+        disagreement."""
         slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
         bending, bent = self.couplings.bend(parameters[0])
         return total / weight + bending, torch.addcdiv(bent, slope, weight)[None]
 
 
 def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
-    """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor changing by more per spacing."""
+    """Parameters (..., 2, 3, rows, columns) with no patch displaced by more than ``max_shift`` pixels, nor
+    changing by more per spacing."""
     return parameters / (torch.hypot(*parameters.unbind(-4)) / max_shift).clamp(min=1).unsqueeze(-4)
 
 
 def block_of(compare: Comparison) -> int:
-    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them, two along its side where it can."""
+    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them,
+    two along its side where it can."""
     return next(side for side in range(-(-compare.window // 2), 0, -1) if compare.window % side == 0)
 
 

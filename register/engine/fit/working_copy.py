@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from register.compute import sums
 from register.errors import AlignmentError
 from register.images import preprocess, pyramid
 from register.images.pyramid import Level
@@ -39,7 +40,7 @@ def working_copy(level: Level, max_size: int, name: str) -> Level:
         )
     grey = preprocess.normalise(level.image, mask)
     inner = mask * ~preprocess.constant_border(grey, mask)
-    weight = inner if float(inner.mean()) > LEAST_VALID else mask
+    weight = inner if float(sums.mean(inner)) > LEAST_VALID else mask
     return Level(grey, weight, level.original_from_level)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
-from register.compute import device
+from register.compute import device, sums
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.search_range import SearchRange
 from register.geometry import affine, affine_tensors
@@ -129,7 +129,7 @@ def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iter
     f, f_mask = _structure(fixed)
     spectra = _spectra(f, f_mask, shape)
     image = torch.cat(_structure(moving), dim=1)
-    least = LEAST_OVERLAP * min(float(f_mask.sum()), float(image[:, 2].sum()) / ratio**2)
+    least = LEAST_OVERLAP * min(float(sums.total(f_mask)), float(sums.total(image[:, 2])) / ratio**2)
     to_level, from_level = moving.original_from_level, affine.invert(fixed.original_from_level)
     for chunk, both in _half_turns(angles):
         for rotations, planes in _rotated(image, chunk, both, ratio, side, moving.size, shape):
@@ -230,8 +230,8 @@ def _correlation(
     count = (max_pool2d(wrapped, 2, 1) > 0).sum((1, 2, 3)).clamp(
         min=1
     ) * BLOCK**2  # shifts in blocks with any overlap at a corner
-    mean = score.sum((1, 2)) / count
-    return score, mean, (score.square().sum((1, 2)) / count - mean.square()).clamp(min=1e-6).sqrt()
+    mean = sums.plane(score).flatten() / count
+    return score, mean, (sums.plane(score.square()).flatten() / count - mean.square()).clamp(min=1e-6).sqrt()
 
 
 def _peaks(

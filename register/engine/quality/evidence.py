@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.engine.fit import global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate
@@ -35,7 +36,7 @@ def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
     others = score[(distance > max(level.size) * FARTHEST) & (overlap > 0.1 * overlap[0, 0])]
     if len(others) < LEAST_SHIFTS or float(overlap[0, 0]) < LEAST_PIXELS:
         return 0.0
-    return float((score[0, 0] - others.mean()) / others.std().clamp(min=1e-6))
+    return float((score[0, 0] - sums.mean(others)) / sums.deviation(others).clamp(min=1e-6))
 
 
 def _scores_of_shifts(level: Level, compare: Comparison) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from register.compute import sums
 from register.engine.fit import comparison, recover_patches
 from register.engine.fit.comparison import Comparison, windows
 from register.engine.fit.estimate import LocalFit, coarse_grid
@@ -43,7 +44,7 @@ def patch_figures(
         | recover_patches.diverged(similarity, texture, quantile=TYPICAL)
     )
     status = _status(weak, parameters[:, 0].norm(dim=0).flatten() * pixel >= CAPPED * max_shift)
-    bound = expected_error.bounds(compare, grid, parameters, max(float(after.weight.sum()), 1e-6))
+    bound = expected_error.bounds(compare, grid, parameters, max(float(sums.total(after.weight)), 1e-6))
     centres = affine.apply(level.original_from_level, patch_tensors.centres(grid).reshape(-1, 2))
     error = expected_error.errors(bound, parameters, back.errors(centres) / pixel, similarity) * pixel * scale
     known = zip(_rounded(error), status, strict=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from register.compute import sums
 from register.engine.fit import global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate
@@ -69,8 +70,8 @@ def _recognised(level: Level, moving: Level, estimate: Estimate, side: int) -> R
     similarity = _unit(fixed[used]) @ _unit(aligned[used]).T
     own = similarity.diagonal()
     less = (similarity < own[:, None]).sum(1) + (similarity < own[None]).sum(0)
-    rank = float((less / (2 * (len(own) - 1)) * weight).sum() / weight.sum())
-    independent = float(weight.sum().square() / weight.square().sum())
+    rank = float(sums.total(less / (2 * (len(own) - 1)) * weight) / sums.total(weight))
+    independent = float(sums.total(weight).square() / sums.total(weight.square()))
     return Recognition(rank, (rank - 0.5) * math.sqrt(12 * independent))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.engine.fit import global_fit, local_fit
 from register.engine.fit.estimate import Estimate, patches_from_map
 from register.engine.fit.problem import Problem
@@ -44,10 +45,10 @@ class RoundTrip:
         points = affine.apply(fixed.original_from_level, at)
         frame = self.forward.moving
         weight = texture.double() * interpolation.inside(self.forward.map(points), frame.height, frame.width)
-        if float(weight.sum()) < 1:
+        if float(sums.total(weight)) < 1:
             return math.inf
         errors, order = self.errors(points).sort()
-        return float(errors[(weight[order].cumsum(0) < weight.sum() / 2).sum()])
+        return float(errors[(weight[order].cumsum(0) < sums.total(weight) / 2).sum()])
 
 
 def round_trip(problem: Problem, forward: Transform, matrix: Tensor, metric: str) -> RoundTrip:

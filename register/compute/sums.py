@@ -1,0 +1,41 @@
+"""Sums over all pixels whose bits do not depend on the number of threads.
+
+PyTorch sums many values to a single one in as many parts as there are threads. Sums to several values, such as one per
+row, are each computed by one thread; the functions below sum rows first and then the few sums of rows.
+"""
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+ROW = 4096
+"""Values that are summed at once."""
+
+
+def plane(values: Tensor) -> Tensor:
+    """The sum (..., 1, 1) over the last two axes of (..., h, w)."""
+    if values.device.type != "cpu":
+        return values.sum((-2, -1), keepdim=True)
+    return last(values.sum(-1))[..., None, None]
+
+
+def last(values: Tensor) -> Tensor:
+    """The sum (...) over the last axis of (..., n)."""
+    while values.device.type == "cpu" and values.shape[-1] > ROW:
+        values = pad(values, (0, -values.shape[-1] % ROW))
+        values = values.reshape(*values.shape[:-1], -1, ROW).sum(-1)
+    return values.sum(-1)
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum () of all values (...)."""
+    return last(values.flatten())
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean () of all values (...)."""
+    return total(values) / values.numel()
+
+
+def deviation(values: Tensor) -> Tensor:
+    """The standard deviation () of all values (...), with n - 1 degrees of freedom."""
+    return (total((values - mean(values)).square()) / (values.numel() - 1)).sqrt()
