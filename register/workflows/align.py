@@ -41,7 +41,7 @@ SHARE_OF_ESTIMATE = 0.8
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a job: the alignment, the files by their role, the seconds in all, notes on the images."""
+    """The outcome of a job: the alignment, the files by role, the seconds in all, notes on the images."""
 
     alignment: Alignment
     files: dict[str, Path]

@@ -1,4 +1,4 @@
-"""The aligned image: the moving image's own kind of pixels on the fixed grid, computed when they are written."""
+"""The aligned image: pixels of the moving image's type on the fixed grid, computed while they are written."""
 
 import math
 import shutil
@@ -22,16 +22,16 @@ from register.transforms.resample import Warped
 from register.transforms.transform import Inverse, Transform
 
 LARGE = 4096
-"""Longest side from which on a TIFF gets coarser levels by itself."""
+"""Longest side in pixels above which a TIFF gets coarser levels by default."""
 PACKED = {"none": 1.0, "deflate": 0.7, "lzw": 0.7, "zstd": 0.7, "jpeg": 0.2}
-"""Share of its size in memory that a file is expected to need on the disk."""
+"""Expected size of a file relative to its pixels in memory, by compression."""
 DEGENERATE = 1e-3, 1e3
-"""Smallest and largest ratio of areas that a transform may have for its image to be computed."""
+"""Smallest and largest factor by which a transform may change areas for its image to be computed."""
 
 
 @dataclass(frozen=True)
 class OutputStyle:
-    """How an aligned image is computed and packed."""
+    """Interpolation, fill value, compression and pyramid of an aligned image."""
 
     interpolation: str = "bilinear"
     fill: str = "auto"
@@ -45,6 +45,8 @@ class OutputStyle:
 
 
 PLAIN = OutputStyle()
+TIE_POINTS, TRANSFORMATION = 33922, 34264
+"""Tags of GeoTIFF: ModelTiepoint and ModelTransformation."""
 
 
 def aligned_image(
@@ -54,17 +56,16 @@ def aligned_image(
     style: OutputStyle,
     canvas: Canvas | None = None,
 ) -> Image:
-    """The moving image on the grid of the fixed one, its pixels not computed yet, with the place and the pixel size of the ``grid`` image.
+    """The moving image on the grid of the fixed image, with the pixel size and georeference of ``grid``.
 
-    Without ``grid`` the pixel size is that of the transform's fixed frame. Raises ``RegisterError`` for pixels that cannot be
-    interpolated, and for a transform so degenerate that no image comes of it.
+    The pixels are computed when they are read. Without ``grid`` the pixel size is that of the transform's
+    fixed frame. Raises ``RegisterError`` for pixels that cannot be interpolated and for a degenerate
+    transform.
     """
     forward = transform.forward if isinstance(transform, Inverse) else transform
     area = abs(float(affine.determinant(forward.matrix)))
     if not DEGENERATE[0] <= area <= DEGENERATE[1]:
-        raise RegisterError(
-            f"the transform changes areas by a factor of {area:.3g}: it is degenerate, and no image is made of it"
-        )
+        raise RegisterError(f"the transform changes areas by a factor of {area:.3g}: it is degenerate")
     if style.interpolation != "nearest":
         moving = moving.coloured()
     fill = fill_value(style.fill, moving)
@@ -85,12 +86,15 @@ def aligned_image(
 
 
 def fill_value(text: str, moving: Image) -> float | None:
-    """The number of a ``--fill`` value; ``auto`` is the file's own no data, NaN for floats, white for brightfield, else 0 (None: by the type)."""
+    """The number of a ``--fill`` value, or None for the default of the pixel type.
+
+    ``auto`` is the file's own no-data value, NaN for floats, white for brightfield, else 0.
+    """
     if text != "auto":
         try:
             return float(text)
         except ValueError:
-            raise RegisterError(f"--fill {text}: is neither a number nor auto") from None
+            raise RegisterError(f"--fill {text}: must be a number or auto") from None
     if moving.nodata is not None:
         return moving.nodata
     if moving.colour == "rgb" and moving.white is not None:
@@ -105,7 +109,10 @@ def fill_value(text: str, moving: Image) -> float | None:
 def write_aligned(
     path: Path, image: Image, style: OutputStyle, *, tick: Callable[[float], None] = lambda share: None
 ) -> None:
-    """Compute and write an aligned image; ``tick`` hears which share is done. Raises ``FileError``, before anything is written when the disk is too full."""
+    """Compute and write an aligned image; ``tick`` is called with the fraction that is done.
+
+    Raises ``FileError``, before anything is written when the disk has not enough space.
+    """
     pyramid = max(image.size) > LARGE if style.pyramid is None else style.pyramid
     need = image.nbytes * PACKED[style.compression] * (4 / 3 if pyramid else 1) + (
         image.nbytes / 3 if pyramid else 0
@@ -138,14 +145,17 @@ def write_aligned(
 def _moved_tags(
     tags: tuple[tuple[int, int, int, Any], ...], canvas: Canvas
 ) -> tuple[tuple[int, int, int, Any], ...]:
-    """The tags that place a grid on the earth, for one that begins at the canvas (GeoTIFF 1.1: tiepoints are raster, then model coordinates)."""
+    """The georeferencing tags of a grid, moved to the origin of the canvas.
+
+    Source: GeoTIFF 1.1, where a tie point is raster coordinates followed by model coordinates.
+    """
     moved = []
     for code, kind, count, value in tags:
-        if code == 33922:
+        if code == TIE_POINTS:
             value = tuple(
                 v - (canvas.left, canvas.top)[i % 6] if i % 6 < 2 else v for i, v in enumerate(value)
             )
-        elif code == 34264:
+        elif code == TRANSFORMATION:
             matrix = np.array(value, float).reshape(4, 4)
             matrix[:, 3] += matrix[:, 0] * canvas.left + matrix[:, 1] * canvas.top
             value = tuple(matrix.ravel().tolist())
@@ -154,7 +164,7 @@ def _moved_tags(
 
 
 def _moved_position(grid: Image, canvas: Canvas) -> tuple[float, float, str] | None:
-    """The stage position of the canvas, where that of the grid and its pixel size are in the same unit."""
+    """The stage position of the canvas; None unless the grid has one in the unit of its pixel size."""
     if grid.position is None or grid.pixel_size is None or grid.position[2] != grid.pixel_size.unit:
         return None
     x, y, unit = grid.position

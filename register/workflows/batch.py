@@ -1,4 +1,4 @@
-"""``register batch``: many pairs, each on its own; finished pairs are skipped, errors are part of the table."""
+"""``register batch``: many pairs; finished pairs are skipped, and an error of one does not stop the others."""
 
 import csv
 import io

@@ -1,11 +1,11 @@
-"""The transform of every frame of a series, in some processes: read from its file when it is there, found otherwise."""
+"""The transform of every frame of a series, in several processes; transforms that exist as files are read."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,17 +28,22 @@ from register.transforms.transform import Transform
 from register.workflows import workers
 
 ANCHOR = 10
-"""Frames after which a chain along the one before is tied to the reference again, where that shows, so that its error cannot grow on."""
+"""Interval of frames at which ``previous`` aligns to the reference again, so that errors do not accumulate.
+"""
 AVERAGED = 40
-"""Frames, spread over the series, whose mean is the reference ``mean``, aligned to the middle one first."""
+"""Number of frames, spread over the series, whose mean is the reference ``mean``."""
 AHEAD = 4
-"""Frames per worker that are under way at a time."""
+"""Frames per worker that are queued at a time."""
 NAMED = "first", "previous", "mean", "middle"
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs: the frames, the reference's number (None: the mean) and its grey (1, h, w), NaN where it shows nothing, the settings, a folder."""
+    """What a worker needs: the frames, the reference, the settings and the folder of transforms.
+
+    ``number`` is the reference's frame, None for the mean; ``image`` (1, h, w) its grey image, NaN where
+    invalid.
+    """
 
     stack: Stack
     number: int | None
@@ -46,26 +51,29 @@ class Task:
     settings: Settings
     folder: Path
     along: bool
-    """Whether frames are aligned to the one before."""
+    """Whether each frame is aligned to the frame before it."""
 
 
 def task(stack: Stack, to: str, settings: Settings, folder: Path) -> Task:
-    """The task of aligning frames to ``first``, ``previous``, ``mean``, ``middle`` or a number. Raises ``RegisterError`` for one that is not there."""
+    """The task of aligning frames to ``first``, ``previous``, ``mean``, ``middle`` or a number.
+
+    Raises ``RegisterError`` for another word and for a frame that does not exist.
+    """
     if to not in NAMED and not to.isdigit():
         raise RegisterError(
             f"--to {to!r}: first, previous, mean, middle or the number of a frame, counted from 0"
         )
     number = int(to) if to.isdigit() else {"first": 0, "previous": 0}.get(to, len(stack) // 2)
     if number >= len(stack):
-        raise RegisterError(f"--to {number}: there are {len(stack)} frames, counted from 0")
-    image = _with_gaps(level(stack, number, settings, settings.fixed_mask))
+        raise RegisterError(f"--to {number}: the series has {len(stack)} frames, counted from 0")
+    image = _with_nan(level(stack, number, settings, settings.fixed_mask))
     if to == "mean":
         image = _mean(stack, number, settings)
     return Task(stack, None if to == "mean" else number, image, settings, folder, to == "previous")
 
 
 def level(stack: Stack, index: int, settings: Settings, mask: str | None) -> Level:
-    """What of a frame is compared, and where it counts: not in its no data, and not outside a mask."""
+    """The grey level of a frame; pixels with the no-data value or outside the mask are invalid."""
     pixels = np.moveaxis(stack.frame(index), 0, 2)
     shown = read_mask(mask, stack.shape[1:])[EVERYTHING][0] if mask else None
     nodata = stack.nodata if settings.nodata is None else settings.nodata
@@ -73,18 +81,20 @@ def level(stack: Stack, index: int, settings: Settings, mask: str | None) -> Lev
 
 
 def transforms(asked: Task, count: int) -> Iterator[Transform]:
-    """The transform from every frame's fixed one, the reference or the frame before, in order, found in ``count`` processes.
+    """The transform of every frame from the reference or the frame before, in order, in ``count`` processes.
 
-    ``provenance.against`` says which: ``reference`` or a frame's number.
+    ``provenance.against`` is ``reference`` or the number of the frame.
     """
     frames = range(len(asked.stack))
     if count == 1:
-        _begin_here(asked)
+        _prepare_here(asked)
         yield from map(_known_or_found, frames)
         return
     context = get_context("spawn")
     threads, started = asked.settings.threads or max(cores() // count, 1), context.Value("i", 0)
-    with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads, started, asked)) as pool:
+    with ProcessPoolExecutor(
+        count, context, initializer=_prepare, initargs=(threads, started, asked)
+    ) as pool:
         queue = []
         try:
             for index in frames:
@@ -97,49 +107,55 @@ def transforms(asked: Task, count: int) -> Iterator[Transform]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_HERE: dict[str, Any] = {}
-"""What a worker process keeps between frames: the task, and its reference made ready."""
+class Worker(NamedTuple):
+    """State of a worker process: the task, and its prepared reference."""
+
+    asked: Task
+    reference: frame.Reference
 
 
-def _begin(threads: int, started: Any, asked: Task) -> None:
-    workers.begin(threads, started)
-    _begin_here(asked)
+_workers: list[Worker] = []
+"""The state of this process, set when it starts; the last one counts."""
 
 
-def _begin_here(asked: Task) -> None:
+def _prepare(threads: int, started: Any, asked: Task) -> None:
+    workers.prepare(threads, started)
+    _prepare_here(asked)
+
+
+def _prepare_here(asked: Task) -> None:
     shown = np.isfinite(asked.image)
     reference = pyramid.base(
         torch.from_numpy(np.where(shown, asked.image, 0)), torch.from_numpy(shown).float()
     )
-    _HERE.update(asked=asked, reference=frame.prepare(reference, asked.settings))
+    _workers.append(Worker(asked, frame.prepare(reference, asked.settings)))
 
 
 def _known_or_found(index: int) -> Transform:
-    """The transform of one frame, from its file when it is there."""
-    asked: Task = _HERE["asked"]
-    path = asked.folder / f"{index:05d}.json"
+    """The transform of one frame, read from its file if that exists."""
+    worker = _workers[-1]
+    path = worker.asked.folder / f"{index:05d}.json"
     if path.exists():
         return Transform.load(path)
     try:
-        found, against = _found(asked, index)
+        found, against = _found(worker, index)
     except RegisterError as error:
-        found, against = (
-            frame.identity(_HERE["reference"], verdict=Verdict.FAILED, why=str(error)),
-            "reference",
-        )
+        found = frame.identity(worker.reference, verdict=Verdict.FAILED, why=str(error))
+        against = "reference"
     made = Provenance(register=__version__, frame=index, against=against)
     found = replace(found, provenance=made)
     found.save(path)
     return found
 
 
-def _found(asked: Task, index: int) -> tuple[Transform, str | int]:
-    """The transform of one frame and what it was found against."""
+def _found(worker: Worker, index: int) -> tuple[Transform, str | int]:
+    """The transform of one frame, and what it was aligned to."""
+    asked, reference = worker
     if index == asked.number:
-        return frame.identity(_HERE["reference"]), "reference"
+        return frame.identity(reference), "reference"
     moving = level(asked.stack, index, asked.settings, asked.settings.moving_mask)
     if not asked.along or index % ANCHOR == 0:
-        tied = frame.follow(_HERE["reference"], moving)
+        tied = frame.follow(reference, moving)
         if not asked.along or tied.quality.verdict == Verdict.OK:
             return tied, "reference"
     before = frame.prepare(
@@ -149,18 +165,18 @@ def _found(asked: Task, index: int) -> tuple[Transform, str | int]:
 
 
 def _mean(stack: Stack, middle: int, settings: Settings) -> NDArray[np.float32]:
-    """The mean (1, h, w) of frames spread over the series, each aligned to the middle one; NaN where none shows anything."""
+    """The mean (1, h, w) of frames aligned to the middle frame; NaN where none is valid."""
     ready = frame.prepare(level(stack, middle, settings, settings.fixed_mask), settings)
     chosen = sorted({round(k) for k in np.linspace(0, len(stack) - 1, min(AVERAGED, len(stack)))})
     total = weight = np.zeros((1, *stack.shape[1:]))
     for index in chosen:
         moving = level(stack, index, settings, settings.moving_mask)
-        moved = warp_pixels(_with_gaps(moving), frame.follow(ready, moving), fill=float("nan"))
+        moved = warp_pixels(_with_nan(moving), frame.follow(ready, moving), fill=float("nan"))
         total, weight = total + np.nan_to_num(moved), weight + np.isfinite(moved)
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan).astype(np.float32)
 
 
-def _with_gaps(shown: Level) -> NDArray[np.float32]:
-    """The image of a level, NaN where it does not count."""
+def _with_nan(shown: Level) -> NDArray[np.float32]:
+    """The image of a level, NaN where it is invalid."""
     grey: NDArray[np.float32] = torch.where(shown.mask > 0, shown.image, torch.nan).numpy()
     return grey

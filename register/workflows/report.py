@@ -1,4 +1,4 @@
-"""Reports of what is finished: one page per alignment, and an index of many."""
+"""``register report``: the page of a finished alignment, and the index of many."""
 
 import os
 from dataclasses import fields, replace
@@ -19,9 +19,10 @@ TRANSFORM, REPORT, INDEX = "transform.json", "report.html", "index.html"
 
 
 def redraw(folder: Path, landmarks: str | None = None) -> Path:
-    """Draw ``report.html`` of a finished alignment anew from its files, with landmark errors when ``FIXED.csv,MOVING.csv`` are given; returns its path.
+    """Draw ``report.html`` of a finished alignment again from its files, and return its path.
 
-    Raises ``FileError`` when the transform or an image it was made from cannot be read, or the image is another one by now.
+    ``landmarks``, as ``FIXED.csv,MOVING.csv``, adds their errors. Raises ``FileError`` when the transform or
+    an image cannot be read, or when an image has another size than the one that was aligned.
     """
     path = folder / TRANSFORM
     transform = Transform.load(path)
@@ -31,7 +32,9 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
         or transform.quality.verdict == "unknown"
     ):
         raise FileError(
-            path, "does not say which images it aligns", "a report is drawn of what `register align` wrote"
+            path,
+            "does not name the images that it aligns",
+            "a report needs a transform that `register align` wrote",
         )
     known = {option.name for option in fields(Settings)}
     chosen = settings.check(
@@ -60,7 +63,10 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
 
 
 def finished(folders: list[Path]) -> list[Path]:
-    """Folders that hold a finished alignment: those named, and those inside the others, however deep. Raises ``FileError`` when one holds none."""
+    """Folders of finished alignments: the given ones, and those at any depth inside the others.
+
+    Raises ``FileError`` for a folder that holds none.
+    """
     found: list[Path] = []
     for folder in folders:
         inside = (
@@ -79,7 +85,10 @@ def finished(folders: list[Path]) -> list[Path]:
 
 
 def draw_index(folders: list[Path], output: Path | None = None, errors: dict[str, str] | None = None) -> Path:
-    """Draw the index of finished alignments, by default as ``index.html`` in the folder they share, and reports that are missing; returns its path."""
+    """Draw the index of finished alignments and the reports that are missing, and return its path.
+
+    By default it is ``index.html`` in the folder that they share.
+    """
     if output is None:
         try:
             output = Path(os.path.commonpath([folder.absolute() for folder in folders])) / INDEX

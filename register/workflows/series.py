@@ -1,4 +1,4 @@
-"""A series of frames brought to one of them, to its mean, or along the one before: one stack out, one transform per frame."""
+"""``register batch --series``: frames aligned to one frame, to their mean, or each to the frame before."""
 
 import csv
 import io
@@ -32,7 +32,10 @@ TRANSFORMS, STAMP, TABLE, PAGE = "transforms", "series.json", "series.csv", "ind
 
 @dataclass(frozen=True)
 class Series:
-    """What is asked: the frames, the reference (first, previous, mean, middle or a number), other channels, the folder, and the settings."""
+    """A series: its frames, the reference, other channels, the output folder and the settings.
+
+    ``to`` is first, previous, mean, middle or the number of a frame.
+    """
 
     source: str
     to: str
@@ -43,7 +46,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Row:
-    """One frame's outcome: its verdict, why, similarity, shift of the middle in pixels and what it was aligned to."""
+    """The outcome of a frame: verdict, reasons, similarity, shift of the centre in pixels, reference."""
 
     frame: int
     verdict: str
@@ -61,10 +64,10 @@ def run(
     redo: bool = False,
     tick: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Align every frame and write the aligned stack, those of the other channels, ``transforms/NNNNN.json``, ``series.csv`` and ``index.html``.
+    """Align every frame and write the aligned stacks, the transforms, ``series.csv`` and ``index.html``.
 
-    Transforms that an interrupted run of the same series left are taken over unless ``redo``. Memory does not grow with the number of frames. Raises
-    ``RegisterError``.
+    Transforms (``transforms/NNNNN.json``) of an interrupted run of the same series are used again unless
+    ``redo``. Memory does not grow with the number of frames. Raises ``RegisterError``.
     """
     stack = open_stack(series.source)
     others = [open_stack(name) for name in series.also]
@@ -74,14 +77,14 @@ def run(
             opened.callback(one.close)
         opened.enter_context(
             device.using_threads(1 if count > 1 else series.settings.threads)
-        )  # the workers have the others
+        )  # the workers use the others
         return _run(series, stack, others, count, redo, tick)
 
 
 def _run(
     series: Series, stack: Stack, others: list[Stack], count: int, redo: bool, tick: Callable[[Row], None]
 ) -> list[Row]:
-    """The same with the files open."""
+    """``run`` with the stacks open."""
     for name, other in zip(series.also, others, strict=True):
         if len(other) != len(stack) or other.shape[1:] != stack.shape[1:]:
             raise FileError(
@@ -105,18 +108,18 @@ def _run(
         for old in folder.glob("*.json"):
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (series.output / TABLE).unlink(missing_ok=True)  # it says that the rest is there
+    (series.output / TABLE).unlink(missing_ok=True)  # its presence means that the series is complete
     write_text(folder / STAMP, json.dumps(stamp, indent=1))
     rows, means = list[Row](), Means()
     found = _chained(frames.transforms(asked, count))
-    _write(names, [stack, *others], _noted(found, rows, tick), series.settings, means)
+    _write(names, [stack, *others], _recorded(found, rows, tick), series.settings, means)
     write_text(series.output / TABLE, _table(rows))
     draw(series, rows, means)
     return rows
 
 
 def _chained(found: Iterator[Transform]) -> Iterator[Transform]:
-    """The transforms from the reference, of transforms from the reference or from the frame before."""
+    """Transforms from the reference, composed of transforms from the reference or from the frame before."""
     before: Transform | None = None
     for transform in found:
         if transform.provenance.against != "reference" and before is not None:
@@ -137,8 +140,10 @@ def _chained(found: Iterator[Transform]) -> Iterator[Transform]:
         yield transform
 
 
-def _noted(found: Iterator[Transform], rows: list[Row], tick: Callable[[Row], None]) -> Iterator[Transform]:
-    """The transforms, a row kept of each."""
+def _recorded(
+    found: Iterator[Transform], rows: list[Row], tick: Callable[[Row], None]
+) -> Iterator[Transform]:
+    """The transforms; a row of each is added to ``rows``."""
     for index, transform in enumerate(found):
         quality, against = transform.quality, transform.provenance.against
         across, down = quality.shift
@@ -158,7 +163,7 @@ def _noted(found: Iterator[Transform], rows: list[Row], tick: Callable[[Row], No
 
 
 class Means:
-    """The mean over a series of the frames' first channel as they were, and as they are aligned, where they show something."""
+    """The mean over a series of the frames' first channel, before and after the alignment."""
 
     def __init__(self) -> None:
         self.before: NDArray[np.float64] = np.zeros(())
@@ -175,7 +180,7 @@ class Means:
 def _write(
     names: list[Path], stacks: list[Stack], transforms: Iterator[Transform], chosen: Settings, means: Means
 ) -> None:
-    """Warp and write frame by frame, each stack into its own file, all whole or none; no more than a frame of each is held."""
+    """Resample and write frame by frame, each stack into its own file; all files are completed or none."""
     with ExitStack() as opened:
         add = [
             opened.enter_context(stack_writer(name, stack, chosen.compression))
@@ -212,10 +217,13 @@ def draw(series: Series, rows: list[Row], means: Means) -> None:
     )
 
 
-def _stamp(series: Series, stack: Stack, others: list[Stack]) -> dict[str, Any]:
-    """What transforms were made from and how: files with their sizes and times, the reference, the settings and the version; and what moved along."""
+def _stamp(series: Series, stack: Stack, others: list[Stack]) -> dict[str, object]:
+    """Files with their sizes and times, reference, settings and version: what the results depend on.
 
-    def known(one: Stack) -> list[list[Any]]:
+    The transforms of another run can be used where these are equal; the stacks of other channels are extra.
+    """
+
+    def known(one: Stack) -> list[list[object]]:
         return [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in one.files]
 
     made = {
@@ -228,7 +236,7 @@ def _stamp(series: Series, stack: Stack, others: list[Stack]) -> dict[str, Any]:
     return {"transforms": made, "also": [known(other) for other in others]}
 
 
-def _stamp_of(folder: Path) -> dict[str, Any]:
+def _stamp_of(folder: Path) -> dict[str, object]:
     path = folder / STAMP
     try:
         return json.loads(path.read_text(encoding="utf-8"))

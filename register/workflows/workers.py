@@ -29,7 +29,7 @@ SHARE = 0.8
 
 
 def free_memory() -> int | None:
-    """Bytes that are free on the machine and in its control group, the smaller; None where neither is known."""
+    """Free bytes, the smaller of the machine's and its control group's; None where neither is known."""
     found = []
     with contextlib.suppress(OSError, StopIteration, ValueError):
         line = next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemAvailable"))
@@ -105,7 +105,7 @@ def _pool(
     context = multiprocessing.get_context("spawn")
     started = context.Value("i", 0)
     pool = ProcessPoolExecutor(
-        count, context, initializer=begin, initargs=(max(cores() // count, 1), started)
+        count, context, initializer=prepare, initargs=(max(cores() // count, 1), started)
     )
     running: dict[Future[PairOutcome], Pair] = {}
     try:
@@ -129,7 +129,7 @@ def _pool(
             raise
 
 
-def begin(threads: int, started: "Synchronized[int]") -> None:
+def prepare(threads: int, started: "Synchronized[int]") -> None:
     """Prepare a worker: it ignores Ctrl-C, ends with its parent, and takes its share of threads and a GPU."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,9 +1,10 @@
 """Image readers: one record per format, found through the registry ``register.registries.READERS``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from register.errors import FileError, RegisterError
 from register.io.images.model import Image, Selection
 from register.registries import READERS
 
@@ -59,16 +60,34 @@ def image_reader(name: str) -> ImageReader:
     return READERS.typed(name, ImageReader)
 
 
-def image_readers() -> Iterator[ImageReader]:
-    """All readers, in the order in which they are asked whether they match a file."""
-    readers = [image_reader(name) for name in READERS.names()]
-    yield from (reader for reader in readers if reader.before_built_in)
-    yield from (reader for reader in readers if not reader.before_built_in)
+def image_readers() -> list[ImageReader]:
+    """All readers that can be loaded, in the order in which they are asked whether they match a file."""
+    return _load_readers()[0]
 
 
 def reader_of(path: Path, head: bytes) -> ImageReader:
-    """The first reader that matches a file of which ``head`` are the first bytes."""
-    return next((reader for reader in image_readers() if reader.matches(path, head)), image_reader(LAST))
+    """The first reader that matches a file of which ``head`` are the first bytes.
+
+    Raises ``FileError`` for a file that only a reader that cannot be loaded might read.
+    """
+    readers, problems = _load_readers()
+    for reader in readers:
+        if reader.matches(path, head):
+            return reader
+    if problems and path.suffix.lower() not in image_suffixes():
+        raise FileError(path, f"is of a format that no reader matches, and {problems[0]}")
+    return image_reader(LAST)
+
+
+def _load_readers() -> tuple[list[ImageReader], list[str]]:
+    """The readers in their order, and for each that cannot be loaded the reason."""
+    readers, problems = [], []
+    for name in READERS.names():
+        try:
+            readers.append(image_reader(name))
+        except RegisterError as error:
+            problems.append(str(error))
+    return sorted(readers, key=lambda reader: not reader.before_built_in), problems
 
 
 def image_suffixes() -> tuple[str, ...]:
