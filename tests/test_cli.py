@@ -19,6 +19,7 @@ import register
 from register.cli import startup
 from register.cli.main import COMMANDS, function_of
 from register.geometry import affine
+from register.geometry.patch_grid import PatchGrid
 from register.io.points.open import read_points
 from register.transforms.frame import Frame
 from register.transforms.transform import Transform
@@ -275,6 +276,43 @@ def test_commands_on_saved_transforms_import_no_torch(command, tmp_path):
 
 def test_version_imports_no_library():
     assert not loaded("--version") & (HEAVY | {"numpy"})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A transform with patches, its landmarks, and a file of points."""
+    folder = tmp_path_factory.mktemp("saved")
+    Pillow.fromarray(np.zeros((400, 500), np.uint8)).save(folder / "image.png")
+    tifffile.imwrite(folder / "image.tif", np.zeros((400, 500), np.uint8))
+    grid = PatchGrid(3, 2, (50.0, 50.0), (200.0, 300.0))
+    matrix = np.array([[1.0, 0.0, 7.0], [0.0, 1.0, -3.0]])
+    frame = Frame(500, 400)
+    transform = register.Transform("local", frame, frame, matrix, grid, np.tile(matrix, (2, 3, 1, 1)))
+    transform.save(folder / "t.json")
+    (folder / "p.csv").write_text("x,y\n10,20\n30,40\n")
+    return folder
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="only a CPU build of PyTorch is known without it")
+@pytest.mark.parametrize(
+    ("command", "used"),
+    [
+        ("info t.json", set()),
+        ("info image.png", {"PIL"}),
+        ("info image.tif", {"tifffile"}),
+        ("points t.json p.csv -o q.csv", set()),
+        ("points t.json p.csv -o q_inverse.csv --inverse", set()),
+        ("invert t.json -o i.json", set()),
+        ("compose t.json t.json -o c.json", set()),
+        ("export t.json --to itk -o t.tfm", set()),
+        ("export t.json --to csv -o t.csv", set()),
+        ("evaluate t.json p.csv p.csv", set()),
+        ("align image.png image.tif -o out --dry-run", {"PIL", "tifffile"}),
+    ],
+)
+def test_commands_without_pixels_import_no_torch(command, used, saved):
+    names = [str(saved / word) if "." in word or word == "out" else word for word in command.split()]
+    assert loaded(*names) & HEAVY <= used
 
 
 def test_help_is_grouped(program):

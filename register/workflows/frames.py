@@ -65,7 +65,7 @@ def task(stack: Stack, to: str, settings: Settings, folder: Path) -> Task:
         )
     number = int(to) if to.isdigit() else {"first": 0, "previous": 0}.get(to, len(stack) // 2)
     if number >= len(stack):
-        raise RegisterError(f"--to {number}: the series has {len(stack)} frames, counted from 0")
+        raise RegisterError(f"--to {number}: there are {len(stack)} frames, counted from 0")
     image = _with_nan(level(stack, number, settings, settings.fixed_mask))
     if to == "mean":
         image = _mean(stack, number, settings)

@@ -1,7 +1,7 @@
 """Start finders by name: the built-in ones, those of other packages, and those that a program adds."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -25,9 +25,9 @@ def get(name: str) -> StartFinder:
     return STARTS.typed(name, StartFinder)
 
 
-def chosen(matcher: str) -> tuple[list[StartFinder], list[StartFinder]]:
+def chosen(matcher: str) -> tuple[list[StartFinder], Iterable[StartFinder]]:
     """The finders that the setting ``matcher`` adds to the built-in ones: those to try always, and those to
-    try where no start is significant.
+    try where no start is significant, which are loaded one after the other.
 
     Raises ``RegisterError`` for a name that is not known and for a ``module:function`` that cannot be
     imported.
@@ -41,18 +41,16 @@ def chosen(matcher: str) -> tuple[list[StartFinder], list[StartFinder]]:
     return [get(matcher)], []
 
 
-def _installed() -> list[StartFinder]:
+def _installed() -> Iterator[StartFinder]:
     """The finders that other packages or the program added; one that cannot be loaded is left out with a
     warning."""
-    found = []
     for name in STARTS.names():
         if name in BUILT_IN:
             continue
         try:
-            found.append(get(name))
+            yield get(name)
         except RegisterError as error:
             warnings.warn(str(error), RegisterWarning, stacklevel=3)
-    return found
 
 
 def _imported(matcher: str) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ packages are refined and compared with the result in the same way.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -28,7 +28,7 @@ def find(
     ranges: Sequence[SearchRange],
     *,
     always: Sequence[StartFinder] = (),
-    fallback: Sequence[StartFinder] = (),
+    fallback: Iterable[StartFinder] = (),
 ) -> Start:
     """The initial map between two images.
 
@@ -38,10 +38,12 @@ def find(
     found = _built_in(fixed, moving, ranges)
     for each in always:
         found = _better(fixed, moving, ranges[-1], each, found, required=True)
+    if found.is_significant:
+        return found
     for each in fallback:
+        found = _better(fixed, moving, ranges[-1], each, found, required=False)
         if found.is_significant:
             break
-        found = _better(fixed, moving, ranges[-1], each, found, required=False)
     return found
 
 
