@@ -127,12 +127,11 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 def readers() -> dict[str, Callable[[Path], object]]:
     """The reader of each suffix; files with other suffixes are read as images."""
     from register.io.images.masks import read_mask
-    from register.io.images.model import Image
     from register.io.images.open import read_image
     from register.io.points.open import read_point_file
     from register.transforms.transform import Transform
 
-    mask_of = Image(np.zeros((1, 40, 50), np.uint8))
+    masked = 40, 50
 
     def transform(path: Path) -> object:
         loaded = Transform.load(path)
@@ -141,7 +140,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
     def geojson(path: Path) -> object:
         everything = slice(None), slice(None), slice(None)
         with contextlib.suppress(OverflowError):  # a polygon with coordinates near the largest number
-            read_mask(str(path), mask_of)[everything]
+            read_mask(str(path), masked)[everything]
         return read_point_file(path)
 
     return {".transform": transform, ".csv": read_point_file, ".geojson": geojson, "": read_image}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from register.errors import FileError
 from register.io.images import png
 from register.io.images.model import UNASSOCIATED, Image, Selection
-from register.io.images.reader import ImageReader
+from register.io.images.reader import ImageReader, image_suffixes
 
 LARGEST = 2**31
 """Bytes of decoded pixels above which a file is refused: it is damaged, or needs a tiled format."""
@@ -80,7 +80,7 @@ def _read_with_pillow(path: Path) -> Image:
             raise FileError(
                 path,
                 "is not an image in a format that register reads",
-                "convert it to TIFF, PNG or OME-Zarr",
+                f"files it reads end in {', '.join(image_suffixes())}",
             ) from None
         with picture:
             return _from_pillow(path, picture)
