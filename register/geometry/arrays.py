@@ -88,3 +88,9 @@ def to_index(array: Array) -> Array:
 def in_type_of(values: Array, like: Array) -> Array:
     """The same numbers in the type of another array."""
     return values.astype(like.dtype) if isinstance(values, np.ndarray) else values.to(like.dtype)
+
+
+def median(values: Float64) -> float:
+    """The median of numbers (n,), the lower one of two, as PyTorch has it; ``numpy.median`` imports much more."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle])

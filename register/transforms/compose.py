@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from register.errors import TransformError
-from register.geometry import affine, models
+from register.geometry import affine, arrays, models
 from register.geometry.arrays import Float64
 from register.transforms.quality import Provenance, Quality, Verdict
 from register.transforms.transform import Link, Transform
@@ -78,7 +78,7 @@ def _simplest(chain: Transform, model: str, sources: list[Transform]) -> Transfo
         verdict=verdict,
         reasons=reasons,
         expected_error=round(expected, 4) if math.isfinite(expected) else None,
-        round_trip_median=round(float(np.median(error)), 9),
+        round_trip_median=round(arrays.median(error), 9),
         round_trip_max=round(float(error.max()), 9),
     )
     provenance = Provenance(sources=tuple(map(_source, sources)))

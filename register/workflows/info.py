@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from register.errors import FileError
-from register.geometry import affine
+from register.geometry import affine, arrays
 from register.io.images.open import describe_file, open_image
 from register.io.images.reader import FileDescription
 from register.transforms.transform import Transform
@@ -71,7 +71,7 @@ def describe_transform(transform: Transform) -> dict[str, Any]:
         "anisotropy": parts.anisotropy,
         "flipped": bool(affine.determinant(transform.matrix) < 0),
         "translation": transform.matrix[:, 2].tolist(),
-        "displacement_median": float(np.median(moved)),
+        "displacement_median": arrays.median(moved),
         "displacement_max": float(moved.max()),
         "det_min": float(determinant.min()),
         "det_max": float(determinant.max()),

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.files.atomic import write_text
+from register.geometry import models
 from register.io.transforms.export_format import ExportFormat, ExportOptions, ExportReport
 from register.io.transforms.numbers import parsed
 from register.io.transforms.parameters import (
-    GLOBAL,
     GlobalParameters,
     affine_parameters,
     fitted_spline,
@@ -31,7 +31,7 @@ FORMATS = (".tif", ".png", ".mha")
 def write(transform: Transform, path: Path, options: ExportOptions) -> ExportReport:
     """Write an affine transform, or for local models a B-spline transform."""
     units = Units.of(transform)
-    if transform.model in GLOBAL:
+    if models.is_global(transform.model):
         values, centre = affine_parameters(units.matrix(transform.matrix))
         own: dict[str, Value] = {
             "Transform": "AffineTransform",

@@ -7,12 +7,11 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import atomic_write, write_text
-from register.geometry import affine
+from register.geometry import affine, models
 from register.io.transforms.export_format import ExportFormat, ExportOptions, ExportReport
 from register.io.transforms.fields import sampled_field
 from register.io.transforms.numbers import parsed
 from register.io.transforms.parameters import (
-    GLOBAL,
     GlobalParameters,
     Parameters,
     affine_parameters,
@@ -34,7 +33,7 @@ def write_text_file(transform: Transform, path: Path, options: ExportOptions) ->
     """
     units = Units.of(transform)
     linear = affine_parameters(units.matrix(transform.matrix))
-    if transform.model in GLOBAL:
+    if models.is_global(transform.model):
         _write(path, [(AFFINE, linear)])
         return ExportReport(units.description(), "AffineTransform")
     back = affine.invert(transform.matrix)
@@ -59,7 +58,7 @@ def write_hdf5(transform: Transform, path: Path, options: ExportOptions) -> Expo
     units = Units.of(transform)
     kind, (values, fixed) = AFFINE, affine_parameters(units.matrix(transform.matrix))
     report = ExportReport(units.description(), "AffineTransform")
-    if transform.model not in GLOBAL:
+    if not models.is_global(transform.model):
         field = sampled_field(transform, options.spacing or 1.0, units)
         rows, columns, _ = field.vectors.shape
         kind = "DisplacementFieldTransform_double_2_2"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from register.files.atomic import atomic_folder
+from register.geometry import models
 from register.io.transforms.export_format import ExportFormat, ExportOptions, ExportReport
 from register.io.transforms.fields import Field, sampled_field
-from register.io.transforms.parameters import GLOBAL
 from register.io.transforms.units import Units
 from register.transforms.transform import Transform
 
@@ -35,7 +35,7 @@ def write(transform: Transform, path: Path, options: ExportOptions) -> ExportRep
     axes: list[Json] = [{"name": name, "type": "space", **unit} for name in ("y", "x")]
     link: Json = {"input": {"name": "fixed"}, "output": {"name": "moving"}, "name": "fixed to moving"}
     field = None
-    if transform.model in GLOBAL:
+    if models.is_global(transform.model):
         link |= {"type": "affine", "affine": _rows_first(units, transform)}
     else:
         field = sampled_field(transform, options.spacing or 1.0, units)

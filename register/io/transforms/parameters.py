@@ -10,8 +10,6 @@ from register.errors import TransformError
 from register.geometry import bspline
 from register.transforms.transform import Transform
 
-GLOBAL = ("translation", "rigid", "similarity", "affine")
-"""Models that are one affine map."""
 Pair = tuple[float, float]
 Parameters = tuple[list[float], list[float]]
 """The parameters of a transform, and its fixed parameters."""
