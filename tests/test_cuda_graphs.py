@@ -21,6 +21,7 @@ from register.optim import conjugate_gradients
 from register.optim.adam import adam
 from register.optim.gauss_newton import gauss_newton
 from register.optim.result import NOT_FINITE, result_of
+from register.similarity import registry
 
 HEIGHT, WIDTH = 120, 150
 GRID = PatchGrid.cover(HEIGHT, WIDTH, 40)
@@ -82,7 +83,7 @@ def on_no_device(metric, batch=1):
             new(batch, 1, high, wide),
             new(batch, 2, 3),
         ),
-        metric,
+        registry.get(metric),
         20,
     )
 
@@ -190,7 +191,9 @@ def compared(texture, shift, through, metric="ncc"):
     made = comparison.prepare(
         *levels, affine_tensors.translation(0.0, 0.0)[None], metric, window=20, margin=8
     )
-    return Comparison(*(x.double().contiguous() for x in made.tensors), metric, 20, tensors_only=True)
+    return Comparison(
+        *(x.double().contiguous() for x in made.tensors), registry.get(metric), 20, tensors_only=True
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "gauss-newton"])
