@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +17,9 @@ from PIL import Image as Pillow
 import register
 from register.cli import startup
 from register.cli.main import COMMANDS, function_of
-from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
 from register.io.points.open import read_points
 from register.transforms.frame import Frame
-from register.transforms.transform import Transform
 from register.workflows import doctor
 
 FUNDUS = [str(SAMPLES / "fundus_fixed.tif"), str(SAMPLES / "fundus_moving.tif")]
@@ -249,29 +246,6 @@ def test_help_imports_no_library(command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_summary_of_a_command_is_the_first_line_of_its_help(command):
     assert COMMANDS[command] == function_of(command).__doc__.splitlines()[0]
-
-
-GOLDEN = Path(__file__).parent / "golden" / "local-1.json"
-WITHOUT_TORCH = {
-    "info": [FUNDUS[0], TISSUE[0], GOLDEN],
-    "points": [GOLDEN, "p.csv", "-o", "mapped.csv"],
-    "evaluate": [GOLDEN, "p.csv", "p.csv"],
-    "invert": [GOLDEN, "-o", "inverse.json"],
-    "compose": ["still.json", "still.json", "-o", "composed.json"],
-    "export": [GOLDEN, "--to", "itk", "-o", "t.tfm", "--tolerance", "1000"],
-}
-
-
-@pytest.mark.parametrize("command", WITHOUT_TORCH)
-def test_commands_on_saved_transforms_import_no_torch(command, tmp_path):
-    (tmp_path / "p.csv").write_text("x,y\n1,2\n3,4\n")
-    frame = Frame(9, 8)
-    Transform("affine", frame, frame, affine.identity()).save(tmp_path / "still.json")
-    files = [
-        tmp_path / value if str(value).endswith(("csv", "json", "tfm")) and value != GOLDEN else value
-        for value in WITHOUT_TORCH[command]
-    ]
-    assert not loaded(command, *files) & {"torch", "cv2", "rich", "jinja2", "scipy"}
 
 
 def test_version_imports_no_library():

@@ -1,4 +1,4 @@
-"""``register batch``: many pairs; finished pairs are skipped, and an error of one does not stop the others."""
+"""``register batch``: many pairs; finished pairs are skipped, errors of one do not stop the others."""
 
 import csv
 import io
