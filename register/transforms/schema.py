@@ -25,7 +25,7 @@ Step = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def models() -> tuple[str, ...]:
-    """The models that a transform can have: the global ones, also those that were added, patches and chains."""
+    """The models that a transform can have: global models, added ones too, patches, and chains."""
     return (*MODELS.names(), "local", "chain")
 
 
@@ -93,8 +93,8 @@ class TransformFile(Open):
     global_: GlobalFile = Field(alias="global")
     patches: PatchesFile | None = None
     chain: list["LinkFile"] | None = None
-    quality: dict[str, Any] = Field(default_factory=dict)
-    provenance: dict[str, Any] = Field(default_factory=dict)
+    quality: Json = Field(default_factory=dict)
+    provenance: Json = Field(default_factory=dict)
 
 
 class LinkFile(Open):
