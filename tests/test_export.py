@@ -1,4 +1,4 @@
-"""Exported transforms, given to the programs they are for."""
+"""Exported transforms are read by the programs they are for and give the same points and pictures."""
 
 import subprocess
 import sys
@@ -72,7 +72,7 @@ def points(n=100):
     )
 
 
-def apart(transform, other, factor=1.0):
+def largest_distance(transform, other, factor=1.0):
     """The largest distance, in moving pixels, between our points and those of another program's transform."""
     units = Units.of(transform)
     fixed, moving = (np.array(size) * factor for size in (units.fixed, units.moving))
@@ -84,10 +84,10 @@ def apart(transform, other, factor=1.0):
 def test_simpleitk_reads_itk_files(transform, form, tmp_path):
     path = tmp_path / f"t{export_format(form).suffix}"
     export(flat(transform), form, path)
-    assert apart(flat(transform), SimpleITK.ReadTransform(str(path))) < 1e-9
+    assert largest_distance(flat(transform), SimpleITK.ReadTransform(str(path))) < 1e-9
     report = export(transform, form, path)
     assert (
-        apart(transform, SimpleITK.ReadTransform(str(path)))
+        largest_distance(transform, SimpleITK.ReadTransform(str(path)))
         <= max((report.fit_error_max or 0), (report.field_error_max or 0)) + 1e-6
     )
     assert (report.fit_error_max or 0) <= 0.01
@@ -101,7 +101,8 @@ def test_simpleitk_reads_field_images(transform, form, tmp_path):
     assert field.GetDirection() == pytest.approx((1, 0, 0, 1))
     factor = 1e-3 if form == "field-nifti" and Units.of(transform).name else 1.0
     assert (
-        apart(transform, SimpleITK.DisplacementFieldTransform(field), factor) <= report.field_error_max + 1e-6
+        largest_distance(transform, SimpleITK.DisplacementFieldTransform(field), factor)
+        <= report.field_error_max + 1e-6
     )
 
 
@@ -139,7 +140,7 @@ def test_simpleitk_makes_the_same_picture(aligned, texture, model, tmp_path):
 
 @pytest.fixture(scope="module")
 def transformed(aligned, texture, tmp_path_factory):
-    """For every model and unit: the transform, what its export reports, and the folder where transformix has left its points and picture."""
+    """Per model and unit: the transform, the report of its export, and the folder with the results of transformix."""
     runs = {}
     for (name, sizes), model in product(PIXELS.items(), ("affine", "local")):
         folder, transform = (
@@ -240,7 +241,7 @@ def test_ground_control_points_are_pixels_from_the_corner(aligned, tmp_path):
         export(aligned, "gcp", tmp_path / "u.vrt")
 
 
-def test_a_coarser_field_says_its_error(aligned, tmp_path):
+def test_the_report_of_a_coarser_field_has_its_error(aligned, tmp_path):
     fine, coarse = (export(aligned, "npz", tmp_path / f"{s}.npz", spacing=s).field_error_max for s in (2, 16))
     assert fine < 0.2 < coarse
 

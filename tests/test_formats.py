@@ -1,4 +1,4 @@
-"""Any image in, the same image out: every kind of file through the identity, and what its pixels mean."""
+"""Every kind of image file is read and, through the identity transform, written unchanged."""
 
 import json
 
@@ -40,7 +40,7 @@ def pixels(dtype, *shape):
     return RNG.integers(limits.min, limits.max, shape, dtype, endpoint=True)
 
 
-def still(width=W, height=H, pixel_size=None):
+def identity_transform(width=W, height=H, pixel_size=None):
     frame = Frame(width, height, pixel_size)
     return Transform("affine", frame, frame, affine_tensors.identity())
 
@@ -94,11 +94,11 @@ def written(path, name):
 
 
 @pytest.mark.parametrize("name", TIFFS)
-def test_the_identity_gives_back_what_came(tmp_path, name):
+def test_the_identity_writes_the_image_unchanged(tmp_path, name):
     data = written(tmp_path / "in.tif", name)
     before = register.read_image(tmp_path / "in.tif")
     apply(
-        still(pixel_size=before.pixel_size),
+        identity_transform(pixel_size=before.pixel_size),
         [tmp_path / "in.tif"],
         tmp_path / "out.tif",
         style=OutputStyle("nearest" if name == "palette" else "bilinear"),
@@ -112,7 +112,7 @@ def test_the_identity_gives_back_what_came(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", TIFFS)
-def test_windows_are_parts_of_the_whole(tmp_path, name):
+def test_windows_equal_the_same_part_of_the_full_image(tmp_path, name):
     written(tmp_path / "in.tif", name)
     image = open_image(tmp_path / "in.tif")
     whole = tifffile.imread(tmp_path / "in.tif")
@@ -129,7 +129,7 @@ def test_windows_are_parts_of_the_whole(tmp_path, name):
 
 @pytest.mark.parametrize("shape", ["grey", "rgb", "channels"])
 @pytest.mark.parametrize("side", [600, 1301])
-def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path, shape, side):
+def test_ome_tiff_is_valid_and_keeps_names_colours_position_and_levels(tmp_path, shape, side):
     data = {
         "grey": pixels("u2", side, side),
         "rgb": pixels("u1", side, side, 3),
@@ -162,7 +162,7 @@ def test_ome_tiff_is_valid_and_keeps_its_names_colours_place_and_levels(tmp_path
     image = open_image(tmp_path / "in.ome.tif")
     write_aligned(
         tmp_path / "out.ome.tif",
-        aligned_image(image, image, still(side, side), OutputStyle()),
+        aligned_image(image, image, identity_transform(side, side), OutputStyle()),
         OutputStyle(pyramid=True),
     )
     again = open_image(tmp_path / "out.ome.tif")
@@ -222,7 +222,7 @@ def test_ome_zarr_of_both_versions(tmp_path, version):
     assert open_image(tmp_path / "a.zarr", Selection(level=1, plane="Z=3")).pixel_size.xy == (1.0, 1.0)
 
 
-def test_everyday_formats(tmp_path):
+def test_formats_of_pillow(tmp_path):
     grey, colour = pixels("u1", H, W), pixels("u1", H, W, 3)
     for name in ("a.bmp", "a.pgm", "a.webp"):
         Pillow.fromarray(colour if name == "a.webp" else grey).save(tmp_path / name, lossless=True)
@@ -241,7 +241,7 @@ def test_png_keeps_palette_profile_and_sixteen_bit_colour(tmp_path):
     picture.save(tmp_path / "p.png", icc_profile=ICC)
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels("u2", H, W, 3)))
     for name in ("p.png", "deep.png"):
-        apply(still(), [tmp_path / name], tmp_path / f"out_{name}", style=OutputStyle("nearest"))
+        apply(identity_transform(), [tmp_path / name], tmp_path / f"out_{name}", style=OutputStyle("nearest"))
         before, after = (register.read_image(tmp_path / x) for x in (name, f"out_{name}"))
         assert np.array_equal(before.pixels, after.pixels)
         assert (before.colour, before.icc, before.dtype) == (after.colour, after.icc, after.dtype)
@@ -278,11 +278,11 @@ def test_a_stack_names_its_axes_and_a_plane_of_it_is_read(tmp_path):
 def test_types_that_cannot_be_interpolated_are_refused_by_name(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", np.ones((H, W), dtype))
     with pytest.raises(FileError, match=r"a\.tif.*(int64|complex64)"):
-        apply(still(), [tmp_path / "a.tif"], tmp_path / "o.tif")
+        apply(identity_transform(), [tmp_path / "a.tif"], tmp_path / "o.tif")
     assert not (tmp_path / "o.tif").exists()
 
 
-def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path):
+def test_nodata_fills_outside_the_moving_image_and_the_georeference_is_kept(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif", pixels("i2", H, W), extratags=[*GEO, (42113, 2, 6, "-9999", True)], metadata=None
     )
@@ -301,7 +301,7 @@ def test_nodata_fills_what_is_not_shown_and_the_grid_stays_on_the_earth(tmp_path
             0.0,
             500000.0,
             4600000.0,
-        )  # the raster point that lies there now
+        )  # the raster point at that place
         assert page.tags[34735].value[-1] == 32633
         assert float(page.tags[42113].value.strip("\0")) == -9999
         found = page.asarray()
@@ -326,7 +326,7 @@ def test_overviews_of_a_geotiff_are_levels(tmp_path):
     ]
 
 
-def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(tmp_path):
+def test_rasterio_finds_the_aligned_image_at_the_place_of_the_fixed_one(tmp_path):
     import rasterio
 
     tifffile.imwrite(tmp_path / "f.tif", pixels("u1", H, W), extratags=GEO, metadata=None)
@@ -336,7 +336,9 @@ def test_a_program_of_the_field_finds_the_aligned_image_where_the_fixed_one_is(t
     fixed, moving = (open_image(tmp_path / name) for name in ("f.tif", "m.tif"))
     for canvas in (None, Canvas(-30, -10, W + 40, H + 10)):
         write_aligned(
-            tmp_path / "o.tif", aligned_image(moving, fixed, still(), OutputStyle(), canvas), OutputStyle()
+            tmp_path / "o.tif",
+            aligned_image(moving, fixed, identity_transform(), OutputStyle(), canvas),
+            OutputStyle(),
         )
         with rasterio.open(tmp_path / "f.tif") as there, rasterio.open(tmp_path / "o.tif") as here:
             assert here.crs == there.crs
@@ -395,7 +397,7 @@ def test_masks_are_images_or_polygons(tmp_path):
         read_mask(str(tmp_path / "none.geojson"), image.size)
 
 
-def test_a_bounded_copy_is_the_mean_of_its_blocks_wherever_it_is_read_from(tmp_path):
+def test_a_working_image_is_the_mean_of_blocks_of_pixels_of_any_level(tmp_path):
     data = pixels("u2", 1000, 1200)
     tifffile.imwrite(tmp_path / "a.tif", data, tile=(128, 128), compression="zlib")
     image = open_image(tmp_path / "a.tif")
@@ -406,7 +408,7 @@ def test_a_bounded_copy_is_the_mean_of_its_blocks_wherever_it_is_read_from(tmp_p
     assert torch.equal(level.original_from_level, affine_tensors.scaling(4, 4))
 
 
-def test_damaged_files_end_in_one_line():
+def test_damaged_files_raise_a_register_error():
     """A few of the mutants that ``benchmarks.fuzz`` makes by the thousand."""
     from benchmarks import fuzz
 

@@ -57,7 +57,7 @@ def test_png_round_trip_keeps_sixteen_bits(tmp_path, dtype, channels):
     assert np.array_equal(again.pixels, pixels)
 
 
-def test_sixteen_bit_colour_png_is_not_cut_to_eight(tmp_path):
+def test_sixteen_bit_colour_png_is_not_reduced_to_eight(tmp_path):
     pixels = (RNG.random((12, 13, 3)) * 65535).astype(np.uint16)
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
     assert np.array_equal(register.read_image(tmp_path / "a.png").pixels, np.moveaxis(pixels, 2, 0))
@@ -93,7 +93,7 @@ def test_opacity_and_nan_are_no_data():
     assert Validity(Image(broken), nodata=3.0).of(broken, *whole).tolist() == [[[True, False, False]]]
 
 
-def test_names_follow_the_moving_image():
+def test_the_file_of_the_aligned_image_has_the_format_of_the_moving_one():
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="png")) == "aligned.png"
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="ome")) == "aligned.ome.tif"
     assert aligned_name(Image(array(np.uint8, 3, 9, 9), kind="other")) == "aligned.tif"

@@ -1,4 +1,4 @@
-"""What is masked, transparent, NaN or no data has no say: whatever is under it, every number of the answer is the same."""
+"""Pixels that are masked, transparent, NaN or no data change no number of the result."""
 
 import numpy as np
 import pytest
@@ -98,12 +98,12 @@ def test_the_channel_that_is_asked_for_is_compared_and_recorded(tmp_path, pair):
         "channel 1 (tissue)",
         "channel 2",
     )
-    assert same(chosen, aligned(tmp_path, fixed, moving))  # the one with texture is found without being named
+    assert same(chosen, aligned(tmp_path, fixed, moving))  # the channel with texture is chosen by default
     with pytest.raises(FileError, match=r"has no channel 'nucleus'; it has 2 \(0 to 1, empty, tissue\)"):
         aligned(tmp_path, fixed, moving, fixed_channel="nucleus")
 
 
-def test_a_union_holds_all_of_both_and_the_mask_says_where_the_moving_image_is(tmp_path, texture):
+def test_a_union_canvas_holds_both_images_and_the_valid_mask_is_where_the_moving_image_is(tmp_path, texture):
     whole = (texture.clip(0, 1) * 250).astype(np.uint8)
     fixed, moving = whole[:300, :300], whole[60:360, 90:390]
     found = aligned(
