@@ -52,9 +52,9 @@ def align(
     texture or the images do not overlap. Warns with ``RegisterWarning`` where the chosen device cannot be
     used.
 
-    The method is that of this package, documented under "How it works". It combines a search by correlation
-    and by matched features (Lowe, IJCV 60, 2004), a global fit by Gauss-Newton steps, and affine maps of
-    patches that are blended by a partition of unity (Babuška & Melenk, IJNME 40, 1997).
+    The method is described in docs/explanation/method.md. It combines a search by correlation and by matched
+    features (Lowe, IJCV 60, 2004), a global fit by Gauss-Newton steps, and affine maps of patches that are
+    blended by a partition of unity (Babuška & Melenk, IJNME 40, 1997).
     """
     chosen = settings.check(**values)
     for name in settings.FILES_ONLY:
