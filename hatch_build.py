@@ -1,7 +1,7 @@
 """Compile the C files of ``register/kernels/c`` into libraries beside them, one per kind of processor.
 
-Runs when the package is built or installed in place, and as ``python hatch_build.py``. Without a compiler the package is as it is: what is compiled says
-the same as tensors do, only faster.
+Runs when the package is built or installed in place, and as ``python hatch_build.py``. Without a compiler the
+package is as it is: what is compiled says the same as tensors do, only faster.
 """
 
 import os
@@ -40,8 +40,9 @@ KINDS = {
         "-mprefer-vector-width=512",
     ],
 }
-"""Names of processors as ``torch.backends.cpu.get_cpu_capability`` gives them, in small letters, and what a compiler may use there.
-It reads from many places at once only where it is told a processor that likes that."""
+"""Names of processors as ``torch.backends.cpu.get_cpu_capability`` gives them, in small letters, and what a
+compiler may use there. It reads from many places at once only where it is told a processor that likes
+that."""
 
 
 def compile_all() -> list[Path]:
@@ -83,7 +84,8 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _platform() -> str:
-    """The platform tag of a wheel; on macOS that of the oldest system that the compiler is asked to support."""
+    """The platform tag of a wheel; on macOS that of the oldest system that the compiler is asked to
+    support."""
     target = os.environ.get("MACOSX_DEPLOYMENT_TARGET")
     if sys.platform == "darwin" and target:
         return f"macosx_{target.replace('.', '_')}_{platform.machine()}"

@@ -1,4 +1,5 @@
-"""Compiles the kernels for GPUs that need not be here, up to machine code: ``python tests/compile_kernel.py``. Prints a line for each."""
+"""Compiles the kernels for GPUs that need not be here, up to machine code: ``python
+tests/compile_kernel.py``. Prints a line for each."""
 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile

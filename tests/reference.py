@@ -45,7 +45,8 @@ def sample(image, x, y, interpolation, padding):
 
 
 def blend(transform, x, y):
-    """A local transform at one point, from the numbers in its file alone: hat weights of the four nearest centres."""
+    """A local transform at one point, from the numbers in its file alone: hat weights of the four nearest
+    centres."""
     grid, matrices = transform["patches"], transform["patches"]["matrices"]
     u = min(max((x - grid["origin"][0]) / grid["spacing"][0], 0), grid["columns"] - 1)
     v = min(max((y - grid["origin"][1]) / grid["spacing"][1], 0), grid["rows"] - 1)

@@ -1,4 +1,5 @@
-"""The kernels for GPUs, held against tensors: interpreted on machines that have none, compiled for those they are made for."""
+"""The kernels for GPUs, held against tensors: interpreted on machines that have none, compiled for those they
+are made for."""
 
 import os
 import subprocess
@@ -68,7 +69,8 @@ def precise(compare):
 
 
 def away_from_kinks(compare, grid, parameters):
-    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there, and rounding chooses."""
+    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there,
+    and rounding chooses."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
     return replace(
@@ -224,7 +226,8 @@ def test_the_kernels_compile_for_gpus_that_are_not_here():
     lines = done.stdout.splitlines()
     assert len(lines) == 33
     carried = {line.split("carry ")[1] for line in lines if line.startswith("expand")}
-    # each variable of the loops over patches, over rows, and where cells are: two that begin as one tensor can become one
+    # each variable of the loops over patches, over rows, and over cells: two that start as one tensor may
+    # become one
     assert carried == {"[2, 27]", "[2, 22]"}
 
 

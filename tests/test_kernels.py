@@ -55,7 +55,8 @@ def precise(compare):
 
 
 def away_from_kinks(compare, grid, parameters):
-    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there, and rounding chooses."""
+    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there,
+    and rounding chooses."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
     apart = ((points - points.round()).abs().amin(-1) > 1e-3).float()
@@ -226,6 +227,71 @@ def test_a_window_of_no_whole_blocks_is_refused(texture):
         )
 
 
+def wrong(image):
+    """Arrays that look like another one and are not: of another type, shape or layout."""
+    return {
+        "type": image.double(),
+        "shape": image[..., :-1].contiguous(),
+        "layout": image.mT.contiguous().mT,
+        "axes": image[None],
+    }
+
+
+@pytest.mark.parametrize("kind", ["type", "shape", "layout", "axes"])
+@pytest.mark.parametrize("name", ["fixed", "weight", "moving", "moving_mask", "fixed_sums"])
+def test_wrong_images_never_reach_the_c_code(texture, monkeypatch, name, kind):
+    pair = compared(texture, "ncc", BEYOND, holes=True).compiled[0]
+    broken = pair._replace(**{name: wrong(getattr(pair, name))[kind]})
+    if (name, kind) == ("moving", "shape"):
+        broken = broken._replace(moving_mask=pair.moving_mask)  # of the right size, unlike the image
+    monkeypatch.setattr(cpu, "_call", lambda *_: pytest.fail("the C code was called"))
+    grid, parameters = random_patches()
+    with pytest.raises(ValueError, match=r"is |has |must be"):
+        dispatch.similarities(broken, grid, parameters[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": 0}, "window"),
+        ({"valid_box": (0, 0, 10_000, 5)}, "valid_box"),
+        ({"fixed": torch.zeros(2, HEIGHT, WIDTH)}, "one channel"),
+    ],
+)
+def test_wrong_numbers_never_reach_the_c_code(texture, change, message):
+    pair = compared(texture, "ncc", BEYOND, holes=True).compiled[0]._replace(**change)
+    grid, parameters = random_patches()
+    with pytest.raises(ValueError, match=message):
+        dispatch.similarities(pair, grid, parameters[0])
+
+
+def test_wrong_parameters_and_grids_never_reach_the_c_code(texture):
+    pair, (grid, parameters) = compared(texture, "ncc", BEYOND).compiled[0], random_patches()
+    for found in wrong(parameters[0]).values():
+        if found.shape == parameters[0].shape and found.dtype == torch.float32:
+            continue  # another layout is copied
+        with pytest.raises(ValueError, match="parameters"):
+            dispatch.expand(pair, grid, found, 10)
+    with pytest.raises(ValueError, match="2 x 2"):
+        dispatch.expand(pair, PatchGrid(1, 3, (0.0, 0.0), (9.0, 9.0)), torch.zeros(2, 3, 3, 1), 10)
+
+
+@pytest.mark.parametrize("name", ["curvature", "damping", "right"])
+def test_a_system_refuses_arrays_of_another_shape(name):
+    grid = PatchGrid.cover(60, 80, 20)
+    penalty = torch.zeros(2, 2, 2, grid.columns), torch.zeros(2, 2, 2, grid.rows)
+    system = dispatch.patch_system(grid, torch.arange(5.0, 80, 10), torch.arange(5.0, 60, 10), penalty)
+    given = {
+        "curvature": torch.ones(3, 6, 8),
+        "damping": torch.ones(grid.count),
+        "right": torch.ones(2, 3, grid.rows, grid.columns),
+    }
+    assert system.solve(**given, steps=3, tolerance=0.1).isfinite().all()
+    given[name] = given[name][..., :-1]
+    with pytest.raises(ValueError, match=name):
+        system.solve(**given, steps=3, tolerance=0.1)
+
+
 def test_without_a_library_tensors_do_the_work(texture, tensors_only):
     with tensors_only():
         assert compared(texture, "ncc", BEYOND).compiled == []
@@ -243,7 +309,8 @@ def test_another_format_is_not_used(monkeypatch):
 
 
 def test_affine_maps_are_patches_that_agree(texture):
-    """Four patches hold every affine map exactly: moved by them or by the map itself, windows are equally alike."""
+    """Four patches hold every affine map exactly: moved by them or by the map itself, windows are equally
+    alike."""
     compare, grid = compared(texture, "ncc", INSIDE), PatchGrid.cover(HEIGHT, WIDTH, WIDTH)
     small = torch.tensor([[1.004, 0.003, -0.6], [-0.002, 0.997, 0.8]])
     patches = from_matrices(grid, small.expand(grid.rows, grid.columns, 2, 3))
@@ -255,7 +322,8 @@ def test_affine_maps_are_patches_that_agree(texture):
 
 @pytest.mark.parametrize("metric", ["structure", "mind"])
 def test_rounding_does_not_hide_what_is_seen_everywhere(texture, metric):
-    """A mask that was brought elsewhere, or shrunk, is 1 again where only rounding has changed it, and what it covers is known to be quick."""
+    """A mask that was brought elsewhere, or shrunk, is 1 again where only rounding has changed it, and what
+    it covers is known to be quick."""
     turn = torch.tensor([[[0.87, -0.43, 110.0], [0.43, 0.87, -40.0]]], dtype=torch.float64)
     fixed, moving = (
         torch.from_numpy(texture[y : y + 300, x : x + 400]).float()[None] for y, x in ((0, 0), (4, 7))

@@ -1,6 +1,8 @@
-"""Filters of images: on a CPU those of OpenCV, which are made for the one plane of a grey image; elsewhere shifted sums and maxima; and sums over windows.
+"""Filters of images: on a CPU those of OpenCV, which are made for the one plane of a grey image; elsewhere
+shifted sums and maxima; and sums over windows.
 
-PyTorch's convolutions and poolings are made for many channels: on one plane the same numbers take ten times as long.
+PyTorch's convolutions and poolings are made for many channels: on one plane the same numbers take ten times
+as long.
 """
 
 import math
@@ -97,7 +99,8 @@ def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
 
 
 def highest(image: Tensor, side: int) -> Tensor:
-    """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w), by doubling."""
+    """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w),
+    by doubling."""
     if suits_opencv(image):
         cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
         for plane, largest in zip(planes(image), planes(found), strict=True):
@@ -134,7 +137,8 @@ def _differences(image: Tensor, axis: int) -> Tensor:
 
 
 def window_sums(image: Tensor, side: int) -> Tensor:
-    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by the border."""
+    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by
+    the border."""
     height, width = image.shape[-2:]
     if height % side or width % side:
         image = pad(image, (0, -width % side, 0, -height % side))
@@ -144,7 +148,8 @@ def window_sums(image: Tensor, side: int) -> Tensor:
 
 
 def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """Values (b, c, rows, columns), one per window as ``window_sums`` makes them, on all pixels (b, c, h, w) of an image of ``size``."""
+    """Values (b, c, rows, columns), one per window as ``window_sums`` makes them, on all pixels (b, c, h, w)
+    of an image of ``size``."""
     each = values[:, :, :, None, :, None].expand(-1, -1, -1, side, -1, side)
     return each.reshape(*values.shape[:2], values.shape[2] * side, values.shape[3] * side)[
         ..., : size[0], : size[1]
@@ -152,7 +157,8 @@ def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
 
 
 def median(values: Tensor) -> float:
-    """The lower median of values (n,); on a CPU by NumPy, whose selection takes a fifth of the time of PyTorch's."""
+    """The lower median of values (n,); on a CPU by NumPy, whose selection takes a fifth of the time of
+    PyTorch's."""
     if values.device.type != "cpu":
         return float(values.median())
     middle = (len(values) - 1) // 2
@@ -160,5 +166,6 @@ def median(values: Tensor) -> float:
 
 
 def shares(values: Tensor) -> Tensor:
-    """Shares of what is seen, in place: 1 where they miss it by rounding only. What is seen everywhere is compared in half the time."""
+    """Shares of what is seen, in place: 1 where they miss it by rounding only. What is seen everywhere is
+    compared in half the time."""
     return values.masked_fill_(values > 1 - ROUNDING, 1.0)

@@ -12,13 +12,16 @@ from register.images import filters
 
 LUMINANCE = (0.299, 0.587, 0.114)
 BRIGHT, MOSTLY = 0.75, 0.2
-"""Share of white from which on a pixel is background of brightfield, and the share of such pixels that makes an image brightfield."""
+"""Share of white from which on a pixel is background of brightfield, and the share of such pixels that makes
+an image brightfield."""
 GLARE = 1 / 16
 """Light, in units of white, that reaches the sensor through no stain."""
 STAINED = 0.05
-"""Mean difference of the colours in what is not background, in units of white, from which on it is stained."""
+"""Mean difference of the colours in what is not background, in units of white, from which on it is
+stained."""
 ENOUGH = 0.5
-"""Share of the largest texture that the first channel must have to be taken: it is the one that was made for finding the way."""
+"""Share of the largest texture that the first channel must have to be taken: it is the one that was made for
+finding the way."""
 NEIGHBOURHOOD = 8
 """Pixels over which the trend is taken off before channels are compared."""
 
@@ -41,10 +44,11 @@ def luminance(planes: Tensor) -> Tensor:
 
 
 def optical_density(planes: Tensor, white: float) -> Tensor:
-    """The optical density (1, h, w) of transmitted light in the colour that is absorbed most, whatever the stain's own colour.
+    """The optical density (1, h, w) of transmitted light in the colour that is absorbed most, whatever the
+    stain's own colour.
 
-    Density is linear in the amount of stain (Beer and Lambert; Ruifrok & Johnston 2001, eq. 2). ``GLARE`` keeps it finite, and the noise of the
-    darkest pixels, which the logarithm would blow up, in bounds.
+    Density is linear in the amount of stain (Beer and Lambert; Ruifrok & Johnston 2001, eq. 2). ``GLARE``
+    keeps it finite, and the noise of the darkest pixels, which the logarithm would blow up, in bounds.
     """
     light = (planes[:3].clamp(min=0) + GLARE * white) / ((1 + GLARE) * white)
     return -torch.log10(light.amin(0, keepdim=True))
@@ -66,10 +70,10 @@ def choose(
 ) -> Grey:
     """The grey to compare, from a ``sample`` (c, h, w) of the image and where it is ``valid`` (1, h, w).
 
-    ``colour`` says what the channels are (``rgb``, ``cmyk``, ``lab``, ``grey``), ``white`` the value of full light where the type says it.
-    ``wanted`` is a channel's index or name, ``gray``, ``mean``, ``max`` or, of colours, ``density``. Otherwise it is the luminance of
-    colours, and among other channels the first that has about as much texture as any.
-    Raises ``RegisterError`` for a channel that is not there.
+    ``colour`` says what the channels are (``rgb``, ``cmyk``, ``lab``, ``grey``), ``white`` the value of full
+    light where the type says it. ``wanted`` is a channel's index or name, ``gray``, ``mean``, ``max`` or, of
+    colours, ``density``. Otherwise it is the luminance of colours, and among other channels the first that
+    has about as much texture as any. Raises ``RegisterError`` for a channel that is not there.
     """
     count = len(sample)
     if wanted is not None:
@@ -88,7 +92,8 @@ def choose(
 
 
 def brightfield(sample: Tensor, valid: Tensor, white: float) -> bool:
-    """Whether much of a colour picture is nearly ``white`` in every channel, as the empty glass of transmitted light is, and the rest stained."""
+    """Whether much of a colour picture is nearly ``white`` in every channel, as the empty glass of
+    transmitted light is, and the rest stained."""
     shown = sample[:3, valid[0] > 0.5]
     glass = shown.amin(0) > BRIGHT * white
     if shown.shape[1] == 0 or not MOSTLY < float(sums.mean(glass.float())) < 1:
@@ -100,7 +105,8 @@ def brightfield(sample: Tensor, valid: Tensor, white: float) -> bool:
 def texture(plane: Tensor, valid: Tensor) -> float:
     """How much of a plane's (1, h, w) range varies from place to place and is no noise.
 
-    Noise differs from a pixel to the next: what counts is the covariance of neighbours after the local mean is taken off, per squared range.
+    Noise differs from a pixel to the next: what counts is the covariance of neighbours after the local mean
+    is taken off, per squared range.
     """
     plane = torch.where(valid > 0.5, plane, plane[valid > 0.5].median() if bool((valid > 0.5).any()) else 0.0)
     values = plane[valid > 0.5][:: max(plane.numel() // 100_000, 1)]
@@ -135,7 +141,8 @@ def _named(wanted: str, count: int, colour: str, white: float | None, names: Seq
     else:
         known = f", {', '.join(names)}" if names else ""
         raise RegisterError(
-            f"has no channel {wanted!r}; it has {count} (0 to {count - 1}{known}), or ask for gray, mean, max or, of colours, density"
+            f"has no channel {wanted!r}; it has {count} (0 to {count - 1}{known});"
+            " gray, mean and max are allowed too, and density for colours"
         )
     return Grey(_label(index, names), lambda planes: channel(planes, index))
 

@@ -1,4 +1,5 @@
-"""Read an image at pixel coordinates: the only caller of ``grid_sample`` and the only place with normalised coordinates."""
+"""Read an image at pixel coordinates: the only caller of ``grid_sample`` and the only place with normalised
+coordinates."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def axes(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """The positions x (width + 2 margin,) and y (height + 2 margin,) of the pixel centres of an image widened by ``margin``."""
+    """The positions x (width + 2 margin,) and y (height + 2 margin,) of the pixel centres of an image widened
+    by ``margin``."""
     x = torch.arange(-margin, width + margin, dtype=dtype, device=device)
     y = torch.arange(-margin, height + margin, dtype=dtype, device=device)
     return x, y
@@ -32,9 +34,10 @@ def sample(
 ) -> Tensor:
     """Values (b, c, h', w') of images (b, c, h, w) at points (b, h', w', 2), ``(x, y)`` in pixels.
 
-    ``interpolation`` is ``nearest``, ``bilinear`` or ``bicubic`` (Keys 1981, a = -0.75); ``padding`` is ``border``
-    (the nearest pixel's value goes on outside) or ``zeros``. Differentiable in both arguments (``nearest``: in the
-    image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image is read in bands of rows.
+    ``interpolation`` is ``nearest``, ``bilinear`` or ``bicubic`` (Keys 1981, a = -0.75); ``padding`` is
+    ``border`` (the nearest pixel's value goes on outside) or ``zeros``. Differentiable in both arguments
+    (``nearest``: in the image only). On the CPU ``grid_sample`` uses one thread per batch item, so one image
+    is read in bands of rows.
     """
     scale, offset = _normaliser_of(image, points)
     grid = points * scale + offset
@@ -42,7 +45,8 @@ def sample(
 
 
 def sample_and_slope(image: Tensor, points: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Values as ``sample`` reads them, and what takes the slope (b, c, h', w') of a loss to them to its slope (b, h', w', 2) to the points."""
+    """Values as ``sample`` reads them, and what takes the slope (b, c, h', w') of a loss to them to its slope
+    (b, h', w', 2) to the points."""
     scale, offset = _normaliser_of(image, points)
     grid = (points.detach() * scale + offset).requires_grad_()
     with torch.enable_grad():
@@ -61,7 +65,8 @@ def sample_and_slope(image: Tensor, points: Tensor) -> tuple[Tensor, Callable[[T
 def normaliser(
     height: int, width: int, corner: tuple[int, int] = (0, 0)
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Scale and offset, per axis, from pixels to ``grid_sample``'s coordinates, -1 and 1 being the edges of an image whose first pixel is at ``corner``."""
+    """Scale and offset, per axis, from pixels to ``grid_sample``'s coordinates, -1 and 1 being the edges of
+    an image whose first pixel is at ``corner``."""
     return (2 / width, 2 / height), ((1 - 2 * corner[0]) / width - 1, (1 - 2 * corner[1]) / height - 1)
 
 
@@ -92,13 +97,15 @@ def sample_normalised(
 
 
 def inside(points: Tensor, height: int, width: int) -> Tensor:
-    """Whether points (..., 2) lie on the pixels of an image, [-0.5, width - 0.5] x [-0.5, height - 0.5]: bool (...)."""
+    """Whether points (..., 2) lie on the pixels of an image, [-0.5, width - 0.5] x [-0.5, height - 0.5]: bool
+    (...)."""
     x, y = points.unbind(-1)
     return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
 
 
 def all_seen(mask: Tensor, points: Tensor) -> bool:
-    """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box around them. Never on a GPU, which would wait."""
+    """Whether a mask (b, 1, h, w) is surely 1 wherever it would be read at points (b, h', w', 2): in the box
+    around them. Never on a GPU, which would wait."""
     if not tensors.is_on_cpu(mask) or points.shape[0] != 1:
         return False
     (left, right), (top, bottom) = (
@@ -113,7 +120,7 @@ def all_seen(mask: Tensor, points: Tensor) -> bool:
 def _bands(batch: int, rows: int, device: torch.device) -> int:
     """Into how many bands of rows a single image is cut so that every thread has work.
 
-    It does not depend on the number of threads: the memory layout of what follows, and with it the order of sums, does
-    depend on the number of bands.
+    It does not depend on the number of threads: the memory layout of what follows, and with it the order of
+    sums, does depend on the number of bands.
     """
     return min(BANDS, rows) if batch == 1 and device.type == "cpu" else 1

@@ -1,4 +1,5 @@
-"""Pixels (c, h, w) that are read by windows, wherever they are: in memory, in a file, or yet to be computed."""
+"""Pixels (c, h, w) that are read by windows, wherever they are: in memory, in a file, or yet to be
+computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

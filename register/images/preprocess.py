@@ -1,4 +1,5 @@
-"""What is compared: a working grey with a robust range, where it is valid, and the orientation structure in it."""
+"""What is compared: a working grey with a robust range, where it is valid, and the orientation structure in
+it."""
 
 import math
 
@@ -17,7 +18,8 @@ SECOND = 1.0, -2.0, 1.0
 
 
 def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[float, float]:
-    """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; not many more than ``LOOKED_AT`` are looked at."""
+    """The values of (1, h, w) below and above which a ``share`` of the valid pixels lies; not many more than
+    ``LOOKED_AT`` are looked at."""
     step = max(math.isqrt(plane.numel() // LOOKED_AT), 1)
     plane, mask = plane[..., ::step, ::step], mask[..., ::step, ::step]
     values = plane[mask > 0.5]
@@ -29,7 +31,8 @@ def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[flo
 
 
 def extent(plane: Tensor, mask: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value of (1, h, w) where ``mask`` is not 0; nan where it is 0 everywhere."""
+    """The smallest and the largest value of (1, h, w) where ``mask`` is not 0; nan where it is 0
+    everywhere."""
     values = plane if float(mask.amin()) > 0 else plane[mask > 0]
     low, high = (float(x) for x in values.aminmax()) if values.numel() else (math.nan, math.nan)
     return low, high
@@ -55,10 +58,10 @@ def gradient(image: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
 def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhood: float = 6.0) -> Tensor:
     """Orientation structure (b, 2, h, w) of grey images (b, 1, h, w) valid where ``mask`` (b, 1, h, w) is 1.
 
-    Gradients as a double angle, ``(gx² - gy², 2 gx gy) / |g|``, so that an edge equals its contrast-reversed self, divided
-    by the local magnitude (root mean square within ``neighbourhood`` pixels plus a floor), so that weak and strong edges
-    count alike. Sources: double angle, Granlund 1978; normalised gradient fields, Haber & Modersitzki 2006, whose
-    squared-cosine distance is the inner product of these vectors.
+    Gradients as a double angle, ``(gx² - gy², 2 gx gy) / |g|``, so that an edge equals its contrast-reversed
+    self, divided by the local magnitude (root mean square within ``neighbourhood`` pixels plus a floor), so
+    that weak and strong edges count alike. Sources: double angle, Granlund 1978; normalised gradient fields,
+    Haber & Modersitzki 2006, whose squared-cosine distance is the inner product of these vectors.
     """
     gx, gy = gradient(image, sigma)
     solid = erode(
@@ -77,10 +80,11 @@ def orientation(image: Tensor, mask: Tensor, *, sigma: float = 1.0, neighbourhoo
 def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance: int = 2) -> Tensor:
     """Self-similarity (b, 8, h, w) of grey images (b, 1, h, w) valid where ``mask`` (b, 1, h, w) is 1.
 
-    How alike each pixel's constant_border are to those ``distance`` pixels away in eight directions: exp(-D / V) with D the squared difference under a
-    Gaussian of ``sigma`` pixels and V its mean over the directions, less the mean over the directions. Blind to any change of grey
-    values that keeps edges where they are, and smoother around its optimum than orientation.
-    Source: Heinrich et al., "MIND: Modality independent neighbourhood descriptor", Med. Image Anal. 16 (2012), eqs. 4-6.
+    How alike each pixel's constant_border are to those ``distance`` pixels away in eight directions: exp(-D /
+    V) with D the squared difference under a Gaussian of ``sigma`` pixels and V its mean over the directions,
+    less the mean over the directions. Blind to any change of grey values that keeps edges where they are, and
+    smoother around its optimum than orientation. Source: Heinrich et al., "MIND: Modality independent
+    neighbourhood descriptor", Med. Image Anal. 16 (2012), eqs. 4-6.
     """
     solid = erode(mask, 2 * distance)
     around = [(y, x) for y in (-distance, 0, distance) for x in (-distance, 0, distance) if (y, x) != (0, 0)]
@@ -97,13 +101,16 @@ def self_similarity(image: Tensor, mask: Tensor, *, sigma: float = 1.0, distance
 
 
 TOGETHER = 2**19
-"""Numbers that are smoothed at once: enough of a small image, and not more of a large one than stays near the processor."""
+"""Numbers that are smoothed at once: enough of a small image, and not more of a large one than stays near the
+processor."""
 
 
 def noise_variance(plane: Tensor, mask: Tensor) -> float:
-    """Variance of white noise in (1, h, w), from the median of a mask that is blind to planes and straight edges.
+    """Variance of white noise in (1, h, w), from the median of a mask that is blind to planes and straight
+    edges.
 
-    Source: Immerkær, "Fast noise variance estimation", CVIU 64 (1996), with a median in place of the mean so that texture counts less.
+    Source: Immerkær, "Fast noise variance estimation", CVIU 64 (1996), with a median in place of the mean so
+    that texture counts less.
     """
     step = max(math.isqrt(plane.numel() // LOOKED_AT), 1)
 
@@ -119,9 +126,11 @@ def noise_variance(plane: Tensor, mask: Tensor) -> float:
 
 
 def texture_weight(plane: Tensor, mask: Tensor, *, radius: float = 8.0, least: float = 0.02) -> Tensor:
-    """How much there is to see around each pixel of (1, h, w) in [0, 1]: 0 in flat or noisy-flat places, towards 1 in texture.
+    """How much there is to see around each pixel of (1, h, w) in [0, 1]: 0 in flat or noisy-flat places,
+    towards 1 in texture.
 
-    LocalFit variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units of the robust range).
+    LocalFit variance above that of the noise, over itself plus a floor (``least`` squared, ``least`` in units
+    of the robust range).
     """
     share, total = filters.smooth_widely(torch.stack([mask, plane * mask]), radius)
     share.clamp_(min=1e-3)
@@ -148,11 +157,13 @@ def erode(mask: Tensor, radius: int) -> Tensor:
 
 
 def constant_border(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, least: float = 0.02) -> Tensor:
-    """Where a plane (1, h, w) in [0, 1] shows only a constant frame reaching in from its border: bool (1, h, w).
+    """Where a plane (1, h, w) in [0, 1] shows only a constant frame reaching in from its border: bool (1, h,
+    w).
 
     The black around a fundus or an ultrasound fan, the padding of a turned image: it does not move with the
-    object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown inwards over
-    blocks of locally constant pixels; regions smaller than a share ``least`` of the image are not constant_border.
+    object, and its rim is the strongest edge there is. Found as the darkest or brightest border value, grown
+    inwards over blocks of locally constant pixels; regions smaller than a share ``least`` of the image are
+    not constant_border.
     """
     found, invalid = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device), mask < 0.5
     still: Tensor | None = None
@@ -168,13 +179,15 @@ def constant_border(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, lea
 
 
 def _spread(plane: Tensor) -> Tensor:
-    """The difference (1, h, w) between the largest and the smallest value among each pixel of a plane and its neighbours."""
+    """The difference (1, h, w) between the largest and the smallest value among each pixel of a plane and its
+    neighbours."""
     wide = pad(plane, (1, 1, 1, 1), mode="replicate")
     return filters.highest(wide, 3).add_(filters.highest(wide.neg_(), 3))
 
 
 def _grow_from_border(allowed: Tensor, side: int = 256) -> Tensor:
-    """The part of ``allowed`` (1, h, w) that is connected to the border by blocks of pixels that are all allowed.
+    """The part of ``allowed`` (1, h, w) that is connected to the border by blocks of pixels that are all
+    allowed.
 
     Connection is followed on a copy of at most ``side`` pixels, from block to any of its eight neighbours.
     """

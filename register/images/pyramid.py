@@ -19,7 +19,8 @@ LEAST = 8
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the original."""
+    """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the
+    original."""
 
     image: Tensor  # (c, h, w) float32
     mask: Tensor  # (1, h, w) float32, the share of each pixel that is valid
@@ -43,7 +44,8 @@ def known(level: Level, name: Hashable, make: Callable[[], Known]) -> Known:
 
 
 def base(image: Tensor, mask: Tensor | None = None) -> Level:
-    """The finest level: the image (c, h, w) itself with its mask (1, h, w); without one every pixel counts."""
+    """The finest level: the image (c, h, w) itself with its mask (1, h, w); without one every pixel
+    counts."""
     return Level(image, torch.ones_like(image[:1]) if mask is None else mask, affine_tensors.identity())
 
 
@@ -53,9 +55,11 @@ def pixel(level: Level) -> float:
 
 
 def shrink(level: Level, factor: float) -> Level:
-    """The level at ``factor`` times coarser pixels (factor <= 1 returns it as it is), antialiased; invalid pixels give nothing.
+    """The level at ``factor`` times coarser pixels (factor <= 1 returns it as it is), antialiased; invalid
+    pixels give nothing.
 
-    Pixels stay square: a rest of the last row or column that fills no whole pixel is left out. No side falls below ``LEAST``.
+    Pixels stay square: a rest of the last row or column that fills no whole pixel is left out. No side falls
+    below ``LEAST``.
     """
     factor = min(factor, min(level.size) / LEAST)
     return level if factor <= 1 else known(level, ("shrunk", factor), lambda: _shrunk(level, factor))
@@ -72,7 +76,8 @@ def _shrunk(level: Level, factor: float) -> Level:
 
 
 def resize(image: Tensor, factor: float) -> Tensor:
-    """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter as wide as two of them."""
+    """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter as wide as two of
+    them."""
     return interpolate(
         image[None],
         scale_factor=1 / factor,

@@ -1,23 +1,31 @@
-/* The damped Gauss-Newton step of patches, from the curvature of their loss: what register/stencil.py and optimise.conjugate_gradients say with tensors.
+/* The damped Gauss-Newton step of patches, from the curvature of their loss: what register/stencil.py and
+   optimise.conjugate_gradients say with tensors.
 
-   A patch's weight along an axis falls from 1 to 0 towards the next centre, so between two centres, in a cell, four patches have a say, each with three
-   functions per component. Along each axis the products of two of these are six functions of the place in the cell: sums over the cell of the curvature times
-   them hold everything that the four patches are to each other, as the stiffness matrix of an element does in finite elements. The matrix is symmetric: a patch
-   keeps how it is tied to itself and to four of its eight neighbours, those that come after it row by row.
+   A patch's weight along an axis falls from 1 to 0 towards the next centre, so between two centres, in a
+   cell, four patches have a say, each with three functions per component. Along each axis the products of two
+   of these are six functions of the place in the cell: sums over the cell of the curvature times them hold
+   everything that the four patches are to each other, as the stiffness matrix of an element does in finite
+   elements. The matrix is symmetric: a patch keeps how it is tied to itself and to four of its eight
+   neighbours, those that come after it row by row.
 
-   LANES patches of a row are worked on at once. Rows of patches are taken in pieces, whose number is the same for any number of threads, and so are all sums. */
+   LANES patches of a row are worked on at once. Rows of patches are taken in pieces, whose number is the same
+   for any number of threads, and so are all sums. */
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 8    /* patches worked on at once */
-#define PRODUCTS 6 /* of the functions 1 - s, s and s (1 - s) at a share s of the way through a cell: see product() */
-#define SUMS (3 * PRODUCTS * PRODUCTS) /* of a cell: of xx, xy and yy, times the products along y and along x */
-#define OWN 21     /* numbers of a symmetric matrix (6, 6), row by row up to its diagonal */
+#define LANES 8 /* patches worked on at once */
+#define PRODUCTS                                                                                             \
+    6 /* of the functions 1 - s, s and s (1 - s) at a share s of the way through a cell: see product() */
+#define SUMS                                                                                                 \
+    (3 * PRODUCTS * PRODUCTS) /* of a cell: of xx, xy and yy, times the products along y and along x */
+#define OWN 21 /* numbers of a symmetric matrix (6, 6), row by row up to its diagonal */
 #define OTHER 36
 #define FOLLOWING 4
-#define BLOCK (OWN + FOLLOWING * OTHER) /* how the six numbers of a patch are tied to each other and to those of the neighbours that follow */
+#define BLOCK                                                                                                \
+    (OWN + FOLLOWING * OTHER) /* how the six numbers of a patch are tied to each other and to those of the   \
+                                 neighbours that follow */
 #define PIECES 8
 
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -25,34 +33,42 @@ typedef double Doubles __attribute__((vector_size(8 * LANES)));
 #define AT(address) (*(Lanes *)(address))
 
 typedef struct {
-    int rows, columns;      /* of the patch grid, at least 2 each */
-    int height, width;      /* blocks of pixels, along y and x */
-    const int *cell_y, *cell_x;     /* (height), (width): the patch before each block */
+    int rows, columns; /* of the patch grid, at least 2 each */
+    int height, width; /* blocks of pixels, along y and x */
+    const int *cell_y, *cell_x; /* (height), (width): the patch before each block */
     const float *share_y, *share_x; /* the share of the way to the next */
-    const float *ties_y, *ties_x;   /* (2, 2, 2, rows), (2, 2, 2, columns): what ties the displacement and the slope along an axis of each patch of a line
-                                       to its own ones and to those of the next patch, whatever is seen */
+    const float *ties_y, *ties_x; /* (2, 2, 2, rows), (2, 2, 2, columns): what ties the displacement and the
+                                     slope along an axis of each patch of a line to its own ones and to those
+                                     of the next patch, whatever is seen */
 } Grid;
 
-typedef struct { int right, down, cells, corners[2][2]; } Neighbour; /* where it is, and which corners of the cells that both have the two patches are */
+typedef struct {
+    int right, down, cells, corners[2][2];
+} Neighbour; /* where it is, and which corners of the cells that both have the two patches are */
 
 static const Neighbour AFTER[FOLLOWING] = {
     {1, 0, 2, {{0, 1}, {2, 3}}}, {0, 1, 2, {{0, 2}, {1, 3}}}, {-1, 1, 1, {{1, 2}}}, {1, 1, 1, {{0, 3}}}};
 
-typedef struct { int cells, corner[4], from[4]; float sign[4]; } Entry; /* of a block: the sums that it is made of, of the cells whose ``corner`` the patch is */
+typedef struct {
+    int cells, corner[4], from[4];
+    float sign[4];
+} Entry; /* of a block: the sums that it is made of, of the cells whose ``corner`` the patch is */
 
 typedef struct {
     const Grid *grid;
-    int pieces, groups, stride;     /* a vector is (rows, 6, stride): LANES empty patches, those of the row, empty ones; the sums of cells have such rows too */
+    int pieces, groups, stride; /* a vector is (rows, 6, stride): LANES empty patches, those of the row, empty
+                                   ones; the sums of cells have such rows too */
     size_t row, block_row, own_row; /* floats of a row of a vector, of blocks, and of factors */
     Entry entries[BLOCK];
-    float *along_x;                 /* (width, LANES): products of each block of pixels */
-    float *ties_x;                  /* (2, 2, 2, stride): those of the grid, filled up */
-    int *top, *left;                /* (rows), (columns): where the blocks of pixels of each cell begin */
-    float *blocks, *factors;        /* (rows, groups, BLOCK, LANES), (rows, groups, OWN, LANES) */
-    float *x, *r, *z, *p, *ap;      /* vectors */
-    float *edge, *spill;            /* (pieces, 6, stride): p of the row after a piece, and what the piece has to add to ap there */
-    float *cells;                   /* (pieces, 2, SUMS, stride): of the rows of cells above and below a row of patches */
-    double share[2][PIECES];        /* of the pieces in a product of two vectors */
+    float *along_x; /* (width, LANES): products of each block of pixels */
+    float *ties_x; /* (2, 2, 2, stride): those of the grid, filled up */
+    int *top, *left; /* (rows), (columns): where the blocks of pixels of each cell begin */
+    float *blocks, *factors; /* (rows, groups, BLOCK, LANES), (rows, groups, OWN, LANES) */
+    float *x, *r, *z, *p, *ap; /* vectors */
+    float *edge, *spill; /* (pieces, 6, stride): p of the row after a piece, and what the piece has to add to
+                            ap there */
+    float *cells; /* (pieces, 2, SUMS, stride): of the rows of cells above and below a row of patches */
+    double share[2][PIECES]; /* of the pieces in a product of two vectors */
 } Work;
 
 static int least(int a, int b) { return a < b ? a : b; }
@@ -61,10 +77,12 @@ static int triangle(int a, int b) { return a * (a + 1) / 2 + b; }
 
 static void products(float s, float *out) {
     float l = 1 - s, q = s * l;
-    out[0] = l * l, out[1] = q, out[2] = s * s, out[3] = l * q, out[4] = s * q, out[5] = q * q, out[6] = out[7] = 0;
+    out[0] = l * l, out[1] = q, out[2] = s * s, out[3] = l * q, out[4] = s * q, out[5] = q * q,
+    out[6] = out[7] = 0;
 }
 
-/* Which of the products two functions of a cell have, and its sign: of the patches at the begin (0) or end (1), their weight (0) or their weighted offset (1). */
+/* Which of the products two functions of a cell have, and its sign: of the patches at the begin (0) or end
+ * (1), their weight (0) or their weighted offset (1). */
 static int product(int end_a, int offset_a, int end_b, int offset_b, float *sign) {
     *sign *= ((end_a & offset_a) ^ (end_b & offset_b)) ? -1.0f : 1.0f;
     if (offset_a && offset_b) return 5;
@@ -73,9 +91,12 @@ static int product(int end_a, int offset_a, int end_b, int offset_b, float *sign
     return end_a + end_b;
 }
 
-/* Adds to an entry which sum of the cell, whose corners are a patch and another one, ties a number of each. */
+/* Adds to an entry which sum of the cell, whose corners are a patch and another one, ties a number of each.
+ */
 static void add_sum(Entry *entry, int own, int other, int a, int b) {
-    static const int OFFSET_X[3] = {0, 1, 0}, OFFSET_Y[3] = {0, 0, 1}; /* of a patch's three functions: displacement, slope along x, slope along y */
+    static const int OFFSET_X[3] = {0, 1, 0},
+                     OFFSET_Y[3] = {0, 0,
+                         1}; /* of a patch's three functions: displacement, slope along x, slope along y */
     float sign = 1;
     int q = product(own / 2, OFFSET_Y[a % 3], other / 2, OFFSET_Y[b % 3], &sign);
     int p = product(own % 2, OFFSET_X[a % 3], other % 2, OFFSET_X[b % 3], &sign);
@@ -93,7 +114,8 @@ static void list_entries(Entry *entries) {
         for (int n = 0; n < FOLLOWING; n++)
             for (int b = 0; b < 6; b++)
                 for (int k = 0; k < AFTER[n].cells; k++)
-                    add_sum(entries + OWN + n * OTHER + a * 6 + b, AFTER[n].corners[k][0], AFTER[n].corners[k][1], a, b);
+                    add_sum(entries + OWN + n * OTHER + a * 6 + b, AFTER[n].corners[k][0],
+                        AFTER[n].corners[k][1], a, b);
     }
 }
 
@@ -108,13 +130,15 @@ static void sums_of_cells(const Work *w, const float *curvature, int i, float *o
             for (int k = 0; k < 3; k++) {
                 const float *row = curvature + ((size_t)k * grid->height + y) * grid->width;
                 Lanes sums = {0};
-                for (int x = w->left[j]; x < w->left[j + 1]; x++) sums += row[x] * AT(w->along_x + (size_t)x * LANES);
+                for (int x = w->left[j]; x < w->left[j + 1]; x++)
+                    sums += row[x] * AT(w->along_x + (size_t)x * LANES);
                 for (int q = 0; q < PRODUCTS; q++) both[k][q] += along_y[q] * sums;
             }
         }
         for (int k = 0; k < 3; k++)
             for (int q = 0; q < PRODUCTS; q++)
-                for (int p = 0; p < PRODUCTS; p++) out[((k * PRODUCTS + q) * PRODUCTS + p) * w->stride + LANES + j] = both[k][q][p];
+                for (int p = 0; p < PRODUCTS; p++)
+                    out[((k * PRODUCTS + q) * PRODUCTS + p) * w->stride + LANES + j] = both[k][q][p];
     }
 }
 
@@ -125,15 +149,18 @@ static void blocks_of(const Work *w, const float *above, const float *below, int
         Lanes sum = {0};
         for (int n = 0; n < entry->cells; n++) {
             int corner = entry->corner[n];
-            sum += entry->sign[n] * AT((corner / 2 ? above : below) + (size_t)entry->from[n] * w->stride + LANES + j - corner % 2);
+            sum += entry->sign[n] * AT((corner / 2 ? above : below) + (size_t)entry->from[n] * w->stride +
+                                        LANES + j - corner % 2);
         }
         AT(blocks + k * LANES) = sum;
     }
     for (int component = 0; component < 6; component += 3)
         for (int a = 0; a < 2; a++)
             for (int b = 0; b < 2; b++) {
-                const float *along_x = w->ties_x + (2 * a + b) * w->stride + j, *along_y = w->grid->ties_y + (2 * a + b) * w->grid->rows + i;
-                int ax = component + a, bx = component + b, ay = component + 2 * a, by = component + 2 * b; /* slopes along x are second, along y third */
+                const float *along_x = w->ties_x + (2 * a + b) * w->stride + j,
+                            *along_y = w->grid->ties_y + (2 * a + b) * w->grid->rows + i;
+                int ax = component + a, bx = component + b, ay = component + 2 * a,
+                    by = component + 2 * b; /* slopes along x are second, along y third */
                 if (b <= a) {
                     AT(blocks + triangle(ax, bx) * LANES) += AT(along_x);
                     AT(blocks + triangle(ay, by) * LANES) += along_y[0];
@@ -143,7 +170,8 @@ static void blocks_of(const Work *w, const float *above, const float *below, int
             }
 }
 
-/* Splits matrices L D L' into L, its diagonal left out, and the inverse of D in its place: they are positive, so no pivots are needed. */
+/* Splits matrices L D L' into L, its diagonal left out, and the inverse of D in its place: they are positive,
+ * so no pivots are needed. */
 static void factors_of(const float *blocks, float *out) {
     Doubles m[OWN];
     for (int k = 0; k < OWN; k++)
@@ -161,7 +189,8 @@ static void factors_of(const float *blocks, float *out) {
         for (int i = 0; i < LANES; i++) out[k * LANES + i] = (float)m[k][i];
 }
 
-/* What the own blocks of patches take to six numbers of each: ``out`` from ``vector``, numbers lie ``stride`` apart. */
+/* What the own blocks of patches take to six numbers of each: ``out`` from ``vector``, numbers lie ``stride``
+ * apart. */
 static void undo_own(const float *factors, const float *vector, int stride, float *out) {
     Lanes v[6];
     for (int a = 0; a < 6; a++) {
@@ -195,7 +224,8 @@ static void precondition(Work *w, int piece) {
     for (int i = begin; i < end; i++)
         for (int g = 0; g < w->groups; g++) {
             size_t place = i * w->row + LANES + (size_t)g * LANES;
-            undo_own(w->factors + i * w->own_row + (size_t)g * OWN * LANES, w->r + place, w->stride, w->z + place);
+            undo_own(
+                w->factors + i * w->own_row + (size_t)g * OWN * LANES, w->r + place, w->stride, w->z + place);
         }
     w->share[1][piece] = dot(w->r + begin * w->row, w->z + begin * w->row, (end - begin) * w->row);
 }
@@ -209,11 +239,14 @@ static void prepare(Work *w, const float *curvature, const float *damping, const
     memset(above, 0, sizeof(float) * 2 * cells); /* nothing lies beyond the first cell and the last */
     if (begin > 0) sums_of_cells(w, curvature, begin - 1, above);
     for (int i = begin; i < end; i++) {
-        if (i + 1 < grid->rows) sums_of_cells(w, curvature, i, below);
-        else memset(below, 0, sizeof(float) * cells);
+        if (i + 1 < grid->rows)
+            sums_of_cells(w, curvature, i, below);
+        else
+            memset(below, 0, sizeof(float) * cells);
         for (int g = 0; g < w->groups; g++) {
             float *blocks = w->blocks + i * w->block_row + (size_t)g * BLOCK * LANES, damp[LANES] = {0};
-            memcpy(damp, damping + (size_t)i * columns + g * LANES, sizeof(float) * least(LANES, columns - g * LANES));
+            memcpy(damp, damping + (size_t)i * columns + g * LANES,
+                sizeof(float) * least(LANES, columns - g * LANES));
             blocks_of(w, above, below, i, g * LANES, blocks);
             for (int a = 0; a < 6; a++) {
                 float *diagonal = blocks + triangle(a, a) * LANES;
@@ -221,16 +254,20 @@ static void prepare(Work *w, const float *curvature, const float *damping, const
             }
             factors_of(blocks, w->factors + i * w->own_row + (size_t)g * OWN * LANES);
         }
-        for (int a = 0; a < 6; a++) memcpy(w->r + i * w->row + a * w->stride + LANES, right + a * all + (size_t)i * columns, sizeof(float) * columns);
+        for (int a = 0; a < 6; a++)
+            memcpy(w->r + i * w->row + a * w->stride + LANES, right + a * all + (size_t)i * columns,
+                sizeof(float) * columns);
         float *last = above;
         above = below, below = last;
     }
     precondition(w, piece);
 }
 
-/* p = z + beta p in a piece and its edge, and ap, the product of the stencil with p, but for what the piece before it has to add. */
+/* p = z + beta p in a piece and its edge, and ap, the product of the stencil with p, but for what the piece
+ * before it has to add. */
 static void advance(Work *w, int piece, float beta) {
-    int begin = begin_of(w, piece), end = begin_of(w, piece + 1), stride = w->stride, more = end < w->grid->rows;
+    int begin = begin_of(w, piece), end = begin_of(w, piece + 1), stride = w->stride,
+        more = end < w->grid->rows;
     float *edge = w->edge + piece * w->row, *spill = w->spill + piece * w->row;
     for (size_t k = begin * w->row; k < end * w->row; k++) w->p[k] = w->z[k] + beta * w->p[k];
     for (size_t k = 0; more && k < w->row; k++) edge[k] = w->z[end * w->row + k] + beta * edge[k];
@@ -243,11 +280,14 @@ static void advance(Work *w, int piece, float beta) {
             const float *blocks = w->blocks + i * w->block_row + (size_t)g * BLOCK * LANES;
             size_t place = LANES + (size_t)g * LANES;
             Lanes own[6], sum[6], given[FOLLOWING][6] = {{{0}}};
-            for (int a = 0; a < 6; a++) own[a] = AT(here + a * stride + place), sum[a] = AT(out + a * stride + place);
             for (int a = 0; a < 6; a++)
-                for (int b = 0; b < 6; b++) sum[a] += AT(blocks + (b < a ? triangle(a, b) : triangle(b, a)) * LANES) * own[b];
+                own[a] = AT(here + a * stride + place), sum[a] = AT(out + a * stride + place);
+            for (int a = 0; a < 6; a++)
+                for (int b = 0; b < 6; b++)
+                    sum[a] += AT(blocks + (b < a ? triangle(a, b) : triangle(b, a)) * LANES) * own[b];
             for (int n = 0; n < FOLLOWING; n++) {
-                const float *other = (AFTER[n].down ? next : here) + place + AFTER[n].right, *tie = blocks + (OWN + n * OTHER) * LANES;
+                const float *other = (AFTER[n].down ? next : here) + place + AFTER[n].right,
+                            *tie = blocks + (OWN + n * OTHER) * LANES;
                 for (int b = 0; b < 6; b++) {
                     Lanes theirs = AT(other + b * stride);
                     for (int a = 0; a < 6; a++) {
@@ -259,10 +299,12 @@ static void advance(Work *w, int piece, float beta) {
             }
             for (int a = 0; a < 6; a++) AT(out + a * stride + place) = sum[a];
             for (int n = 0; n < FOLLOWING; n++)
-                for (int b = 0; b < 6; b++) AT((AFTER[n].down ? out_next : out) + b * stride + place + AFTER[n].right) += given[n][b];
+                for (int b = 0; b < 6; b++)
+                    AT((AFTER[n].down ? out_next : out) + b * stride + place + AFTER[n].right) += given[n][b];
         }
     }
-    w->share[0][piece] = dot(w->p + begin * w->row, w->ap + begin * w->row, (end - begin) * w->row) + dot(edge, spill, w->row);
+    w->share[0][piece] =
+        dot(w->p + begin * w->row, w->ap + begin * w->row, (end - begin) * w->row) + dot(edge, spill, w->row);
 }
 
 /* The step along p in a piece, and what is left of the residual. */
@@ -287,14 +329,23 @@ static void begins(const int *cell_of, int count, int cells, int *begin) {
 
 /* Memory for a step, freed as one piece; NULL where there is none. */
 static float *allocate(const Grid *grid, Work *w) {
-    int groups = (grid->columns + LANES - 1) / LANES, stride = (groups + 2) * LANES, pieces = most(1, least(PIECES, grid->rows / 4));
-    *w = (Work){.grid = grid, .pieces = pieces, .groups = groups, .stride = stride, .row = 6 * (size_t)stride,
-                .block_row = (size_t)groups * BLOCK * LANES, .own_row = (size_t)groups * OWN * LANES};
+    int groups = (grid->columns + LANES - 1) / LANES, stride = (groups + 2) * LANES,
+        pieces = most(1, least(PIECES, grid->rows / 4));
+    *w = (Work){.grid = grid,
+        .pieces = pieces,
+        .groups = groups,
+        .stride = stride,
+        .row = 6 * (size_t)stride,
+        .block_row = (size_t)groups * BLOCK * LANES,
+        .own_row = (size_t)groups * OWN * LANES};
     size_t rows = grid->rows, vector = rows * w->row;
-    struct { float **at; size_t count; } parts[] = {
-        {&w->x, vector}, {&w->r, vector}, {&w->z, vector}, {&w->p, vector}, {&w->ap, vector}, {&w->edge, pieces * w->row}, {&w->spill, pieces * w->row},
-        {&w->ties_x, 8 * (size_t)stride}, {&w->along_x, (size_t)LANES * grid->width}, {&w->blocks, rows * w->block_row}, {&w->factors, rows * w->own_row},
-        {&w->cells, (size_t)pieces * 2 * SUMS * stride}};
+    struct {
+        float **at;
+        size_t count;
+    } parts[] = {{&w->x, vector}, {&w->r, vector}, {&w->z, vector}, {&w->p, vector}, {&w->ap, vector},
+        {&w->edge, pieces * w->row}, {&w->spill, pieces * w->row}, {&w->ties_x, 8 * (size_t)stride},
+        {&w->along_x, (size_t)LANES * grid->width}, {&w->blocks, rows * w->block_row},
+        {&w->factors, rows * w->own_row}, {&w->cells, (size_t)pieces * 2 * SUMS * stride}};
     size_t all = rows + grid->columns;
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) all += parts[k].count;
     float *memory = malloc(all * sizeof(float)), *next = memory;
@@ -305,10 +356,13 @@ static float *allocate(const Grid *grid, Work *w) {
     return memory;
 }
 
-/* ``out`` (6, rows, columns) with (stencil + damping) out = right, by conjugate gradients preconditioned with each patch's own block. The stencil is that of a
-   ``curvature`` (3, height, width), which is xx, xy and yy; a patch's ``damping`` is a share of its own diagonal. Stops after ``steps``, or when the
-   preconditioned residual has fallen to a share ``tolerance``. Returns 1 where there is no memory. */
-int solve(const Grid *grid, const float *curvature, const float *damping, const float *right, int steps, double tolerance, int threads, float *out) {
+/* ``out`` (6, rows, columns) with (stencil + damping) out = right, by conjugate gradients preconditioned with
+   each patch's own block. The stencil is that of a
+   ``curvature`` (3, height, width), which is xx, xy and yy; a patch's ``damping`` is a share of its own
+   diagonal. Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``.
+   Returns 1 where there is no memory. */
+int solve(const Grid *grid, const float *curvature, const float *damping, const float *right, int steps,
+    double tolerance, int threads, float *out) {
     Work work, *w = &work;
     float *memory = allocate(grid, w);
     if (!memory) return 1;
@@ -316,8 +370,9 @@ int solve(const Grid *grid, const float *curvature, const float *damping, const 
     begins(grid->cell_y, grid->height, grid->rows - 1, w->top);
     begins(grid->cell_x, grid->width, grid->columns - 1, w->left);
     for (int x = 0; x < grid->width; x++) products(grid->share_x[x], w->along_x + (size_t)x * LANES);
-    for (int k = 0; k < 8; k++) memcpy(w->ties_x + k * w->stride, grid->ties_x + k * grid->columns, sizeof(float) * grid->columns);
-#pragma omp parallel num_threads(threads) if (w->pieces > 1)
+    for (int k = 0; k < 8; k++)
+        memcpy(w->ties_x + k * w->stride, grid->ties_x + k * grid->columns, sizeof(float) * grid->columns);
+#pragma omp parallel num_threads(threads) if (w -> pieces > 1)
     {
 #pragma omp for schedule(static)
         for (int piece = 0; piece < w->pieces; piece++) prepare(w, curvature, damping, right, piece);
@@ -336,23 +391,31 @@ int solve(const Grid *grid, const float *curvature, const float *damping, const 
 #pragma omp for schedule(static)
         for (int i = 0; i < grid->rows; i++)
             for (int a = 0; a < 6; a++)
-                memcpy(out + ((size_t)a * grid->rows + i) * grid->columns, w->x + i * w->row + a * w->stride + LANES, sizeof(float) * grid->columns);
+                memcpy(out + ((size_t)a * grid->rows + i) * grid->columns,
+                    w->x + i * w->row + a * w->stride + LANES, sizeof(float) * grid->columns);
     }
     free(memory);
     return 0;
 }
 
-/* ``out`` (6, rows, columns): the ties' product with ``parameters`` (6, rows, columns), the slope of half of it. Returns 0. */
+/* ``out`` (6, rows, columns): the ties' product with ``parameters`` (6, rows, columns), the slope of half of
+ * it. Returns 0. */
 int bend(const Grid *grid, const float *parameters, float *out) {
     int rows = grid->rows, columns = grid->columns, all = rows * columns;
     memset(out, 0, sizeof(float) * 6 * all);
-    for (int number = 0; number < 8; number++) { /* of two components, the displacement or slope that follows, and the one that is followed */
+    for (int number = 0; number < 8; number++) { /* of two components, the displacement or slope that follows,
+                                                    and the one that is followed */
         int component = number / 4 * 3, a = number / 2 % 2, b = number % 2;
-        const float *own_x = grid->ties_x + (2 * a + b) * columns, *next_x = own_x + 4 * columns, *before_x = grid->ties_x + (4 + 2 * b + a) * columns;
-        const float *own_y = grid->ties_y + (2 * a + b) * rows, *next_y = own_y + 4 * rows, *before_y = grid->ties_y + (4 + 2 * b + a) * rows;
-        const float *along_x = parameters + (component + b) * all, *along_y = parameters + (component + 2 * b) * all;
-        float *restrict out_x = out + (component + a) * all, *restrict out_y = out + (component + 2 * a) * all;
-        for (int i = 0; i < rows; i++, along_x += columns, along_y += columns, out_x += columns, out_y += columns) {
+        const float *own_x = grid->ties_x + (2 * a + b) * columns, *next_x = own_x + 4 * columns,
+                    *before_x = grid->ties_x + (4 + 2 * b + a) * columns;
+        const float *own_y = grid->ties_y + (2 * a + b) * rows, *next_y = own_y + 4 * rows,
+                    *before_y = grid->ties_y + (4 + 2 * b + a) * rows;
+        const float *along_x = parameters + (component + b) * all,
+                    *along_y = parameters + (component + 2 * b) * all;
+        float *restrict out_x = out + (component + a) * all, *restrict out_y =
+                                                                 out + (component + 2 * a) * all;
+        for (int i = 0; i < rows;
+            i++, along_x += columns, along_y += columns, out_x += columns, out_y += columns) {
             for (int j = 0; j < columns; j++) out_x[j] += own_x[j] * along_x[j];
             for (int j = 0; j + 1 < columns; j++) out_x[j] += next_x[j] * along_x[j + 1];
             for (int j = 1; j < columns; j++) out_x[j] += before_x[j - 1] * along_x[j - 1];
@@ -360,5 +423,6 @@ int bend(const Grid *grid, const float *parameters, float *out) {
             for (int j = 0; i + 1 < rows && j < columns; j++) out_y[j] += next_y[i] * along_y[j + columns];
             for (int j = 0; i > 0 && j < columns; j++) out_y[j] += before_y[i - 1] * along_y[j - columns];
         }
-    }    return 0;
+    }
+    return 0;
 }

@@ -1,7 +1,9 @@
-"""The damped Gauss-Newton step of patches on a GPU, in Triton: the stencil of a curvature, and conjugate gradients that are one kernel to their end.
+"""The damped Gauss-Newton step of patches on a GPU, in Triton: the stencil of a curvature, and conjugate
+gradients that are one kernel to their end.
 
-Vectors are (patches, 8): four numbers for each of two components, of which the last is empty, so that a patch's numbers are read at once. A stencil
-(patches, 9, 3, 3, 4) holds for each of the patches around one, for each of that one's functions, how xx, xy and yy tie it to each function of the patch itself.
+Vectors are (patches, 8): four numbers for each of two components, of which the last is empty, so that a
+patch's numbers are read at once. A stencil (patches, 9, 3, 3, 4) holds for each of the patches around one,
+for each of that one's functions, how xx, xy and yy tie it to each function of the patch itself.
 """
 
 import triton
@@ -17,7 +19,8 @@ SIZES = ["rows", "columns", "height", "width"]
 
 @triton.jit
 def functions(cell, share, patch):
-    """The weight of a patch and its weighted offset at a share of the way through a cell that it is at one end of."""
+    """The weight of a patch and its weighted offset at a share of the way through a cell that it is at one
+    end of."""
     bow = share * (1 - share)
     before = cell == patch
     return tl.where(before, 1 - share, share), tl.where(before, bow, -bow)
@@ -25,15 +28,16 @@ def functions(cell, share, patch):
 
 @triton.jit
 def tie(ties, one, other, step, number, count, there):
-    """How a function of patches ``number`` of a line is tied to a function of those ``step`` further; ``ties`` (2, 2, 2, count) tell it of a patch's own and of
-    the next patch's."""
+    """How a function of patches ``number`` of a line is tied to a function of those ``step`` further;
+    ``ties`` (2, 2, 2, count) tell it of a patch's own and of the next patch's."""
     kind = tl.where(step == 0, 0, 4) + tl.where(step < 0, 2 * other + one, 2 * one + other)
     return tl.load(ties + kind * count + number + tl.minimum(step, 0), there, 0.0)
 
 
 @triton.jit
 def with_ties(mixed, other, same, ties, step, number, count, there):
-    """Sums (N, 4) over functions 0 1, 1 0 and 1 1 of an axis, with how these are tied along it: each component to itself."""
+    """Sums (N, 4) over functions 0 1, 1 0 and 1 1 of an axis, with how these are tied along it: each
+    component to itself."""
     straight = tl.arange(0, 4)[None, :] != 1
     mixed += tl.where(straight, tie(ties, 0, 1, step, number, count, there)[:, None], 0.0)
     other += tl.where(straight, tie(ties, 1, 0, step, number, count, there)[:, None], 0.0)
@@ -43,7 +47,8 @@ def with_ties(mixed, other, same, ties, step, number, count, there):
 
 @triton.jit
 def store_tied(stencil, patch, around, tied, there):
-    """How the functions of patches are ``tied`` (3 of their own, 3 of the other's) to those of one around them."""
+    """How the functions of patches are ``tied`` (3 of their own, 3 of the other's) to those of one around
+    them."""
     kind = tl.arange(0, 4)[None, :]
     at, known = stencil + (patch[:, None] * 9 + around) * BLOCK + kind * 4, there[:, None] & (kind < 3)
     for one in tl.static_range(3):
@@ -53,10 +58,12 @@ def store_tied(stencil, patch, around, tied, there):
 
 @triton.jit(do_not_specialize=SIZES)
 def make(
-    curvature, cell_y, share_y, first_y, cell_x, share_x, first_x, ties_y, ties_x, damping, stencil, counter, rows, columns, height, width, N: tl.constexpr
+    curvature, cell_y, share_y, first_y, cell_x, share_x, first_x, ties_y, ties_x, damping, stencil,
+    counter, rows, columns, height, width, N: tl.constexpr
 ):  # fmt: skip
-    """The stencil of a curvature (3, height, width) for each patch itself and the four after it around it, one of which ``program_id(1)`` counts, with ties and
-    damping, and the same for these four the other way round; where there is no patch around one, its numbers stay 0."""
+    """The stencil of a curvature (3, height, width) for each patch itself and the four after it around it,
+    one of which ``program_id(1)`` counts, with ties and damping, and the same for these four the other way
+    round; where there is no patch around one, its numbers stay 0."""
     around = 4 + tl.program_id(1)
     down, right = around // 3 - 1, around % 3 - 1
     patch = tl.program_id(0) * N + tl.arange(0, N)
@@ -140,7 +147,8 @@ def make(
 
 @triton.jit
 def inverse(stencil, patch, count):
-    """The inverses (N, 8, 8) of what ties patches to themselves, by elimination; the empty numbers are tied to nothing."""
+    """The inverses (N, 8, 8) of what ties patches to themselves, by elimination; the empty numbers are tied
+    to nothing."""
     i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
     there = (patch < count)[:, None, None] & (i % 4 < 3) & (j % 4 < 3)
     at = stencil + (patch[:, None, None] * 9 + 4) * BLOCK + (j % 4) * 12 + (i // 4 + j // 4) * 4 + i % 4
@@ -209,7 +217,8 @@ def dot(shares, programs, PROGRAMS: tl.constexpr):
 
 @triton.jit
 def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constexpr):
-    """Where conjugate gradients begin, for some patches: their inverses, and the vectors r, u, w, z, q, s, p and x, and u once more for others to read."""
+    """Where conjugate gradients begin, for some patches: their inverses, and the vectors r, u, w, z, q, s, p
+    and x, and u once more for others to read."""
     there, full = (patch < count)[:, None] & (number >= 0), number % 4 < 3
     i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
     known = (patch < count)[:, None, None] & (i + j >= 0)
@@ -229,8 +238,8 @@ def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constex
 
 @triton.jit
 def advance(stencil, inverses, vectors, step, alpha, beta, patch, number, rows, columns, N: tl.constexpr):
-    """A step of some patches, after which others can read what they need of them; what these patches add to r u and to w u. The first one finds w, of u, and
-    moves nothing."""
+    """A step of some patches, after which others can read what they need of them; what these patches add to r
+    u and to w u. The first one finds w, of u, and moves nothing."""
     count = rows * columns
     size, there, at = (
         count * NUMBERS,
@@ -280,9 +289,10 @@ def solve(
     N: tl.constexpr,
     PROGRAMS: tl.constexpr,
 ):
-    """Conjugate gradients in the form whose two products are known at the same time, so that programs wait for each other once a step. ``vectors``
-    (10, patches, 8) and ``shares`` (2, 2, PROGRAMS) are room to work in. Source: Ghysels & Vanroose, "Hiding global synchronization latency in the
-    preconditioned Conjugate Gradient algorithm", Parallel Computing 40 (2014), algorithm 4.
+    """Conjugate gradients in the form whose two products are known at the same time, so that programs wait
+    for each other once a step. ``vectors`` (10, patches, 8) and ``shares`` (2, 2, PROGRAMS) are room to work
+    in. Source: Ghysels & Vanroose, "Hiding global synchronization latency in the preconditioned Conjugate
+    Gradient algorithm", Parallel Computing 40 (2014), algorithm 4.
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     count = rows * columns

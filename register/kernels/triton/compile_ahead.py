@@ -1,4 +1,5 @@
-"""The kernels that an alignment on a CUDA device will want, compiled before it does, at the same time on all cores."""
+"""The kernels that an alignment on a CUDA device will want, compiled before it does, at the same time on all
+cores."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,11 +1,14 @@
-"""The pass of ``expand.c`` for a GPU, in Triton: blend -> sample -> windowed sums, and back to columns of pixels. Every pixel is sampled once.
+"""The pass of ``expand.c`` for a GPU, in Triton: blend -> sample -> windowed sums, and back to columns of
+pixels. Every pixel is sampled once.
 
-The loss of a window follows its pixels w of the warped image by a f + b w + c, of numbers that are known when the whole window has been summed. What that pulls
-at is linear in them: slopes are summed times f, times w and as they are, and put together at the end.
+The loss of a window follows its pixels w of the warped image by a f + b w + c, of numbers that are known when
+the whole window has been summed. What that pulls at is linear in them: slopes are summed times f, times w and
+as they are, and put together at the end.
 
-A program goes down some windows of a line, row by row, a warp for each group of ``LANES`` columns, whose first and last one belong to the groups beside them:
-differences between neighbours are wanted. Axes are groups and lanes; channels, where there are any, come before them, and x and y, where something has
-both, before all. What comes and goes together is a tuple.
+A program goes down some windows of a line, row by row, a warp for each group of ``LANES`` columns, whose
+first and last one belong to the groups beside them: differences between neighbours are wanted. Axes are
+groups and lanes; channels, where there are any, come before them, and x and y, where something has both,
+before all. What comes and goes together is a tuple.
 """
 
 import triton
@@ -19,12 +22,15 @@ OWN = tl.constexpr(30)
 """Columns of a group, and those of them that are its own."""
 TILE = tl.constexpr(32)
 TILES = tl.constexpr(8)
-"""The side of the tiles that a mask is looked at in, and how many a program looks at along each axis at most."""
+"""The side of the tiles that a mask is looked at in, and how many a program looks at along each axis at
+most."""
 IMAGES = ["fixed", "weight", "moving", "seen", "matrix"]
-"""What may be one of several in a tensor, and so begin anywhere: code of its own for what begins at a multiple of 16 bytes would only take time to compile."""
+"""What may be one of several in a tensor, and so begin anywhere: code of its own for what begins at a
+multiple of 16 bytes would only take time to compile."""
 NEARLY = tl.constexpr(2)
-"""How many places in memory (groups, lanes) are said to follow each other along the groups, as all of them nearly do along the lanes: so lanes become those of
-a warp, and groups warps, whatever comes before these axes, and nothing need be brought from one to the other."""
+"""How many places in memory (groups, lanes) are said to follow each other along the groups, as all of them
+nearly do along the lanes: so lanes become those of a warp, and groups warps, whatever comes before these
+axes, and nothing need be brought from one to the other."""
 ROOM = tl.constexpr(0.01)
 """How far from a border, in pixels, points certainly are within it, whatever rounding does."""
 
@@ -81,8 +87,8 @@ def one_of(pair, axis: tl.constexpr):
 
 @triton.jit
 def place(position, count):
-    """The pixel before a position on a line of ``count``, the share of the way to the next one, whether the value changes there, and how much of a line of
-    ones is seen."""
+    """The pixel before a position on a line of ``count``, the share of the way to the next one, whether the
+    value changes there, and how much of a line of ones is seen."""
     last = (count - 1).to(tl.float32)
     seen = tl.minimum(tl.maximum(0.5 * last + 1 - tl.abs(position - 0.5 * last), 0.0), 1.0)
     inside = tl.minimum(tl.where(position > 0, position, 0.0), last)  # 0 also where it is no number
@@ -101,8 +107,8 @@ def read(at, share_x, share_y, stride):
 
 @triton.jit
 def sample(moving, seen, points, width, height, inside):
-    """The moving image (channels, groups, lanes) at points (2, groups, lanes), its slopes (2, channels, groups, lanes), and how much of it is seen there: all,
-    where points are known to be ``inside``."""
+    """The moving image (channels, groups, lanes) at points (2, groups, lanes), its slopes (2, channels,
+    groups, lanes), and how much of it is seen there: all, where points are known to be ``inside``."""
     px, py = part(points, 0), part(points, 1)
     if inside:
         left, top = px.to(tl.int32), py.to(tl.int32)
@@ -143,8 +149,9 @@ def ones(seen, found, width, height, tiles):
 def certain(
     covered, moved, start, by_y, first, last, origin, spacing, width, rows, moving_width, moving_height
 ):
-    """Whether all pixels of some columns from row ``first`` to row ``last`` meet the moving image where it is seen, whatever patches do between those two: no
-    displacement is beyond those of a cell's rows by more than a fourth of what t (1 - t) is multiplied with."""
+    """Whether all pixels of some columns from row ``first`` to row ``last`` meet the moving image where it is
+    seen, whatever patches do between those two: no displacement is beyond those of a cell's rows by more than
+    a fourth of what t (1 - t) is multiplied with."""
     low, high = start + 1e30, start - 1e30
     for cell in range(cell_of(first, origin, spacing, rows), cell_of(last, origin, spacing, rows) + 1):
         a, b, c = load_three(moved + cell * 6 * width, width)
@@ -218,7 +225,8 @@ def cosine(count, fw, ww, ff, area):
 
 @triton.jit
 def of_window(sums, number, WINDOWS: tl.constexpr):
-    """What the window sums that each of some columns (groups, lanes) is part of, the ``number``-th of those that there is room for."""
+    """What the window sums that each of some columns (groups, lanes) is part of, the ``number``-th of those
+    that there is room for."""
     mine = number[None, :, :] == tl.arange(0, WINDOWS)[:, None, None]
     windows = tl.sum(tl.sum(tl.where(mine, sums[None, :, :], 0.0), 2), 1)
     return tl.sum(tl.where(mine, windows[:, None, None], 0.0), 0)
@@ -226,7 +234,8 @@ def of_window(sums, number, WINDOWS: tl.constexpr):
 
 @triton.jit
 def pulled_more(sums, weighted, along, t, bow):
-    """Three sums (2, groups, lanes), and what a row adds to them: slopes (2, channels, groups, lanes), ``weighted``, times 1, t and t (1 - t)."""
+    """Three sums (2, groups, lanes), and what a row adds to them: slopes (2, channels, groups, lanes),
+    ``weighted``, times 1, t and t (1 - t)."""
     one, two, three = sums
     pull = tl.sum(weighted[None, :, :, :] * along, 1)
     return one + pull, two + t * pull, three + bow * pull
@@ -234,8 +243,9 @@ def pulled_more(sums, weighted, along, t, bow):
 
 @triton.jit
 def bent_more(sums, here, above, below, m, CHANNELS: tl.constexpr, GROUPS: tl.constexpr):
-    """Three sums, and what differences between the pixels on either side add to them in pixels of weight m: those along x times themselves, these times those
-    along y, and the latter times themselves. Nothing of the outer lanes is right."""
+    """Three sums, and what differences between the pixels on either side add to them in pixels of weight m:
+    those along x times themselves, these times those along y, and the latter times themselves. Nothing of the
+    outer lanes is right."""
     xx, xy, yy = sums
     lane = tl.arange(0, LANES)[None, None, :] + tl.zeros([CHANNELS, GROUPS, 1], tl.int32)
     gx = tl.gather(here, tl.minimum(lane + 1, LANES - 1), 2) - tl.gather(here, tl.maximum(lane - 1, 0), 2)
@@ -246,8 +256,9 @@ def bent_more(sums, here, above, below, m, CHANNELS: tl.constexpr, GROUPS: tl.co
 
 @triton.jit
 def store_cells(to, step, sums, share, own, ends):
-    """What three values (2, groups, lanes) sum over a group's ``own`` columns up to each that ``ends`` those behind a patch: as they are, and times s and
-    s (1 - s), of the share s of the way to the next patch, the nine of them ``step`` apart."""
+    """What three values (2, groups, lanes) sum over a group's ``own`` columns up to each that ``ends`` those
+    behind a patch: as they are, and times s and s (1 - s), of the share s of the way to the next patch, the
+    nine of them ``step`` apart."""
     share, own, ends = share[None, :, :], own[None, :, :], ends[None, :, :]
     for k in tl.static_range(3):
         pull, at = tl.where(own, sums[k], 0.0), to + 3 * k * step
@@ -273,7 +284,8 @@ def store_pulled(
     COSINE: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
-    """What columns of a line of windows pull at: a, b and c times what ``down`` summed, behind the last of its rows of patches, or stored ``apart``."""
+    """What columns of a line of windows pull at: a, b and c times what ``down`` summed, behind the last of
+    its rows of patches, or stored ``apart``."""
     none = tl.zeros([2, GROUPS, LANES], tl.float32)
     tl.debug_barrier()
     for piece in range(pieces + 1):
@@ -293,8 +305,9 @@ def down(
     origin, spacing, width, height, moving_width, moving_height, rows, block,
     CHANNELS: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
-    """What columns of a line of windows sum: weights, and these times f w, w w, f f, w and f; and slopes times f, times w and as they are, behind the last row
-    of patches. Those behind a row before are stored ``apart``, and squares of differences, for each row of blocks, as ``bent``."""
+    """What columns of a line of windows sum: weights, and these times f w, w w, f f, w and f; and slopes
+    times f, times w and as they are, behind the last row of patches. Those behind a row before are stored
+    ``apart``, and squares of differences, for each row of blocks, as ``bent``."""
     empty, none = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([2, GROUPS, LANES], tl.float32)
     count, fw, ww, ff, wm, fm = empty, empty, empty, empty, empty, empty
     by_f, by_w, by_one, field, squares = (
@@ -372,14 +385,18 @@ def down(
 )
 def expand(
     fixed, weight, moving, seen, covered, matrix, moved, values, weights, losses, bends, apart, pulled, bent,
-    origin_x, spacing_x, origin, spacing, width, height, moving_width, moving_height, rows, columns, cells, segments, block,
-    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr, SIDE: tl.constexpr, WINDOWS: tl.constexpr,
+    origin_x, spacing_x, origin, spacing, width, height, moving_width, moving_height, rows, columns, cells,
+    segments, block,
+    CHANNELS: tl.constexpr, WINDOW: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr, SIDE:
+    tl.constexpr, WINDOWS: tl.constexpr,
 ):  # fmt: skip
-    """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the similarity, the weight,
-    the weighted loss and its curvature to each pixel; what they pull at; and ``bent`` (3, rows of blocks, width), which times the curvature and a fourth is the
-    patches' one. What is ``pulled`` (lines, ``cells``, 18, groups of a line, ``segments``) is, along x and along y, the slope times 1, t and t (1 - t), each
-    times 1, s and s (1 - s), for every row and column of patches that pixels lie behind. ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches, and
-    ``apart`` (lines, cells - 1, 18, width) room to work in."""
+    """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the
+    similarity, the weight, the weighted loss and its curvature to each pixel; what they pull at; and ``bent``
+    (3, rows of blocks, width), which times the curvature and a fourth is the patches' one. What is ``pulled``
+    (lines, ``cells``, 18, groups of a line, ``segments``) is, along x and along y, the slope times 1, t and t
+    (1 - t), each times 1, s and s (1 - s), for every row and column of patches that pixels lie behind.
+    ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches, and ``apart`` (lines, cells - 1, 18,
+    width) room to work in."""
     line, first = tl.program_id(1), tl.program_id(0) * SIDE
     lane, axis = tl.arange(0, LANES)[None, :], tl.arange(0, 2)[:, None, None]
     column = tl.arange(0, GROUPS)[:, None] * OWN + lane - 1
@@ -422,7 +439,8 @@ def expand(
         covered, moved, start, by_y, above, below, origin, spacing, width, rows, moving_width, moving_height
     )
     sums, by_f, by_w, by_one = down(
-        fixed, weight, moving, seen, moved, apart, bent, from_f, from_w, start, by_y, x, own, inside, top, bottom,
+        fixed, weight, moving, seen, moved, apart, bent, from_f, from_w, start, by_y, x, own, inside, top,
+        bottom,
         origin, spacing, width, height, moving_width, moving_height, rows, block, CHANNELS, COSINE, GROUPS,
     )  # fmt: skip
 

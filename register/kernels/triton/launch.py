@@ -17,13 +17,16 @@ from register.kernels.step_sums import Kind, StepSums
 TRITON = 3, 4
 """The oldest version that compiles the kernels."""
 GROUPS = 2
-"""Groups of columns, a warp for each, that a program works on at least: the more, the fewer columns of windows are left over."""
+"""Groups of columns, a warp for each, that a program works on at least: the more, the fewer columns of
+windows are left over."""
 REGISTERS = 80
-"""Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a number or two kept in memory."""
+"""Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a
+number or two kept in memory."""
 
 
 class PreparedPair(NamedTuple):
-    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device; ``covered`` is 1 where a tile of ``seen`` is."""
+    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device;
+    ``covered`` is 1 where a tile of ``seen`` is."""
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
@@ -48,7 +51,8 @@ def is_available() -> bool:
 
 @cache
 def compiles(device: torch.device) -> bool:
-    """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C compiler there. Warns where it has none."""
+    """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C
+    compiler there. Warns where it has none."""
     (grid, parameters), done = Patches.identity(PatchGrid.cover(2, 2, 1), device=device), list[Tensor]()
     with cuda_graphs.warn_on_failure("compiled"):
         done.append(_moved(grid, parameters, 2))
@@ -74,7 +78,8 @@ def prepare(
     kind: Kind,
     window: int,
 ) -> PreparedPair:
-    """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between them."""
+    """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between
+    them."""
     from register.kernels.triton import expand  # Triton is there on a GPU only, and takes a while to load
 
     fixed, weight, moving, mask = (x.contiguous() for x in (fixed, weight[0], moving, moving_mask[0]))
@@ -135,7 +140,8 @@ def similarities(pair: PreparedPair, grid: PatchGrid, parameters: Tensor) -> tup
 
 
 def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
-    """How patches move the points of columns of pixels (rows - 1, 6, width), as ``kernel_lines.blend`` finds it."""
+    """How patches move the points of columns of pixels (rows - 1, 6, width), as ``kernel_lines.blend`` finds
+    it."""
     from register.kernels.triton import (
         lines as kernel_lines,  # Triton is there on a GPU only, and takes a while to load
     )
@@ -148,8 +154,8 @@ def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
 
 
 def _summed(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int) -> tuple[Tensor, ...]:
-    """What ``kernel.expand`` finds: the similarity (n,) of n windows, their weights (n,), their weighted losses (n,), the curvature (n,) of these, and what is
-    pulled and bent."""
+    """What ``kernel.expand`` finds: the similarity (n,) of n windows, their weights (n,), their weighted
+    losses (n,), the curvature (n,) of these, and what is pulled and bent."""
     from register.kernels.triton import expand
 
     (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty

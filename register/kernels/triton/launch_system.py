@@ -1,4 +1,5 @@
-"""The damped Gauss-Newton step of patches in a few kernels on a CUDA device: what ``patch_system.c`` does on a CPU."""
+"""The damped Gauss-Newton step of patches in a few kernels on a CUDA device: what ``patch_system.c`` does on
+a CPU."""
 
 import torch
 from torch import Tensor
@@ -11,8 +12,8 @@ PATCHES, WARPS = 32, 4
 PROGRAMS = 512
 """Programs at most: a power of two, as code of its own for fewer would only take time to compile."""
 RESIDENT, REGISTERS = 4, 80
-"""Programs for each multiprocessor, and registers for each of their threads, of which it has 65536: programs wait for each other, so all of them must be at
-work at the same time."""
+"""Programs for each multiprocessor, and registers for each of their threads, of which it has 65536: programs
+wait for each other, so all of them must be at work at the same time."""
 
 
 class PatchSystem:
@@ -41,7 +42,8 @@ class PatchSystem:
         self.counter = torch.empty(1, dtype=torch.int32, device=x.device)
 
     def penalty_gradient(self, parameters: Tensor) -> Tensor:
-        """The gradient (2, 3, rows, columns) of the smoothness penalty at parameters (2, 3, rows, columns)."""
+        """The gradient (2, 3, rows, columns) of the smoothness penalty at parameters (2, 3, rows,
+        columns)."""
         from register.kernels.triton import cells
 
         parameters, found = (
@@ -56,7 +58,8 @@ class PatchSystem:
     def solve(
         self, curvature: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float
     ) -> Tensor:
-        """What the stencil of a curvature (3, h, w), damped per patch (rows * columns,), takes to ``right`` (2, 3, rows, columns), nearly."""
+        """What the stencil of a curvature (3, h, w), damped per patch (rows * columns,), takes to ``right``
+        (2, 3, rows, columns), nearly."""
         from register.kernels.triton import cells
 
         curvature, damping, right = (x.contiguous() for x in (curvature, damping, right))
@@ -85,8 +88,8 @@ class PatchSystem:
 
 
 def reached(cells: Tensor, count: int) -> Tensor:
-    """The first block of pixels that each of ``count`` patches reaches, by the patch before each block in order (n,), int32 (count + 2,): a patch reaches those
-    up to the second number after its own."""
+    """The first block of pixels that each of ``count`` patches reaches, by the patch before each block in
+    order (n,), int32 (count + 2,): a patch reaches those up to the second number after its own."""
     return torch.searchsorted(
         cells, torch.arange(-1, count + 1, dtype=cells.dtype, device=cells.device)
     ).int()

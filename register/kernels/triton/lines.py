@@ -1,4 +1,5 @@
-"""The way from patches to columns of pixels and back, on a GPU, in Triton: what ``kernel.py`` reads of patches, and what is done with what it pulls at."""
+"""The way from patches to columns of pixels and back, on a GPU, in Triton: what ``kernel.py`` reads of
+patches, and what is done with what it pulls at."""
 
 import triton
 import triton.language as tl
@@ -8,8 +9,9 @@ from register.kernels.triton.expand import OWN, cell_of
 
 @triton.jit(do_not_specialize=["width", "rows", "columns"])
 def blend(parameters, found, origin, spacing, width, rows, columns, N: tl.constexpr):
-    """How patches move the points of columns of pixels, apart for each row of patches that these are behind: for component k = ``program_id(2)`` of row r =
-    ``program_id(1)``, displacements are found[r, k, 0] + t found[r, k, 1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row."""
+    """How patches move the points of columns of pixels, apart for each row of patches that these are behind:
+    for component k = ``program_id(2)`` of row r = ``program_id(1)``, displacements are found[r, k, 0] + t
+    found[r, k, 1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row."""
     x, cell, component = tl.program_id(0) * N + tl.arange(0, N), tl.program_id(1), tl.program_id(2)
     there = x < width
     left = cell_of(x, origin, spacing, columns)
@@ -48,8 +50,8 @@ def pool(
     HOLDS: tl.constexpr,
     SIDE: tl.constexpr,
 ):
-    """Curvature (3, rows, columns) of blocks: what ``expand`` left of their pixels (3, rows, width), summed, times that of their windows, of which a line has
-    ``windows``, and a fourth."""
+    """Curvature (3, rows, columns) of blocks: what ``expand`` left of their pixels (3, rows, width), summed,
+    times that of their windows, of which a line has ``windows``, and a fourth."""
     line, kind, number = tl.program_id(1), tl.program_id(2), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
     inner, there, lines = tl.arange(0, HOLDS)[None, :], number < columns, kind * tl.num_programs(1) + line
     x = number[:, None] * BLOCK + inner
@@ -60,7 +62,8 @@ def pool(
 
 @triton.jit
 def reach(first, last, origin, spacing, size):
-    """The first pixel between two patches of a line, and the one after the last; or one more on either side."""
+    """The first pixel between two patches of a line, and the one after the last; or one more on either
+    side."""
     begin = tl.minimum(tl.maximum(origin + first * spacing, 0.0), size - 1.0)
     return begin.to(tl.int32), tl.minimum((origin + last * spacing).to(tl.int32) + 1, size)
 
@@ -88,11 +91,13 @@ def between(at, number, there):
 
 @triton.jit(do_not_specialize=["width", "height", "rows", "columns", "cells", "groups", "segments"])
 def gather_columns(
-    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, groups, segments,
+    pulled, sums, origin_x, spacing_x, origin_y, spacing_y, width, height, rows, columns, cells, groups,
+    segments,
     WINDOW: tl.constexpr, SPAN: tl.constexpr, GROUPS: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """What lines, ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns) of what pixels pull times the weights and times the
-    weighted offsets, of the ``program_id(2)``-th of six kinds, from what each of ``GROUPS`` groups of the ``SPAN`` columns of a program of ``expand`` found, of
+    """What lines, ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns)
+    of what pixels pull times the weights and times the weighted offsets, of the ``program_id(2)``-th of six
+    kinds, from what each of ``GROUPS`` groups of the ``SPAN`` columns of a program of ``expand`` found, of
     which there are ``groups`` in all. Lines that no pixels are behind are left out."""
     line, kind = tl.program_id(1), tl.program_id(2)
     first, last = cells_of(line // cells, origin_y, spacing_y, height, rows, WINDOW)
@@ -133,8 +138,8 @@ def gather_columns(
 def gather_rows(
     sums, slope, origin_y, spacing_y, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr
 ):
-    """The slope (2, 3, rows, columns) of what lines pull at the patches of a row, as ``gather_columns`` gives it: for each component with 1, t and t (1 - t),
-    times both functions along x."""
+    """The slope (2, 3, rows, columns) of what lines pull at the patches of a row, as ``gather_columns`` gives
+    it: for each component with 1, t and t (1 - t), times both functions along x."""
     patch, component = tl.program_id(1), tl.program_id(2)
     column = tl.program_id(0) * N + tl.arange(0, N)
     there = column < columns
