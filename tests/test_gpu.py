@@ -255,7 +255,7 @@ def by_tensors(couplings):
 def test_the_step_solves_what_tensors_say_of_the_stencil(kernels, size, patch, block):
     couplings, curvature, slope, damping = solved(PatchGrid.cover(*size, patch), size, block)
     assert isinstance(couplings.compiled, launch_system.PatchSystem)
-    stencil = couplings.stencil(curvature)
+    stencil = couplings.hessian(curvature)
     damped = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
     found = couplings.compiled.solve(curvature, damping, slope, steps=300, tolerance=1e-4)
     assert near((damped @ found.reshape(6, -1).T).T.reshape_as(slope), slope, 1e-3)
@@ -268,7 +268,7 @@ def test_what_ties_neighbours_is_what_tensors_say(kernels):
     assert exact.compiled is None
     assert all(
         near(one, other, 1e-5)
-        for one, other in zip(couplings.bend(parameters), exact.bend(parameters), strict=True)
+        for one, other in zip(couplings.penalise(parameters), exact.penalise(parameters), strict=True)
     )
 
 

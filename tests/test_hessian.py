@@ -46,13 +46,13 @@ def test_a_stencil_multiplies_as_the_field_it_stands_for(problem):
         dtype=torch.float64,
         generator=torch.Generator().manual_seed(1),
     )
-    product = couplings.stencil(curvature) @ v.reshape(6, -1).T
+    product = couplings.hessian(curvature) @ v.reshape(6, -1).T
     assert torch.allclose(product.T.reshape_as(v), bend(v), atol=1e-10)
 
 
 def test_it_is_symmetric_and_positive_and_knows_its_diagonal(problem):
     couplings, curvature, _ = problem
-    found = couplings.stencil(curvature)
+    found = couplings.hessian(curvature)
     count = couplings.grid.count
     dense = torch.stack(
         [(found @ unit.reshape(count, 6)).flatten() for unit in torch.eye(6 * count, dtype=torch.float64)]

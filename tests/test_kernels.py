@@ -147,7 +147,7 @@ def test_the_step_solves_what_tensors_say_of_the_stencil(tensors_only, coupled):
     couplings, curvature, slope, damping = coupled
     found = couplings.compiled.solve(curvature, damping, slope, steps=2000, tolerance=1e-6)
     with tensors_only():
-        stencil = couplings.stencil(curvature)
+        stencil = couplings.hessian(curvature)
     product = (
         stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
         @ found.reshape(6, -1).T
@@ -173,11 +173,11 @@ def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, 
 
 def test_what_ties_patches_is_what_tensors_say(tensors_only, coupled):
     couplings, _, parameters, _ = coupled
-    found = couplings.bend(parameters)
+    found = couplings.penalise(parameters)
     with tensors_only():
-        expected = HessianBuilder(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).bend(
-            parameters
-        )
+        expected = HessianBuilder(
+            couplings.grid, *couplings.at, couplings.ties, couplings.stiffness
+        ).penalise(parameters)
     assert near(found[1], expected[1], 1e-5)
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
 

@@ -1,4 +1,5 @@
-"""A frame against a reference it looks like: a shift by phase correlation, an exact global map on a coarse level, then patches on two levels."""
+"""One frame of a movie aligned to a reference: a shift by phase correlation, an exact global map on a
+coarse level, and patches on two levels."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,8 +23,8 @@ from register.transforms.transform import Transform
 
 SIDE = 256
 """Longest side, in pixels, of the level on which the shift is found."""
-FARTHEST = 0.3
-"""Largest shift that is looked for, as a share of a side."""
+LARGEST_SHIFT = 0.3
+"""Largest shift that is searched, as a share of a side."""
 MAX_SHIFT = 0.1
 """Default largest displacement of a patch from the global map, as a share of the diagonal."""
 LEVELS = 2
@@ -32,7 +33,8 @@ LEVELS = 2
 
 @dataclass(frozen=True)
 class Reference:
-    """What frames are aligned to: its levels, coarse to fine, its frame, and how hard to try."""
+    """What frames are aligned to: the levels of an image, coarse to fine, its frame, the settings and the
+    effort."""
 
     levels: list[Level]
     frame: Frame
@@ -41,7 +43,8 @@ class Reference:
 
 
 def prepare(level: Level, settings: Settings) -> Reference:
-    """The reference of a level of the image's own pixels, of any range. Raises ``AlignmentError`` when it shows nothing."""
+    """The reference from a level at full resolution, grey of any range. Raises ``AlignmentError`` when it
+    is constant."""
     height, width = level.size
     preset = PRESETS[settings.preset]
     levels = levels_of(working_copy(level, working_size(settings), "reference"))
@@ -58,7 +61,8 @@ def prepare(level: Level, settings: Settings) -> Reference:
 
 
 def follow(reference: Reference, frame: Level) -> Transform:
-    """The transform from the reference to a frame, with its verdict, similarity and shift. Raises ``AlignmentError`` when the frame shows nothing."""
+    """The transform from the reference to a frame, with its verdict, similarity and shift. Raises
+    ``AlignmentError`` when the frame is constant."""
     settings, levels = reference.settings, reference.levels
     height, width = frame.size
     moving = working_copy(frame, max(levels[-1].size), "frame")
@@ -89,7 +93,7 @@ def follow(reference: Reference, frame: Level) -> Transform:
 
 
 def shift(transform: Transform) -> tuple[float, ...]:
-    """Where the middle of the fixed image goes, less where it is: across and down, in pixels."""
+    """The displacement (x, y) of the centre of the fixed image, in pixels."""
     middle = torch.tensor(
         [[(transform.fixed.width - 1) / 2, (transform.fixed.height - 1) / 2]], dtype=torch.float64
     )
@@ -97,7 +101,7 @@ def shift(transform: Transform) -> tuple[float, ...]:
 
 
 def identity(reference: Reference, verdict: Verdict = Verdict.OK, why: str | None = None) -> Transform:
-    """The transform of the reference to itself, or of a frame that shows nothing."""
+    """The identity: the transform of the reference to itself, or of a frame that cannot be aligned."""
     estimate = Estimate(affine_tensors.identity())
     transform = estimate.transform(reference.settings.model, (reference.frame, reference.frame))
     return replace(
@@ -112,9 +116,11 @@ def identity(reference: Reference, verdict: Verdict = Verdict.OK, why: str | Non
 
 
 def _shift(fixed: Level, moving: Level) -> Tensor:
-    """The translation (2, 3) between two levels, in original pixels, to a pixel of a coarse level: the peak of the phase correlation.
+    """The translation (2, 3) between two levels, in original pixels, to a pixel of a coarse level: the peak
+    of the phase correlation.
 
-    Source: Kuglin & Hines, "The phase correlation image alignment method", Proc. Int. Conf. Cybernetics and Society (1975).
+    Source: Kuglin & Hines, "The phase correlation image alignment method", Proc. Int. Conf. Cybernetics and
+    Society (1975).
     """
     factor = max(max(fixed.size) / SIDE, 1.0)
     one, other = (pyramid.shrink(x, factor) for x in (fixed, moving))
@@ -129,7 +135,7 @@ def _shift(fixed: Level, moving: Level) -> Tensor:
     y, x = (
         torch.where(torch.arange(n) > n // 2, torch.arange(n) - n, torch.arange(n)) for n in (height, width)
     )
-    near = (y.abs() <= FARTHEST * height)[:, None] & (x.abs() <= FARTHEST * width)
+    near = (y.abs() <= LARGEST_SHIFT * height)[:, None] & (x.abs() <= LARGEST_SHIFT * width)
     peak = int(torch.where(near, surface, -torch.inf).argmax())
     pixel = pyramid.pixel(one)
     return affine_tensors.translation(float(x[peak % width]) * pixel, float(y[peak // width]) * pixel)

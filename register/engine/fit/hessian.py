@@ -1,7 +1,9 @@
-"""The second derivative of a loss of patches: how the six numbers of every patch are tied to each other and to those of the eight patches around it.
+"""The Gauss-Newton Hessian of the loss of patches, as blocks for every patch and its eight neighbours.
 
-Hat weights reach to the next centre only, so nothing else is tied. A multiplication takes the numbers around every patch and one small matrix per patch,
-whatever the size of the image the curvature was measured in. Vectors are (rows * columns, 6): two components of a displacement and of its slopes each.
+The hat weights of a patch reach to the next centre only, so all other blocks are zero. A product with a
+vector takes the parameters around every patch and one small matrix per patch, at any size of the image.
+Vectors are (rows * columns, 6): the x and y components of a displacement and of its derivatives along x and
+y.
 """
 
 from dataclasses import dataclass
@@ -18,22 +20,25 @@ from register.kernels import dispatch
 from register.optim import conjugate_gradients
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
-"""Which of the two functions of an axis basis, the weight or the weighted offset, each of a patch's three functions holds along x and along y."""
+"""Which of the two functions of an axis basis, the weight (0) or the weighted offset (1), each of the three
+basis functions of a patch has along x and along y."""
 
 
 @dataclass(frozen=True)
 class BlockHessian:
-    """The matrices (rows * columns, 6, 9, 6) by which the slope at a patch follows the numbers of the patches around it, row by row, itself the fifth."""
+    """The second derivatives between the parameters of every patch and those of the patches around it.
+
+    ``blocks`` (rows * columns, 6, 9, 6) hold the neighbours row by row, the patch itself as the fifth.
+    ``around`` (rows * columns, 9) are their indices; beyond the border the index is one past the last.
+    """
 
     grid: PatchGrid
     blocks: Tensor
-    around: (
-        Tensor  # (rows * columns, 9): the patches' numbers in a vector; beyond the border one past the last
-    )
+    around: Tensor
 
     @property
     def own(self) -> Tensor:
-        """The blocks (rows * columns, 6, 6) that tie every patch to itself."""
+        """The blocks (rows * columns, 6, 6) on the diagonal: those of every patch with itself."""
         return self.blocks[:, :, 4]
 
     def __matmul__(self, vector: Tensor) -> Tensor:
@@ -42,14 +47,14 @@ class BlockHessian:
         return (self.blocks.flatten(2) @ near[..., None])[..., 0]
 
     def damped(self, extra: Tensor) -> "BlockHessian":
-        """The same with ``extra`` (rows * columns, 6) added to the diagonal."""
+        """The Hessian with ``extra`` (rows * columns, 6) added to its diagonal."""
         blocks = self.blocks.clone()
         blocks[:, :, 4].diagonal(dim1=-2, dim2=-1).add_(extra)
         return BlockHessian(self.grid, blocks, self.around)
 
 
 class HessianBuilder:
-    """What makes stencils of curvatures: the products of the functions of neighbouring patches, and the stiffness that ties them whatever is seen."""
+    """Assembles Hessians from second derivatives per block of pixels, and adds the smoothness penalty."""
 
     def __init__(
         self,
@@ -61,7 +66,8 @@ class HessianBuilder:
         *,
         tensors_only: bool = False,
     ) -> None:
-        """For curvatures measured at the positions ``x`` (w,) and ``y`` (h,) of a grid's pixels."""
+        """For blocks of pixels centred at the positions ``x`` (w,) and ``y`` (h,), and a penalty of weight
+        ``stiffness``."""
         self.grid, self.at, self.ties, self.stiffness = grid, (x, y), ties, stiffness
         self.compiled = (
             None
@@ -70,33 +76,31 @@ class HessianBuilder:
                 grid, x, y, (stiffness * _onward(ties.along_x), stiffness * _onward(ties.along_y))
             )
         )
-        if (
-            self.compiled is None
-        ):  # every step needs them: a recording makes them at its begin, and keeps them
-            _ = self.tied, self.around
+        if self.compiled is None:  # a recording computes them at its start, for all steps
+            _ = self.penalty, self.around
 
     @cached_property
     def products(self) -> tuple[Tensor, Tensor]:
-        """Those of the functions of neighbouring patches along x and along y."""
+        """The products of the basis functions of neighbouring patches along x and along y."""
         return _products(self.grid.axis_basis(self.at[0], 0)), _products(self.grid.axis_basis(self.at[1], 1))
 
     @cached_property
     def blocks(self) -> Tensor:
-        """Those of the ties, kept for as long as a recording reads them."""
+        """The blocks of the smoothness penalty, kept as long as a recording reads them."""
         return _blocks(self.ties)
 
     @cached_property
-    def tied(self) -> Tensor:
-        """The blocks (rows * columns, 6, 9, 6) of what ties neighbours."""
+    def penalty(self) -> Tensor:
+        """The blocks (rows * columns, 6, 9, 6) of the smoothness penalty, times its weight."""
         return self.stiffness * self.blocks
 
     @cached_property
     def around(self) -> Tensor:
-        """The numbers (rows * columns, 9) of the patches around each, as in ``BlockHessian``."""
+        """The indices (rows * columns, 9) of the patches around each, as in ``BlockHessian``."""
         return _around(self.grid, self.at[0].device)
 
-    def bend(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """What ties neighbours in parameters (2, 3, rows, columns), times the stiffness, and its slope."""
+    def penalise(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The smoothness penalty of parameters (2, 3, rows, columns), times its weight, and its gradient."""
         if self.compiled is not None:
             slope = self.compiled.penalty_gradient(parameters)
             return torch.dot(parameters.flatten(), slope.flatten()) / 2, slope
@@ -104,9 +108,11 @@ class HessianBuilder:
         return self.stiffness * bending, self.stiffness * slope
 
     def step(self, curvature: Tensor, slope: Tensor, damping: Tensor) -> Tensor:
-        """The damped Gauss-Newton step (2, 3, rows, columns) down a ``slope`` (2, 3, rows, columns) of a loss with a ``curvature`` (3, h, w).
+        """The damped Gauss-Newton step (2, 3, rows, columns).
 
-        By conjugate gradients preconditioned with each patch's own block. A patch's ``damping`` (rows * columns,) is a share of its own diagonal.
+        ``curvature`` (3, h, w) are the second derivatives xx, xy, yy by block of pixels, ``slope`` (2, 3,
+        rows, columns) is the gradient, ``damping`` (rows * columns,) a share of the diagonal of each patch.
+        By conjugate gradients, preconditioned with the block of each patch with itself.
         """
         if self.compiled is not None:
             return self.compiled.solve(
@@ -116,16 +122,16 @@ class HessianBuilder:
                 steps=conjugate_gradients.STEPS,
                 tolerance=conjugate_gradients.TOLERANCE,
             ).neg_()
-        stencil = self.stencil(curvature)
-        tied = stencil.damped(stencil.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
-        inverse = conjugate_gradients.inverse(tied.own)
+        hessian = self.hessian(curvature)
+        damped = hessian.damped(hessian.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
+        inverse = conjugate_gradients.inverse(damped.own)
         found = conjugate_gradients.conjugate_gradients(
-            tied.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope.reshape(6, -1).T
+            damped.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope.reshape(6, -1).T
         )
         return -found.T.reshape_as(slope)
 
-    def stencil(self, curvature: Tensor) -> BlockHessian:
-        """The stencil of a curvature (3, h, w), its xx, xy and yy."""
+    def hessian(self, curvature: Tensor) -> BlockHessian:
+        """The Hessian of second derivatives (3, h, w), xx, xy and yy, by block of pixels."""
         rows, columns = self.grid.rows, self.grid.columns
         x, y = self.products
         sums = y.flatten(1).T @ (curvature @ x.flatten(1))
@@ -141,12 +147,12 @@ class HessianBuilder:
         ]  # (3, rows, columns, step y, step x, function, neighbour's)
         parts = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
         blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
-        return BlockHessian(self.grid, blocks + self.tied, self.around)
+        return BlockHessian(self.grid, blocks + self.penalty, self.around)
 
 
 @lru_cache(4)
 def _blocks(ties: SmoothnessPenalty) -> Tensor:
-    """The blocks (rows * columns, 6, 9, 6) of ties: several descents of a level share them."""
+    """The blocks (rows * columns, 6, 9, 6) of the penalty; several optimisations of a level share them."""
     columns, rows = len(ties.along_x) // 2, len(ties.along_y) // 2
     blocks = ties.along_x.new_zeros(rows, columns, 2, 3, 3, 3, 2, 3)
     across, down = _lines(ties.along_x), _lines(ties.along_y)
@@ -160,8 +166,9 @@ def _blocks(ties: SmoothnessPenalty) -> Tensor:
 
 
 def _lines(along: Tensor) -> Tensor:
-    """Of the ties (2 count, 2 count) of a line, how the displacement and the slope of each patch follow those of the patch before it, of itself, and of the
-    next one (2, 2, 3, count); 0 where there is none."""
+    """The entries (2, 2, 3, count) of the penalty (2 count, 2 count) along a line: between the displacement
+    and the derivative of each patch and those of the patch before it, of itself and of the next one; 0
+    where there is none."""
     each = along.reshape(2, len(along) // 2, 2, -1).transpose(1, 2)
     return torch.stack(
         [pad(each.diagonal(step, 2, 3), (1, 0) if step < 0 else (0, step)) for step in (-1, 0, 1)], 2
@@ -169,23 +176,25 @@ def _lines(along: Tensor) -> Tensor:
 
 
 def _onward(along: Tensor) -> Tensor:
-    """Of the ties of a line those of each patch to itself and to the next one (2, 2, 2, count)."""
+    """The entries (2, 2, 2, count) of the penalty along a line of each patch with itself and with the next
+    one."""
     return _lines(along)[:, :, 1:].movedim(2, 0)
 
 
 def _products(basis: Tensor) -> Tensor:
-    """Of an axis basis (n, 2 count) the products (n, 2, 2, 2, count) of each patch's functions with its own ones and with the next patch's."""
+    """The products (n, 2, 2, 2, count) of the basis functions (n, 2 count) of each patch with its own and
+    the next ones."""
     each = basis.reshape(len(basis), 2, 1, -1)
     following = pad(each, (-1, 1))
     return torch.stack([each * each.transpose(1, 2), each * following.transpose(1, 2)], 1)
 
 
 def _both_ways(sums: Tensor, at: int) -> Tensor:
-    """Sums (…, 2, 2, 2, count, …) of products with a patch's own and the next patch's functions, and those with the one before it: (…, 3, 2, 2, count, …)."""
+    """Sums (…, 3, 2, 2, count, …) of products with the patch before, the same and the next patch, from
+    those (…, 2, 2, 2, count, …) with the same and the next one: the matrix is symmetric."""
     own, following = sums.unbind(at)
-    before = following.roll(1, at + 2).transpose(
-        at, at + 1
-    )  # the last patch has none that follows: its zero comes before the first
+    # the last patch has no next one: its zero becomes that before the first
+    before = following.roll(1, at + 2).transpose(at, at + 1)
     return torch.stack([before, own, following], at)
 
 

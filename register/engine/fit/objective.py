@@ -1,5 +1,5 @@
-"""What a level minimises: the loss of global or patch parameters with its slope and its Gauss-Newton
-curvature."""
+"""The loss of a level as a function of global or patch parameters, with its gradient and Gauss-Newton
+Hessian."""
 
 import math
 from collections.abc import Iterator
@@ -21,14 +21,16 @@ from register.kernels.step_sums import StepSums
 from register.optim.conjugate_gradients import inverse
 from register.optim.gauss_newton import Expansion
 
-FARTHEST = 1.0
-"""Pixels of the level that a patch moves in one Gauss-Newton step at most: the image's slope tells no
-more."""
+LARGEST_STEP = 1.0
+"""Largest displacement of a patch in one Gauss-Newton step, in pixels of the level: the gradient of the
+image is valid no further."""
 
 
 class Strip(NamedTuple):
-    """Some rows of a level: their comparison, the points (1, h, w, 2) without patches, the patches with a say
-    in them, and these one's basis along y."""
+    """Some rows of a level: their comparison and the points (1, h, w, 2) of the moving image without patches.
+
+    ``span`` is the range of rows of patches with non-zero weight, ``basis_y`` their basis functions along y.
+    """
 
     compare: Comparison
     anchor: Tensor
@@ -56,7 +58,7 @@ class GlobalObjective:
         return models.get(self.model).matrix(parameters, self.centre, self.radius)
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (b,) and its slope (b, n)."""
+        """The loss (b,) and its gradient (b, n)."""
         if self.compare.compiled:
             return self._with_slope(parameters, self._moved_by(self.matrix(parameters)))[:2]
         parameters = parameters.detach().requires_grad_()
@@ -68,7 +70,7 @@ class GlobalObjective:
         return loss.detach(), torch.autograd.grad((matrices * gradient).sum(), parameters)[0]
 
     def expand(self, parameters: Tensor) -> Expansion:
-        """The loss, its slope, and its curvature (b, n, n)."""
+        """The loss to second order: its gradient (b, n) and Hessian (b, n, n)."""
         found = self._moved_by(self.matrix(parameters))
         loss, slope, tangents = self._with_slope(parameters, found)
         x, y = (block_centres(positions, self.block) for positions in (self.x, self.y))
@@ -90,10 +92,10 @@ class GlobalObjective:
         return -(inverse(damped) @ at.gradient[..., None])[..., 0]
 
     def _moved_by(self, matrices: Tensor) -> LossExpansion:
-        """The loss under residual matrices (b, 2, 3), with its slope (b, 2, 3) to what moves points of the
-        moving image, about the centre.
+        """The loss under residual matrices (b, 2, 3), with its gradient (b, 2, 3) by the matrix that moves
+        points of the moving image, about the centre.
 
-        The compiled pass knows patches only: two by two that agree are an affine map.
+        Kernels compute with patches only: two by two patches with equal maps are an affine map.
         """
         if not self.compare.compiled:
             found = self.compare.expand(self.compare.points_under(matrices), self.block)
@@ -114,7 +116,7 @@ class GlobalObjective:
         )
 
     def _with_slope(self, parameters: Tensor, found: LossExpansion) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss (b,), its slope (b, n), and how the matrix changes with each parameter."""
+        """The loss (b,), its gradient (b, n), and the derivatives of the matrix by each parameter."""
         weight = sums.last(found.weights).clamp(min=1e-6)
         tangents = self._tangents(parameters)
         pull = self.compare.moving_from_fixed[:, :, :2].mT @ found.gradient
@@ -125,8 +127,8 @@ class GlobalObjective:
         )
 
     def _tangents(self, parameters: Tensor, h: float = 1e-4) -> Tensor:
-        """How the matrix changes with each parameter (b, n, 2, 3), on points about the centre; central
-        differences in float64."""
+        """The derivatives (b, n, 2, 3) of the matrix by each parameter, for points about the centre, by
+        central differences in float64."""
         steps = h * torch.eye(parameters.shape[1], dtype=torch.float64, device=parameters.device)
         ends = (parameters.double()[:, None] + torch.cat([steps, -steps])).flatten(0, 1)
         matrices = models.get(self.model).matrix(ends, self.centre.double(), self.radius)
@@ -171,11 +173,11 @@ class PatchObjective:
 
     @cached_property
     def basis_x(self) -> Tensor:
-        """The patches' basis along x, at every pixel."""
+        """The basis functions of the patches along x, at every pixel."""
         return self.grid.axis_basis(self.compare.axes()[0], 0)
 
     def evaluate(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (1,) and its slope."""
+        """The loss (1,) and its gradient."""
         if self.compare.compiled:
             return self.expand(parameters)[::2]
         total, weight, slope = (
@@ -191,10 +193,10 @@ class PatchObjective:
             (pull,) = torch.autograd.grad(part.sum(), points)
             slope[:, :, strip.span] += patch_tensors.gather(pull[0], self.basis_x, strip.basis_y)
             total, weight = total + part.detach(), weight + part_weight
-        return self._with_bending(parameters, total, weight.clamp(min=1e-6), slope)
+        return self._with_penalty(parameters, total, weight.clamp(min=1e-6), slope)
 
     def expand(self, parameters: Tensor) -> Expansion:
-        """The loss, its slope, and the curvature (1, 3, rows, columns) per block of pixels."""
+        """The loss to second order: its gradient, and second derivatives (1, 3, h, w) by block of pixels."""
         pairs = self.compare.compiled
         found = (
             dispatch.expand(pairs[0], self.grid, self.compare.in_moving_frame(parameters)[0], self.block)
@@ -202,7 +204,7 @@ class PatchObjective:
             else self._in_strips(parameters)
         )
         weight = sums.total(found.weights)[None].clamp(min=1e-6)
-        loss, slope = self._with_bending(parameters, sums.total(found.losses)[None], weight, found.gradient)
+        loss, slope = self._with_penalty(parameters, sums.total(found.losses)[None], weight, found.gradient)
         near = (self.windows_y.T @ found.losses.reshape(len(self.windows_y), -1) @ self.windows_x).flatten()[
             None
         ]
@@ -210,10 +212,10 @@ class PatchObjective:
 
     def solve(self, at: Expansion, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step."""
-        return limit_shift(self.couplings.step(at.hessian[0], at.gradient[0], damping[0]), FARTHEST)[None]
+        return limit_shift(self.couplings.step(at.hessian[0], at.gradient[0], damping[0]), LARGEST_STEP)[None]
 
     def _in_strips(self, parameters: Tensor) -> StepSums:
-        """The same as ``native.expand``, by tensors."""
+        """The same as ``dispatch.expand``, by tensor operations."""
         each, slope = [], torch.zeros_like(parameters[0])
         for strip, points in self._points(parameters):
             each.append(
@@ -229,7 +231,7 @@ class PatchObjective:
         return StepSums(losses, weights, slope, torch.cat([x.curvature[0] for x in each], 1))
 
     def _strip(self, anchor: Tensor, basis_y: Tensor, rows: slice) -> "Strip":
-        """Some rows, with the patches that have a say in them."""
+        """Some rows, with the patches that have non-zero weight in them."""
         span = self.grid.cells(rows.start, rows.stop - 1, 1)
         basis = torch.cat(
             [basis_y[rows, begin + span.start : begin + span.stop] for begin in (0, self.grid.rows)], 1
@@ -237,7 +239,7 @@ class PatchObjective:
         return Strip(self.compare.rows(rows), anchor[:, rows], span, basis)
 
     def _points(self, parameters: Tensor) -> Iterator[tuple["Strip", Tensor | None]]:
-        """Each strip with the points its pixels meet, None where none counts."""
+        """Each strip with the moving points at its pixels; None where no pixel has weight."""
         in_moving = self.compare.in_moving_frame(parameters)[0]
         for strip in self.strips:
             where = (
@@ -247,13 +249,15 @@ class PatchObjective:
             )
             yield strip, where if where is None else strip.anchor + where
 
-    def _with_bending(
+    def _with_penalty(
         self, parameters: Tensor, total: Tensor, weight: Tensor, slope: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The loss of the images, whose slope is still that of moving points, and that of the neighbours'
-        disagreement."""
+        """The loss and its gradient with the smoothness penalty, from the sums over the images.
+
+        ``slope`` is the gradient by parameters in the moving frame.
+        """
         slope = (self.linear.mT @ slope.flatten(1)).reshape_as(slope)
-        bending, bent = self.couplings.bend(parameters[0])
+        bending, bent = self.couplings.penalise(parameters[0])
         return total / weight + bending, torch.addcdiv(bent, slope, weight)[None]
 
 
@@ -264,8 +268,8 @@ def limit_shift(parameters: Tensor, max_shift: float) -> Tensor:
 
 
 def block_of(compare: Comparison) -> int:
-    """The side of the blocks of pixels that curvature is summed over: a window holds a whole number of them,
-    two along its side where it can."""
+    """The side of the blocks of pixels over which second derivatives are summed: half of a window, or the
+    largest smaller divisor of it."""
     return next(side for side in range(-(-compare.window // 2), 0, -1) if compare.window % side == 0)
 
 

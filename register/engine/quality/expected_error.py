@@ -35,7 +35,7 @@ def bounds(compare: Comparison, grid: PatchGrid, parameters: Tensor, weight: flo
     eq. 9.
     """
     objective = PatchObjective(compare, grid, local_fit.STIFFNESS, 1)
-    curvature = objective.couplings.stencil(objective.expand(parameters[None]).hessian[0]).own.double()
+    curvature = objective.couplings.hessian(objective.expand(parameters[None]).hessian[0]).own.double()
     covariance = torch.linalg.inv(
         curvature + 1e-9 * torch.eye(6, dtype=torch.float64, device=curvature.device)
     ) * (2 / (weight * compare.window**2))
