@@ -91,6 +91,6 @@ def in_type_of(values: Array, like: Array) -> Array:
 
 
 def median(values: Float64) -> float:
-    """The median of numbers (n,), the lower one of two, as PyTorch has it; ``numpy.median`` imports much more."""
+    """The median of numbers (n,), the lower one of two as in PyTorch. ``numpy.median`` imports much more."""
     middle = (len(values) - 1) // 2
     return float(np.partition(values, middle)[middle])

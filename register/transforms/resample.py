@@ -77,15 +77,15 @@ class Warped:
         border = canvas.border(self.transform, rows, columns)
         low, high = border.amin(0), border.amax(0)
         size = torch.tensor([width, height])
-        whole = border.equal(border.round())
+        on_pixels = border.equal(border.round())
         if (
             self.interpolation == "nearest"
-            or whole
+            or on_pixels
             or isinstance(self.transform, Inverse)
             or bool((low < -0.5).any() or (high > size - 0.5).any())
         ):
             return self._careful_tile(
-                channels, rows, columns, canvas.map(self.transform, rows, columns), whole=whole
+                channels, rows, columns, canvas.map(self.transform, rows, columns), on_pixels=on_pixels
             )
         window, corner = self._window(channels, low, high)
         if window is None:
@@ -97,11 +97,11 @@ class Warped:
         return _cast(sample(self._floats(window), grid, self.interpolation)[0], self.dtype)
 
     def _careful_tile(
-        self, channels: slice, rows: range, columns: range, points: Tensor, *, whole: bool
+        self, channels: slice, rows: range, columns: range, points: Tensor, *, on_pixels: bool
     ) -> NDArray[Any]:
         """A tile at moving points (h', w', 2), some of which may be outside the moving image.
 
-        ``whole`` says that all points of the border are pixel centres; if all points are, pixels are copied.
+        ``on_pixels``: all points of the border are pixel centres. If all points are, pixels are copied.
         """
         height, width = self.pixels.shape[1:]
         fill = torch.full(
@@ -111,17 +111,17 @@ class Warped:
         )
         if self.alpha and channels.stop == self.pixels.shape[0]:
             fill[-1] = 0.0
-        shown = sampling.inside(points, height, width)
-        if not bool(shown.any()):
+        inside = sampling.inside(points, height, width)
+        if not bool(inside.any()):
             return _cast(fill.expand(-1, len(rows), len(columns)), self.dtype)
         interpolation = self.interpolation
         if interpolation == "nearest":
             points = (points + (0.5 + TIE)).floor()  # before tiles shift the origin: the same in every tile
-        elif whole and torch.equal(points, points.round()):
+        elif on_pixels and torch.equal(points, points.round()):
             interpolation = "nearest"  # pixels on pixels: values are copied exactly
         low, high = (
             torch.stack(ends)
-            for ends in zip(*(_ends(plane, shown) for plane in points.unbind(-1)), strict=True)
+            for ends in zip(*(_ends(plane, inside) for plane in points.unbind(-1)), strict=True)
         )
         window, corner = self._window(channels, low, high)
         if window is None:
@@ -130,7 +130,7 @@ class Warped:
         grid = (points * points.new_tensor(scale) + points.new_tensor(offset))[None]
         sample = _sample_around_nan if self.dtype.kind == "f" else _sample
         image = self._floats(window)
-        return _cast(torch.where(shown, sample(image, grid, interpolation)[0], fill.to(image)), self.dtype)
+        return _cast(torch.where(inside, sample(image, grid, interpolation)[0], fill.to(image)), self.dtype)
 
     def _window(
         self, channels: slice, low: Tensor, high: Tensor
@@ -189,8 +189,8 @@ class ValidMask:
         _, rows, columns = spans(key, self.shape)
         moving = self.transform.moving
         points = (self.canvas or Canvas.of(self.transform)).map(self.transform, rows, columns)
-        shown: NDArray[np.bool_] = sampling.inside(points, moving.height, moving.width)[None].numpy()
-        return shown.astype(np.uint8) * np.uint8(255)
+        inside: NDArray[np.bool_] = sampling.inside(points, moving.height, moving.width)[None].numpy()
+        return inside.astype(np.uint8) * np.uint8(255)
 
 
 def warp_pixels(
@@ -217,9 +217,9 @@ def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def _ends(plane: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+def _ends(plane: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the largest of the valid numbers (h, w); at least one is valid."""
-    return torch.where(shown, plane, torch.inf).amin(), torch.where(shown, plane, -torch.inf).amax()
+    return torch.where(inside, plane, torch.inf).amin(), torch.where(inside, plane, -torch.inf).amax()
 
 
 def _sample_around_nan(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
