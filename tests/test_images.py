@@ -43,6 +43,7 @@ def test_tiff_round_trip(tmp_path, dtype, channels, colour, extra, kind):
     assert (again.kind, again.colour, again.extra) == (kind, colour, extra)
     assert again.pixel_size.xy == pytest.approx((0.5, 0.25), rel=1e-5)
     assert again.pixel_size.unit == "µm"
+    assert again.pixel_unit == "µm"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -20,6 +20,11 @@ class Frame:
     path: str | None = None
     sha256: str | None = None
 
+    @property
+    def pixel_unit(self) -> str | None:
+        """The unit of the pixel size, where it is known."""
+        return self.pixel_size.unit if self.pixel_size else None
+
     def contains(self, points: Float64) -> NDArray[np.bool_]:
         """Whether points (..., 2) lie on the pixels, [-0.5, width - 0.5] x [-0.5, height - 0.5]: (...)."""
         x, y = points[..., 0], points[..., 1]

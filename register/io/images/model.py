@@ -104,6 +104,11 @@ class Image:
     smaller: tuple[Pixels, ...] = ()
 
     @property
+    def pixel_unit(self) -> str | None:
+        """The unit of the pixel size; None when the file does not give it."""
+        return self.pixel_size.unit if self.pixel_size else None
+
+    @property
     def size(self) -> tuple[int, int]:
         """``(height, width)`` in pixels."""
         return self.pixels.shape[1], self.pixels.shape[2]
