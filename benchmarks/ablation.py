@@ -309,6 +309,7 @@ def main() -> None:
     parser.add_argument(
         "--part", default="1/1", help="which share of the pairs, as 1/2: to run two processes"
     )
+    results.add_options(parser)
     options = parser.parse_args()
     rows = [row for path in options.rows or () if path.exists() for row in json.loads(path.read_text())]
     pairs: list[Pair] = []
@@ -328,7 +329,6 @@ def main() -> None:
     tables = {title: summary(those) for title, those in kinds.items() if those}
     for title, those in tables.items():
         show(title, those)
-    options.json = None
     results.keep(options, tables)
 
 
