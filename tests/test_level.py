@@ -21,6 +21,7 @@ from register.optim.conjugate_gradients import conjugate_gradients
 from register.optim.gauss_newton import Expansion, gauss_newton
 from register.optim.result import OptimisationResult, result_of
 from register.settings import PRESETS
+from register.similarity import registry
 
 
 @pytest.fixture
@@ -52,14 +53,14 @@ def quadratic(parameters):
     return (parameters - 3).square().sum(1), 2 * (parameters - 3)
 
 
-def test_descent_reaches_the_minimum_and_says_why_it_stopped():
+def test_adam_reaches_the_minimum_and_reports_why_it_ended():
     outcome = followed(adam(quadratic, torch.zeros(2, 4), step=0.5, steps=200, tolerance=0.001), 200)
     assert torch.allclose(outcome.parameters, torch.full((2, 4), 3.0), atol=0.02)
     assert "tolerance" in outcome.reason
     assert outcome.history[-1] < outcome.history[0]
 
 
-def test_descent_keeps_the_best_state():
+def test_adam_keeps_the_best_state():
     start = torch.full((1, 2), 3.0)
     begun = adam(
         lambda p: ((p - 3).square().sum(1), torch.ones_like(p)), start, step=1.0, steps=5, tolerance=0
@@ -113,9 +114,7 @@ def test_conjugate_gradients_solve_a_positive_system():
 
 
 @pytest.mark.parametrize("metric", ["ncc", "structure", "mse"])
-def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(
-    comparison, tensors_only, metric
-):
+def test_the_gradient_of_patches_is_that_of_their_loss_by_both_methods(comparison, tensors_only, metric):
     with tensors_only():
         objective, parameters = patch_objective(comparison, metric, parts=3)
         loss, slope = objective.evaluate(parameters)
@@ -128,7 +127,7 @@ def test_the_slope_of_patches_is_that_of_their_loss_and_both_ways_to_it_agree(
 
 
 @pytest.mark.parametrize("model", ["translation", "rigid", "similarity", "affine"])
-def test_the_slope_and_curvature_of_a_global_model(comparison, model):
+def test_the_gradient_and_hessian_of_a_global_model(comparison, model):
     objective = GlobalObjective(comparison, model)
     parameters = torch.full((3, models.get(model).parameters), 0.3)
     found = objective.expand(parameters)
@@ -148,7 +147,7 @@ def test_adam_and_gauss_newton_find_the_same_shift(comparison):
 
 
 def patch_objective(comparison, metric, parts):
-    one = replace(comparison.batches(3)[0], metric=metric)
+    one = replace(comparison.batches(3)[0], similarity=registry.get(metric))
     if metric == "structure":
         one = replace(
             one,
