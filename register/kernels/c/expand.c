@@ -263,7 +263,7 @@ static INLINE int sample_inside(const Step *step, const Scratch *s, int y, int f
         Lanes x = from_x + (LOAD(ax + i) + t * LOAD(bx + i) + q * LOAD(cx + i));
         Lanes y = from_y + (LOAD(ay + i) + t * LOAD(by + i) + q * LOAD(cy + i));
         Ints column = __builtin_convertvector(x, Ints), row = __builtin_convertvector(y, Ints),
-             corner = row * apart + column;
+             corner = (Ints)((Unsigned)row * (unsigned)apart + (Unsigned)column);
         if (!certain) outside |= ~((x > left) & (x < right) & (y > top) & (y < bottom)) & (COUNT < n - i);
         if (!certain) corner &= (Unsigned)corner <= last;
         sample(to, i, corner, x - __builtin_convertvector(column, Lanes),
