@@ -50,6 +50,7 @@
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int Ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef unsigned Unsigned __attribute__((vector_size(4 * LANES)));
+typedef double two_floats __attribute__((aligned(4), may_alias)); /* read and moved as one number */
 typedef long long pair __attribute__((aligned(4),
     may_alias)); /* two numbers side by side; the first is in the lower half, as on all processors of today */
 
@@ -184,8 +185,9 @@ static INLINE void read_pairs(const float *image, const int *place, Lanes *left,
     __m128 two[LANES / 2];
     for (int i = 0; i < LANES / 2; i++) { /* in the order that what follows undoes */
         int k = i == 1 ? 2 : i == 2 ? 1 : i;
-        __m128 one = _mm_castpd_ps(_mm_load_sd((const double *)(image + place[2 * k])));
-        two[i] = _mm_loadh_pi(one, (const __m64 *)(image + place[2 * k + 1]));
+        const float *one = image + place[2 * k], *other = image + place[2 * k + 1];
+        __m128d both = {*(const two_floats *)one, *(const two_floats *)other};
+        two[i] = _mm_castpd_ps(both);
     }
     __m256 first = _mm256_insertf128_ps(_mm256_castps128_ps256(two[0]), two[1], 1),
            second = _mm256_insertf128_ps(_mm256_castps128_ps256(two[2]), two[3], 1);
