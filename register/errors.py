@@ -1,6 +1,6 @@
-"""The one family of errors. A message says what is wrong, the value, and what to do about it."""
+"""The exceptions and the warning of the package. A message states what is wrong, and what to do."""
 
-NO_MEMORY = (
+OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "Insufficient memory",
@@ -8,11 +8,11 @@ NO_MEMORY = (
     "failed to map segment",
     "can't start new thread",
 )
-"""How PyTorch, OpenCV, CUDA, the loader of libraries and Python say so when it is no ``MemoryError``."""
+"""Texts in errors of PyTorch, OpenCV, CUDA, the library loader and Python that mean that memory ran out."""
 
 
 class RegisterError(Exception):
-    """Something the user can act on; the command line prints it as one line and exits with 1."""
+    """An error that the user can correct; the command line prints it as one line and exits with 1."""
 
 
 class FileError(RegisterError):
@@ -24,9 +24,9 @@ class FileError(RegisterError):
 
 
 class AlignmentError(RegisterError):
-    """The two images give no alignment: nothing overlaps, nothing to see, or parameters ran away.
+    """The images cannot be aligned: they do not overlap, one has no texture, or the optimisation diverged.
 
-    ``image`` is ``fixed`` or ``moving`` when one of them alone is to blame.
+    ``image`` is ``fixed`` or ``moving`` when the error concerns only that image.
     """
 
     def __init__(self, message: str, image: str | None = None) -> None:
@@ -35,17 +35,17 @@ class AlignmentError(RegisterError):
 
 
 class TransformError(RegisterError):
-    """A transform breaks its own law: a wrong count, a number that is not finite, a fold."""
+    """A transform is not valid: a wrong number of parameters, a value that is not finite, or a fold."""
 
 
 class RegisterWarning(UserWarning):
-    """The program continued in another way than it was asked to; the result is valid."""
+    """The program did not do exactly what was requested, such as use a device; the result is valid."""
 
 
 class DeviceError(RegisterError):
-    """The device that was asked for is not there."""
+    """The requested device is not available."""
 
 
-def says_no_memory(error: BaseException) -> bool:
-    """Whether an error, whoever raised it, says that there was no memory left."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library means that memory ran out."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

@@ -39,6 +39,9 @@ def test_an_added_reader_is_described_listed_and_aligned(toy_reader, texture, tm
     write_toy(tmp_path / "moving.toy", pixels[7:207, 14:254])
     found = json.loads(program("info", tmp_path / "fixed.toy", "--json").stdout)["files"][0]
     assert (found["width"], found["height"], found["axes"]) == (240, 200, "YX")
+    assert (
+        "series" not in program("info", tmp_path / "fixed.toy").stdout
+    )  # a file of one image names no series
     assert ".toy" in image_suffixes()
     done = program("align", tmp_path / "fixed.toy", tmp_path / "moving.toy", "-o", tmp_path / "out",
                    "--model", "translation", "--no-report")  # fmt: skip

@@ -99,7 +99,7 @@ def test_one_reference_leaves_itself_out_and_ids_stay_unique(tmp_path):
     ids = [pair.id.lower() for pair in found]
     assert len(found) == 4
     assert len(set(ids)) == 4
-    with pytest.raises(RegisterError, match="names no image"):
+    with pytest.raises(RegisterError, match="matches no image"):
         pairs.one_reference("a.tif", str(tmp_path / "*.jpg"), CHOSEN)
 
 
@@ -198,18 +198,18 @@ def test_one_bad_pair_costs_no_other_and_the_next_run_does_only_what_is_left(fol
 
 def test_what_changed_is_done_again_and_named(folders, tmp_path):
     one = pairing(folders)[0]
-    assert batch.do(one, str(tmp_path)).note == ""
-    assert batch.do(one, str(tmp_path)).note == "done before"
+    assert batch.align_pair(one, str(tmp_path)).note == ""
+    assert batch.align_pair(one, str(tmp_path)).note == "done before"
     other = pairs.Pair(
         one.id, one.fixed, one.moving, settings.check(**(CHOSEN.__dict__ | {"interpolation": "nearest"}))
     )
-    assert batch.do(other, str(tmp_path)).note == "done again: interpolation changed"
+    assert batch.align_pair(other, str(tmp_path)).note == "done again: interpolation changed"
     moved = pairs.Pair(one.id, one.fixed, str(tmp_path / "copy.tif"), other.settings)
     (tmp_path / "copy.tif").write_bytes((folders / "ihc" / "s0.tif").read_bytes() + b"more")
-    assert batch.do(moved, str(tmp_path)).note == "done again: the moving image changed"
-    assert batch.do(other, str(tmp_path), redo=True).note == "done again: asked for"
+    assert batch.align_pair(moved, str(tmp_path)).note == "done again: the moving image changed"
+    assert batch.align_pair(other, str(tmp_path), redo=True).note == "done again: asked for"
     (tmp_path / one.id / "transform.json").write_text("{")
-    assert "could not be read" in batch.do(other, str(tmp_path)).note
+    assert "could not be read" in batch.align_pair(other, str(tmp_path)).note
 
 
 def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders, tmp_path):
@@ -219,14 +219,14 @@ def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders
     masked = pairs.Pair(
         plain.id, plain.fixed, plain.moving, settings.check(**(CHOSEN.__dict__ | {"fixed_mask": str(mask)}))
     )
-    assert batch.do(masked, str(tmp_path)).note == ""
-    assert batch.do(masked, str(tmp_path)).note == "done before"
+    assert batch.align_pair(masked, str(tmp_path)).note == ""
+    assert batch.align_pair(masked, str(tmp_path)).note == "done before"
     (tmp_path / masked.id / "aligned.png").touch()  # as another version of the pair would have left it
     with Image.open(mask) as drawn:
         changed = np.array(drawn)
     changed[:50] = 0
     Image.fromarray(changed).save(mask)
-    assert batch.do(masked, str(tmp_path)).note == "done again: fixed_mask changed"
+    assert batch.align_pair(masked, str(tmp_path)).note == "done again: fixed_mask changed"
     assert not (tmp_path / masked.id / "aligned.png").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_mask_that_lies_among_the_results_is_not_removed_with_them(folders, tm
 
 def test_a_run_stops_after_so_many_failures_and_keeps_the_table(tmp_path):
     names = tuple(pairs.Pair(f"p{n}", f"/none/{n}.tif", f"/none/{n}.png", CHOSEN) for n in range(6))
-    done = batch.run(names, str(tmp_path), batch.one_after_the_other(str(tmp_path)), max_failures=2)
+    done = batch.run(names, str(tmp_path), batch.sequential(str(tmp_path)), max_failures=2)
     assert len(done) == 2
     assert all("does not exist" in one.error for one in done)
     assert len(rows(tmp_path)) == 2
@@ -276,7 +276,7 @@ def die(pair, output, redo=False):
 
 @pytest.mark.slow
 def test_a_worker_that_dies_costs_its_pair_only(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "do", die)
+    monkeypatch.setattr(workers, "align_pair", die)
     found = {one.id: one for one in workers.in_processes(str(tmp_path), 2)(list(pairing(folders)))}
     assert {name: bool(one.error) for name, one in found.items()} == {"s0": False, "s1": True, "s2": False}
 
@@ -285,10 +285,10 @@ def test_workers_fit_cores_and_memory(folders, monkeypatch):
     three = list(pairing(folders))
     monkeypatch.setattr(workers, "cores", lambda: 8)
     monkeypatch.setattr(workers, "free_memory", lambda: None)
-    assert workers.fitting(three) == 3
+    assert workers.worker_count(three) == 3
     monkeypatch.setattr(workers, "free_memory", lambda: 2_000_000_000)
-    assert workers.fitting(three) == 2
-    assert workers.fitting(three, 1) == 1
+    assert workers.worker_count(three) == 2
+    assert workers.worker_count(three, 1) == 1
 
 
 @pytest.mark.slow
@@ -342,12 +342,12 @@ def wait_for(path):
         time.sleep(0.1)
 
 
-def test_a_cluster_gives_what_one_process_gives(folders, tmp_path, monkeypatch):
+def test_a_dask_cluster_aligns_the_pairs(folders, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     from register.workflows import cluster as dask
     from register.workflows.cluster import on_cluster
 
-    monkeypatch.setattr(dask, "PATIENCE", 1)
+    monkeypatch.setattr(dask, "TIMEOUT", 1)
 
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
@@ -374,13 +374,13 @@ def test_files_elsewhere_are_read_and_written_there(folders):
         memory.put(str(folders / name / "s0.tif"), f"/in/{name}/s0.tif")
     found = pairs.two_folders("memory://in/he", "memory://in/ihc", None, CHOSEN).pairs
     assert [pair.id for pair in found] == ["s0"]
-    done = batch.run(found, "memory://out", batch.one_after_the_other("memory://out"))
+    done = batch.run(found, "memory://out", batch.sequential("memory://out"))
     assert done[0].verdict == "ok", done
     assert memory.exists("/out/s0/transform.json")
     assert memory.exists("/out/summary.csv")
     assert b"s0" in memory.cat("/out/index.html")
     assert json.loads(memory.cat("/out/s0/transform.json"))["moving"]["path"].endswith("/in/ihc/s0.tif")
-    assert batch.do(found[0], "memory://out").note == "done before"
+    assert batch.align_pair(found[0], "memory://out").note == "done before"
     mask = np.full(tifffile.imread(folders / "he" / "s0.tif").shape[:2], 255, np.uint8)
     with memory.open("/in/mask.png", "wb") as file:
         Image.fromarray(mask).save(file, "png")
@@ -390,9 +390,11 @@ def test_files_elsewhere_are_read_and_written_there(folders):
         found[0].moving,
         settings.check(**(CHOSEN.__dict__ | {"fixed_mask": "memory://in/mask.png"})),
     )
-    assert batch.do(masked, "memory://out").verdict == "ok"
-    assert batch.do(masked, "memory://out").note == "done before"
-    missing = batch.do(pairs.Pair("x", "memory://in/none.tif", found[0].moving, CHOSEN), "memory://out")
+    assert batch.align_pair(masked, "memory://out").verdict == "ok"
+    assert batch.align_pair(masked, "memory://out").note == "done before"
+    missing = batch.align_pair(
+        pairs.Pair("x", "memory://in/none.tif", found[0].moving, CHOSEN), "memory://out"
+    )
     assert "none.tif" in missing.error
 
 

@@ -350,7 +350,7 @@ def test_info_and_the_commands_that_write_transforms(local, tmp_path, program):
         1, abs=0.05
     )  # patches meet in edges, where the slope is that of one side
     assert (files[1]["width"], files[1]["channels"], files[1]["pixel_size"]) == (30, 3, [0.5, 0.5])
-    assert "maps a fixed point" in program("info", tmp_path / "t.json").stdout
+    assert "maps a point (x, y) of the fixed image" in program("info", tmp_path / "t.json").stdout
     tifffile.imwrite(
         tmp_path / "stack.tif", np.zeros((7, 20, 30), np.uint8), metadata={"axes": "ZYX"}, imagej=True
     )

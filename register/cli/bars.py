@@ -15,7 +15,7 @@ from rich.progress import (
 
 
 @contextmanager
-def share() -> Iterator[Callable[[float, str], None]]:
+def fraction() -> Iterator[Callable[[float, str], None]]:
     """A bar of one task; the callback takes the fraction that is done and a description."""
     columns = (
         SpinnerColumn(),

@@ -76,15 +76,13 @@ Also = Annotated[
 SkipUnpaired = Annotated[
     bool,
     typer.Option(
-        "--skip-unpaired", help="Leave out images that have no single partner.", rich_help_panel=PAIRS
+        "--skip-unpaired", help="Leave out images without exactly one partner.", rich_help_panel=PAIRS
     ),
 ]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Folder, or address, for the results.", rich_help_panel=FILES)
 ]
-Redo = Annotated[
-    bool, typer.Option("--redo", help="Align again what is finished already.", rich_help_panel=FILES)
-]
+Redo = Annotated[bool, typer.Option("--redo", help="Align finished pairs again.", rich_help_panel=FILES)]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the pairs and write nothing.", rich_help_panel=FILES)
 ]
@@ -159,12 +157,12 @@ def batch(
 
 
 def _check_usage(source: "PairSource") -> None:
-    """Raise ``BadParameter`` unless the pairs are named in exactly one complete way."""
-    ways = source.ways()
-    chosen = [name for name, values in ways.items() if any(values)]
-    if len(chosen) != 1 or not all(ways[chosen[0]]):
+    """Raise ``BadParameter`` unless the pairs are given by exactly one complete set of options."""
+    options = source.alternatives()
+    chosen = [name for name, values in options.items() if any(values)]
+    if len(chosen) != 1 or not all(options[chosen[0]]):
         given = f" (given: {' and '.join(chosen)})" if chosen else ""
-        raise typer.BadParameter(f"name the pairs in one way: {', '.join(ways)}{given}")
+        raise typer.BadParameter(f"give the pairs by exactly one of: {', '.join(options)}{given}")
     if source.pattern and not source.fixed_dir:
         raise typer.BadParameter("--pair needs --fixed-dir and --moving-dir")
 
@@ -177,7 +175,7 @@ def _runner(
 
     if scheduler:
         return cluster.on_cluster(scheduler, output, redo)
-    return workers.in_processes(output, workers.fitting(list(pairs), count), redo)
+    return workers.in_processes(output, workers.worker_count(list(pairs), count), redo)
 
 
 def _exit(outcomes: "list[PairOutcome]") -> None:

@@ -25,7 +25,7 @@ def compose(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write one transform for A to B and B to C."""
+    """Write the composition of two transforms, A to B and B to C."""
     from register.workflows import combine
 
     made = combine.compose(first, second, output, tolerance=tolerance, overwrite=overwrite)

@@ -31,6 +31,6 @@ def info(files: Files, as_json: AsJson = False, debug: Debug = False) -> None:
         print_json({"files": found})
     else:
         for values in found:
-            print_values({k: v for k, v in values.items() if v not in (None, [], {})}, as_json=False)
+            print_values({k: v for k, v in values.items() if v not in (None, [], (), {})}, as_json=False)
     if errors:
         raise errors[-1]

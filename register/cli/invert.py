@@ -12,7 +12,7 @@ def invert(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write the transform of the other direction."""
+    """Write the inverse of a transform."""
     from register.workflows import combine
 
     made = combine.invert(transform, output, tolerance=tolerance, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""The program: its commands, its one place where errors end, its exit codes."""
+"""The command-line program: its commands, the handling of errors, and the exit codes."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ import typer
 from register._version import __version__
 from register.cli.plain_help import GroupedCommand
 from register.cli.startup import configured_process
-from register.errors import RegisterError, says_no_memory
+from register.errors import RegisterError, is_out_of_memory
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -22,8 +22,8 @@ COMMANDS = {
     "batch": "Align many pairs, each into a folder of its own, and write a table of all.",
     "apply": "Resample other images by a saved transform.",
     "points": "Map points from the fixed image to the moving one, into a file of the same kind.",
-    "invert": "Write the transform of the other direction.",
-    "compose": "Write one transform for A to B and B to C.",
+    "invert": "Write the inverse of a transform.",
+    "compose": "Write the composition of two transforms, A to B and B to C.",
     "export": "Write a transform in another program's format.",
     "evaluate": "Measure landmark errors before and after: TRE, rTRE and robustness.",
     "report": "Draw the report of a finished alignment again, or an index of many.",
@@ -36,7 +36,7 @@ COMMANDS = {
 def app_for(arguments: list[str]) -> typer.Typer:
     """The program with the command that the arguments name.
 
-    Without a command it has all of them by their summaries alone, so that the help imports none of them.
+    Without a command, all commands are listed with their summaries, and none of their modules is imported.
     """
     app = typer.Typer(
         name="register",
@@ -72,7 +72,7 @@ def program(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Align two images of the same thing, and keep the transform."""
+    """Align two images of the same object, and save the transform."""
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are not UTF-8
 
 
 def _report_error(error: Exception) -> int:
@@ -120,7 +120,7 @@ def _message(error: Exception) -> str | None:
     """The message of an error that the user can act on; None for a bug."""
     if isinstance(error, RegisterError):
         return " ".join(str(error).split())
-    if says_no_memory(error):
+    if is_out_of_memory(error):
         return "out of memory; use a smaller --max-size, fewer --workers or a coarser level of the images"
     if isinstance(error, OSError):
         reason = error.strerror or error

@@ -29,7 +29,7 @@ def of_alignment(silent: bool) -> Iterator[Listener]:
             return
         from register.cli import bars
 
-        with bars.share() as fill:
+        with bars.fraction() as fill:
             yield lambda event: fill(event.done, _description(event))
 
 
@@ -47,7 +47,7 @@ def of_writing(silent: bool) -> Iterator[Callable[[float], None]]:
             return
         from register.cli import bars
 
-        with bars.share() as fill:
+        with bars.fraction() as fill:
             yield lambda done: fill(done, "write")
 
 

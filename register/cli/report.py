@@ -10,13 +10,15 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DIR...", help="Folders that align wrote, or folders of them.", show_default=False
+            metavar="DIR...",
+            help="Folders that align wrote, or folders that contain such.",
+            show_default=False,
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="File of the index. [default: index.html in the folder they share]"
+            "-o", "--output", help="File of the index. [default: index.html in the common parent folder]"
         ),
     ] = None,
     landmarks: Annotated[

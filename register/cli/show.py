@@ -1,4 +1,4 @@
-"""Results of the large commands as small tables, and as plain values for ``--json``."""
+"""Results of align, batch and series as tables, and as plain values for ``--json``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _measured(done: Result) -> list[tuple[str, str]]:
     ]
     if grid is not None:
         local = _median_and_largest(quality.local_displacement_median, quality.local_displacement_max)
-        rows.append(("  of it local", local))
+        rows.append(("  local part", local))
     before, after = _number(quality.similarity_before, ".3f"), _number(quality.similarity_after, ".3f")
     return [
         *rows,
@@ -111,7 +111,7 @@ def series(rows: list[Row], output: Path) -> None:
 
 
 def pairing(found: Pairing) -> None:
-    """Print the pairs that would be aligned, and the images without a single partner."""
+    """Print the pairs that would be aligned, and the images without exactly one partner."""
     print_columns([("id", "fixed", "moving"), *((one.id, one.fixed, one.moving) for one in found.pairs)])
     for problem in found.problems:
         print(f"unpaired: {problem}")

@@ -33,7 +33,7 @@ LEVELS = 2
 
 @dataclass(frozen=True)
 class Reference:
-    """What frames are aligned to: the levels of an image, coarse to fine, its frame, the settings and the
+    """The reference of a series: the levels of an image, coarse to fine, its frame, the settings and the
     effort."""
 
     levels: list[Level]
@@ -60,7 +60,7 @@ def prepare(level: Level, settings: Settings) -> Reference:
     return Reference(levels[-LEVELS:], Frame(width, height), settings, effort)
 
 
-def follow(reference: Reference, frame: Level) -> Transform:
+def align(reference: Reference, frame: Level) -> Transform:
     """The transform from the reference to a frame, with its verdict, similarity and shift. Raises
     ``AlignmentError`` when the frame is constant."""
     settings, levels = reference.settings, reference.levels

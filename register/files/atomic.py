@@ -11,7 +11,7 @@ from pathlib import Path
 from register.errors import FileError
 
 LONGEST = 200
-"""Bytes of a file name that leave room for what is added to it while the file is written."""
+"""Length of a file name, in bytes, up to which the name of its temporary file is derived from it."""
 UNFINISHED = ".unfinished"
 """Name of the file that marks a folder whose results are being written."""
 
@@ -39,7 +39,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder, which replaces what ``path`` was before."""
+    """A temporary name beside ``path`` for a folder, which replaces ``path`` if the block ends without an
+    exception."""
     path = Path(path)
     beside = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
     try:
@@ -66,13 +67,13 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def in_utf8(text: str) -> bytes:
-    r"""A text in UTF-8; bytes of file names that are no text become ``\udc80`` to ``\udcff``."""
+    r"""A text in UTF-8; bytes of file names that are not UTF-8 are written as ``\udc80`` to ``\udcff``."""
     return text.encode(errors="backslashreplace")
 
 
 @contextmanager
 def mark_unfinished(folder: Path) -> Iterator[None]:
-    """Mark a folder while results are written into it, so that what a killed run left can be recognised."""
+    """Mark a folder while results are written into it, so that results of a killed run can be recognised."""
     mark, existed = folder / UNFINISHED, folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _short(stem: str) -> str:
-    """A name, or its checksum where it is nearly as long as names may be."""
+    """A name, or its checksum if the name has ``LONGEST`` bytes or more."""
     name = os.fsencode(stem)
     return stem if len(name) < LONGEST else f"{zlib.crc32(name):08x}"
 

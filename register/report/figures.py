@@ -48,7 +48,7 @@ def figures(quality: Quality) -> list[Row]:
 
 
 def _evidence(quality: Quality) -> list[Row]:
-    """The figures on which the verdict rests."""
+    """The figures on which the verdict is based."""
     return [
         Row(
             "Expected error",

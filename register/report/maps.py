@@ -1,6 +1,6 @@
 """The kinds of charts in a report, as SVG data URLs that adapt to a light or a dark colour scheme.
 
-A template draws them: importing a plotting library would take longer than computing the report.
+A template draws them, because importing a plotting library would take longer than computing the report.
 """
 
 import math
@@ -132,7 +132,7 @@ def mesh(background: Grey, size: tuple[int, int], mapped: Values) -> str:
 def curves(history: Mapping[str, Sequence[float]]) -> str:
     """The loss of every level against the step."""
     lines = {name: np.array(losses, dtype=float) for name, losses in history.items()}
-    return _plot(lines, "step", "loss, mean log of what is unexplained", shape=(2, 3), first=1)
+    return _plot(lines, "step", "loss, mean log of the unexplained variance", shape=(2, 3), first=1)
 
 
 def quantile(values: Values, share: float) -> float:

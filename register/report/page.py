@@ -18,7 +18,7 @@ MEANING = {
     Verdict.FAILED: "The alignment is not better than chance. Do not use the aligned image.",
     Verdict.UNKNOWN: "The alignment was not assessed.",
 }
-"""What a verdict means to the reader."""
+"""The explanation of each verdict."""
 
 
 class Mode(NamedTuple):

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     """How far an alignment can be trusted."""
 
     OK = "ok"
-    """Nothing speaks against it."""
+    """No evidence against it was found."""
     SUSPECT = "suspect"
     """It may be wrong; the reasons say why."""
     FAILED = "failed"

@@ -185,7 +185,7 @@ def _frame(source: Source, name: str) -> Frame:
 
 
 def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform], str] | None]:
-    """The overlay as PNG, and a function that makes the report's page of the final transform, if wanted.
+    """The overlay as PNG, and a function that makes the report of the final transform, if it is wanted.
 
     The pictures are drawn by several threads.
     """
@@ -193,12 +193,12 @@ def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform
         return overlay(scene.entire(), scene.transform), None
     with device.worker_threads() as pool:
         view = pool.submit(scene.entire)
-        from register.report.page import compared, details, page  # slow to import: while the view is drawn
+        from register.report.page import compared, details, page  # slow; imported while the view is drawn
 
-        parts = pool.submit(details, scene)
+        charts = pool.submit(details, scene)
         sheet = pool.submit(overlay, view.result(), scene.transform)
-        shown = compared(view.result(), scene.transform)
-        return sheet.result(), partial(page, compared=shown, details=parts.result())
+        pictures = compared(view.result(), scene.transform)
+        return sheet.result(), partial(page, compared=pictures, details=charts.result())
 
 
 def _write_images(
@@ -244,7 +244,7 @@ def read_landmarks(chosen: Settings) -> Landmarks | None:
 
 
 def landmark_summary(transform: Transform, points: Landmarks, chosen: Settings) -> LandmarkSummary:
-    """The landmark errors of a transform, with a note whether the alignment has used the landmarks."""
-    note = "The alignment has not seen them." if chosen.landmarks else "The alignment started from them."
+    """The landmark errors of a transform, with a note whether the alignment used the landmarks."""
+    note = "The alignment did not use them." if chosen.landmarks else "The alignment started from them."
     summary = landmark_errors(transform, *points).summary()
     return replace(summary, files=chosen.landmarks or chosen.init, note=note)

@@ -26,7 +26,7 @@ LARGE = 4096
 PACKED = {"none": 1.0, "deflate": 0.7, "lzw": 0.7, "zstd": 0.7, "jpeg": 0.2}
 """Expected size of a file relative to its pixels in memory, by compression."""
 DEGENERATE = 1e-3, 1e3
-"""Smallest and largest factor by which a transform may change areas for its image to be computed."""
+"""Smallest and largest change of area by a transform for which the aligned image is computed."""
 
 
 @dataclass(frozen=True)

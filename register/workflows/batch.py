@@ -1,4 +1,4 @@
-"""``register batch``: many pairs; finished pairs are skipped, errors of one do not stop the others."""
+"""``register batch``: many pairs; finished ones are skipped, and an error in one does not stop the others."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from register._version import __version__
-from register.errors import RegisterError, says_no_memory
+from register.errors import RegisterError, is_out_of_memory
 from register.files import remote
 from register.files.atomic import is_unfinished, write_text
 from register.files.hashes import sha256
@@ -25,7 +25,7 @@ SUMMARY, TRANSFORM = "summary.csv", "transform.json"
 WITHOUT_EFFECT = ("threads",)
 """Settings that do not change the results."""
 COUNTED = ("ok", "suspect", "failed", "error")
-"""Verdicts of finished pairs, and the word for a pair that had an error."""
+"""The verdicts of finished pairs, and ``error``, in the order in which they are counted."""
 SUMMARY_INTERVAL = 1.0
 """Seconds between two writings of the summary."""
 
@@ -60,23 +60,23 @@ Runner = Callable[[list[Pair]], Iterator[PairOutcome]]
 """Aligns pairs, in this process or others, and yields their outcomes as they finish."""
 
 
-def do(pair: Pair, output: str, redo: bool = False) -> PairOutcome:
+def align_pair(pair: Pair, output: str, redo: bool = False) -> PairOutcome:
     """Align one pair into its folder of ``output`` unless its results are up to date.
 
     Every error is caught and becomes part of the outcome.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="register-") as place:
-            return _do(pair, f"{output.rstrip('/')}/{pair.id}", redo, Path(place))
+            return _align_pair(pair, f"{output.rstrip('/')}/{pair.id}", redo, Path(place))
     except RegisterError as error:
         return _erred(pair, " ".join(str(error).split()))
     except Exception as error:  # a bug in one pair must not stop the others
-        if says_no_memory(error):
+        if is_out_of_memory(error):
             return _erred(pair, "out of memory; use a smaller --max-size or fewer --workers")
         return _erred(pair, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _do(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
+def _align_pair(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
     files = [_local(name, place / kind) for kind, name in (("fixed", pair.fixed), ("moving", pair.moving))]
     chosen = _with_copies(pair.settings, place)
     why = "asked for" if redo else stale(pair, target, files, chosen)
@@ -126,7 +126,7 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
     except RegisterError:
         return "its transform could not be read"
     if known.provenance.register != __version__:
-        return f"it was made by version {known.provenance.get('register')}"
+        return f"it was made by version {known.provenance.register}"
     before, now = known.provenance.settings, asdict(pair.settings)
     others, known_others = hashes(local), known.provenance.files
     compared = [name for name in now if name not in WITHOUT_EFFECT]
@@ -241,12 +241,12 @@ def _write(text: str, name: str) -> None:
     remote.write_remote_text(text, name) if remote.is_remote(name) else write_text(name, text)
 
 
-def one_after_the_other(output: str, redo: bool = False) -> Runner:
+def sequential(output: str, redo: bool = False) -> Runner:
     """The runner that aligns pairs in this process, one after the other."""
 
     def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         for pair in pairs:
-            yield do(pair, output, redo)
+            yield align_pair(pair, output, redo)
 
     return runner
 

@@ -1,11 +1,11 @@
-"""Pairs on a Dask cluster: one task per pair, repeated on another worker when its worker is lost."""
+"""Pairs on a Dask cluster: one task per pair; the task of a lost worker is repeated on another."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from register.errors import RegisterError
 from register.files.remote import is_remote
-from register.workflows.batch import PairOutcome, Runner, do
+from register.workflows.batch import PairOutcome, Runner, align_pair
 from register.workflows.pairs import Pair
 from register.workflows.settings_files import with_files
 
@@ -18,8 +18,8 @@ RETRIES = 2
 def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
     """The runner that aligns pairs on the workers of a Dask scheduler, ``tcp://HOST:PORT``.
 
-    The workers must see the same paths, unless all files are at remote addresses. Raises ``RegisterError``
-    when dask.distributed is not installed or the scheduler cannot be reached.
+    All workers must have access to the same paths, unless all files are at remote addresses. Raises
+    ``RegisterError`` when dask.distributed is not installed or the scheduler cannot be reached.
     """
     try:
         from distributed import Client, as_completed
@@ -37,7 +37,7 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
             target = absolute(output)
             tasks = {
                 client.submit(
-                    do,
+                    align_pair,
                     _with_absolute_paths(pair),
                     target,
                     redo,

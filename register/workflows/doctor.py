@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 
 
 def findings() -> list[Finding]:
-    """All findings that help when something does not work, or works slowly."""
+    """All findings that explain why something does not work, or is slow."""
     return [
         Finding("register", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"),
         Finding("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)),
@@ -94,7 +94,7 @@ def _compiled() -> Finding:
     if cpu.library() is None:
         return Finding(
             "compiled step",
-            "not available: PyTorch does its work, ten times more slowly",
+            "not available: PyTorch is used instead, ten times slower",
             "install a C compiler (cc), then install register again",
         )
     return Finding("compiled step", "available")
@@ -111,7 +111,7 @@ def _gpus() -> list[Finding]:
             "this PyTorch is built for the CPU; for an NVIDIA GPU install its CUDA build (see pytorch.org)"
         )
         return [Finding("gpu", "none", advice)]
-    found = f"none that PyTorch, built for CUDA {torch.version.cuda}, can use"
+    found = f"none that this PyTorch, built for CUDA {torch.version.cuda}, can use"
     return [Finding("gpu", found, "check the driver: nvidia-smi")]
 
 

@@ -1,4 +1,4 @@
-"""The transform of every frame of a series, in several processes; transforms that exist as files are read."""
+"""The transform of every frame of a series, in several processes; existing transform files are read."""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -39,7 +39,7 @@ NAMED = "first", "previous", "mean", "middle"
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs: the frames, the reference, the settings and the folder of transforms.
+    """The input of a worker: the frames, the reference, the settings and the folder of transforms.
 
     ``number`` is the reference's frame, None for the mean; ``image`` (1, h, w) its grey image, NaN where
     invalid.
@@ -50,7 +50,7 @@ class Task:
     image: NDArray[np.float32]
     settings: Settings
     folder: Path
-    along: bool
+    chained: bool
     """Whether each frame is aligned to the frame before it."""
 
 
@@ -75,9 +75,9 @@ def task(stack: Stack, to: str, settings: Settings, folder: Path) -> Task:
 def level(stack: Stack, index: int, settings: Settings, mask: str | None) -> Level:
     """The grey level of a frame; pixels with the no-data value or outside the mask are invalid."""
     pixels = np.moveaxis(stack.frame(index), 0, 2)
-    shown = read_mask(mask, stack.shape[1:])[EVERYTHING][0] if mask else None
+    valid = read_mask(mask, stack.shape[1:])[EVERYTHING][0] if mask else None
     nodata = stack.nodata if settings.nodata is None else settings.nodata
-    return grey_level(pixels, shown, channel=settings.fixed_channel, nodata=nodata).level
+    return grey_level(pixels, valid, channel=settings.fixed_channel, nodata=nodata).level
 
 
 def transforms(asked: Task, count: int) -> Iterator[Transform]:
@@ -88,7 +88,7 @@ def transforms(asked: Task, count: int) -> Iterator[Transform]:
     frames = range(len(asked.stack))
     if count == 1:
         _prepare_here(asked)
-        yield from map(_known_or_found, frames)
+        yield from map(_load_or_align, frames)
         return
     context = get_context("spawn")
     threads, started = asked.settings.threads or max(cores() // count, 1), context.Value("i", 0)
@@ -98,7 +98,7 @@ def transforms(asked: Task, count: int) -> Iterator[Transform]:
         queue = []
         try:
             for index in frames:
-                queue.append(pool.submit(_known_or_found, index))
+                queue.append(pool.submit(_load_or_align, index))
                 if len(queue) >= AHEAD * count:
                     yield queue.pop(0).result()
             for future in queue:
@@ -115,7 +115,7 @@ class Worker(NamedTuple):
 
 
 _workers: list[Worker] = []
-"""The state of this process, set when it starts; the last one counts."""
+"""The state of this process, set when it starts; the last entry is used."""
 
 
 def _prepare(threads: int, started: Any, asked: Task) -> None:
@@ -124,21 +124,21 @@ def _prepare(threads: int, started: Any, asked: Task) -> None:
 
 
 def _prepare_here(asked: Task) -> None:
-    shown = np.isfinite(asked.image)
+    valid = np.isfinite(asked.image)
     reference = pyramid.base(
-        torch.from_numpy(np.where(shown, asked.image, 0)), torch.from_numpy(shown).float()
+        torch.from_numpy(np.where(valid, asked.image, 0)), torch.from_numpy(valid).float()
     )
     _workers.append(Worker(asked, frame.prepare(reference, asked.settings)))
 
 
-def _known_or_found(index: int) -> Transform:
+def _load_or_align(index: int) -> Transform:
     """The transform of one frame, read from its file if that exists."""
     worker = _workers[-1]
     path = worker.asked.folder / f"{index:05d}.json"
     if path.exists():
         return Transform.load(path)
     try:
-        found, against = _found(worker, index)
+        found, against = _align_frame(worker, index)
     except RegisterError as error:
         found = frame.identity(worker.reference, verdict=Verdict.FAILED, why=str(error))
         against = "reference"
@@ -148,20 +148,20 @@ def _known_or_found(index: int) -> Transform:
     return found
 
 
-def _found(worker: Worker, index: int) -> tuple[Transform, str | int]:
-    """The transform of one frame, and what it was aligned to."""
+def _align_frame(worker: Worker, index: int) -> tuple[Transform, str | int]:
+    """The transform of one frame, and the reference or the number of the frame that it was aligned to."""
     asked, reference = worker
     if index == asked.number:
         return frame.identity(reference), "reference"
     moving = level(asked.stack, index, asked.settings, asked.settings.moving_mask)
-    if not asked.along or index % ANCHOR == 0:
-        tied = frame.follow(reference, moving)
-        if not asked.along or tied.quality.verdict == Verdict.OK:
-            return tied, "reference"
+    if not asked.chained or index % ANCHOR == 0:
+        aligned = frame.align(reference, moving)
+        if not asked.chained or aligned.quality.verdict == Verdict.OK:
+            return aligned, "reference"
     before = frame.prepare(
         level(asked.stack, index - 1, asked.settings, asked.settings.moving_mask), asked.settings
     )
-    return frame.follow(before, moving), index - 1
+    return frame.align(before, moving), index - 1
 
 
 def _mean(stack: Stack, middle: int, settings: Settings) -> NDArray[np.float32]:
@@ -171,12 +171,12 @@ def _mean(stack: Stack, middle: int, settings: Settings) -> NDArray[np.float32]:
     total = weight = np.zeros((1, *stack.shape[1:]))
     for index in chosen:
         moving = level(stack, index, settings, settings.moving_mask)
-        moved = warp_pixels(_with_nan(moving), frame.follow(ready, moving), fill=float("nan"))
+        moved = warp_pixels(_with_nan(moving), frame.align(ready, moving), fill=float("nan"))
         total, weight = total + np.nan_to_num(moved), weight + np.isfinite(moved)
     return np.where(weight > 0, total / np.maximum(weight, 1), np.nan).astype(np.float32)
 
 
-def _with_nan(shown: Level) -> NDArray[np.float32]:
+def _with_nan(of: Level) -> NDArray[np.float32]:
     """The image of a level, NaN where it is invalid."""
-    grey: NDArray[np.float32] = torch.where(shown.mask > 0, shown.image, torch.nan).numpy()
+    grey: NDArray[np.float32] = torch.where(of.mask > 0, of.image, torch.nan).numpy()
     return grey

@@ -1,4 +1,4 @@
-"""``register info``: what an image or a transform is."""
+"""``register info``: describe image and transform files."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from register.transforms.transform import Transform
 SAMPLES = 65
 """Points per side at which displacement and Jacobian are sampled."""
 DIRECTION = (
-    "maps a fixed point (x, y) to the moving point that shows the same thing;"
+    "maps a point (x, y) of the fixed image to the corresponding point of the moving image;"
     " pixels, 0-based, centres at integers"
 )
 

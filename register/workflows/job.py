@@ -40,7 +40,7 @@ class Job:
 
 
 def refuse_overwrite(job: Job) -> None:
-    """Raise ``FileError`` when the output is no writable folder, or holds results without ``overwrite``."""
+    """Raise ``FileError`` unless the output is a writable folder without results, or with ``overwrite``."""
     if job.output.exists() and not job.output.is_dir():
         raise FileError(job.output, "is a file, not a folder", "choose another --output")
     for path in (job.fixed, job.moving):

@@ -68,9 +68,9 @@ class Pairing:
 
 @dataclass(frozen=True)
 class PairSource:
-    """How the images of a batch are named: one fixed image and a pattern, two folders, or a table.
+    """Where the pairs of a batch come from: one fixed image and a pattern, two folders, or a table.
 
-    One of the three is given.
+    Exactly one of the three is given.
     """
 
     fixed: str | None = None
@@ -80,8 +80,8 @@ class PairSource:
     pattern: str | None = None
     table: str | None = None
 
-    def ways(self) -> dict[str, tuple[str | None, ...]]:
-        """The values of each way, by its options."""
+    def alternatives(self) -> dict[str, tuple[str | None, ...]]:
+        """The values of each source, by the names of its options."""
         return {
             "--fixed and --moving": (self.fixed, self.moving),
             "--fixed-dir and --moving-dir": (self.fixed_dir, self.moving_dir),
@@ -107,7 +107,7 @@ def one_reference(fixed: str, pattern: str, chosen: Settings) -> Pairing:
         if name != fixed and (is_remote(name) or Path(name).resolve() != Path(fixed).resolve())
     ]
     if not moving:
-        raise RegisterError(f"--moving {pattern!r} names no image")
+        raise RegisterError(f"--moving {pattern!r} matches no image")
     return Pairing(_with_ids((stem(name), fixed, name, chosen) for name in moving))
 
 
@@ -206,7 +206,7 @@ def _beside(table: str, name: str) -> str:
 
 
 def _with_ids(pairs: Iterable[tuple[str, str, str, Settings]]) -> tuple[Pair, ...]:
-    """Pairs with ids that are valid and different names of folders, also where case is ignored.
+    """Pairs whose ids are valid folder names and differ, also where case is ignored.
 
     Where ids are equal, the name of the moving image's folder, or a number, is added.
     """

@@ -87,7 +87,7 @@ def finished(folders: list[Path]) -> list[Path]:
 def draw_index(folders: list[Path], output: Path | None = None, errors: dict[str, str] | None = None) -> Path:
     """Draw the index of finished alignments and the reports that are missing, and return its path.
 
-    By default it is ``index.html`` in the folder that they share.
+    By default it is ``index.html`` in the closest common parent folder.
     """
     if output is None:
         try:

@@ -97,7 +97,7 @@ def _run(
         for stem in ("aligned", *(f"aligned_{Path(name).stem.removesuffix('.ome')}" for name in series.also))
     ]
     if len(set(names)) < len(names):
-        raise RegisterError("two of the --also files have one name; their results would overwrite each other")
+        raise RegisterError("two --also files have the same name; their results would overwrite each other")
     folder = series.output / TRANSFORMS
     stamp = _stamp(series, stack, others)
     known = {} if redo else _stamp_of(folder)
@@ -108,7 +108,7 @@ def _run(
         for old in folder.glob("*.json"):
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (series.output / TABLE).unlink(missing_ok=True)  # its presence means that the series is complete
+    (series.output / TABLE).unlink(missing_ok=True)  # its presence marks a complete series
     write_text(folder / STAMP, json.dumps(stamp, indent=1))
     rows, means = list[Row](), Means()
     found = _chained(frames.transforms(asked, count))

@@ -1,4 +1,4 @@
-"""Pairs in several processes that share threads and memory; a lost worker's pairs are repeated one by one."""
+"""Align pairs in several processes; the pairs of a process that died are repeated one by one."""
 
 import contextlib
 import multiprocessing
@@ -16,7 +16,7 @@ import torch
 from register.compute.device import cores
 from register.errors import RegisterError
 from register.files.remote import is_remote
-from register.workflows.batch import PairOutcome, Runner, do, one_after_the_other
+from register.workflows.batch import PairOutcome, Runner, align_pair, sequential
 from register.workflows.job import Job
 from register.workflows.pairs import Pair
 from register.workflows.plan import plan
@@ -40,18 +40,18 @@ def free_memory() -> int | None:
     return min(found) if found else None
 
 
-def fitting(pairs: list[Pair], asked: int | None = None) -> int:
-    """The number of workers: the given one, or as many as cores (or GPUs), pairs and memory allow."""
+def worker_count(pairs: list[Pair], asked: int | None = None) -> int:
+    """The number of workers: the given one, or the largest that cores (or GPUs), pairs and memory allow."""
     if asked is not None:
         return max(min(asked, len(pairs)), 1)
     on_gpu = torch.cuda.is_available() and any(pair.settings.device in ("auto", "cuda") for pair in pairs)
     count, free = min(torch.cuda.device_count() if on_gpu else cores(), len(pairs)), free_memory()
     if free is not None and count > 1:
-        count = min(count, int(SHARE * free / max(_need(pairs), 1)))
+        count = min(count, int(SHARE * free / max(_memory_needed(pairs), 1)))
     return max(count, 1)
 
 
-def _need(pairs: list[Pair]) -> int:
+def _memory_needed(pairs: list[Pair]) -> int:
     """Bytes that the largest pair needs; 0 where it cannot be estimated."""
 
     def size(pair: Pair) -> int:
@@ -78,7 +78,7 @@ def in_processes(output: str, count: int, redo: bool = False) -> Runner:
     them.
     """
     if count == 1:
-        return one_after_the_other(output, redo)
+        return sequential(output, redo)
 
     def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
         waiting, repeated = list(pairs), list[Pair]()
@@ -111,7 +111,7 @@ def _pool(
     try:
         while queue or running:
             while queue and len(running) < 2 * count:
-                running[pool.submit(do, queue[0], output, redo)] = queue[0]
+                running[pool.submit(align_pair, queue[0], output, redo)] = queue[0]
                 queue.pop(0)
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:

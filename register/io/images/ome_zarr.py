@@ -16,7 +16,7 @@ from register.io.images.reader import ImageReader
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
 """Units of length of OME-Zarr, and their symbols."""
 Json = dict[str, Any]
-"""Metadata as they stand in the file."""
+"""Metadata as read from the file."""
 
 
 @dataclass(frozen=True)

@@ -121,5 +121,5 @@ def _head(path: Path) -> bytes:
     except OSError as error:
         raise FileError(path, f"cannot be opened ({error.strerror})") from None
     if not head:
-        raise FileError(path, "is empty", "it was probably not copied to the end")
+        raise FileError(path, "is empty", "the copy is probably incomplete")
     return head

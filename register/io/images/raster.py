@@ -25,12 +25,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".jp2")
 
 
 def matches(path: Path, head: bytes) -> bool:
-    """Whether a file begins as one of the common formats does."""
+    """Whether a file has the first bytes of one of the common formats."""
     return head.startswith(MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def read(path: Path, selection: Selection) -> Image:
-    """The image of a file that is no TIFF and no OME-Zarr. Raises ``FileError``."""
+    """The image of a file that is neither TIFF nor OME-Zarr. Raises ``FileError``."""
     if selection.level or selection.series:
         raise FileError(path, "has one series and one level", "leave out --series and the level")
     with open(path, "rb") as file:

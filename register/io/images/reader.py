@@ -39,8 +39,8 @@ class ImageReader:
     damaged file. ``suffixes`` are the endings, in lower case and with the dot, of files that ``register
     batch`` lists in a folder. ``describe(path)`` adds axes and series to ``register info``.
 
-    The built-in readers are asked first, so that another package cannot change by accident how a TIFF or a
-    PNG is read. A reader with ``before_built_in`` is asked before them.
+    The built-in readers are tried first, so that another package cannot change by accident how a TIFF or a
+    PNG is read. A reader with ``before_built_in`` is tried before them.
     """
 
     name: str
@@ -61,7 +61,7 @@ def image_reader(name: str) -> ImageReader:
 
 
 def image_readers() -> list[ImageReader]:
-    """All readers that can be loaded, in the order in which they are asked whether they match a file."""
+    """All readers that can be loaded, in the order in which they are tried."""
     return _load_readers()[0]
 
 

@@ -11,7 +11,7 @@ SUFFIXES = (".tif", ".tiff", ".svs", ".ndpi", ".scn", ".qptiff", ".btf", ".tf8",
 
 
 def matches(path: Path, head: bytes) -> bool:
-    """Whether a file begins as a TIFF does."""
+    """Whether a file has the first bytes of a TIFF."""
     return head[:4] in MAGIC
 
 

@@ -25,8 +25,8 @@ PIXEL_SCALE, TIE_POINT, MODEL_TRANSFORMATION = 33550, 33922, 34264
 GEOTAGS = PIXEL_SCALE, TIE_POINT, MODEL_TRANSFORMATION, 34735, 34736, 34737
 """The tags that place pixels on the earth; the last three are GeoKeys (OGC GeoTIFF 1.1, annex B)."""
 GDAL_NODATA, ORIENTATION, ICC_PROFILE = 42113, 274, 34675
-NO_SIZE = 1e-4, 1e6
-"""Pixel sizes in micrometres beyond these are no sizes of pixels."""
+PLAUSIBLE = 1e-4, 1e6
+"""Smallest and largest plausible size of a pixel, in micrometres."""
 PRINTED = 50.0
 """Pixels given in dots per inch that are larger than this, in micrometres, state how to print the image."""
 
@@ -148,12 +148,12 @@ def _resolution(tif: tifffile.TiffFile, page: Any) -> TiffMetadata:
     if tif.is_imagej:
         unit = (tif.imagej_metadata or {}).get("unit")
         return _in_micrometres(size, MICROMETRES.get(str(unit), 0.0))
-    if size[0] == 1.0:  # what programs write that do not know the resolution
+    if size[0] == 1.0:  # written by programs that do not know the resolution
         return TiffMetadata()
     unit = int(page.resolutionunit)
     factor = {2: 25400.0, 3: 1e4}.get(unit, 0.0)
     width = size[0] * factor
-    if not NO_SIZE[0] < width < NO_SIZE[1] or (unit == 2 and width > PRINTED):
+    if not PLAUSIBLE[0] < width < PLAUSIBLE[1] or (unit == 2 and width > PRINTED):
         return TiffMetadata()
     return _in_micrometres(size, factor)
 

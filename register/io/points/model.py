@@ -23,7 +23,7 @@ class PointFile(Protocol):
 
     @property
     def points(self) -> Points:
-        """The points (n, 2) in the order of the file, as they stand in it."""
+        """The points (n, 2) in the order of the file, in the file's own coordinates."""
 
     @property
     def corner(self) -> bool:

@@ -36,10 +36,10 @@ def write_text_file(transform: Transform, path: Path, options: ExportOptions) ->
     if models.is_global(transform.model):
         _write(path, [(AFFINE, linear)])
         return ExportReport(units.description(), "AffineTransform")
-    back = affine.invert(transform.matrix)
+    inverse = affine.invert(transform.matrix)
     stretch = float(np.linalg.norm(transform.matrix[:, :2], 2))  # of the fit's fixed pixels in moving pixels
     spline, error = fitted_spline(
-        lambda points: affine.apply(back, transform.map(points)),
+        lambda points: affine.apply(inverse, transform.map(points)),
         transform,
         options.spacing,
         options.tolerance,

@@ -28,8 +28,8 @@ class GlobalParameters:
 
         Raises ``KeyError`` or ``ValueError`` for another kind of transform or number of parameters.
         """
-        *turning, tx, ty = self.values
-        linear = self._linear(turning)
+        *linear_values, tx, ty = self.values
+        linear = self._linear(linear_values)
         centre = np.array(self.centre or [0.0, 0.0])
         offset = np.array([tx, ty]) + centre - linear @ centre
         return np.column_stack([linear, offset])
