@@ -88,7 +88,7 @@ def rank(name: str) -> int:
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)
-def test_imports_go_down(path):
+def test_a_module_imports_only_lower_layers(path):
     above = {name for name in own_imports(path) if rank(name) > rank(module(path))}
     assert not above, f"{module(path)} must not import {sorted(above)}"
 
@@ -128,7 +128,7 @@ def test_untyped_dictionaries_are_few():
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)
-def test_files_lines_and_functions_stay_small_and_quiet(path):
+def test_files_lines_and_functions_are_small_and_print_nothing(path):
     text = path.read_text()
     assert text.count("\n") <= 400
     assert max(map(len, text.splitlines()), default=0) <= 110

@@ -59,7 +59,7 @@ def touch(folder, *names):
         (folder / name).touch()
 
 
-def test_stems_pair_and_what_is_alone_or_ambiguous_is_named(tmp_path):
+def test_files_are_paired_by_stem_and_unpaired_or_ambiguous_ones_are_reported(tmp_path):
     touch(
         tmp_path / "a",
         "s1.tif",
@@ -81,7 +81,7 @@ def test_stems_pair_and_what_is_alone_or_ambiguous_is_named(tmp_path):
         pairs.two_folders(str(tmp_path / "c"), str(tmp_path / "b"), None, CHOSEN)
 
 
-def test_a_pattern_pairs_what_stems_do_not(tmp_path):
+def test_files_are_paired_by_the_named_group_of_a_pattern(tmp_path):
     touch(tmp_path / "a", "case07_HE.tif", "case08_HE.tif")
     touch(tmp_path / "b", "07-CD3.tif", "08-CD3.tif", "overview.tif")
     found = pairs.two_folders(str(tmp_path / "a"), str(tmp_path / "b"), r"(?P<key>\d\d)[_-]", CHOSEN)
@@ -91,7 +91,7 @@ def test_a_pattern_pairs_what_stems_do_not(tmp_path):
             pairs.two_folders(str(tmp_path / "a"), str(tmp_path / "b"), wrong, CHOSEN)
 
 
-def test_one_reference_leaves_itself_out_and_ids_stay_unique(tmp_path):
+def test_the_fixed_image_is_not_aligned_to_itself_and_ids_are_unique(tmp_path):
     for folder in ("x", "y"):
         touch(tmp_path / folder, "a.tif", "B.tif")
     touch(tmp_path / "x", "b.png")
@@ -128,7 +128,7 @@ def test_a_table_holds_options_and_birls_columns(tmp_path):
     [("a,b\n1,2\n", "no columns fixed and moving"), ("fixed,moving,colour\n", "'colour'"), ("fixed,moving\na.tif,\n", "line 2 names no moving"),
      ("fixed,moving,model\na,b,bent\n", "line 2: model 'bent'"), ("fixed,moving\n", "no pair")],
 )  # fmt: skip
-def test_a_wrong_table_is_one_line(tmp_path, program, text, why):
+def test_a_wrong_table_is_a_one_line_error(tmp_path, program, text, why):
     (tmp_path / "t.csv").write_text(text)
     done = program("batch", "--pairs", tmp_path / "t.csv", "-o", tmp_path / "o")
     assert done.returncode == 1
@@ -137,7 +137,7 @@ def test_a_wrong_table_is_one_line(tmp_path, program, text, why):
     assert not (tmp_path / "o").exists()
 
 
-def test_pairs_are_named_in_one_way(program, tmp_path):
+def test_pairs_are_given_by_exactly_one_set_of_options(program, tmp_path):
     for args in (
         (),
         ("--fixed", "a.tif"),
@@ -165,7 +165,9 @@ def test_a_dry_run_shows_pairs_and_problems_and_writes_nothing(folders, tmp_path
     assert not (tmp_path / "o").exists()
 
 
-def test_one_bad_pair_costs_no_other_and_the_next_run_does_only_what_is_left(folders, tmp_path, program):
+def test_an_unreadable_pair_does_not_stop_the_others_and_the_next_run_aligns_only_it(
+    folders, tmp_path, program
+):
     shutil.copytree(folders, tmp_path / "p")
     (tmp_path / "p" / "ihc" / "s1.tif").write_bytes(b"II*\0broken")
     args = [
@@ -196,7 +198,7 @@ def test_one_bad_pair_costs_no_other_and_the_next_run_does_only_what_is_left(fol
     assert kept == {name: (tmp_path / "o" / name / "transform.json").read_bytes() for name in kept}
 
 
-def test_what_changed_is_done_again_and_named(folders, tmp_path):
+def test_a_changed_pair_is_aligned_again_with_the_reason(folders, tmp_path):
     one = pairing(folders)[0]
     assert batch.align_pair(one, str(tmp_path)).note == ""
     assert batch.align_pair(one, str(tmp_path)).note == "done before"
@@ -212,7 +214,7 @@ def test_what_changed_is_done_again_and_named(folders, tmp_path):
     assert "could not be read" in batch.align_pair(other, str(tmp_path)).note
 
 
-def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders, tmp_path):
+def test_a_changed_mask_repeats_the_pair_and_replaced_results_are_removed(folders, tmp_path):
     mask = tmp_path / "mask.png"
     Image.fromarray(np.full((tifffile.imread(folders / "he" / "s0.tif").shape[:2]), 255, np.uint8)).save(mask)
     plain = pairing(folders)[0]
@@ -230,7 +232,7 @@ def test_what_a_mask_holds_counts_and_what_a_new_run_does_not_write_goes(folders
     assert not (tmp_path / masked.id / "aligned.png").exists()
 
 
-def test_a_mask_that_lies_among_the_results_is_not_removed_with_them(folders, tmp_path):
+def test_a_mask_in_the_output_folder_is_not_removed(folders, tmp_path):
     output, mask = tmp_path / "o", tmp_path / "o" / "valid.tif"
     output.mkdir()
     tifffile.imwrite(mask, np.full(tifffile.imread(folders / "he" / "s0.tif").shape, 255, np.uint8))
@@ -243,7 +245,7 @@ def test_a_mask_that_lies_among_the_results_is_not_removed_with_them(folders, tm
     assert not (output / "aligned.png").exists()
 
 
-def test_a_run_stops_after_so_many_failures_and_keeps_the_table(tmp_path):
+def test_a_run_stops_after_max_failures_and_writes_the_summary(tmp_path):
     names = tuple(pairs.Pair(f"p{n}", f"/none/{n}.tif", f"/none/{n}.png", CHOSEN) for n in range(6))
     done = batch.run(names, str(tmp_path), batch.sequential(str(tmp_path)), max_failures=2)
     assert len(done) == 2
@@ -252,7 +254,7 @@ def test_a_run_stops_after_so_many_failures_and_keeps_the_table(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_share_the_pairs_and_agree_with_one(folders, tmp_path):
+def test_several_workers_give_the_same_matrices_as_one(folders, tmp_path):
     several, alone = (
         batch.run(pairing(folders), str(tmp_path / name), workers.in_processes(str(tmp_path / name), n))
         for name, n in (("two", 2), ("one", 1))
@@ -275,13 +277,13 @@ def die(pair, output, redo=False):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_costs_its_pair_only(folders, tmp_path, monkeypatch):
+def test_a_worker_that_dies_fails_only_its_own_pair(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "align_pair", die)
     found = {one.id: one for one in workers.in_processes(str(tmp_path), 2)(list(pairing(folders)))}
     assert {name: bool(one.error) for name, one in found.items()} == {"s0": False, "s1": True, "s2": False}
 
 
-def test_workers_fit_cores_and_memory(folders, monkeypatch):
+def test_the_number_of_workers_is_limited_by_cores_and_memory(folders, monkeypatch):
     three = list(pairing(folders))
     monkeypatch.setattr(workers, "cores", lambda: 8)
     monkeypatch.setattr(workers, "free_memory", lambda: None)
@@ -296,7 +298,9 @@ def test_workers_fit_cores_and_memory(folders, monkeypatch):
     ("number", "count", "times"),
     [(signal.SIGINT, 1, 1), (signal.SIGINT, 2, 1), (signal.SIGTERM, 2, 1), (signal.SIGINT, 2, 2)],
 )
-def test_interrupted_it_ends_with_130_and_goes_on_where_it_was(folders, tmp_path, number, count, times):
+def test_an_interrupted_batch_exits_with_130_and_the_next_run_resumes(
+    folders, tmp_path, number, count, times
+):
     call = [
         "batch",
         "--fixed-dir",
@@ -367,7 +371,7 @@ def test_a_dask_cluster_aligns_the_pairs(folders, tmp_path, monkeypatch):
         )
 
 
-def test_files_elsewhere_are_read_and_written_there(folders):
+def test_remote_files_are_read_and_results_written_to_remote_addresses(folders):
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
     memory = fsspec.filesystem("memory")
     for name in ("he", "ihc"):
@@ -417,7 +421,7 @@ def movie(tmp_path_factory, texture, through):
 @pytest.mark.parametrize(
     "to", ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("previous", "mean"))]
 )
-def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
+def test_a_series_is_aligned_to_its_reference(movie, tmp_path, program, to):
     folder, shifts = movie
     done = program(
         "batch",
@@ -450,7 +454,7 @@ def test_a_series_is_brought_to_its_reference(movie, tmp_path, program, to):
     assert len(list((tmp_path / "transforms").glob("0*.json"))) == 12
 
 
-def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(movie, tmp_path, program):
+def test_a_series_keeps_metadata_and_ignores_nodata_pixels(movie, tmp_path, program):
     frames = tifffile.imread(movie[0] / "movie.tif")[:4]
     frames[:, :40] = 7  # a bar that does not move
     tifffile.imwrite(
@@ -488,7 +492,7 @@ def test_a_series_keeps_what_its_file_says_and_leaves_out_what_shows_nothing(mov
     assert "data:image/svg" in page
 
 
-def test_an_anchor_that_does_not_show_leaves_the_chain(tmp_path, texture, monkeypatch):
+def test_a_frame_unlike_the_reference_is_aligned_to_the_frame_before(tmp_path, texture, monkeypatch):
     """A depth stack whose last sections show something else than the first: every tenth is tied to the frame before then."""
     from register.workflows import series
 
@@ -514,7 +518,7 @@ def test_an_anchor_that_does_not_show_leaves_the_chain(tmp_path, texture, monkey
 
 
 @pytest.mark.slow
-def test_a_series_goes_on_with_what_is_there(movie, tmp_path):
+def test_a_series_reuses_existing_transforms(movie, tmp_path):
     from register.workflows import series
 
     asked = series.Series(
@@ -536,7 +540,7 @@ def test_a_series_goes_on_with_what_is_there(movie, tmp_path):
     assert path.stat().st_mtime_ns == stamp
 
 
-def test_a_series_that_cannot_be_is_one_line(movie, tmp_path, program):
+def test_a_wrong_series_is_a_one_line_error(movie, tmp_path, program):
     folder, _ = movie
     tifffile.imwrite(tmp_path / "one.tif", np.zeros((20, 30), np.uint8))
     tifffile.imwrite(tmp_path / "other.tif", np.zeros((5, 200, 240), np.uint16))

@@ -60,7 +60,7 @@ def test_json_is_one_object_and_nothing_else(tissue):
     assert values["files"]["transform"] == str(folder / "transform.json")
 
 
-def test_the_file_says_where_it_comes_from(tissue):
+def test_the_transform_file_records_its_provenance(tissue):
     content = json.loads((tissue[0] / "transform.json").read_text())
     assert (
         content["fixed"]["sha256"] == hashlib.sha256((SAMPLES / "tissue_fixed.png").read_bytes()).hexdigest()
@@ -84,7 +84,7 @@ def test_sixteen_bit_grey_keeps_type_and_pixel_size(tmp_path, program):
     assert image.pixel_size.xy == pytest.approx((6.5, 6.5), rel=1e-4)
 
 
-def test_results_are_not_overwritten_unasked(tissue, program):
+def test_results_are_overwritten_only_with_the_option(tissue, program):
     folder, _ = tissue
     before = (folder / "transform.json").read_bytes()
     done = program("align", *TISSUE, "-o", folder)
@@ -112,7 +112,7 @@ def test_a_start_from_landmarks_and_from_a_transform(tmp_path, tissue, program):
 
 
 @pytest.mark.slow
-def test_unrelated_images_end_in_three(tmp_path, program):
+def test_unrelated_images_exit_with_3(tmp_path, program):
     from scipy.ndimage import gaussian_filter
 
     for name, seed in (("a", 1), ("b", 2)):
@@ -154,7 +154,7 @@ def bad_calls(folder):
     ]
 
 
-def test_bad_input_ends_in_one_clear_line_and_writes_nothing(tmp_path, program):
+def test_bad_input_is_a_one_line_error_and_writes_nothing(tmp_path, program):
     for number, (code, what, args) in enumerate(bad_calls(tmp_path)):
         done = program("align", *args, "-o", tmp_path / f"out{number}")
         assert done.returncode == code, (args, done.stderr)
@@ -180,7 +180,7 @@ main()
 @pytest.mark.parametrize(
     ("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
 )
-def test_no_half_file_when_killed_and_one_line_when_interrupted(tmp_path, stop, code):
+def test_a_killed_run_leaves_no_incomplete_file_and_an_interrupted_one_prints_one_line(tmp_path, stop, code):
     program = STOPPED.format(signal=int(stop), pair=[str(x) for x in FUNDUS], out=repr(str(tmp_path / "out")))
     heed = partial(
         signal.signal, signal.SIGINT, signal.SIG_DFL
@@ -362,7 +362,7 @@ def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_pat
         assert file.series[0].shape == (500, 440) or file.series[0].shape == (440, 500)
 
 
-def test_what_a_killed_run_left_is_taken_over_and_a_finished_run_is_not(tmp_path, program):
+def test_results_of_a_killed_run_are_replaced_and_those_of_a_finished_run_are_not(tmp_path, program):
     from register.files.atomic import atomic_write, mark_unfinished
 
     out = tmp_path / "out"
@@ -399,7 +399,7 @@ def test_mutual_information_has_no_gauss_newton_steps(tmp_path):
     assert "no Hessian" in done.stderr
 
 
-def test_the_doctor_says_what_there_is_and_how_to_get_what_is_missing(program, monkeypatch):
+def test_doctor_lists_what_is_available_and_how_to_install_what_is_missing(program, monkeypatch):
     monkeypatch.setitem(doctor.EXTRAS, "export", ("h5py", "no_such_module"))
     monkeypatch.setenv("REGISTER_NATIVE", "0")
     said = program("doctor")

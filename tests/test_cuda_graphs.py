@@ -128,7 +128,7 @@ def test_no_step_of_a_global_map_waits_for_its_device(metric, model):
         lambda x: x.nonzero(),
     ],
 )
-def test_what_waits_would_be_seen(waits):
+def test_an_operation_that_waits_for_the_device_is_detected(waits):
     with (
         pytest.raises((RuntimeError, AssertionError, NotImplementedError)),
         NothingFromTheHost(),
@@ -197,7 +197,7 @@ def compared(texture, shift, through, metric="ncc"):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "gauss-newton"])
-def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
+def test_one_recording_is_reused_for_pairs_of_equal_size_and_equals_single_steps(
     texture, through, tensors_only, optimizer, monkeypatch
 ):
     pairs = [compared(texture, shift, through) for shift in (0.4, -0.7, 0.0)]
@@ -224,7 +224,7 @@ def test_one_recording_serves_pairs_of_equal_size_and_does_what_steps_do(
     assert optimizer == "adam" or any(len(known.history) < 12 for known in expected)
 
 
-def test_nothing_changes_after_the_end(as_on_a_gpu):
+def test_steps_after_convergence_change_nothing(as_on_a_gpu):
     def begin(start):
         return adam(lambda p: (p.square().sum(1), 2 * p), start, step=0.5, steps=60, tolerance=0.3)
 
@@ -249,7 +249,7 @@ def test_a_number_that_is_not_finite_ends_a_recording_too(as_on_a_gpu):
     assert len(followed.losses) < 9
 
 
-def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
+def test_the_fastest_method_is_measured_once_for_each_kind(monkeypatch):
     monkeypatch.setattr(cuda_graphs, "_FASTEST", {})
     tried = []
 
@@ -281,7 +281,7 @@ def test_the_quickest_way_is_found_once_for_each_kind(monkeypatch):
     assert one.make is ways[0]
 
 
-def test_what_cannot_be_recorded_is_told_and_left_out(monkeypatch):
+def test_a_step_that_cannot_be_recorded_is_reported_and_run_without_a_recording(monkeypatch):
     monkeypatch.setattr(cuda_graphs, "_FASTEST", {})
 
     def fails(start):
@@ -322,7 +322,7 @@ def test_elimination_inverts_positive_matrices(as_on_a_gpu):
     assert torch.equal(matrix, kept)
 
 
-def test_conjugate_gradients_stand_still_where_they_would_have_stopped(monkeypatch):
+def test_conjugate_gradients_do_not_change_after_convergence(monkeypatch):
     torch.manual_seed(5)
     root = torch.randn(12, 12, dtype=torch.float64)
     matrix, right = root @ root.T + torch.eye(12), torch.randn(12, dtype=torch.float64)

@@ -21,7 +21,7 @@ def elsewhere(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(1, 37, 53), (2, 3, 64, 41), (1, 1, 3, 2), (1, 1, 1, 1)])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
-def test_both_ways_to_filter_agree(elsewhere, shape, dtype, near):
+def test_both_implementations_of_the_filter_agree(elsewhere, shape, dtype, near):
     torch.manual_seed(1)
     image = torch.rand(*shape[:-1], shape[-1] * 2, dtype=dtype)[..., ::2]  # not in one piece
     for work in (
@@ -33,7 +33,7 @@ def test_both_ways_to_filter_agree(elsewhere, shape, dtype, near):
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 13])
-def test_the_largest_value_of_a_square_is_exact(elsewhere, side):
+def test_the_maximum_filter_is_exact(elsewhere, side):
     torch.manual_seed(2)
     image = torch.randn(2, 1, 31, 23)
     found = filters.highest(image, side)
@@ -51,7 +51,7 @@ def test_blocks_are_enlarged_about_their_middles():
     )
 
 
-def test_who_asks_for_slopes_gets_them():
+def test_filters_have_gradients():
     image = torch.rand(1, 9, 9, requires_grad=True)
     filters.smooth(image, 1.0).sum().backward()
     assert float(image.grad.sum()) == pytest.approx(81, rel=1e-5)

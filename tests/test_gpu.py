@@ -99,7 +99,9 @@ def random_patches(size):
         ("mind", BEYOND, True, 20, 200),
     ],
 )
-def test_loss_slope_and_curvature_are_those_of_tensors(kernels, texture, metric, step, holes, window, patch):
+def test_loss_gradient_and_curvature_equal_those_of_pytorch(
+    kernels, texture, metric, step, holes, window, patch
+):
     grid, parameters = random_patches(patch)
     compare = away_from_kinks(
         compared(texture, metric, step, holes=holes, window=window), grid, parameters[0]
@@ -123,7 +125,7 @@ def test_patches_may_end_where_windows_and_programs_do(kernels, texture):
 
 
 @pytest.mark.parametrize(("metric", "holes"), [("ncc", True), ("structure", False)])
-def test_windows_are_as_alike_as_tensors_say(kernels, texture, metric, holes):
+def test_similarities_of_windows_equal_those_of_pytorch(kernels, texture, metric, holes):
     compare, (grid, parameters) = compared(texture, metric, BEYOND, holes=holes), random_patches(30)
     for moved, turned in (
         (None, None),
@@ -148,7 +150,7 @@ def test_any_number_of_groups_gives_the_same(kernels, texture, monkeypatch):
 
 
 @pytest.mark.parametrize(("step", "holes", "expected"), [(INSIDE, False, 5 / 6), (BEYOND, True, 0)])
-def test_what_is_certain_to_be_seen_is_quicker_and_the_same(
+def test_skipping_the_visibility_test_gives_the_same_result(
     kernels, texture, monkeypatch, step, holes, expected
 ):
     from register.kernels.triton import expand
@@ -182,7 +184,7 @@ def test_a_global_map_is_two_by_two_patches_that_agree(kernels, texture):
     assert near(found.hessian, expected.hessian)
 
 
-def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
+def test_an_optimisation_ends_where_that_of_pytorch_ends(kernels, texture):
     grid, compare = (
         PatchGrid.cover(HEIGHT, WIDTH, 40),
         compared(texture, "ncc", affine_tensors.translation(-7.4, -3.7)[None]),
@@ -207,13 +209,13 @@ def test_a_descent_leads_where_that_of_tensors_leads(kernels, texture):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow", "ignore:All-NaN")
-def test_parameters_that_are_no_numbers_do_not_lead_out_of_the_image(kernels, texture):
+def test_parameters_that_are_not_finite_read_no_memory_outside_the_image(kernels, texture):
     compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
     for value in (float("nan"), float("inf"), -1e30):
         dispatch.expand(compare.compiled[0], grid, torch.full_like(parameters[0], value), 10)
 
 
-def test_the_kernels_compile_for_gpus_that_are_not_here():
+def test_the_kernels_compile_for_other_gpus():
     """By Triton's own compiler, which asks for more than its interpreter does."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
@@ -252,7 +254,7 @@ def by_tensors(couplings):
 
 
 @pytest.mark.parametrize(("size", "patch", "block"), [((70, 91), 12, 6), ((53, 61), 200, 9)])
-def test_the_step_solves_what_tensors_say_of_the_stencil(kernels, size, patch, block):
+def test_the_step_solves_the_system_of_pytorch(kernels, size, patch, block):
     couplings, curvature, slope, damping = solved(PatchGrid.cover(*size, patch), size, block)
     assert isinstance(couplings.compiled, launch_system.PatchSystem)
     stencil = couplings.hessian(curvature)
@@ -262,7 +264,7 @@ def test_the_step_solves_what_tensors_say_of_the_stencil(kernels, size, patch, b
     assert not bool(couplings.compiled.solve(curvature, damping, 0 * slope, steps=300, tolerance=1e-5).any())
 
 
-def test_what_ties_neighbours_is_what_tensors_say(kernels):
+def test_the_stiffness_of_neighbours_equals_that_of_pytorch(kernels):
     couplings, _, parameters, _ = solved(PatchGrid.cover(60, 100, 20), (60, 100), 10)
     exact = by_tensors(couplings)
     assert exact.compiled is None
@@ -280,7 +282,7 @@ def test_programs_of_a_gpu_wait_for_each_other():
         assert near(couplings.step(*given), expected, 0.1)
 
 
-def test_kernels_that_are_compiled_ahead_are_those_that_are_used(kernels, texture, monkeypatch):
+def test_the_kernels_compiled_ahead_are_the_ones_used(kernels, texture, monkeypatch):
     monkeypatch.setattr(device, "cores", lambda: 1)  # Triton's interpreter knows of one thread
     compile_ahead.compile_all.__wrapped__(HERE)
     if HERE.type == "cuda":

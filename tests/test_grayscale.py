@@ -28,7 +28,7 @@ def test_the_channel_with_structure_is_found_among_noise_and_emptiness():
         assert torch.equal(chosen(planes), blobs())
 
 
-def test_of_channels_as_good_the_first_is_taken():
+def test_of_equally_good_channels_the_first_is_used():
     planes = torch.cat([0.1 * blobs(), blobs(), blobs()])
     assert (
         grayscale.choose(planes, EVERYWHERE, colour="grey", white=None, names=("DAPI", "A", "B")).name
@@ -36,7 +36,7 @@ def test_of_channels_as_good_the_first_is_taken():
     )
 
 
-def test_garbage_under_a_mask_does_not_choose():
+def test_masked_pixels_do_not_influence_the_choice_of_channel():
     planes = torch.cat([noise(5), blobs()])
     shown = EVERYWHERE.clone()
     shown[:, :100] = False
@@ -60,7 +60,7 @@ def test_colours_are_compared_by_luminance_unless_asked_otherwise():
 @pytest.mark.parametrize(
     ("wanted", "expected"), [("mean", 2.0), ("max", 3.0), ("1", 2.0), ("Cy5", 3.0), ("gray", 2.0)]
 )
-def test_what_is_asked_for_is_given(wanted, expected):
+def test_the_requested_channel_is_used(wanted, expected):
     planes = torch.tensor([1.0, 2.0, 3.0])[:, None, None].expand(3, 200, 200)
     chosen = grayscale.choose(
         planes, EVERYWHERE, colour="grey", white=None, wanted=wanted, names=("DAPI", "FITC", "Cy5")
@@ -68,7 +68,7 @@ def test_what_is_asked_for_is_given(wanted, expected):
     assert np.unique(chosen(planes)) == expected
 
 
-def test_a_channel_that_is_not_there_is_refused_with_those_that_are():
+def test_an_unknown_channel_is_refused_with_the_known_ones():
     with pytest.raises(RegisterError, match=r"no channel '3'; it has 3 \(0 to 2, DAPI, FITC, Cy5\)"):
         grayscale.choose(
             torch.zeros(3, 200, 200),

@@ -36,7 +36,7 @@ def problem(request):
     return hessian.HessianBuilder(grid, x, y, ties, STIFFNESS), curvature, bend
 
 
-def test_a_stencil_multiplies_as_the_field_it_stands_for(problem):
+def test_the_stencil_product_equals_that_of_the_displacement_field(problem):
     couplings, curvature, bend = problem
     v = torch.randn(
         2,
@@ -50,7 +50,7 @@ def test_a_stencil_multiplies_as_the_field_it_stands_for(problem):
     assert torch.allclose(product.T.reshape_as(v), bend(v), atol=1e-10)
 
 
-def test_it_is_symmetric_and_positive_and_knows_its_diagonal(problem):
+def test_the_hessian_is_symmetric_positive_and_gives_its_diagonal(problem):
     couplings, curvature, _ = problem
     found = couplings.hessian(curvature)
     count = couplings.grid.count

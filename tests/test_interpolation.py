@@ -32,7 +32,7 @@ def test_gradients_reach_points_and_image(how):
     )
 
 
-def test_bands_change_nothing(monkeypatch):
+def test_sampling_in_bands_gives_the_same_values(monkeypatch):
     image, points = torch.rand(1, 2, 30, 20), torch.rand(1, 17, 9, 2) * 20
     whole = interpolation.sample(image, points)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)

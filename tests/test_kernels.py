@@ -77,7 +77,7 @@ def random_patches(size=60):
 @pytest.mark.parametrize(
     ("step", "holes"), [(INSIDE, False), (NEAR, False), (NEAR, True), (BEYOND, False), (BEYOND, True)]
 )
-def test_loss_slope_and_curvature_are_those_of_tensors(texture, metric, step, holes):
+def test_loss_gradient_and_curvature_equal_those_of_pytorch(texture, metric, step, holes):
     grid, parameters = random_patches()
     compare = away_from_kinks(compared(texture, metric, step, holes=holes), grid, parameters[0])
     found = PatchObjective(compare, grid, 5.0, 1).expand(parameters)
@@ -87,7 +87,7 @@ def test_loss_slope_and_curvature_are_those_of_tensors(texture, metric, step, ho
 
 @pytest.mark.parametrize("metric", ["ncc", "structure"])
 @pytest.mark.parametrize("window", [8, 13, 24])
-def test_windows_are_those_of_tensors(texture, metric, window):
+def test_windows_equal_those_of_pytorch(texture, metric, window):
     compare, (grid, parameters) = compared(texture, metric, BEYOND, window=window), random_patches()
     for patches in (None, Patches(grid, parameters[0])):
         found = comparison.windows(compare, patches)
@@ -143,7 +143,7 @@ def coupled(request):
     )
 
 
-def test_the_step_solves_what_tensors_say_of_the_stencil(tensors_only, coupled):
+def test_the_step_solves_the_system_of_pytorch(tensors_only, coupled):
     couplings, curvature, slope, damping = coupled
     found = couplings.compiled.solve(curvature, damping, slope, steps=2000, tolerance=1e-6)
     with tensors_only():
@@ -155,7 +155,7 @@ def test_the_step_solves_what_tensors_say_of_the_stencil(tensors_only, coupled):
     assert near(product.T.reshape_as(slope), slope, 1e-4)
 
 
-def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, coupled):
+def test_the_step_equals_that_of_pytorch_for_any_number_of_threads(tensors_only, coupled):
     couplings, *given = coupled
     before, found = torch.get_num_threads(), []
     for threads in (1, 2, 5):
@@ -171,7 +171,7 @@ def test_the_step_is_that_of_tensors_and_the_same_for_any_threads(tensors_only, 
         )
 
 
-def test_what_ties_patches_is_what_tensors_say(tensors_only, coupled):
+def test_the_stiffness_of_patches_equals_that_of_pytorch(tensors_only, coupled):
     couplings, _, parameters, _ = coupled
     found = couplings.penalise(parameters)
     with tensors_only():
@@ -218,7 +218,7 @@ def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
         )
 
 
-def test_a_window_of_no_whole_blocks_is_refused(texture):
+def test_a_window_that_is_not_a_multiple_of_the_block_is_refused(texture):
     with pytest.raises(ValueError, match="not a multiple of blocks"):
         dispatch.expand(
             compared(texture, "ncc", BEYOND).compiled[0],
@@ -292,14 +292,14 @@ def test_a_system_refuses_arrays_of_another_shape(name):
         system.solve(**given, steps=3, tolerance=0.1)
 
 
-def test_without_a_library_tensors_do_the_work(texture, tensors_only):
+def test_without_the_compiled_library_pytorch_is_used(texture, tensors_only):
     with tensors_only():
         assert compared(texture, "ncc", BEYOND).compiled == []
     assert compared(texture, "mse", BEYOND).compiled == []
     assert comparison.windows(compared(texture, "mse", BEYOND)).value.isfinite().all()
 
 
-def test_another_format_is_not_used(monkeypatch):
+def test_a_library_with_another_interface_version_is_not_used(monkeypatch):
     monkeypatch.setattr(cpu, "FORMAT", cpu.FORMAT + 1)
     cpu.library.cache_clear()
     assert cpu.library() is None
@@ -321,7 +321,7 @@ def test_affine_maps_are_patches_that_agree(texture):
 
 
 @pytest.mark.parametrize("metric", ["structure", "mind"])
-def test_rounding_does_not_hide_what_is_seen_everywhere(texture, metric):
+def test_rounding_does_not_hide_a_fully_visible_area(texture, metric):
     """A mask that was brought elsewhere, or shrunk, is 1 again where only rounding has changed it, and what
     it covers is known to be quick."""
     turn = torch.tensor([[[0.87, -0.43, 110.0], [0.43, 0.87, -40.0]]], dtype=torch.float64)
@@ -343,7 +343,7 @@ def test_rounding_does_not_hide_what_is_seen_everywhere(texture, metric):
 
 
 @pytest.mark.parametrize("degrees", [-90, 35])
-def test_rows_that_are_read_down_their_columns_are_apart_in_memory(texture, degrees):
+def test_rows_read_by_column_are_padded_in_memory(texture, degrees):
     """Those of an image 256 pixels wide would all lie in the same places of a processor's cache."""
     fixed, moving = (
         torch.from_numpy(texture[y : y + 220, x : x + 256]).float()[None] for y, x in ((0, 0), (4, 7))
@@ -371,7 +371,7 @@ def test_rows_that_are_read_down_their_columns_are_apart_in_memory(texture, degr
 
 
 @pytest.mark.parametrize("metric", ["ncc", "structure", "auto"])
-def test_what_is_compared_by_default_is_compiled_ahead_for_a_gpu(texture, monkeypatch, metric):
+def test_kernels_of_the_default_similarities_are_compiled_ahead_for_a_gpu(texture, monkeypatch, metric):
     compared = set()
     for name in ("expand", "similarities"):
         known = getattr(dispatch, name)

@@ -205,7 +205,7 @@ def test_out_of_memory_splits_a_batch_of_starts_with_the_same_result(comparison,
     assert torch.allclose(parts, whole, atol=1e-4)
 
 
-def test_recordings_go_before_the_work_is_cut(monkeypatch):
+def test_recordings_are_freed_before_the_work_is_split(monkeypatch):
     monkeypatch.setattr(cuda_graphs, "_RECORDINGS", {"of another pair": None})
     tried = []
 

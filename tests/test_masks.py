@@ -47,7 +47,7 @@ def same(one, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["fixed", "moving"])
-def test_garbage_under_a_mask_changes_nothing(tmp_path, pair, which):
+def test_masked_pixels_change_nothing(tmp_path, pair, which):
     found = []
     for seed in (1, 2):
         shown, garbage = hidden(seed)

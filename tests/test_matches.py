@@ -20,7 +20,7 @@ def bent(points):
     return affine.apply(MATRIX, points) + 25 * torch.sin(points.flip(1) / 130)
 
 
-def test_right_matches_are_taken_in_and_wrong_ones_are_not():
+def test_right_matches_are_used_and_wrong_ones_are_rejected():
     fixed = scattered(600)
     moving = bent(fixed) + 0.4 * torch.randn(
         600, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
@@ -33,13 +33,13 @@ def test_right_matches_are_taken_in_and_wrong_ones_are_not():
     assert on[wrong].double().mean() < 0.05
 
 
-def test_a_seed_that_nothing_bears_out_is_left_as_it_was():
+def test_a_seed_that_no_match_confirms_is_not_grown():
     fixed, moving = scattered(200), scattered(200, seed=3)
     seed = torch.arange(200) < 10
     assert int(matches.grow(fixed, moving, seed, tolerance=3.0).sum()) < 20
 
 
-def test_the_smooth_map_of_an_affine_map_is_it_everywhere():
+def test_the_smooth_map_of_an_affine_map_equals_it():
     fixed = scattered(50)
     points = torch.tensor([[0.0, 0.0], [400.0, 300.0], [2000.0, -900.0]], dtype=torch.float64)
     assert moving_least_squares.smooth(
@@ -47,7 +47,7 @@ def test_the_smooth_map_of_an_affine_map_is_it_everywhere():
     ) == pytest.approx(affine.apply(MATRIX, points), abs=1e-5)
 
 
-def test_the_smooth_map_follows_a_bend():
+def test_the_smooth_map_fits_a_curved_map():
     fixed, points = (
         scattered(1500),
         100 + 600 * torch.rand(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4)),
@@ -57,7 +57,7 @@ def test_the_smooth_map_follows_a_bend():
 
 
 @pytest.mark.parametrize("contrast", ["plain", "inverted"])
-def test_features_of_a_bent_pair_cover_it(texture, contrast):
+def test_features_cover_a_curved_pair(texture, contrast):
     """A homography holds in a part of the picture only; the answer is right in all of it."""
     pair = warped_pair(texture, 0.05, 1, contrast=contrast)
     found = features.match(level(pair.fixed), level(pair.moving))

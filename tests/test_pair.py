@@ -42,7 +42,7 @@ def test_identical_images_stay_identical(texture, device):
         assert np.array_equal(register.warp(pixels, alignment.transform), pixels)
 
 
-def test_pixels_that_a_device_has_no_memory_for_stay_where_they_are(texture, monkeypatch):
+def test_images_too_large_for_the_device_stay_on_the_cpu(texture, monkeypatch):
     def full(tensors, place):
         raise torch.OutOfMemoryError("fake")
 
@@ -118,7 +118,7 @@ def test_a_smooth_warp_is_recovered(texture, contrast, noise, median):
     assert alignment.quality["metric"] == "ncc"
 
 
-def test_patches_become_finer_where_that_improves_windows_they_have_not_seen(texture):
+def test_patches_become_finer_where_that_improves_held_out_windows(texture):
     """A warp of 4 % bends within a patch: without noise finer patches follow it, under noise they would follow that."""
     side = {"fast": 40, "balanced": 28, "noise": 40}
     found = {}
@@ -199,7 +199,7 @@ def test_cpu_and_gpu_agree(texture):
     assert float((fields[0] - fields[1]).norm(dim=-1).max()) < 0.05
 
 
-def test_unrelated_images_fail_and_are_left_alone(texture):
+def test_unrelated_images_fail_and_get_no_patches(texture):
     other = gaussian_filter(np.random.default_rng(99).normal(size=(380, 400)), 3)
     alignment = register.align(texture, other, preset="fast", rotation_range=10, scale_range=1.1)
     assert alignment.quality["verdict"] == "failed"
@@ -258,7 +258,7 @@ def test_nan_counts_as_no_data(texture):
         (np.ones((1, 1)), "at least 8 × 8"),
     ],
 )
-def test_nothing_to_see_is_an_error_that_names_the_image(texture, image, what):
+def test_an_image_without_texture_is_an_error_that_names_it(texture, image, what):
     with pytest.raises(AlignmentError, match=what) as one:
         register.align(texture, image)
     assert one.value.image == "moving"
@@ -287,7 +287,7 @@ def test_settings_are_refused_by_name(texture):
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("cuda", ["block", "work"]), ("cpu", ["block"])])
-def test_a_gpu_is_made_ready_meanwhile_and_waited_for(kind, expected):
+def test_a_gpu_is_warmed_up_in_the_background_and_waited_for(kind, expected):
     begun, said = threading.Event(), []
 
     def work():
@@ -312,7 +312,7 @@ def test_a_gpu_is_made_ready_meanwhile_and_waited_for(kind, expected):
     ],
 )
 @pytest.mark.parametrize("when", ["on the way there", "at work"])
-def test_what_a_device_cannot_do_the_cpu_does_with_a_warning(texture, monkeypatch, place, error, said, when):
+def test_the_cpu_is_used_with_a_warning_where_a_device_fails(texture, monkeypatch, place, error, said, when):
     align, places = pair.align, []
 
     def upload(tensors, where):

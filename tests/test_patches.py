@@ -82,7 +82,7 @@ def test_disagreement_is_zero_for_one_affine_and_positive_otherwise():
     assert float(SmoothnessPenalty.of(grid, dtype=agreed.dtype)(torch.randn_like(agreed))[0]) > 0.1
 
 
-def test_disagreement_has_its_slope():
+def test_the_gradient_of_the_disagreement_is_correct():
     grid = PatchGrid.cover(60, 100, 20)
     parameters = torch.randn(2, 3, grid.rows, grid.columns, dtype=torch.float64)
     slope = torch.autograd.functional.jacobian(lambda p: by_hand(grid, p), parameters)

@@ -129,7 +129,7 @@ def test_the_doctor_lists_plugins_their_packages_and_why_one_cannot_be_loaded(ru
 
 
 @pytest.mark.parametrize("option", ["--metric", "--matcher"])
-def test_a_plugin_that_cannot_be_loaded_is_one_line_where_it_is_asked_for(option, run_with, tmp_path):
+def test_a_plugin_that_cannot_be_loaded_is_a_one_line_error_where_it_is_requested(option, run_with, tmp_path):
     done = run_with("align", *TISSUE, "-o", tmp_path / "o", option, "broken", "--preset", "fast")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "package broken cannot be loaded (ImportError: a library is missing)" in done.stderr

@@ -26,14 +26,14 @@ def affine_patches(grid):
 
 
 @pytest.mark.parametrize("held", [[(2, 3)], [(0, 0), (4, 5)], [(0, 2), (1, 2), (3, 4)]])
-def test_patches_go_on_as_an_affine_map_does(held):
+def test_recovered_patches_extrapolate_an_affine_map(held):
     truth, known = affine_patches(GRID), torch.zeros(GRID.rows, GRID.columns, dtype=torch.bool)
     known[tuple(torch.tensor(held).T)] = True
     found = recover_patches.extrapolated(torch.where(known, truth, 99.0), known)
     assert found == pytest.approx(truth, abs=1e-9)
 
 
-def test_patches_stay_where_none_or_all_are_held():
+def test_patches_are_unchanged_where_none_or_all_are_known():
     truth = affine_patches(GRID)
     for known in (torch.ones(5, 6, dtype=torch.bool), torch.zeros(5, 6, dtype=torch.bool)):
         assert torch.equal(recover_patches.extrapolated(truth, known), truth)
@@ -44,7 +44,7 @@ def level(image):
     return pyramid.base(plane)
 
 
-def test_lost_patches_are_those_that_were_moved_away(texture):
+def test_diverged_patches_are_those_that_were_moved_away(texture):
     one = level(texture)
     compare = Problem([one], one, "local", EFFORT, 30.0).compare(one, affine_tensors.identity(), "ncc")
     grid = PatchGrid.cover(*one.size, 40)
@@ -58,7 +58,7 @@ def test_lost_patches_are_those_that_were_moved_away(texture):
     assert not bool(gone.any())
 
 
-def test_nothing_is_lost_where_nothing_is_clear(texture):
+def test_no_patch_of_unrelated_images_is_diverged(texture):
     one, other = level(texture), level(np.random.default_rng(0).normal(size=texture.shape))
     compare = Problem([one], other, "local", EFFORT, 30.0).compare(one, affine_tensors.identity(), "ncc")
     grid = PatchGrid.cover(*one.size, 40)

@@ -81,7 +81,7 @@ def opened(browser):
     assert wrong == []
 
 
-def test_one_file_that_says_what_was_done(aligned):
+def test_the_report_is_one_file_with_all_results(aligned):
     text = (aligned / "report.html").read_text()
     assert len(text) < 5e6
     assert not re.search(r"(src|href)=[\"'](?!data:)", text)
@@ -101,7 +101,7 @@ def test_one_file_that_says_what_was_done(aligned):
     assert all(len(losses) > 0 for losses in content["provenance"]["history"].values())
 
 
-def test_drawn_again_it_is_the_same(aligned, tmp_path):
+def test_a_report_drawn_again_is_the_same(aligned, tmp_path):
     folder = shutil.copytree(aligned, tmp_path / "again")
     (folder / "report.html").unlink()
     assert report.redraw(folder) == folder / "report.html"
@@ -112,7 +112,7 @@ def test_drawn_again_it_is_the_same(aligned, tmp_path):
     assert stripped(folder) == stripped(aligned)
 
 
-def test_what_cannot_be_drawn_is_said(aligned, tmp_path, program):
+def test_a_report_that_cannot_be_drawn_is_an_error(aligned, tmp_path, program):
     with pytest.raises(FileError, match="holds no transform"):
         report.finished([tmp_path])
     folder = shutil.copytree(aligned, tmp_path / "gone")
@@ -129,7 +129,7 @@ def test_what_cannot_be_drawn_is_said(aligned, tmp_path, program):
     assert "align it again" in program("report", folder).stderr
 
 
-def test_no_report_when_it_is_not_wanted(tmp_path, program):
+def test_no_report_is_written_with_no_report(tmp_path, program):
     done = program(
         "align", *TISSUE, "-o", tmp_path / "o", "--no-report", "--model", "affine", "--preset", "fast", "-q"
     )
@@ -141,7 +141,7 @@ def test_no_report_when_it_is_not_wanted(tmp_path, program):
     assert "Convergence" in text
 
 
-def test_strict_takes_nothing_but_ok(tmp_path, program):
+def test_strict_exits_with_3_unless_the_verdict_is_ok(tmp_path, program):
     args = (
         "align",
         *TISSUE,
@@ -175,7 +175,7 @@ def test_the_slider_works_by_mouse_and_by_keyboard(aligned, opened):
     assert page.input_value("#swipe") == "75"
 
 
-def test_what_is_compared_can_be_chosen(aligned, opened):
+def test_the_compared_pictures_can_be_chosen(aligned, opened):
     page = opened(aligned / "report.html")
     assert (
         page.get_attribute(".viewer .over", "alt")
@@ -194,7 +194,7 @@ def test_what_is_compared_can_be_chosen(aligned, opened):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (390, "dark")])
-def test_readable_for_everyone(aligned, several, opened, width, scheme):
+def test_pages_are_accessible_and_fit_the_window(aligned, several, opened, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     for path in (aligned / "report.html", several / "index.html"):
         page = opened(path, width, color_scheme=scheme)
@@ -254,7 +254,7 @@ def svg(address):
 
 
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-3, 1e6))
-def test_ticks_are_round_and_where_they_say(low, span):
+def test_ticks_are_round_numbers_at_their_positions(low, span):
     axis = Axis(low, low + span)
     ticks = axis.ticks()
     assert 2 <= len(ticks) <= 6
@@ -304,7 +304,7 @@ def test_arrows_point_from_their_place_to_where_it_moves():
     assert any((part.text or "") == "arrows 1 × their length" for part in chart)
 
 
-def test_lines_break_where_nothing_is_known_and_lone_points_are_dots():
+def test_lines_break_at_nan_and_single_points_are_dots():
     chart = svg(maps.over_frames({"a<b": np.array([1.0, np.nan, 2, 3]), "c": np.zeros(4)}, "shift, px"))
     lines = [part.get("d") for inner in chart if inner.tag.endswith("svg") for part in inner]
     assert [len(re.findall("M", line)) for line in lines] == [2, 1]

@@ -66,7 +66,7 @@ def test_tiles_leave_no_seam(tile, interpolation):
     assert np.abs(whole - tiled).max() <= (0 if interpolation == "nearest" else 1)
 
 
-def test_labels_stay_labels():
+def test_labels_are_not_interpolated():
     labels = np.random.default_rng(1).choice([0, 7, 300, 4_000_000_000], (1, 40, 44)).astype(np.uint32)
     assert set(np.unique(warp_pixels(labels, affine(), interpolation="nearest"))) <= {
         0,
@@ -85,7 +85,7 @@ def test_cubic_overshoot_does_not_wrap():
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_nan_spreads_to_what_it_touches_and_no_further(interpolation):
+def test_nan_spreads_only_to_pixels_that_interpolate_it(interpolation):
     pixels = np.ones((1, 40, 44), np.float32)
     pixels[0, 20, 21] = np.nan
     moved = warp_pixels(
@@ -108,6 +108,6 @@ def test_a_tenth_of_a_pixel_is_exact_far_out():
     assert moved[0, 1, 89_999:90_001] == pytest.approx([0.1, 0.9], abs=1e-6)
 
 
-def test_what_cannot_be_held_exactly_is_refused():
+def test_types_that_cannot_be_interpolated_exactly_are_refused():
     with pytest.raises(RegisterError, match="int64"):
         warp_pixels(np.zeros((1, 40, 44), np.int64), affine())

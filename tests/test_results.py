@@ -35,7 +35,7 @@ def failed():
     return register.align(texture_of(0), texture_of(1), preset="fast", model="affine")
 
 
-def test_a_failed_alignment_says_so_in_its_file_and_in_what_is_made_from_it(failed, tmp_path, program):
+def test_the_verdict_failed_is_in_the_file_and_in_derived_transforms(failed, tmp_path, program):
     assert failed.quality.verdict == Verdict.FAILED
     failed.transform.save(tmp_path / "t.json")
     content = json.loads((tmp_path / "t.json").read_text())
@@ -135,7 +135,7 @@ def test_quality_reads_as_a_mapping_with_the_keys_of_the_file():
         quality["det_min"]
 
 
-def test_a_verdict_that_is_not_one_is_unknown_and_kept():
+def test_an_invalid_verdict_reads_as_unknown_and_is_kept():
     quality = Quality.of({"verdict": "great"})
     assert quality.verdict == Verdict.UNKNOWN
     assert dict(quality) == {"verdict": "great"}

@@ -61,13 +61,13 @@ def shown(at, transform):
     return interpolation.inside(at, transform.moving.height, transform.moving.width)
 
 
-def test_there_and_back(transform):
+def test_mapping_and_inverse_mapping_return_the_points(transform):
     error = (transform.inverse().map(transform.map(points())) - points()).norm(dim=1)
     assert float(error.median()) < 1e-3
     assert float(error.max()) < 0.02
 
 
-def test_the_jacobian_is_the_maps_own(transform):
+def test_the_jacobian_equals_finite_differences_of_the_map(transform):
     _, jacobian = transform.expand(points(40).numpy())
     for axis in (0, 1):
         step = torch.eye(2, dtype=torch.float64)[axis] * 1e-5
@@ -132,7 +132,7 @@ def test_a_chain_survives_its_file(local, tmp_path):
             register.Transform.load(tmp_path / "e.json")
 
 
-def test_transforms_that_do_not_meet_are_not_composed(local):
+def test_transforms_with_different_middle_images_are_not_composed(local):
     with pytest.raises(TransformError, match="460 × 400"):
         compose.compose(local, replace(local, fixed=Frame(10, 10)))
 
@@ -177,7 +177,7 @@ def test_labels_keep_their_values(local, tmp_path):
         apply(local, [tmp_path / "l.tif"], tmp_path / "o.png", labels=True)
 
 
-def test_inverse_brings_the_fixed_image_back(local, texture, tmp_path):
+def test_the_inverse_resamples_the_fixed_image_onto_the_moving_grid(local, texture, tmp_path):
     pair = warped_pair(texture, 0.02, seed=1)
     tifffile.imwrite(tmp_path / "f.tif", (pair.fixed * 65535).clip(0, 65535).astype(np.uint16))
     apply(local, [tmp_path / "f.tif"], tmp_path / "o.tif", inverse=True, style=OutputStyle("bicubic"))
@@ -206,7 +206,7 @@ def test_apply_takes_many_images_and_refuses_what_does_not_fit(local, texture, t
         apply(local, [tmp_path / "a.tif", tmp_path / "x" / "a.tif"], tmp_path / "out3")
 
 
-def test_points_pass_through_with_their_columns(local, tmp_path, program):
+def test_points_keep_their_columns(local, tmp_path, program):
     local.save(tmp_path / "t.json")
     (tmp_path / "p.csv").write_text('name,Y,X\n"a, b",50,60\n\nc,399,9000\n')
     done = program("points", tmp_path / "t.json", tmp_path / "p.csv", "-o", tmp_path / "q.csv")

@@ -46,7 +46,7 @@ def start(fixed, moving, **values):
 
 @pytest.mark.parametrize(("angle", "scale"), [(0, 1.0), (100, 1.0), (-140, 1.3), (37, 0.75)])
 @pytest.mark.parametrize("contrast", ["plain", "inverted"])
-def test_the_sweep_ranks_the_truth_first(texture, angle, scale, contrast):
+def test_the_search_ranks_the_true_map_first(texture, angle, scale, contrast):
     fixed, moving, truth = views(texture, angle, scale, 0.7, contrast, False, seed=1)
     found = correlation.candidates(
         level(fixed), level(moving), angles=search_range.angles(180), scales=search_range.scales(1.6)
@@ -54,7 +54,7 @@ def test_the_sweep_ranks_the_truth_first(texture, angle, scale, contrast):
     assert distance(found[0].matrix, truth) < 0.03 * SIDE * math.sqrt(2)
 
 
-def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
+def test_a_rotation_by_180_degrees_from_reversed_spectra_equals_that_of_sampling(texture):
     """The sweep over a half circle with its reversed spectra finds what a turn made by sampling finds."""
     fixed, moving, _ = views(texture, 170.0, 1.0, 0.8, "plain", False, seed=2)
     found = {}
@@ -67,7 +67,7 @@ def test_a_turn_by_180_degrees_costs_no_transform_and_changes_nothing(texture):
     assert distance(found["paired"].matrix, found["alone"].matrix) < 1.5
 
 
-def test_distinct_starts_are_the_best_ones_that_lie_apart(texture):
+def test_distinct_starts_are_the_best_ones_with_a_minimum_distance(texture):
     image = level(texture)
     rng = np.random.default_rng(0)
     found = [Proposal(affine_tensors.translation(*rng.uniform(-60, 60, 2)), 9 - i / 20) for i in range(120)]
@@ -103,7 +103,7 @@ def test_a_true_start_behind_a_hundred_wrong_ones_is_found(texture, monkeypatch)
     assert found.is_significant
 
 
-def test_images_that_are_not_alike_do_not_stand_out():
+def test_unrelated_images_have_no_significant_peak():
     assert not starts.Start(affine_tensors.identity(), 0.01, 0.04, above_chance=12.0).is_significant
     assert starts.Start(affine_tensors.identity(), 0.5, 1.3, above_chance=12.0).is_significant
     assert not starts.Start(affine_tensors.identity(), 0.5, 1.3, above_chance=4.0).is_significant
@@ -137,7 +137,7 @@ def test_the_map_of_matches_is_of_its_model_in_pixels_of_the_originals(texture, 
         assert float(affine.determinant(found.matrix).abs()) == pytest.approx(1, abs=1e-9)
 
 
-def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
+def test_features_of_a_negative_match_those_of_the_image(texture):
     (at, described), (at_negative, of_negative) = (
         features._features(base(x), features.Detection(340, 300)) for x in (texture, 1 - texture)
     )
@@ -149,12 +149,12 @@ def test_features_of_a_negative_are_those_of_the_image_turned_over(texture):
         assert np.abs(same_place - one).max(axis=1).min() < 0.02
 
 
-def test_features_of_unrelated_pictures_are_no_match(texture):
+def test_features_of_unrelated_images_do_not_match(texture):
     rng = np.random.default_rng(5)
     assert features.match(level(texture), level(rng.normal(size=texture.shape))) is None
 
 
-def test_many_features_are_looked_for_where_few_agree_or_else_nothing_is_found(texture, monkeypatch):
+def test_more_features_are_detected_where_few_agree(texture, monkeypatch):
     asked = SearchRange("affine", 30.0, 2)
     looked = []
 
@@ -221,7 +221,7 @@ def test_pixel_sizes_give_the_scale(texture):
     assert distance(torch.from_numpy(wrong.transform.matrix), truth) < 2.0
 
 
-def test_patches_follow_a_strong_perspective(texture):
+def test_patches_fit_a_strong_perspective(texture):
     """Magnification varies by 1.7 across the image: no affine map is nearer than 9 pixels."""
     homography = np.array([[0.8, 0.05, 40.0], [-0.05, 0.85, 30.0], [-1e-3, 3e-4, 1.0]])
     grid = np.stack(np.meshgrid(np.arange(330), np.arange(300)), axis=2).astype(float)

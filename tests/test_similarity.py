@@ -19,7 +19,7 @@ def picture(seed=0, size=96):
 
 
 @pytest.mark.parametrize("name", SIMILARITIES.names())
-def test_an_image_is_most_like_itself(name):
+def test_an_image_is_most_similar_to_itself(name):
     weight = torch.ones(1, 1, 96, 96)
     descriptor = registry.get(name).descriptor or (lambda image, mask: image)
     one, other = (descriptor(x, weight) for x in (picture(0), picture(1)))
@@ -52,7 +52,7 @@ def test_gradients_are_those_of_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", SIMILARITIES.names())
-def test_what_has_no_weight_has_no_say_and_no_gradient(name):
+def test_pixels_without_weight_contribute_no_loss_and_no_gradient(name):
     fixed, weight = picture(0), torch.ones(1, 1, 96, 96)
     weight[..., :32] = 0
     warped = picture(1).requires_grad_()
@@ -77,7 +77,7 @@ def test_window_sums_cover_the_rest_at_the_border():
     assert sums[0, 0].tolist() == [[16, 12], [16, 12], [8, 6]]
 
 
-def test_structure_is_blind_to_contrast_and_turns_with_the_image():
+def test_the_structure_similarity_ignores_contrast_and_rotates_with_the_image():
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
     vectors = preprocess.orientation(image, mask)
     assert torch.allclose(preprocess.orientation(1 - image, mask), vectors, atol=1e-3)
@@ -85,7 +85,7 @@ def test_structure_is_blind_to_contrast_and_turns_with_the_image():
     assert torch.allclose(turned.rot90(-1, (2, 3))[..., 8:-8, 8:-8], -vectors[..., 8:-8, 8:-8], atol=2e-2)
 
 
-def test_self_similarity_is_blind_to_contrast_and_follows_the_image():
+def test_self_similarity_ignores_contrast_and_moves_with_the_image():
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
     vectors = preprocess.self_similarity(image, mask)
     assert torch.allclose(preprocess.self_similarity(1 - image, mask), vectors, atol=1e-4)
@@ -96,7 +96,7 @@ def test_self_similarity_is_blind_to_contrast_and_follows_the_image():
 
 
 @pytest.mark.parametrize("name", ["structure", "mind"])
-def test_features_do_not_see_what_is_masked(name):
+def test_masked_pixels_do_not_change_features(name):
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
     mask[..., 60:, :] = 0
     garbage = torch.where(mask > 0, image, torch.rand(1, 1, 96, 96))

@@ -90,7 +90,7 @@ def test_a_record_may_propose_maps_directly(hard, added):
 
 
 @pytest.mark.parametrize("garbage", ["random", "consistent", "none"])
-def test_garbage_changes_nothing(texture, added, garbage):
+def test_wrong_proposals_change_nothing(texture, added, garbage):
     fixed, moving, _ = views(texture, 20.0, 1.1, 0.9, "plain", False, seed=9)
     rng = np.random.default_rng(0)
 
@@ -108,7 +108,7 @@ def test_garbage_changes_nothing(texture, added, garbage):
     assert found.quality["notes"] == expected.quality["notes"]
 
 
-def test_garbage_does_not_turn_unrelated_images_into_an_alignment(texture, added):
+def test_wrong_proposals_do_not_align_unrelated_images(texture, added):
     texture, other = texture[:150, :150], np.random.default_rng(2).random((150, 150))
     source = np.random.default_rng(3).uniform(20, 130, (200, 2))
     added("garbage", lambda fixed, moving: (source, source + np.array([12.0, -9.0]), np.ones(200)))
@@ -136,7 +136,7 @@ def test_a_finder_that_returns_wrong_shapes_is_one_clear_error(texture, added):
 
 
 @pytest.mark.parametrize("matcher", ["no_such_module:match", "math:no_such_function", "math:pi"])
-def test_what_cannot_be_imported_is_one_clear_error(texture, matcher):
+def test_a_finder_that_cannot_be_imported_is_one_clear_error(texture, matcher):
     with pytest.raises(RegisterError, match=f"--matcher {matcher}"):
         align(texture, texture, matcher=matcher)
 

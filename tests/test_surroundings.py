@@ -29,7 +29,7 @@ def test_the_program_runs_without_standard_output(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
-def test_file_names_need_not_be_text(tmp_path):
+def test_file_names_need_not_be_valid_utf8(tmp_path):
     """Names of other times hold bytes that are no UTF-8; what is written of them is, and leads back to the files."""
     names = [os.fsdecode(b"fixed/f\xfc.png"), os.fsdecode(b"moving/f\xfc.png")]
     for name, sample in zip(names, TISSUE, strict=True):
@@ -51,7 +51,7 @@ def test_file_names_need_not_be_text(tmp_path):
     assert os.fsencode(one["file"]) == b"applied-\xfc/f\xfc.png"
 
 
-def test_names_may_be_as_long_as_they_can_be(tmp_path):
+def test_file_names_may_have_the_maximum_length(tmp_path):
     image = Image(np.zeros((1, 8, 8), np.uint8))
     for name in (255 * "n", 251 * "n" + ".png", 83 * "語" + ".png"):
         write_text(tmp_path / name, "whole") if "." not in name else write_image(tmp_path / name, image)
@@ -60,7 +60,7 @@ def test_names_may_be_as_long_as_they_can_be(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
-def test_an_output_that_is_full_is_one_line():
+def test_a_full_standard_output_is_a_one_line_error():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "register", "doctor"],
@@ -84,7 +84,7 @@ NO_MEMORY = {
 
 
 @pytest.mark.parametrize("library", NO_MEMORY)
-def test_no_memory_is_one_line_whoever_says_so(library, tmp_path, program, monkeypatch):
+def test_running_out_of_memory_is_a_one_line_error_in_any_library(library, tmp_path, program, monkeypatch):
     monkeypatch.setattr(align, "open_pair", lambda job: NO_MEMORY[library]())
     done = program("align", *TISSUE, "-o", tmp_path / "out")
     assert (done.returncode, done.stdout) == (1, "")

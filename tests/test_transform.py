@@ -71,7 +71,7 @@ def test_the_shipped_schema_is_the_readers_and_files_pass_it(file):
     jsonschema.validate(json.loads(file.read_text()), shipped)
 
 
-def test_a_file_of_version_1_is_read_for_ever():
+def test_a_file_of_version_1_is_read():
     """A committed file, and where it took these points when it was written."""
     golden = register.Transform.load(Path(__file__).parent / "golden" / "transform-1.json")
     at = torch.tensor([[0, 0], [10, 5], [33.25, 12.5], [39, 19]], dtype=torch.float64)
@@ -117,7 +117,7 @@ def test_unknown_keys_are_kept(file, tmp_path):
     (lambda c: c["patches"].update(matrices={}), "patches.matrices"),
     (lambda c: c.update(quality=[]), "quality"),
 ])  # fmt: skip
-def test_damage_is_refused_by_name(file, change, what):
+def test_a_damaged_file_is_an_error_that_names_the_problem(file, change, what):
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
@@ -127,7 +127,7 @@ def test_damage_is_refused_by_name(file, change, what):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "\x00\x01"])
-def test_what_is_no_transform_is_refused(tmp_path, text):
+def test_a_file_without_a_transform_is_refused(tmp_path, text):
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(FileError):
         register.Transform.load(tmp_path / "t.json")
@@ -188,7 +188,7 @@ VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.
 
 
 @given(VALUES)
-def test_what_is_written_reads_back(value):
+def test_a_written_transform_reads_back(value):
     text = schema.text(value)
     assert json.dumps(json.loads(text)) == json.dumps(value)
 
