@@ -227,7 +227,8 @@ def working_size(settings: Settings) -> int:
 def effort_of(settings: Settings, fixed_size: tuple[int, int]) -> Effort:
     """The preset with the settings' own values, for a fixed image of a size (height, width) in pixels.
 
-    The patch size of the settings is in pixels of the fixed image, that of the effort in those of the working copy.
+    The patch size of the settings is in pixels of the fixed image, that of the effort in those of the
+    working copy.
     """
     preset, max_size = PRESETS[settings.preset], working_size(settings)
     shrink = max(max(fixed_size) / max_size, 1.0)

@@ -21,7 +21,7 @@ from register.engine.quality import assess, patch_quality
 from register.geometry import affine_tensors
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
-from register.settings import Settings, effort_of
+from register.settings import Effort, Settings, effort_of
 from register.transforms.frame import Frame
 from register.transforms.quality import Quality, Verdict
 from register.transforms.transform import Transform
@@ -103,9 +103,7 @@ def align(
         with device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
             initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start)
     listener(Event("global", "", 0.2, initial.similarity))
-    deformed = None
-    if settings.model == "local":
-        deformed = first_estimate.deformed_patches(initial, levels[0], effort.patch_size)
+    deformed = _deformed(initial, levels[0], settings, effort)
     problem = Problem(levels, copy, settings.model, effort, _max_shift(settings, sizes[0], deformed))
     with clock("global"):
         estimate, notes = first_estimate.fit(problem, initial, deformed, tick)
@@ -117,21 +115,16 @@ def align(
         estimate, more = model_choice.simplest(problem, estimate, choice.metric, tick)
     with clock("verdict"):
         figures = assess.judge(problem, estimate, choice.metric, matches=initial.matches, frames=frames)
-    quality, patches = figures.quality, figures.patches
-    quality = replace(
-        quality,
-        metric_choice=choice.reason,
-        notes=(*initial.notes, *notes, *more),
-        search_significance=initial.significance,
-    )
+    quality, patches = replace(figures.quality, metric_choice=choice.reason), figures.patches
+    all_notes = (*initial.notes, *notes, *more)
+    quality = replace(quality, notes=all_notes, search_significance=initial.significance)
     if quality.verdict == Verdict.FAILED and start is None:
         quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
         estimate = Estimate(affine_tensors.identity())
         patches = patch_quality.unknown(coarse_grid(*sizes[0]).count)
     transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
     listener(Event("done", "", 1.0, quality.similarity_after))
-    history = curves | (estimate.patches.history if estimate.patches else {})
-    return Alignment(transform, clock.seconds, history)
+    return Alignment(transform, clock.seconds, curves | estimate.history)
 
 
 def _initial_map(
@@ -142,6 +135,13 @@ def _initial_map(
         return starts.at_given_map(fixed, moving, start.double())
     always, fallback = registry.chosen(matcher)
     return search.find(fixed, moving, ranges, always=always, fallback=fallback)
+
+
+def _deformed(initial: Start, coarsest: Level, settings: Settings, effort: Effort) -> LocalFit | None:
+    """The patches of a start whose matched features are far from an affine map; None for the other starts."""
+    if settings.model != "local":
+        return None
+    return first_estimate.deformed_patches(initial, coarsest, effort.patch_size)
 
 
 def _max_shift(settings: Settings, size: Size, deformed: LocalFit | None) -> float:

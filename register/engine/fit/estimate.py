@@ -65,6 +65,11 @@ class Estimate:
     matrix: Tensor
     patches: LocalFit | None = None
 
+    @property
+    def history(self) -> dict[str, tuple[float, ...]]:
+        """The loss of every step of the patches' optimisation, by level; empty without patches."""
+        return self.patches.history if self.patches else {}
+
     def patches_on(self, level: Level) -> Patches | None:
         """The patches in pixels of any fixed level."""
         return self.patches.on(level) if self.patches else None
