@@ -1,1 +1,1 @@
-"""Where and how tensors are computed: device, threads, memory, iteration, CUDA graphs."""
+"""The device, threads and memory of computations, iterative methods, and CUDA graphs."""

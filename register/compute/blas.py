@@ -1,4 +1,4 @@
-"""Matrix products and Fourier transforms whose bits do not depend on the number of threads."""
+"""Set the number of threads of MKL, so that results do not depend on the number of threads of PyTorch."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 
 LIBRARIES = "lib/libtorch_cpu.so", "lib/torch_cpu.dll", "lib/libtorch_cpu.dylib"
-"""Where MKL is found in an installed PyTorch."""
+"""Files of an installed PyTorch that may contain MKL."""
 
 
 def use_one_thread() -> None:
     """Let MKL compute with one thread in this Python thread, until PyTorch's number of threads is set again.
 
-    MKL cuts a matrix product differently for each number of threads and adds its parts in another order. The
-    products of an alignment are small; one thread loses little time. Without MKL (processors other than x86)
-    nothing is done, and the last bits of products may depend on the number of threads.
+    MKL divides a matrix product or a Fourier transform differently for each number of threads and adds the
+    blocks in another order. The products of an alignment are small, so one thread is hardly slower. Without
+    MKL (processors other than x86) this does nothing, and the last bits of products may depend on the number
+    of threads.
     """
     set_threads = _mkl_set_threads()
     if set_threads is not None:
@@ -27,7 +28,8 @@ def use_one_thread() -> None:
 
 @contextmanager
 def keep_threads() -> Iterator[None]:
-    """Restore the number of threads of MKL after the block, which sets PyTorch's and thereby MKL's."""
+    """Restore MKL's number of threads after the block; setting that of PyTorch inside it changes MKL's
+    too."""
     set_threads = _mkl_set_threads()
     if set_threads is None:
         yield
@@ -42,7 +44,7 @@ def keep_threads() -> Iterator[None]:
 
 @cache
 def _mkl_set_threads() -> Any:
-    """MKL's function that sets the number of threads of the calling thread and returns the one before."""
+    """MKL's function that sets the calling thread's number of threads and returns the previous number."""
     for name in LIBRARIES:
         with suppress(OSError, AttributeError):
             return ctypes.CDLL(str(Path(torch.__file__).parent / name)).MKL_Set_Num_Threads_Local

@@ -1,4 +1,4 @@
-"""What the installed PyTorch was built for, without importing it, which takes seconds."""
+"""Find out whether the installed PyTorch is a CPU-only build, without importing it, which takes seconds."""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The time that the stages of a computation take."""
+"""Measure the time that the stages of a computation take."""
 
 import time
 from collections.abc import Iterator

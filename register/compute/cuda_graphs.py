@@ -1,10 +1,10 @@
-"""Iterations recorded as CUDA graphs and replayed.
+"""Record the steps of iterations as CUDA graphs and replay them.
 
-A step of an optimiser is some hundred small operations. A GPU finishes each of them before the next one is
-queued, so a step is recorded once as a CUDA graph, which is launched as one, and image pairs of equal sizes
-share it. The host does not wait for the device during an iteration: the device decides whether to go on,
-steps that are launched after the end change nothing, and the host reads the report of a few steps ago.
-Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019, section 5.
+A step of an optimiser is some hundred small operations, each of which takes less time on a GPU than the host
+needs to queue it. A step is therefore recorded once as a CUDA graph and launched as one operation; image
+pairs of equal sizes share it. The host does not wait for the device during an iteration: the device decides
+whether to continue, steps that are launched after the end change nothing, and the host reads the report of a
+few steps ago. Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019, section 5.
 """
 
 import math
@@ -27,22 +27,21 @@ from register.compute.iteration import (
 )
 
 MOST_RECORDINGS = 16
-"""Recordings that are kept; each holds the memory of a pyramid level."""
+"""Largest number of recordings that are kept; each holds the memory of a pyramid level."""
 STEPS_AHEAD = 4
 """Steps that are launched before the host reads the report of the first of them."""
 TIMED_STEPS = 5
 """Steps that are timed to find the fastest of several recordings."""
 LARGEST_DIFFERENCE = 0.05
-"""Largest difference of the losses of two recordings of one problem after a few steps; rounding makes a
-tenth of it."""
+"""Largest difference between the losses of two recordings of one problem after a few steps; rounding errors
+are a tenth of it."""
 
 Record = Callable[[Callable[[], None]], Callable[[], None]]
 """Runs some work and returns a function that repeats it with the same tensors."""
 
 
 class Recording(Generic[State]):
-    """The start and one step of an iteration, recorded with input tensors of its own, which each call
-    fills."""
+    """The recorded start and step of an iteration; each call copies its inputs into the recorded tensors."""
 
     def __init__(self, make: MakeIteration[State], inputs: Sequence[Tensor], record: Record) -> None:
         self.make, self.inputs = make, tuple(x.clone() for x in inputs)
@@ -92,7 +91,7 @@ def graph_recorder() -> Record:
     def record(work: Callable[[], None]) -> Callable[[], None]:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries initialise themselves and kernels are compiled
+        with torch.cuda.stream(side):  # initialises libraries and compiles kernels, which cannot be recorded
             work()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
@@ -121,10 +120,10 @@ def run_recorded(
     steps: int,
     on_step: OnStep,
 ) -> IterationResult[State]:
-    """Run an iteration on a device that records, by the fastest of several ``methods`` that compute the same.
+    """Run an iteration on a CUDA device, by the fastest of several ``methods`` that compute the same.
 
-    ``key`` holds everything but the shapes and types of the inputs that a recording depends on. The fastest
-    method is measured once for each ``kind`` of problem, unless it is the first.
+    ``key`` holds everything that a recording depends on, except the shapes and types of the inputs. The
+    fastest method is measured once for each ``kind`` of problem, unless it is the first.
     """
     device = inputs[0].device
     key = (key, device, *((x.shape, x.dtype) for x in inputs))
@@ -159,9 +158,9 @@ def fastest(
     recorded.
 
     Where another method than the first is fastest, it is used for all further problems of this ``kind``
-    without measuring again: problems come from small images to large ones, and what is faster than tensor
-    operations on a small image is so on a large one. A method whose loss differs from the first one's is
-    not used, with a warning.
+    without measuring again: levels are processed from coarse to fine, and a method that is faster than tensor
+    operations on a small image is also faster on a large one. A method whose loss differs from the first
+    one's is not used, with a warning.
     """
     known = kind in _FASTEST
     tried = [methods[_FASTEST[kind]]] if known else methods
@@ -174,7 +173,7 @@ def fastest(
     times = [seconds(recording.replay_step) for recording in recordings]
     losses = [float(recording.iteration.report(recording.iteration.state)[1]) for recording in recordings]
     for number in range(1, len(recordings)):
-        if not abs(losses[number] - losses[0]) <= LARGEST_DIFFERENCE:  # nor where one is NaN
+        if not abs(losses[number] - losses[0]) <= LARGEST_DIFFERENCE:  # also true where a loss is NaN
             message = (
                 f"compiled steps are not used on the GPU: they reach a loss of {losses[number]:.3g},"
                 f" tensor operations {losses[0]:.3g}"
@@ -192,7 +191,7 @@ def warn_on_failure(action: str) -> Iterator[None]:
     """Turn an error of the block into a warning that steps cannot be ``action`` on the GPU.
 
     Such errors come from a driver that is too old or a compiler that is missing. ``torch.OutOfMemoryError``
-    is raised as it is.
+    is raised unchanged.
     """
     try:
         yield
@@ -207,7 +206,7 @@ def warn_on_failure(action: str) -> Iterator[None]:
 
 
 def _seconds(work: Callable[[], None]) -> float:
-    """The mean time of some work on the device."""
+    """The time that some repetitions of work take on the device, for comparison."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     for _ in range(TIMED_STEPS):

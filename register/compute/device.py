@@ -1,4 +1,4 @@
-"""Which device computes, and with how many threads."""
+"""Choose the device of a computation, and run work with a given number of threads or in the background."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,24 +15,28 @@ from register.errors import DeviceError
 
 Done = TypeVar("Done")
 CPU = torch.device("cpu")
-BESIDE_GPU = 8
-"""Threads at most of what the processor does beside a GPU: pieces are small, and more threads wait for each
-other longer than they compute."""
+MOST_THREADS_WITH_GPU = 8
+"""Most CPU threads that are used with a GPU: the work on the CPU is then so small that more threads are
+slower."""
 
 
 def choose(name: str) -> torch.device:
-    """The device of a ``--device`` value; ``auto`` takes CUDA where it is, or else the CPU. Raises
-    ``DeviceError`` when it is not there."""
+    """The device of a ``--device`` value; ``auto`` is CUDA where available, or else the CPU.
+
+    Raises ``DeviceError`` when the device is not available.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
-            f"--device {name}: this PyTorch ({torch.__version__}) sees no CUDA device; use --device cpu, or install a CUDA build of torch"
+            f"--device {name}: this PyTorch ({torch.__version__}) finds no CUDA device;"
+            " use --device cpu, or install a CUDA build of torch"
         )
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise DeviceError(
-            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0;"
+            " choose one of these"
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine or this PyTorch has no Metal device; use --device cpu")
@@ -40,34 +44,38 @@ def choose(name: str) -> torch.device:
 
 
 def current(place: torch.device) -> AbstractContextManager[object]:
-    """A while in which kernels that name no device run on this one."""
+    """A context in which CUDA kernels run on a device by default."""
     return torch.cuda.device(place) if place.type == "cuda" else nullcontext()
 
 
 def upload(tensors: Sequence[Tensor], place: torch.device) -> list[Tensor]:
-    """Tensors brought to a device. To a CUDA device from memory that stays where it is, so that one is on
-    its way while the next is prepared."""
+    """Copies of tensors on a device.
+
+    Tensors are copied to a CUDA device from pinned memory, so that one is transferred while the next is
+    prepared.
+    """
     if place.type != "cuda":
         return [x.to(place) for x in tensors]
-    aside, here = torch.cuda.Stream(place), torch.cuda.current_stream(place)  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(aside):
-        there = [
+    side = torch.cuda.Stream(place)  # type: ignore[no-untyped-call]
+    current_stream = torch.cuda.current_stream(place)
+    with torch.cuda.stream(side):
+        uploaded = [
             x.pin_memory().to(place, non_blocking=True) if x.device.type == "cpu" else x.to(place)
             for x in tensors
         ]
-    here.wait_stream(aside)
-    for x in there:
-        x.record_stream(here)
-    return there
+    current_stream.wait_stream(side)
+    for x in uploaded:
+        x.record_stream(current_stream)
+    return uploaded
 
 
 def threads() -> int:
-    """How many threads PyTorch may use."""
+    """The number of threads that PyTorch uses."""
     return torch.get_num_threads()
 
 
 def cores() -> int:
-    """How many cores this process may use: its affinity, and its control group's quota."""
+    """The number of cores this process may use, by its affinity and the quota of its control group."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -76,9 +84,12 @@ def cores() -> int:
 
 
 def thread_count(place: torch.device, count: int | None) -> int:
-    """How many threads an alignment on a device uses: ``count``, or as many as PyTorch has, and no more
-    than ``cores`` or than pay beside a GPU."""
-    return count or min(threads(), cores(), BESIDE_GPU if place.type == "cuda" else threads())
+    """The number of threads that an alignment on a device uses: ``count`` if given.
+
+    By default as many as PyTorch uses, but at most ``cores``, and at most ``MOST_THREADS_WITH_GPU`` with a
+    GPU.
+    """
+    return count or min(threads(), cores(), MOST_THREADS_WITH_GPU if place.type == "cuda" else threads())
 
 
 @contextmanager
@@ -95,9 +106,11 @@ def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None
 
 
 @contextmanager
-def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
-    """Some work done by a thread of its own while the block goes on; what is yielded waits for its result.
-    With one thread to use it is done when asked for."""
+def concurrently(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
+    """Run ``work`` in another thread during the block; yields a function that waits for its result.
+
+    Where PyTorch uses one thread, the work is done when that function is called.
+    """
     if threads() == 1:
         yield work
         return
@@ -107,19 +120,21 @@ def beside(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
 
 @contextmanager
 def run_in_background(work: Callable[[], object], place: torch.device) -> Iterator[None]:
-    """What a GPU is to do, asked for by a thread of its own while the block goes on; on a CPU nothing,
-    which has enough to do with the block."""
+    """Run ``work`` for a GPU in another thread during the block.
+
+    Without a GPU the work is not done at all, because it would slow down the block.
+    """
     if place.type != "cuda":
         yield
         return
-    with beside(work) as done:
+    with concurrently(work) as done:
         yield
         done()
 
 
 @contextmanager
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as PyTorch has, each of which computes alone: for work that is cut in pieces."""
+    """A pool of as many threads as PyTorch uses; each of its tasks is computed by one thread."""
     count = threads()
     with blas.keep_threads():
         try:

@@ -1,4 +1,4 @@
-"""An iterative method as a value: its start, the functions that make one step, and what it reports.
+"""Iterative methods as values: the initial state, the functions that make one step, and a report.
 
 The optimisers in ``register.optim`` return an ``Iteration``; ``run_stepwise`` runs it on a CPU and
 ``register.compute.cuda_graphs`` records and replays it on a GPU.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 RUNNING = 0
-"""The reason that an iteration reports while it runs; any other number says why it ended."""
+"""The code that an iteration reports while it runs; any other number is the reason why it ended."""
 
 State = TypeVar("State", bound=tuple[Tensor, ...])
 Stage = Callable[[State], State]
@@ -20,11 +20,10 @@ OnStep = Callable[[int, float], None]
 
 
 class Iteration(NamedTuple, Generic[State]):
-    """The first state, the stages that make one step, applied in order, and the report of a state.
+    """An iterative method: its initial state, the stages of one step, in order, and the report of a state.
 
     A report (2,) holds the reason why the iteration ended, or ``RUNNING``, and the loss. A stage returns
-    tensors that it was given or new ones, never changes one in place, and leaves a state that has ended
-    unchanged.
+    its input tensors or new ones, never changes one in place, and returns a state that has ended unchanged.
     """
 
     state: State
@@ -33,7 +32,7 @@ class Iteration(NamedTuple, Generic[State]):
 
 
 MakeIteration = Callable[..., Iteration[State]]
-"""Takes tensors, the inputs of a problem, and returns the iteration that solves it."""
+"""A function from the input tensors of a problem to the iteration that solves it."""
 
 
 class IterationResult(NamedTuple, Generic[State]):
@@ -81,7 +80,7 @@ class ReportReader:
     def has_ended(self, ahead: int) -> bool:
         """Whether the iteration had ended ``ahead`` reports ago.
 
-        The steps that were queued since then keep the device busy while this waits for the report.
+        The steps that were queued since then keep the device busy while the host waits for the report.
         """
         if self.count <= ahead:
             return False

@@ -12,9 +12,9 @@ BATCHES = (1, 2, 4, 8, 16)
 
 
 def in_batches(work: Callable[[int], Result]) -> Result:
-    """``work(batches)`` for 1, 2, 4, 8 and 16 batches until its memory suffices.
+    """The result of ``work(batches)`` with the fewest of 1, 2, 4, 8 and 16 batches for which memory suffices.
 
-    Raises ``torch.OutOfMemoryError`` when it does not suffice for 16. A caught exception keeps its frames
+    Raises ``torch.OutOfMemoryError`` when memory does not suffice for 16. A caught exception keeps its frames
     and with them the tensors, so the retry happens after the ``except`` block.
     """
     left = list(BATCHES)
@@ -23,7 +23,7 @@ def in_batches(work: Callable[[int], Result]) -> Result:
             return work(left[0])
         except torch.OutOfMemoryError:
             pass
-        if not cuda_graphs.free_recordings():  # else the recordings may have been what did not fit
+        if not cuda_graphs.free_recordings():  # otherwise try again without the memory of the recordings
             del left[0]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

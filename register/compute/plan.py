@@ -1,4 +1,4 @@
-"""Where and with how many threads an alignment is computed: resolved once from the settings and passed on."""
+"""The device and the number of threads of an alignment, determined once from the settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +12,18 @@ from register.compute.device import CPU
 
 @dataclass(frozen=True)
 class ComputePlan:
-    """A device, the number of threads on the CPU beside it, and the number that was asked for, if any."""
+    """A device, the number of CPU threads that are used with it, and the requested number, if any."""
 
     device: torch.device
     threads: int
-    asked_threads: int | None = None
+    requested_threads: int | None = None
 
     @classmethod
     def of(cls, name: str, threads: int | None = None) -> "ComputePlan":
-        """The plan for the settings ``device`` and ``threads``; raises ``DeviceError`` where there is no
-        such device."""
+        """The plan for the settings ``device`` and ``threads``.
+
+        Raises ``DeviceError`` where the device is not available.
+        """
         return cls._on(device.choose(name), threads)
 
     @classmethod
@@ -30,8 +32,8 @@ class ComputePlan:
 
     @property
     def on_cpu(self) -> "ComputePlan":
-        """The plan that computes the same on the CPU."""
-        return self._on(CPU, self.asked_threads)
+        """The plan of the same computation on the CPU."""
+        return self._on(CPU, self.requested_threads)
 
     @property
     def input_device(self) -> torch.device:

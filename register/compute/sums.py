@@ -1,14 +1,15 @@
 """Sums over all pixels whose bits do not depend on the number of threads.
 
-PyTorch sums many values to a single one in as many parts as there are threads. Sums to several values, such as one per
-row, are each computed by one thread; the functions below sum rows first and then the few sums of rows.
+PyTorch splits a sum of many values into as many blocks as there are threads, so its rounding error depends
+on that number. A sum per row is computed by one thread; the functions below sum rows first, then the sums
+of rows.
 """
 
 from torch import Tensor
 from torch.nn.functional import pad
 
 ROW = 4096
-"""Values that are summed at once."""
+"""Number of values that are summed at a time."""
 
 
 def plane(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def is_on_cpu(tensor: Tensor) -> bool:
 
 
 def select(choice: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """For each batch item one of two tensors (b, ...), as ``choice`` (b,) says."""
+    """Each batch item from ``yes`` (b, ...) where ``choice`` (b,) is true, or else from ``no``."""
     if len(choice) == 1 and is_on_cpu(choice):
         return yes if bool(choice) else no
     return torch.where(choice.reshape(-1, *[1] * (yes.dim() - 1)), yes, no)

@@ -1,1 +1,1 @@
-"""Algebra without pixels: affine maps, the patch grid, the Jacobian, B-splines, matched points."""
+"""Geometry of the plane: affine maps, the patch grid, Jacobians, B-splines and matched points."""

@@ -1,4 +1,4 @@
-"""Affine maps of the plane.
+"""Affine maps of the plane, and the conventions for coordinates and matrices.
 
 Conventions, stated once for the whole package. Points are ``(x, y)`` in pixels, x right, y down, 0-based; an
 integer is a pixel's centre, so pixel (0, 0) covers [-0.5, 0.5). Only arrays are indexed ``[row, column]``.
@@ -7,7 +7,7 @@ maps ``(x, y)`` to ``(a x + b y + tx, c x + d y + ty)`` and is named by its dire
 maps fixed points to moving points, which is what resampling the moving image needs. A transform maps fixed to
 moving.
 
-Functions that take arrays accept NumPy arrays and PyTorch tensors and return what they were given. Functions
+Functions that take arrays accept NumPy arrays and PyTorch tensors and return the same kind. Functions
 that make a matrix from numbers return NumPy arrays; ``affine_tensors`` has them as tensors.
 """
 
@@ -107,7 +107,7 @@ class Parts(NamedTuple):
 
 
 def decompose(matrix: Array) -> Parts:
-    """The parts of one matrix (2, 3), from its singular values; a reflection stays in the rotation."""
+    """The parts of one matrix (2, 3), from its singular values; a reflection is part of the rotation."""
     u, stretch, vh = np.linalg.svd(arrays.to_numpy(matrix)[:, :2])
     rotation = u @ vh
     angle = math.degrees(math.atan2(rotation[1, 0], rotation[0, 0]))

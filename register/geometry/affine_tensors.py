@@ -1,4 +1,4 @@
-"""Affine matrices made from numbers, as float64 tensors on the CPU, for the engine."""
+"""Affine matrices from angles, scales and shifts, as float64 tensors on the CPU."""
 
 import torch
 from torch import Tensor

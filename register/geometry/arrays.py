@@ -1,4 +1,4 @@
-"""The few functions that NumPy arrays and PyTorch tensors name differently, for formulas that serve both.
+"""Functions for formulas that accept both NumPy arrays and PyTorch tensors, which name them differently.
 
 The engine computes with tensors, on any device and with gradients; a finished transform needs NumPy alone.
 PyTorch is never imported here: an argument that is a tensor shows that it has been imported already.
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = TypeVar("Array", NDArray[Any], "Tensor")
-"""A NumPy array, or a tensor; a function that takes the one returns the one."""
+"""A NumPy array or a tensor; a function returns the kind that it is given."""
 Float64 = NDArray[np.float64]
 Points = "ArrayLike | Tensor"
-"""What is accepted as points (..., 2): an array, nested lists, or a tensor on any device."""
+"""Points (..., 2) as an array, as nested lists, or as a tensor on any device."""
 
 
 def is_tensor(value: object) -> bool:
@@ -35,7 +35,7 @@ def to_numpy(value: "ArrayLike | Tensor") -> Float64:
 
 
 def in_kind_of(result: NDArray[Any], given: object) -> Any:
-    """A result as a tensor on the CPU where a tensor was ``given``, or else as it is."""
+    """A result as a tensor on the CPU where a tensor was ``given``, or else unchanged."""
     if not is_tensor(given):
         return result
     return sys.modules["torch"].from_numpy(result if result.flags.writeable else result.copy())
@@ -57,7 +57,7 @@ def concatenate(arrays: Sequence[Array], axis: int) -> Array:
 
 
 def move_axis(array: Array, source: int | tuple[int, ...], target: int | tuple[int, ...]) -> Array:
-    """The same numbers with some axes at other places."""
+    """An array with some axes moved to other positions."""
     return namespace(array).moveaxis(array, source, target)
 
 
@@ -81,7 +81,7 @@ def identity(size: int, like: Array) -> Array:
 
 
 def to_index(array: Array) -> Array:
-    """Whole numbers as 64-bit integers, to index with."""
+    """Integral values as 64-bit integers, for indexing."""
     return array.astype(np.int64) if isinstance(array, np.ndarray) else array.long()
 
 

@@ -1,4 +1,4 @@
-"""Cubic B-splines fitted to a map: the B-spline transforms of ITK and elastix."""
+"""Fit cubic B-splines to a map, for the B-spline transforms of ITK and elastix."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ ORDER = 3
 SAMPLES = 4
 """Points per knot interval and axis that a fit uses; its error is measured halfway between them."""
 MARGIN = 1.0
-"""Pixels by which the domain extends beyond the outer pixel centres: outside it, other programs take the
-displacement to be zero."""
+"""Pixels by which the domain extends beyond the outer pixel centres: outside it, other programs set the
+displacement to zero."""
 
 Map = Callable[[Float64], Float64]
 """Maps points (n, 2) float64 to points (n, 2)."""

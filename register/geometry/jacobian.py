@@ -1,4 +1,4 @@
-"""The Jacobian determinant of a patch field: bounds that prove it free of folds, and the repair of folds."""
+"""The Jacobian determinant of a patch field: lower bounds that detect folds, and the removal of folds."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,7 +16,7 @@ _TO_BERNSTEIN = np.array(
         [0.0, 0.0, 0.0, 1.0],
     ]
 )
-"""From the values of a cubic at the nodes to its Bernstein coefficients."""
+"""The matrix from the values of a cubic polynomial at the nodes to its Bernstein coefficients."""
 ROUNDS = 100
 """Rounds of smoothing around folds, after which the entire field is shrunk."""
 
@@ -66,10 +66,11 @@ def determinants(grid: PatchGrid, parameters: Float64, positions: Float64) -> Fl
 def unfold(
     grid: PatchGrid, parameters: NDArray[np.floating], least: float = 0.05
 ) -> tuple[NDArray[np.floating], int]:
-    """Parameters whose field has det J > ``least`` everywhere, and the number of cells that did not.
+    """Remove folds: parameters whose field has det J > ``least``, and the number of cells that did not.
 
-    Patches around a fold are repeatedly moved towards their neighbours' mean; only they change. If a fold
-    remains after that, the entire field is shrunk towards the identity, whose det J is 1, so the loop ends.
+    Only patches around a fold change: they are repeatedly moved towards the mean of their neighbours. If a
+    fold remains after that, the entire field is shrunk towards the identity, whose det J is 1, so the loop
+    ends.
     """
     folded = smallest_determinants(grid, parameters) <= least
     count = int(folded.sum())
@@ -100,6 +101,6 @@ def _bernstein_bound(grid: PatchGrid, parameters: Float64, subdivisions: int) ->
 
 
 def _neighbours_mean(parameters: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The mean (2, 3, rows, columns) of the four neighbours of each patch; the border repeats itself."""
+    """The mean (2, 3, rows, columns) of the four neighbours of each patch; border patches are repeated."""
     p = np.pad(parameters, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
     return (p[..., :-2, 1:-1] + p[..., 2:, 1:-1] + p[..., 1:-1, :-2] + p[..., 1:-1, 2:]) / 4

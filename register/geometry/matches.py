@@ -1,4 +1,4 @@
-"""Matched points of two images: the maps they agree on, and which matches a smooth map explains."""
+"""Matched points of two images, and the selection of matches that agree on a smooth map."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from register.geometry import affine, homography, models, moving_least_squares
 
 NEIGHBOURS = 6
-"""Accepted matches whose median residual predicts that of a match near them."""
-LARGEST_SLOPE = 0.2
+"""Number of nearest accepted matches whose median residual predicts that of a match."""
+LARGEST_GRADIENT = 0.2
 """Largest difference of a match from its neighbours' prediction, per pixel of distance to them."""
 ROUNDS = 40
 BATCH = 4096
@@ -37,16 +37,16 @@ class Matches:
         return float((self.moving.amax(0) - self.moving.amin(0)).norm())
 
     def map(self, points: Tensor) -> Tensor:
-        """Moving points (n, 2) of fixed points (n, 2): by the homography, or by moving least squares."""
+        """Map fixed points (n, 2) to moving points (n, 2), by the homography or by moving least squares."""
         if self.homography is None:
             return moving_least_squares.smooth(points, self.fixed, self.moving, AVERAGED * self.extent)
         return homography.apply(self.homography, points)
 
 
 def grow(fixed: Tensor, moving: Tensor, accepted: Tensor, tolerance: float) -> Tensor:
-    """Which (n,) of the matches (n, 2) one smooth map explains, starting from the ``accepted`` (n,) ones.
+    """Select the matches (n, 2) that agree with one smooth map, starting from the ``accepted`` (n,) ones.
 
-    The accepted matches have a map in common.
+    The accepted matches agree with one map already. Returns bool (n,).
 
     A match is accepted when its residual from the affine map of all accepted matches lies within
     ``tolerance`` pixels, plus a share of the distance to its neighbours, of the median residual of its
@@ -75,6 +75,6 @@ def _agrees_with_neighbours(fixed: Tensor, residual: Tensor, accepted: Tensor, t
         distance[some[:, None] == neighbours] = torch.inf
         near, index = distance.topk(min(NEIGHBOURS, len(neighbours) - 1), largest=False)
         expected = residual[neighbours[index]].median(dim=1).values
-        limit = tolerance + LARGEST_SLOPE * near.mean(dim=1)
+        limit = tolerance + LARGEST_GRADIENT * near.mean(dim=1)
         agrees.append((residual[some] - expected).norm(dim=1) <= limit)
     return torch.cat(agrees)

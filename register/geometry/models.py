@@ -1,4 +1,4 @@
-"""The global models: maps of the entire image with a few parameters. Each is a record and a registry line."""
+"""The global transform models: translation, rigid, similarity and affine, and those that are added."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from register.geometry.arrays import Array, Float64
 from register.registries import MODELS
 
 Linear = Callable[[Any], Any]
-"""From parameters (b, n), which are 0 at the identity, to linear parts (b, 2, 2)."""
+"""A function from parameters (b, n), which are 0 at the identity, to linear parts (b, 2, 2)."""
 FitLinear = Callable[[Float64, Float64], Float64]
-"""From centred fixed and moving points (n, 2) to the linear part (2, 2) with the least squares."""
+"""A function from centred fixed and moving points (n, 2) to the least-squares linear part (2, 2)."""
 
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """A family of maps x -> A (x - c) + c + t that contains its members' products and inverses.
+    """A group of affine maps x -> A (x - c) + c + t: it contains the products and inverses of its maps.
 
-    The translation t is free in every model; ``linear_parameters`` more numbers determine the linear part A.
+    The translation t is free in every model; ``linear_parameters`` numbers determine the linear part A.
     ``linear`` computes A from them: it gets an array or tensor (b, linear_parameters) that is 0 at the
     identity, must return (b, 2, 2) of the same kind, and must be differentiable (see ``arrays`` for functions
-    that serve both kinds). ``fit_linear`` is the least-squares A of matched points whose means were
+    that accept both kinds). ``fit_linear`` is the least-squares A of matched points whose means were
     subtracted, in NumPy. ``least_points`` point pairs determine the map. ``contained_in`` names the models
     that contain this one, the smallest first, so that the product of two models has a name.
-    ``rotates`` and ``scales`` say which of them the search for a start varies.
+    ``rotates`` and ``scales`` are whether the initial search varies the rotation and the scale.
     """
 
     name: str
@@ -90,7 +90,7 @@ def common(first: str, second: str) -> str:
 
 
 def for_landmarks(count: int) -> str:
-    """The richest model fitted to ``count`` landmarks; affine only where they are more than it needs."""
+    """The model that is fitted to ``count`` landmarks: affine only for more landmarks than it needs."""
     if count > AFFINE.least_points:
         return AFFINE.name
     return SIMILARITY.name if count >= SIMILARITY.least_points else TRANSLATION.name
@@ -112,28 +112,29 @@ def _no_linear(parameters: Array) -> Array:
 
 
 def _rotation(parameters: Array) -> Array:
-    """The angle in radians, which keeps a rigid map rigid."""
+    """Rotations (b, 2, 2) by an angle in radians."""
     return _rotations(parameters[:, 0])
 
 
 def _rotation_and_scale(parameters: Array) -> Array:
-    """The angle in radians and the logarithm of the scale."""
+    """Linear parts (b, 2, 2) from an angle in radians and the logarithm of a scale."""
     scale = arrays.namespace(parameters).exp(parameters[:, 1])
     return _rotations(parameters[:, 0]) * scale[:, None, None]
 
 
 def _any_linear(parameters: Array) -> Array:
-    """The differences of all four entries from those of the identity."""
+    """Linear parts (b, 2, 2) from the differences of their entries from those of the identity."""
     return parameters.reshape(-1, 2, 2) + arrays.identity(2, parameters)
 
 
 def _products(one: Float64, other: Float64) -> Float64:
-    """The sums (2, 2) of products of coordinates (n, 2); unlike those of a BLAS, the same in every run."""
+    """The sums (2, 2) of products of coordinates (n, 2), with the same rounding in every run, unlike a
+    BLAS."""
     return (one[:, :, None] * other[:, None]).sum(0)
 
 
 def _fit_rotation(a: Float64, b: Float64) -> tuple[Float64, float]:
-    """The rotation that fits best, and the sum of the signed singular values: the scale's numerator.
+    """The least-squares rotation (2, 2), and the sum of the signed singular values: the scale's numerator.
 
     Source: Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI
     13 (1991), eqs. 40 to 43.

@@ -8,7 +8,8 @@ BATCH = 4096
 
 
 def smooth(points: Tensor, fixed: Tensor, moving: Tensor, reach: float) -> Tensor:
-    """Moving points (m, 2) of ``points`` (m, 2), by the affine map that fits the matches best around each.
+    """Map fixed ``points`` (m, 2) to moving points (m, 2), each by the affine map that fits the matches near
+    it.
 
     ``fixed`` and ``moving`` (n, 2) are the matched points. A match has the weight 1 / (distance² + reach²)²,
     with the distance and ``reach`` in pixels: noise is averaged over ``reach``, and far from all matches the

@@ -1,4 +1,4 @@
-"""The inverse of a smooth map of the plane, point by point, by Newton's method."""
+"""Invert a smooth map of the plane at given points, by Newton's method."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ HALVINGS = 6
 """Times that a step is halved while it does not reduce the distance to the target."""
 
 Expand = Callable[[Float64], tuple[Float64, Float64]]
-"""From points (n, 2) to mapped points (n, 2) and the Jacobian (n, 2, 2) of the map there."""
+"""A function from points (n, 2) to mapped points (n, 2) and the Jacobians (n, 2, 2) of the map there."""
 
 
 def invert(expand: Expand, start: Float64, target: Float64, *, steps: int, tolerance: float) -> Float64:
-    """The points (n, 2) that a map takes to ``target`` (n, 2). ``start`` (n, 2) is changed.
+    """The points (n, 2) that a map takes to ``target`` (n, 2). ``start`` (n, 2) is changed in place.
 
     A point is done when it is mapped to within ``tolerance`` of its target, or after ``steps`` steps. The map
     has to be piecewise smooth and free of folds; the only safeguard is that steps that do not reduce the

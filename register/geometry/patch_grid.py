@@ -1,4 +1,4 @@
-"""The patch grid: centres, blend weights, and the map that the patches' affine maps are blended into.
+"""The patch grid: the centres of patches, their blend weights, and the blended map of their affine maps.
 
 Patch i has an affine map ``x -> x + d + E (x - c) / s`` about its centre c, with the grid's spacing s, so
 that one unit of any of its six parameters moves pixels by about one pixel. The map is the blend sum_i w_i(x)

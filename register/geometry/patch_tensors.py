@@ -1,4 +1,4 @@
-"""Patches as PyTorch tensors: what only the engine computes with them."""
+"""Operations on the parameters of patches as PyTorch tensors, as the engine needs them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -39,7 +39,8 @@ def centres(grid: PatchGrid) -> Tensor:
 
 
 def cells_before(grid: PatchGrid, positions: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """The patch before each of n positions along an axis (0 is x), and the weight of the next: (n,) each."""
+    """The patch before each of n positions along an axis (0 is x), and the weight of the patch after it:
+    (n,)."""
     steps = (positions - grid.origin[axis]) / grid.spacing[axis]
     cell = steps.floor().clamp(0, (grid.columns, grid.rows)[axis] - 2)
     return cell.int(), steps - cell

@@ -1,4 +1,4 @@
-"""How much neighbouring patches disagree: a penalty that keeps the field smooth, and a figure per patch."""
+"""The disagreement of neighbouring patches, as a smoothness penalty and as a figure per patch."""
 
 from dataclasses import dataclass
 from functools import lru_cache

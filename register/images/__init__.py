@@ -1,1 +1,1 @@
-"""Pixels in memory: filters, pyramid, grayscale, interpolation, descriptors, preprocessing."""
+"""Images in memory: filters, pyramids, grey levels, interpolation, descriptors and preprocessing."""

@@ -1,4 +1,4 @@
-"""Grey levels of images that are NumPy arrays or PyTorch tensors."""
+"""Convert images that are NumPy arrays or PyTorch tensors to grey levels."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ Array = NDArray[Any] | Tensor
 
 
 class GreyLevel(NamedTuple):
-    """The grey level of an image, and the name of the grey, as ``grayscale.choose`` gives it."""
+    """The grey level of an image, and the name of the conversion that ``grayscale.choose`` chose."""
 
     level: Level
     name: str
@@ -30,7 +30,7 @@ def grey_level(
     nodata: float | None = None,
     place: torch.device = device.CPU,
 ) -> GreyLevel:
-    """The grey of an array (h, w) or (h, w, c), or of a tensor (h, w) or (c, h, w), with its valid pixels.
+    """The grey level of an array (h, w) or (h, w, c), or of a tensor (h, w) or (c, h, w), with its mask.
 
     Pixels are invalid where they are not finite, where all channels equal ``nodata``, and where the
     ``mask`` (h, w) is 0. The level is computed on the device ``place`` if its memory suffices, otherwise on

@@ -1,8 +1,8 @@
-"""Filters of images: on a CPU those of OpenCV, which are made for the one plane of a grey image; elsewhere
-shifted sums and maxima; and sums over windows.
+"""Gaussian, difference and maximum filters of images, and sums over windows.
 
-PyTorch's convolutions and poolings are made for many channels: on one plane the same numbers take ten times
-as long.
+On a CPU the filters are those of OpenCV; on other devices, and for gradients, they are sums and maxima of
+shifted images. PyTorch's convolution and pooling are made for many channels and take ten times as long for a
+single one.
 """
 
 import math
@@ -17,25 +17,25 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 ROUNDING = 1e-5
-"""By how much sums of weights that are 1 together may miss it."""
+"""Largest rounding error of a sum of weights that should be 1."""
 
 
 def gaussian(sigma: float) -> list[float]:
-    """The odd kernel of a Gaussian of ``sigma`` pixels, cut at three of them."""
+    """The Gaussian kernel with a standard deviation of ``sigma`` pixels, truncated at three of these."""
     radius = max(round(3 * sigma), 1)
-    bell = [math.exp(-0.5 * (x / sigma) ** 2) for x in range(-radius, radius + 1)]
-    return [weight / sum(bell) for weight in bell]
+    weights = [math.exp(-0.5 * (x / sigma) ** 2) for x in range(-radius, radius + 1)]
+    return [weight / sum(weights) for weight in weights]
 
 
 def smooth(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of (..., h, w) by ``sigma`` pixels; the border's value goes on outside."""
+    """Gaussian filter of (..., h, w) by ``sigma`` pixels; the border values are repeated outside."""
     return image if sigma <= 0 else separable(image, gaussian(sigma), gaussian(sigma))
 
 
 def smooth_widely(image: Tensor, sigma: float) -> Tensor:
-    """Nearly the Gaussian filter of (b, c, h, w) by a ``sigma`` of several pixels, at a fraction of its cost.
+    """Approximate Gaussian filter of (b, c, h, w) by a ``sigma`` of several pixels, which is much faster.
 
-    Blocks of sigma / 2 pixels are averaged, filtered, and brought back by linear interpolation.
+    Blocks of sigma / 2 pixels are averaged and filtered, and the result is interpolated linearly.
     """
     block = max(int(sigma / 2), 1)
     coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
@@ -54,7 +54,7 @@ def enlarged(image: Tensor, factor: int) -> Tensor:
 
 
 def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float]) -> Tensor:
-    """Correlate (..., h, w) with one odd kernel per axis, border values going on outside."""
+    """Correlate (..., h, w) with one kernel of odd length per axis; border values are repeated outside."""
     if not suits_opencv(image):
         return _along(_along(image, along_x, -1), along_y, -2)
     cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
@@ -65,7 +65,7 @@ def separable(image: Tensor, along_x: Sequence[float], along_y: Sequence[float])
 
 
 def suits_opencv(image: Tensor) -> bool:
-    """Whether OpenCV knows numbers of an image's kind, where they are, and nobody asks for slopes."""
+    """Whether OpenCV can filter an image: float values on the CPU that need no gradient."""
     return (
         image.device.type == "cpu"
         and image.dtype in (torch.float32, torch.float64)
@@ -75,15 +75,17 @@ def suits_opencv(image: Tensor) -> bool:
 
 
 def planes(image: Tensor) -> list[NDArray[Any]]:
-    """The planes (h, w) of (..., h, w), which share its memory if it is in one piece."""
+    """The planes (h, w) of (..., h, w) as NumPy arrays, which share its memory if it is contiguous."""
     return list(image.reshape(-1, *image.shape[-2:]).numpy())
 
 
 def opencv() -> ModuleType:
-    """OpenCV, with as many threads as PyTorch has."""
+    """The module ``cv2``, set to use as many threads as PyTorch."""
     import cv2
 
-    if cv2.getNumThreads() != torch.get_num_threads():  # it would take every core in each of several workers
+    if (
+        cv2.getNumThreads() != torch.get_num_threads()
+    ):  # by default each of several workers would use all cores
         cv2.setNumThreads(torch.get_num_threads())
     return cv2
 
@@ -99,8 +101,8 @@ def _along(image: Tensor, kernel: Sequence[float], axis: int) -> Tensor:
 
 
 def highest(image: Tensor, side: int) -> Tensor:
-    """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h, w),
-    by doubling."""
+    """The largest value (..., h - side + 1, w - side + 1) in every square of ``side`` pixels of (..., h,
+    w)."""
     if suits_opencv(image):
         cv2, found = opencv(), torch.empty_like(image, memory_format=torch.contiguous_format)
         for plane, largest in zip(planes(image), planes(found), strict=True):
@@ -117,7 +119,8 @@ def highest(image: Tensor, side: int) -> Tensor:
 
 
 def widened(mask: Tensor, radius: int) -> Tensor:
-    """The largest value of (..., h, w), none below zero, within ``radius`` pixels of each (a square)."""
+    """Dilation: the largest value, at least 0, of (..., h, w) in a square of ``radius`` pixels around
+    each."""
     return highest(pad(mask, (radius,) * 4), 2 * radius + 1)
 
 
@@ -137,8 +140,10 @@ def _differences(image: Tensor, axis: int) -> Tensor:
 
 
 def window_sums(image: Tensor, side: int) -> Tensor:
-    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w); the last ones may be cut by
-    the border."""
+    """Sums (b, c, rows, columns) over adjoining square windows of (b, c, h, w).
+
+    The border of the image may cut the last windows.
+    """
     height, width = image.shape[-2:]
     if height % side or width % side:
         image = pad(image, (0, -width % side, 0, -height % side))
@@ -148,8 +153,10 @@ def window_sums(image: Tensor, side: int) -> Tensor:
 
 
 def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """Values (b, c, rows, columns), one per window as ``window_sums`` makes them, on all pixels (b, c, h, w)
-    of an image of ``size``."""
+    """Values (b, c, rows, columns), one per window of ``window_sums``, repeated at all pixels (b, c, h, w).
+
+    ``size`` is the height and width of the image.
+    """
     each = values[:, :, :, None, :, None].expand(-1, -1, -1, side, -1, side)
     return each.reshape(*values.shape[:2], values.shape[2] * side, values.shape[3] * side)[
         ..., : size[0], : size[1]
@@ -157,8 +164,10 @@ def over_windows(values: Tensor, side: int, size: tuple[int, int]) -> Tensor:
 
 
 def median(values: Tensor) -> float:
-    """The lower median of values (n,); on a CPU by NumPy, whose selection takes a fifth of the time of
-    PyTorch's."""
+    """The lower median of values (n,).
+
+    NumPy computes it on a CPU, in a fifth of the time of PyTorch.
+    """
     if values.device.type != "cpu":
         return float(values.median())
     middle = (len(values) - 1) // 2
@@ -166,6 +175,8 @@ def median(values: Tensor) -> float:
 
 
 def shares(values: Tensor) -> Tensor:
-    """Shares of what is seen, in place: 1 where they miss it by rounding only. What is seen everywhere is
-    compared in half the time."""
+    """Valid shares of pixels, changed in place: exactly 1 where they differ from 1 by rounding only.
+
+    Images whose mask is 1 everywhere are compared in half the time.
+    """
     return values.masked_fill_(values > 1 - ROUNDING, 1.0)

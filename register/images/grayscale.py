@@ -1,4 +1,4 @@
-"""Which grey of an image is compared: luminance, the channel that shows most, or what is asked for."""
+"""Convert colour and multichannel images to the grey image that is aligned."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from register.images import filters
 
 LUMINANCE = (0.299, 0.587, 0.114)
 BRIGHT, MOSTLY = 0.75, 0.2
-"""Share of white from which on a pixel is background of brightfield, and the share of such pixels that makes
-an image brightfield."""
+"""Share of white from which a pixel is background of a brightfield image, and the share of such pixels from
+which an image is a brightfield image."""
 GLARE = 1 / 16
-"""Light, in units of white, that reaches the sensor through no stain."""
+"""Stray light, in units of white, that reaches the sensor without passing through the stain."""
 STAINED = 0.05
-"""Mean difference of the colours in what is not background, in units of white, from which on it is
+"""Mean difference between the colours of foreground pixels, in units of white, from which they are
 stained."""
 ENOUGH = 0.5
-"""Share of the largest texture that the first channel must have to be taken: it is the one that was made for
-finding the way."""
+"""Texture that a channel must have, as a share of the largest one. The first such channel is used, because
+it is often the one that was recorded for orientation."""
 NEIGHBOURHOOD = 8
-"""Pixels over which the trend is taken off before channels are compared."""
+"""Standard deviation, in pixels, of the local mean that is subtracted before channels are compared."""
 
 
 @dataclass(frozen=True)
 class Grey:
-    """One plane (1, h, w) of planes (c, h, w), and the name of the way it is made."""
+    """A conversion of planes (c, h, w) to one grey plane (1, h, w), and its name."""
 
     name: str
-    of: Callable[[Tensor], Tensor]
+    convert: Callable[[Tensor], Tensor]
 
     def __call__(self, planes: Tensor) -> Tensor:
-        """The grey of float planes."""
-        return self.of(planes)
+        """The grey plane (1, h, w) of float planes (c, h, w)."""
+        return self.convert(planes)
 
 
 def luminance(planes: Tensor) -> Tensor:
@@ -44,18 +44,17 @@ def luminance(planes: Tensor) -> Tensor:
 
 
 def optical_density(planes: Tensor, white: float) -> Tensor:
-    """The optical density (1, h, w) of transmitted light in the colour that is absorbed most, whatever the
-    stain's own colour.
+    """The optical density (1, h, w) of transmitted light, in the colour that is absorbed most at each pixel.
 
     Density is linear in the amount of stain (Beer and Lambert; Ruifrok & Johnston 2001, eq. 2). ``GLARE``
-    keeps it finite, and the noise of the darkest pixels, which the logarithm would blow up, in bounds.
+    keeps it finite and limits the amplification of noise in dark pixels.
     """
     light = (planes[:3].clamp(min=0) + GLARE * white) / ((1 + GLARE) * white)
     return -torch.log10(light.amin(0, keepdim=True))
 
 
 def channel(planes: Tensor, index: int) -> Tensor:
-    """One channel as it is."""
+    """One channel (1, h, w), unchanged."""
     return planes[index : index + 1]
 
 
@@ -68,12 +67,14 @@ def choose(
     wanted: str | None = None,
     names: Sequence[str] = (),
 ) -> Grey:
-    """The grey to compare, from a ``sample`` (c, h, w) of the image and where it is ``valid`` (1, h, w).
+    """Choose the conversion to grey from a ``sample`` (c, h, w) of the image and its ``valid`` pixels (1, h,
+    w).
 
-    ``colour`` says what the channels are (``rgb``, ``cmyk``, ``lab``, ``grey``), ``white`` the value of full
-    light where the type says it. ``wanted`` is a channel's index or name, ``gray``, ``mean``, ``max`` or, of
-    colours, ``density``. Otherwise it is the luminance of colours, and among other channels the first that
-    has about as much texture as any. Raises ``RegisterError`` for a channel that is not there.
+    ``colour`` is the kind of the channels (``rgb``, ``cmyk``, ``lab``, ``grey``), ``white`` the value of
+    white where the type of the pixels defines one. ``wanted`` is a channel's index or name, ``gray``,
+    ``mean``, ``max`` or, of colours, ``density``. The default is the luminance of colours, or the first of
+    other channels with at least a share ``ENOUGH`` of the largest texture. Raises ``RegisterError`` for a
+    channel that does not exist.
     """
     count = len(sample)
     if wanted is not None:
@@ -92,8 +93,10 @@ def choose(
 
 
 def brightfield(sample: Tensor, valid: Tensor, white: float) -> bool:
-    """Whether much of a colour picture is nearly ``white`` in every channel, as the empty glass of
-    transmitted light is, and the rest stained."""
+    """Whether a colour image is a brightfield image of stained tissue.
+
+    Many of its pixels are nearly ``white`` in every channel, as empty glass is, and the others are coloured.
+    """
     shown = sample[:3, valid[0] > 0.5]
     glass = shown.amin(0) > BRIGHT * white
     if shown.shape[1] == 0 or not MOSTLY < float(sums.mean(glass.float())) < 1:
@@ -103,10 +106,10 @@ def brightfield(sample: Tensor, valid: Tensor, white: float) -> bool:
 
 
 def texture(plane: Tensor, valid: Tensor) -> float:
-    """How much of a plane's (1, h, w) range varies from place to place and is no noise.
+    """The texture of a plane (1, h, w) relative to its range, without noise.
 
-    Noise differs from a pixel to the next: what counts is the covariance of neighbours after the local mean
-    is taken off, per squared range.
+    It is the covariance of neighbouring pixels after the local mean is subtracted, divided by the squared
+    range. Noise is independent from pixel to pixel and does not contribute.
     """
     plane = torch.where(valid > 0.5, plane, plane[valid > 0.5].median() if bool((valid > 0.5).any()) else 0.0)
     values = plane[valid > 0.5][:: max(plane.numel() // 100_000, 1)]
@@ -121,7 +124,7 @@ def texture(plane: Tensor, valid: Tensor) -> float:
 
 
 def _named(wanted: str, count: int, colour: str, white: float | None, names: Sequence[str]) -> Grey:
-    """The grey that was asked for."""
+    """The conversion to grey that the user chose."""
     if wanted == "gray":
         return (
             Grey("luminance", luminance)

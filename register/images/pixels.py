@@ -1,5 +1,4 @@
-"""Pixels (c, h, w) that are read by windows, wherever they are: in memory, in a file, or yet to be
-computed."""
+"""Images (c, h, w) that are read window by window, from memory, from a file, or by computing the window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ Key = tuple[slice, slice, slice]
 
 
 class Pixels(Protocol):
-    """Pixels (c, h, w), of which ``pixels[channels, rows, columns]`` reads a window; an array is one."""
+    """Pixels (c, h, w) of which ``pixels[channels, rows, columns]`` reads a window, as of a NumPy array."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,7 +37,7 @@ def spans(key: Key, shape: Sequence[int]) -> list[range]:
 
 @dataclass(frozen=True)
 class SelectedChannels:
-    """Some channels of other pixels."""
+    """A selection of channels of an image."""
 
     of: Pixels
     channels: tuple[int, ...]
@@ -61,7 +60,7 @@ class SelectedChannels:
 
 @dataclass(frozen=True)
 class PaletteColours:
-    """The colours (3, h, w) that indices (1, h, w) stand for."""
+    """The colours (3, h, w) of an image of palette indices (1, h, w)."""
 
     indices: Pixels
     palette: NDArray[Any]  # (3, n)

@@ -1,4 +1,4 @@
-"""Levels of an image, and the only home of the scale and the half-pixel shift between them."""
+"""Levels of an image pyramid, and the scale and half-pixel shift between them."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -12,15 +12,17 @@ from torch.nn.functional import interpolate
 from register.geometry import affine, affine_tensors
 from register.images import filters
 
-Known = TypeVar("Known")
+Value = TypeVar("Value")
 LEAST = 8
-"""Pixels that the shorter side of a level keeps."""
+"""Fewest pixels along the shorter side of a level."""
 
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """An image at some resolution. ``original_from_level`` (2, 3) float64 takes its pixels to those of the
-    original."""
+    """An image at some resolution.
+
+    ``original_from_level`` (2, 3) float64 maps its pixels to those of the original image.
+    """
 
     image: Tensor  # (c, h, w) float32
     mask: Tensor  # (1, h, w) float32, the share of each pixel that is valid
@@ -32,20 +34,20 @@ class Level:
         return self.image.shape[-2], self.image.shape[-1]
 
 
-_KNOWN: WeakKeyDictionary[Level, dict[Hashable, Any]] = WeakKeyDictionary()
+_CACHE: WeakKeyDictionary[Level, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
-def known(level: Level, name: Hashable, make: Callable[[], Known]) -> Known:
-    """What was computed of a level under a name before, or is now; it goes when the level goes."""
-    kept = _KNOWN.setdefault(level, {})
-    if name not in kept:
-        kept[name] = make()
-    return kept[name]
+def cached(level: Level, name: Hashable, make: Callable[[], Value]) -> Value:
+    """The value of ``make()``, computed once per level and name; it is freed together with the level."""
+    values = _CACHE.setdefault(level, {})
+    if name not in values:
+        values[name] = make()
+    return values[name]
 
 
 def base(image: Tensor, mask: Tensor | None = None) -> Level:
-    """The finest level: the image (c, h, w) itself with its mask (1, h, w); without one every pixel
-    counts."""
+    """The finest level: the image (c, h, w) itself with its mask (1, h, w); all pixels are valid without
+    one."""
     return Level(image, torch.ones_like(image[:1]) if mask is None else mask, affine_tensors.identity())
 
 
@@ -55,14 +57,13 @@ def pixel(level: Level) -> float:
 
 
 def shrink(level: Level, factor: float) -> Level:
-    """The level at ``factor`` times coarser pixels (factor <= 1 returns it as it is), antialiased; invalid
-    pixels give nothing.
+    """The level with pixels ``factor`` times as large, antialiased; unchanged for ``factor`` <= 1.
 
-    Pixels stay square: a rest of the last row or column that fills no whole pixel is left out. No side falls
-    below ``LEAST``.
+    Invalid pixels have no weight. Pixels remain square: a remainder at the last row or column that is smaller
+    than a pixel is left out. The shorter side has at least ``LEAST`` pixels.
     """
     factor = min(factor, min(level.size) / LEAST)
-    return level if factor <= 1 else known(level, ("shrunk", factor), lambda: _shrunk(level, factor))
+    return level if factor <= 1 else cached(level, ("shrunk", factor), lambda: _shrunk(level, factor))
 
 
 def _shrunk(level: Level, factor: float) -> Level:
@@ -76,8 +77,8 @@ def _shrunk(level: Level, factor: float) -> Level:
 
 
 def resize(image: Tensor, factor: float) -> Tensor:
-    """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter as wide as two of
-    them."""
+    """An image (c, h, w) with pixels ``factor`` times as large, by a triangle filter two of these
+    pixels wide."""
     return interpolate(
         image[None],
         scale_factor=1 / factor,

@@ -1,1 +1,1 @@
-"""Optimisers that know nothing of images."""
+"""Optimisers of general functions: Adam, Gauss-Newton and conjugate gradients."""

@@ -1,4 +1,4 @@
-"""Adam: minimise a loss by its gradient.
+"""Minimise a loss by its gradient, with the Adam method.
 
 Source: Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015; written out because importing
 ``torch.optim`` takes longer than a pyramid level.
@@ -71,7 +71,7 @@ def adam(
         )
         return _select_state(running, moved, at)
 
-    def look(at: AdamState) -> AdamState:
+    def evaluate_state(at: AdamState) -> AdamState:
         (loss, gradient), running = evaluate(at.current), at.reason == RUNNING
         better = loss < at.loss - ROUNDING
         evaluated = at._replace(
@@ -87,11 +87,11 @@ def adam(
     loss, gradient = evaluate(start)
     zeros, none, reason = torch.zeros_like(start), torch.zeros_like(loss[0]), not_finite(loss, start)
     state = AdamState(start, loss, start, loss.mean(), gradient, start, zeros, zeros, none, reason)
-    return Iteration(state, (move, look), lambda at: torch.stack([at.reason, at.mean]))
+    return Iteration(state, (move, evaluate_state), lambda at: torch.stack([at.reason, at.mean]))
 
 
 def _select_state(choice: Tensor, yes: AdamState, no: AdamState) -> AdamState:
-    """One of two states, as a scalar tensor says, without waiting for a GPU; on a CPU nothing is copied."""
+    """The state ``yes`` where a scalar tensor is true, or else ``no``; the host does not wait for a GPU."""
     if tensors.is_on_cpu(choice):
         return yes if bool(choice) else no
     each = zip(yes, no, strict=True)

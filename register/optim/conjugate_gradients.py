@@ -1,4 +1,4 @@
-"""Symmetric positive linear systems: large ones by conjugate gradients, many small ones by their inverses.
+"""Solve symmetric positive definite linear systems, by conjugate gradients or by inverse matrices.
 
 Sources: Hestenes & Stiefel, "Methods of conjugate gradients for solving linear systems", J. Res. NBS 49
 (1952); Golub & Van Loan, "Matrix computations", 4th ed., section 4.2.
@@ -12,10 +12,10 @@ from torch import Tensor
 from register.compute import sums, tensors
 
 STEPS, TOLERANCE = 40, 0.02
-"""Most steps, and the share of the residual at which they end, which suffices for a step that is damped
-anyway."""
+"""Largest number of steps, and the relative residual at which they end; a low accuracy suffices because
+Gauss-Newton steps are damped."""
 STEPS_ON_GPU = 16
-"""Steps on a GPU, which takes all of them: fine levels need 5 to 10, the coarsest up to 21."""
+"""Number of steps on a GPU, where all are computed: fine levels need 5 to 10, the coarsest up to 21."""
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -23,11 +23,11 @@ Linear = Callable[[Tensor], Tensor]
 def conjugate_gradients(
     times: Linear, precondition: Linear, right: Tensor, *, steps: int = STEPS, tolerance: float = TOLERANCE
 ) -> Tensor:
-    """x with ``times(x)`` near ``right``, for a linear map ``times`` that is symmetric and positive.
+    """Solve ``times(x) = right`` approximately, for a symmetric positive definite linear map ``times``.
 
-    Ends after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``. On a GPU,
-    whose residual the host does not read, there are at most ``STEPS_ON_GPU`` steps, and those after the end
-    change nothing.
+    Ends after ``steps``, or when the preconditioned residual is less than ``tolerance`` times the first. On a
+    GPU, whose residual the host does not read, there are at most ``STEPS_ON_GPU`` steps, and those after the
+    end change nothing.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)

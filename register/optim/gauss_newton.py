@@ -1,4 +1,4 @@
-"""Damped Gauss-Newton (Levenberg-Marquardt): minimise a loss by its gradient and Hessian in a few steps.
+"""Damped Gauss-Newton (Levenberg-Marquardt) optimisation: minimise a loss by its gradient and Hessian.
 
 Source: Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", SIAM J. 11 (1963).
 """
@@ -21,8 +21,8 @@ LESS_DAMPING, MORE_DAMPING = 1 / 3, 6.0
 class Expansion(NamedTuple):
     """A loss (b,) to second order about parameters (b, ...).
 
-    ``local_losses`` (b, n) are the losses of n regions of the problem, each of which has a damping of its
-    own; ``gradient`` is (b, ...), and ``hessian`` (b, ...) whatever the solver takes as the Hessian.
+    ``local_losses`` (b, n) are the losses of n regions of the problem, each of which has its own damping;
+    ``gradient`` is (b, ...), and ``hessian`` (b, ...) is in the form that the solver needs.
     """
 
     loss: Tensor
@@ -33,12 +33,12 @@ class Expansion(NamedTuple):
 
 Expand = Callable[[Tensor], Expansion]
 Solve = Callable[[Expansion, Tensor], Tensor]
-"""Takes an expansion and the damping (b, n) of its regions to a step (b, ...) that lowers the loss."""
+"""A function from an expansion and the damping (b, n) of its regions to a step (b, ...)."""
 
 
 class GaussNewtonState(NamedTuple):
-    """The best parameters, their ``Expansion``, the damping (b, n) of its regions, and the parameters to
-    try next.
+    """The best parameters, their ``Expansion``, the damping (b, n) of its regions, and the next trial
+    parameters.
 
     ``lowest`` (3,) holds the three lowest mean losses, lowest first, and ``reason`` why the optimisation
     ended.
@@ -80,7 +80,7 @@ def gauss_newton(
         reason = torch.where(at.reason == RUNNING, settled.to(at.reason) * CONVERGED, at.reason)
         return at._replace(trial=trial, reason=reason)
 
-    def judge(at: GaussNewtonState) -> GaussNewtonState:
+    def evaluate(at: GaussNewtonState) -> GaussNewtonState:
         found, running = expand(at.trial), at.reason == RUNNING
         better = running & (found.loss < at.loss - ROUNDING)
         both = zip((at.trial, *found), at[:5], strict=True)
@@ -108,4 +108,4 @@ def gauss_newton(
     lowest = torch.stack([mean, torch.full_like(mean, math.inf), torch.full_like(mean, math.inf)])
     dampings = torch.full_like(first.local_losses, damping)
     state = GaussNewtonState(trial, *first, dampings, trial, lowest, not_finite(first.loss, trial))
-    return Iteration(state, (propose, judge), lambda at: torch.stack([at.reason, at.lowest[0]]))
+    return Iteration(state, (propose, evaluate), lambda at: torch.stack([at.reason, at.lowest[0]]))

@@ -1,5 +1,4 @@
-"""What the optimisers have in common: types of the functions they call, the reasons why they end, and the
-result."""
+"""Types that the optimisers share: the functions they call, the reasons why they end, and the result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ REASONS = {
 }
 
 Progress = Callable[[int, int, float], None]
-"""Called with the step, the number of steps and the mean loss reached."""
+"""Called with the index of the step, the number of steps and the mean loss."""
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Takes parameters (b, ...) to the loss (b,) and its gradient (b, ...)."""
+"""A function from parameters (b, ...) to the loss (b,) and its gradient (b, ...)."""
 Project = Callable[[Tensor], Tensor]
-"""Takes parameters (b, ...) to the nearest allowed ones."""
+"""A function from parameters (b, ...) to the nearest allowed ones."""
 
 
 @dataclass(frozen=True)
@@ -61,5 +60,5 @@ def not_finite(loss: Tensor, parameters: Tensor) -> Tensor:
 
 
 def unchanged(parameters: Tensor) -> Tensor:
-    """The projection where all parameters are allowed."""
+    """The same parameters: the projection where all parameters are allowed."""
     return parameters

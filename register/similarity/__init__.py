@@ -1,1 +1,1 @@
-"""How similar two images are, window by window: one file per similarity, each with its record."""
+"""Similarity metrics of two images, computed in windows; one module per metric."""

@@ -1,10 +1,9 @@
-"""What every similarity uses and returns: the fixed image, values per window, and the record that is
-registered.
+"""Types that all similarity metrics share: the fixed image, values per window, and the registry record.
 
 A similarity compares a fixed image (1 or b, c, h, w) with a warped moving image (b, c, h, w) in adjoining
 square windows. It returns a value per window, at most 1 and higher for more similar images, with the window's
 weight. Gradients flow through the warped image only. Weights carry no gradient, so that the loss cannot fall
-because pixels are pushed out of the overlap.
+by moving pixels out of the overlap.
 """
 
 from collections.abc import Callable
@@ -20,11 +19,11 @@ from register.images.filters import window_sums
 from register.kernels.step_sums import Kind
 
 FLAT = 1e-5
-"""Variance, in units of the squared robust range, added to denominators so that flat windows give 0, not
-noise."""
+"""Variance, in units of the squared robust range, added to denominators so that flat windows give 0
+instead of noise."""
 UNEXPLAINED = 0.005
-"""Share of a window's variance that is never counted as explained. It bounds how much a perfect window can
-outweigh the others."""
+"""Share of a window's variance that always counts as unexplained. It limits the influence of a window that
+matches perfectly."""
 LEAST_SIMILARITY = 0.1
 """Lower bound of the similarity in the curvature: without it, a window that matches nothing has almost no
 curvature and Gauss-Newton steps have no bound."""
@@ -60,7 +59,8 @@ class Windows(NamedTuple):
         return total / weight.clamp(min=1e-6)
 
     def loss_decrease(self, after: "Windows") -> float:
-        """By how much the loss is lower in ``after``, over the windows that have weight in both."""
+        """The decrease of the loss from these windows to ``after``, with the smaller weight of each
+        window."""
         common = torch.minimum(self.weight, after.weight)
         return float(Windows(self.value, common).loss() - Windows(after.value, common).loss())
 
@@ -87,8 +87,7 @@ class Windows(NamedTuple):
 
 @dataclass(frozen=True)
 class FixedImage:
-    """The fixed side of a comparison: what is the same for every warped image, with its sums, each computed
-    once."""
+    """The fixed image of a comparison, with the sums over windows that are equal for all warped images."""
 
     image: Tensor  # (1 or b, c, h, w): intensities or descriptors
     weight: Tensor  # (b, 1, h, w): the weight of each pixel, in [0, 1]
@@ -121,37 +120,37 @@ class FixedImage:
 
 Function = Callable[[FixedImage, Tensor], Windows]
 Descriptor = Callable[[Tensor, Tensor], Tensor]
-"""Takes images (b, 1, h, w) and their masks (b, 1, h, w) to descriptors (b, c, h, w)."""
+"""A function from images (b, 1, h, w) and masks (b, 1, h, w) to descriptors (b, c, h, w)."""
 DEFAULT_JUDGE = "structure"
-"""The similarity whose curvature gives error estimates where a similarity has none of its own."""
+"""The similarity that gives the error estimates for a similarity without curvature."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """A similarity: its function and what the method must know about it.
+    """A similarity metric: its function and its properties.
 
     A similarity without ``descriptor`` compares intensities. Descriptors are computed in the frame of the
-    fixed image, after the moving image was warped by the global map, because they rotate with the image.
+    fixed image, after the moving image was warped by the global map, because they are not rotation invariant.
     """
 
     name: str
     function: Function
     descriptor: Descriptor | None = None
     windowed: bool = True
-    """Whether values are of windows; otherwise a single value is of the entire image, which cannot be split
-    in strips."""
+    """Whether there is a value per window; otherwise there is one of the entire image, which cannot be split
+    into strips."""
     curved: bool = True
     """Whether ``Windows.curvature`` and ``gradient_terms`` are given, which Gauss-Newton steps and error
     bounds need."""
     compiled: Kind | None = None
-    """The compiled kernel that computes the same, if there is one."""
+    """The compiled kernel that computes the same similarity, if there is one."""
     least_gain: float = 0.04
-    """Fall of the loss that patches must bring over an exact global map to be kept. On affine pairs with
-    noise, patches bring 0.01 to 0.03 with intensities, and up to 0.05 with descriptors on pairs of different
-    sensors."""
+    """Decrease of the loss, relative to an exact global map, from which patches are kept. On affine pairs
+    with noise, patches lower the loss by 0.01 to 0.03 with intensities, and by up to 0.05 with descriptors on
+    pairs of different sensors."""
     judged_by: str | None = None
-    """The similarity that judges in its place where a curvature is needed; by default itself where it is
-    curved."""
+    """The name of the similarity that gives the error estimates instead; by default this one if
+    ``curved``."""
 
     @property
     def judge(self) -> str:

@@ -1,4 +1,4 @@
-"""The cosine between two fields of descriptor vectors, which the similarities of descriptors share."""
+"""The cosine between two fields of descriptor vectors, used by the metrics that compare descriptors."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from register.similarity.base import LEAST_SIMILARITY, FixedImage, Windows
 LEAST_GAIN = 0.06
 """The least gain of similarities of descriptors, see ``Similarity.least_gain``."""
 SHARE_OF_FULL, LEAST_ENERGY = 0.02, 1e-4
-"""Energy per pixel that is added to both images, per weight of a window and in addition."""
+"""Energy per pixel that is added to both images: a term proportional to the weight of a window, and a
+constant."""
 
 
 def cosine(fixed: FixedImage, warped: Tensor) -> Windows:

@@ -1,4 +1,4 @@
-"""Mutual information of the whole images."""
+"""Normalised mutual information of the entire images."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from register.similarity.base import FixedImage, Similarity, Windows
 
 
 def mi(fixed: FixedImage, warped: Tensor, *, bins: int = 32, samples: int = 65536) -> Windows:
-    """Mutual information of the entire images over the entropy of the fixed one, as a single window.
+    """Mutual information of the entire images divided by the entropy of the fixed image, as a single window.
 
     The joint histogram is smooth: linear B-spline Parzen windows along the fixed axis, cubic ones along the
     moving axis, on a regular subset of at most ``samples`` pixels. Source: Mattes et al., "PET-CT image

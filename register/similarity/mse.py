@@ -9,8 +9,8 @@ from register.similarity.base import FLAT, FixedImage, Similarity, Windows
 
 
 def mse(fixed: FixedImage, warped: Tensor) -> Windows:
-    """One minus the mean squared difference over each window in units of the fixed image's variance within
-    windows."""
+    """One minus the mean squared difference over each window, divided by the mean variance of the fixed
+    image's windows."""
     count = fixed.count
     squares = fixed.weight * (fixed.image - warped).square().mean(1, True)
     squared = window_sums(squares, fixed.side).flatten(1) / count.clamp(min=1e-3)

@@ -1,4 +1,5 @@
-"""Similarities by name: the built-in ones, those of other packages, and those that a program adds."""
+"""Look up similarity metrics by name: built-in ones, those of other packages, and those added by a
+program."""
 
 from register.registries import SIMILARITIES
 from register.similarity.base import Similarity

@@ -1,4 +1,4 @@
-"""Similarity of edge orientations, whatever their contrast."""
+"""Similarity of edge orientations, independent of the contrast of the edges."""
 
 from register.images import preprocess
 from register.similarity import cosine

@@ -1,1 +1,1 @@
-"""The answer of an alignment: the transform, its quality, its file format, and how it resamples an image."""
+"""Transforms: their quality, composition and file format, and the resampling of images."""

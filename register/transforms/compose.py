@@ -1,4 +1,4 @@
-"""The inverse of a transform, and the composition of two. Both are exact: nothing is fitted again."""
+"""Invert transforms and compose them. Both are exact: no new transform is fitted."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ def invert(transform: Transform) -> Transform:
 
 
 def compose(first: Transform, second: Transform) -> Transform:
-    """The transform A to C of one from A to B and one from B to C.
+    """The transform from A to C, composed of one from A to B and one from B to C.
 
     It is a product of matrices for global models, or else a chain. Raises ``TransformError`` when the sizes
     of B differ.
@@ -86,7 +86,7 @@ def _simplest(chain: Transform, model: str, sources: list[Transform]) -> Transfo
 
 
 def _worst(sources: list[Quality]) -> tuple[Verdict, tuple[str, ...]]:
-    """The worst verdict of some, and the reasons of those that have it."""
+    """The worst of some verdicts, and the reasons of the transforms that have it."""
     verdict = Verdict.worst(quality.verdict for quality in sources)
     reasons = [why for quality in sources if quality.verdict == verdict for why in quality.reasons]
     if verdict == Verdict.UNKNOWN and not reasons:

@@ -1,4 +1,4 @@
-"""Conversion of frames and patches between memory and the transform file."""
+"""Convert frames and patches from and to the values of the transform file."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from register.transforms.quality import PatchFigures
 from register.transforms.schema import FrameFile, Json, PatchesFile
 
 LISTS = ("confidence", "status", "similarity_before", "similarity_after", "expected_error")
-"""The figures of patches, as the file orders them."""
+"""The figures of patches, in the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Patches:
 
 
 def frame_of(file: FrameFile) -> Frame:
-    """The frame of its values in a file."""
+    """The frame from its values in a file."""
     size = PixelSize(file.pixel_size[0], file.pixel_size[1], file.pixel_unit) if file.pixel_size else None
     return Frame(file.width, file.height, size, file.path, file.sha256)
 
@@ -38,7 +38,7 @@ def unknown_keys(file: FrameFile) -> Json:
 
 
 def frame_values(frame: Frame) -> Json:
-    """The values of a frame as the file has them."""
+    """The values of a frame in the file."""
     size = frame.pixel_size
     return {
         "path": frame.path,
@@ -51,7 +51,7 @@ def frame_values(frame: Frame) -> Json:
 
 
 def patches_of(file: PatchesFile | None) -> Patches:
-    """The patches of their values in a file. Raises ``TransformError`` for a wrong count."""
+    """The patches from their values in a file. Raises ``TransformError`` for a wrong count."""
     if file is None:
         return Patches()
     count = file.columns * file.rows
@@ -60,7 +60,7 @@ def patches_of(file: PatchesFile | None) -> Patches:
         if len(values) != count:
             raise TransformError(
                 f"patches.{name} has {len(values)} entries; {file.columns} columns by {file.rows} rows "
-                f"ask for {count}"
+                f"need {count}"
             )
     (left, top), (across, down) = file.origin, file.spacing
     grid = PatchGrid(file.columns, file.rows, (left, top), (across, down))
@@ -69,7 +69,7 @@ def patches_of(file: PatchesFile | None) -> Patches:
 
 
 def patches_values(grid: PatchGrid | None, matrices: Float64 | None, figures: PatchFigures) -> Json | None:
-    """The values of patches as the file has them; None without patches."""
+    """The values of patches in the file; None without patches."""
     if grid is None or matrices is None:
         return None
     return {

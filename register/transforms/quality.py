@@ -1,4 +1,4 @@
-"""What is known of a transform besides its map: its quality, overall and per patch, and its origin."""
+"""The quality of a transform, overall and per patch, and its provenance."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Verdict(StrEnum):
     OK = "ok"
     """No evidence against it was found."""
     SUSPECT = "suspect"
-    """It may be wrong; the reasons say why."""
+    """It may be wrong; see the reasons."""
     FAILED = "failed"
     """It is probably wrong."""
     UNKNOWN = "unknown"
-    """It was not assessed: the transform was made by hand, or by another program."""
+    """It was not assessed: the transform was made manually or by another program."""
 
     @classmethod
     def worst(cls, verdicts: Iterable["Verdict"]) -> "Verdict":
@@ -102,7 +102,7 @@ class LandmarkSummary(Record):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Quality(Record):
-    """How good a transform is. What is not known is None; a missing verdict is ``unknown``.
+    """The quality of a transform. Unknown figures are None; a missing verdict is ``unknown``.
 
     Displacements and ``back_and_forth`` are in pixels of the fixed image, ``expected_error`` in pixels of
     the moving image. It also reads as a mapping: ``quality["verdict"]``, ``quality.get("overlap")``,
@@ -149,7 +149,7 @@ class PatchFigures(Record):
 
     ``confidence`` and the similarities are at most 1. ``status`` is ``ok``, ``weak`` (too little texture or
     similarity) or ``capped`` (the shift reached its limit). ``expected_error`` is in moving pixels, None
-    where nothing is known.
+    where it is not known.
     """
 
     confidence: Numbers = ABSENT
@@ -161,10 +161,10 @@ class PatchFigures(Record):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Provenance(Record):
-    """Where a transform comes from: versions, device, seed, settings, seconds per stage and when it was made.
+    """The origin of a transform: versions, device, seed, settings, seconds per stage and time of creation.
 
     ``history`` is the loss after every step, by level. ``frame`` and ``against`` belong to frames of a
-    movie: the frame's number, and what it was aligned to. ``sources`` are those of the transforms that were
+    movie: the frame's number, and its reference. ``sources`` are those of the transforms that were
     combined; in them ``fixed`` and ``moving`` are the paths of their images.
     """
 

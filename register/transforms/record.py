@@ -1,4 +1,4 @@
-"""Records of a JSON file: typed fields that also read as a mapping and are written back as they were read."""
+"""Records of JSON files with typed fields, which also act as mappings and are written as they were read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from functools import cache
 from typing import Annotated, Any, Self, get_type_hints
 
 ABSENT: Any = object()
-"""The default of every field: its key is not in the file, and the field reads as its kind's empty value."""
+"""The default of every field: its key is not in the file, and its value is the empty value of its kind."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a field holds.
+    """The type of a field.
 
     ``read`` checks and converts a JSON value; it raises ``ValueError`` for one of a wrong type. ``empty``
     is the value of a field whose key is not in the file.
@@ -35,7 +35,7 @@ class Record(Mapping[str, Any]):
     order: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Note which keys are given, and give the other fields their empty value."""
+        """Determine which keys are given, and set the other fields to their empty value."""
         made, given = self.order is None, list(self.order or ())
         names = list(_kinds(type(self)))
         for name, kind in _kinds(type(self)).items():
@@ -49,7 +49,7 @@ class Record(Mapping[str, Any]):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """The record of a JSON object; nothing is refused."""
+        """The record of a JSON object; unknown keys and values of wrong types are kept in ``others``."""
         known, others = {}, {}
         kinds = _kinds(cls)
         for key, value in values.items():
@@ -72,12 +72,12 @@ class Record(Mapping[str, Any]):
         return iter(self.order or ())
 
     def __len__(self) -> int:
-        """How many keys are given."""
+        """The number of keys that are given."""
         return len(self.order or ())
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: records as dictionaries, tuples as lists."""
+    """A value in JSON types: records as dictionaries, tuples as lists."""
     if isinstance(value, Record):
         return dict(value)
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -132,7 +132,7 @@ Numbers = Annotated[tuple[float, ...], Kind(_numbers, ())]
 NumbersOrNone = Annotated[tuple[float | None, ...], Kind(_numbers, ())]
 Rows = Annotated[tuple[tuple[float, ...], ...] | None, Kind(_rows)]
 TABLE = Kind(lambda value: _checked(value, isinstance(value, Mapping)), {})
-"""An object with free content."""
+"""The type of a field that holds an object with any content."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Resample an image through a transform, window by window, from its original pixels."""
+"""Resample an image by a transform, window by window, with a single interpolation of the original pixels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class Warped:
         """One tile (c, h', w'). Positions are relative to the window that is read, which keeps them exact."""
         height, width = self.pixels.shape[1:]
         canvas = self.canvas or Canvas.of(self.transform)
-        # a map without folds takes the inside of a border to the inside of the mapped border
+        # a map without folds maps the inside of a border to the inside of the mapped border
         border = canvas.border(self.transform, rows, columns)
         low, high = border.amin(0), border.amax(0)
         size = torch.tensor([width, height])
@@ -116,7 +116,7 @@ class Warped:
             return _cast(fill.expand(-1, len(rows), len(columns)), self.dtype)
         interpolation = self.interpolation
         if interpolation == "nearest":
-            points = (points + (0.5 + TIE)).floor()  # before tiles shift the origin: the same in every tile
+            points = (points + (0.5 + TIE)).floor()  # rounded in image coordinates, so that all tiles agree
         elif on_pixels and torch.equal(points, points.round()):
             interpolation = "nearest"  # pixels on pixels: values are copied exactly
         low, high = (
@@ -218,12 +218,13 @@ def tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _ends(plane: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest of the valid numbers (h, w); at least one is valid."""
+    """The smallest and the largest value of a plane (h, w) where ``inside`` is true, which it is
+    somewhere."""
     return torch.where(inside, plane, torch.inf).amin(), torch.where(inside, plane, -torch.inf).amax()
 
 
 def _sample_around_nan(image: Tensor, grid: Tensor, interpolation: str) -> Tensor:
-    """Values (1, c, h', w'): NaN where a NaN pixel has any weight, and elsewhere as without NaN pixels."""
+    """Values (1, c, h', w') of an image with NaN pixels: NaN wherever a NaN pixel has any weight."""
     broken = torch.isnan(image)
     if not bool(broken.any()):
         return _sample(image, grid, interpolation)

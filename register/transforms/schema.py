@@ -39,7 +39,7 @@ Model = Annotated[str, AfterValidator(_known_model), Field(json_schema_extra={"e
 
 
 class Open(BaseModel):
-    """A part of the file; keys it does not know are kept."""
+    """An object of the file; unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -98,7 +98,7 @@ class TransformFile(Open):
 
 
 class LinkFile(Open):
-    """One link of a chain: a whole transform, applied as it is or inverted."""
+    """One link of a chain: a transform, applied forwards or inverted."""
 
     inverse: bool
     transform: TransformFile
@@ -108,7 +108,7 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def schema() -> Json:
-    """The JSON Schema that ships as ``transform.schema.json`` and that the reader checks against."""
+    """The JSON Schema of the file, which is distributed as ``transform.schema.json``."""
     return TransformFile.model_json_schema(by_alias=True)
 
 

@@ -1,4 +1,4 @@
-"""The answer: a frozen map from points of the fixed image to points of the moving image."""
+"""The transform from points of the fixed image to points of the moving image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ Units = tuple[tuple[float, float], tuple[float, float]]
 """Scale and offset of x and y, from pixels to other units."""
 PIXELS: Units = ((1.0, 1.0), (0.0, 0.0))
 BATCH = 16384
-"""Points that are mapped at a time, which bounds the memory that it takes."""
+"""Number of points that are mapped at a time, which limits the memory."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Transform:
     ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64
     are absolute affine maps, one per patch, and the map is their blend. With a ``chain`` (model ``chain``),
     the links are applied one after the other, the first link first, and ``matrix`` is the product of their
-    global maps. Without either, the global map is the map. Matrices may be given as arrays, lists or tensors;
+    global maps. Without either, the map is the global map. Matrices may be given as arrays, lists or tensors;
     they are kept as NumPy arrays. ``extras`` holds the unknown keys of a file: those of the transform itself
     under the empty name, those of ``fixed``, ``moving`` and ``global``.
     """
@@ -96,16 +96,16 @@ class Transform:
     def expected_error(self, points: ArrayLike) -> Float64: ...
 
     def expected_error(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
-        """The error to expect (...,), in moving pixels, at fixed points (..., 2): two of three are smaller.
+        """The expected error (...,), in moving pixels, at fixed points (..., 2): two of three are smaller.
 
-        Infinite where nothing is known. The errors of a chain's links add as independent errors do, each
+        It is infinite where it is not known. The errors of a chain's links add as independent errors do, each
         scaled by the links after it.
         """
         given = arrays.to_numpy(points)
         return arrays.in_kind_of(self._expected_error(given.reshape(-1, 2)).reshape(given.shape[:-1]), points)
 
     def _expected_error(self, points: Float64) -> Float64:
-        """The error to expect (n,) at fixed points (n, 2)."""
+        """The expected error (n,) at fixed points (n, 2)."""
         if self.chain:
             error = np.zeros(len(points))
             for link in self.chain:
@@ -171,12 +171,12 @@ class Transform:
         )
 
     def smallest_determinant(self) -> float:
-        """A lower bound of det J over the fixed image, positive where nothing folds.
+        """A lower bound of det J over the fixed image, positive if the transform has no folds.
 
         A mirrored map has positive values too: the sign is relative to that of the global map.
 
-        Of a chain, the smallest value at 64 x 64 points: every link has a bound of its own, and inverses and
-        products of maps without folds have none.
+        For a chain it is the smallest value at 64 x 64 points, because the links are checked separately and
+        inverses and products of maps without folds have no folds.
         """
         if self.chain:
             jacobian = self.expand(self.fixed.sample_points(64))[1]
@@ -290,7 +290,7 @@ class Link:
     def expected_error(self, points: ArrayLike) -> Float64: ...
 
     def expected_error(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
-        """The error to expect (n,) of points (n, 2), in pixels of the image they are mapped to."""
+        """The expected error (n,) at points (n, 2), in pixels of the image they are mapped to."""
         if not self.inverse:
             return self.transform.expected_error(points)
         mapped, jacobian = self.expand(arrays.to_numpy(points))

@@ -65,7 +65,7 @@ class Comparison:
     def expand(self, points: Tensor, block: int) -> "LossExpansion":
         """The loss at ``points`` (b, h, w, 2) to second order; second derivatives are summed over blocks of
         pixels."""
-        warped, to_points = interpolation.sample_and_slope(self.moving, points)
+        warped, to_points = interpolation.sample_with_gradient(self.moving, points)
         fixed = self._fixed_image(points)
         windows = self.similarity.function(fixed, warped)
         rows, columns = (-(-n // self.window) for n in warped.shape[-2:])
@@ -206,7 +206,7 @@ class Comparison:
 
     def _fixed_image(self, points: Tensor) -> FixedImage:
         """The fixed image, weighted by the validity of the moving image at points (b, h, w, 2)."""
-        if interpolation.all_seen(self.moving_mask, points):
+        if interpolation.all_valid(self.moving_mask, points):
             return self._entire
         valid = filters.shares(interpolation.sample(self.moving_mask, points, padding="zeros"))
         return FixedImage(self.fixed, self.fixed_mask * valid, self.window)
@@ -250,7 +250,7 @@ def prepare(
     )
     resampled = interpolation.sample(moving_image, points, interpolation="bicubic")
     back = affine_tensors.translation(margin, margin).to(step).expand(b, -1, -1)
-    described = pyramid.known(fixed, metric, lambda: descriptor(fixed_image, fixed_mask))
+    described = pyramid.cached(fixed, metric, lambda: descriptor(fixed_image, fixed_mask))
     return Comparison(described, weight, descriptor(resampled, valid), valid, back, similarity, window)
 
 
@@ -264,7 +264,7 @@ def ready(levels: list[Level]) -> None:
 
 def _smoothed(level: Level, sigma: float) -> Tensor:
     """The image (1, 1, h, w) of a level smoothed by a Gaussian, computed once per level."""
-    return pyramid.known(level, ("smooth", sigma), lambda: filters.smooth(level.image[None], sigma))
+    return pyramid.cached(level, ("smooth", sigma), lambda: filters.smooth(level.image[None], sigma))
 
 
 def batch(comparisons: list[Comparison]) -> Comparison:

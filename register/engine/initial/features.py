@@ -1,4 +1,4 @@
-"""Initial maps from SIFT features, matched one by one.
+"""Find initial maps by matching SIFT features.
 
 OpenCV computes the features: SIFT (Lowe, IJCV 60, 2004), here with square-root descriptors (Arandjelović &
 Zisserman, CVPR 2012), and in views of both images under simulated tilts where plain features do not suffice
@@ -40,7 +40,7 @@ class Detection(NamedTuple):
 FEW, PLAIN, TILTED = Detection(340, 1000), Detection(800, 4000), Detection(640, 10000, tilted=True)
 """Detections, each slower than the one before."""
 CLEAR, ENOUGH = 0.8, 60
-"""Share of the matches of a few features that one map must explain, and how many, for no more to be
+"""Share and number of the matches of a few features that one map must explain for no more features to be
 detected."""
 RATIO = 0.85
 """Largest distance of a match in units of the second nearest one's (Lowe)."""
@@ -51,7 +51,7 @@ BATCH = 2048
 def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Proposal]]:
     """Proposals from a few features, then from many, then from those of simulated views; at most one each.
 
-    Simulated views are for models that can follow a tilt. Their map may lie outside the range of the search.
+    Simulated views are used for affine and local models only. Their map may lie outside the search range.
     """
     model = global_fit.global_model(within.model)
     found = max((match(fixed, x, model=model) for x in within.orientations(moving)), key=consensus.count)
@@ -62,7 +62,7 @@ def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Pr
 
 
 def _detected(fixed: Level, moving: Level, within: SearchRange, detection: Detection) -> Matches | None:
-    """The matches of the orientation in which most agree, by one detection."""
+    """The matches of one detection, for the orientation of the moving image in which most agree."""
     model = global_fit.global_model(within.model)
     each = (match(fixed, x, model=model, detection=detection) for x in within.orientations(moving))
     return max(each, key=consensus.count)
@@ -80,8 +80,8 @@ def match(
 ) -> Matches | None:
     """Matched features that agree on a homography, with the map of a global ``model`` nearest to it, or None.
 
-    Without a ``detection``, a few features are detected, and many only where the few agree and are not
-    enough: where the few do not agree, many hardly ever do.
+    Without a ``detection``, a few features are detected. Many are detected only where the few agree but are
+    not enough: where the few do not agree, many hardly ever do.
     """
     if detection:
         return _match(fixed, moving, detection, model)[0]
@@ -98,7 +98,7 @@ def _match(fixed: Level, moving: Level, detection: Detection, model: str) -> tup
     """
     filters.opencv()
     fixed, moving = (pyramid.shrink(level, max(level.size) / detection.side) for level in (fixed, moving))
-    with device.beside(lambda: _features(moving, detection)) as features_of_moving:
+    with device.concurrently(lambda: _features(moving, detection)) as features_of_moving:
         (at_fixed, described), (at_moving, others) = _features(fixed, detection), features_of_moving()
     if min(len(described), len(others)) < LEAST:
         return None, 0.0
