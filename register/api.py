@@ -150,8 +150,8 @@ def _with_provenance(alignment: Alignment, chosen: Settings, plan: ComputePlan) 
 def warp(
     image: Picture, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None
 ) -> Picture:
-    """Resample the moving ``image`` on the pixel grid of the fixed image; kind, layout and dtype stay the
-    same.
+    """Resample the moving ``image`` on the pixel grid of the fixed image. Kind, layout and dtype do not
+    change.
 
     Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w). ``interpolation`` is ``nearest``,
     ``bilinear`` or ``bicubic``. ``fill`` is the value outside the moving image; by default NaN for floats

@@ -1,4 +1,4 @@
-"""Compiles the kernels for GPUs that need not be here, up to machine code: ``python
+"""Compiles the kernels for GPUs that this machine need not have, to machine code: ``python
 tests/compile_kernel.py``. Prints a line for each."""
 
 from triton.backends.compiler import GPUTarget

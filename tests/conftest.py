@@ -1,4 +1,4 @@
-"""Shared pictures and devices. Everything is made here or comes from ``sample_images``."""
+"""Fixtures: images, devices and the program. Images are computed here or come from ``sample_images``."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def run(*args, **options):
 
 
 def devices():
-    """Every device there is; the others are skipped with the reason."""
+    """All devices; those that this machine does not have are skipped with the reason."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return [
         pytest.param(name, marks=[] if ok else pytest.mark.skip(reason=f"this machine has no {name} device"))
@@ -75,7 +75,7 @@ def through():
 
 @pytest.fixture
 def tensors_only(monkeypatch):
-    """For a while nothing compiled is used."""
+    """A context in which no compiled code is used."""
 
     @contextmanager
     def without():

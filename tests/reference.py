@@ -1,4 +1,4 @@
-"""A plain float64 implementation, written out by hand, that the tensor code is checked against."""
+"""A simple float64 implementation with loops, against which the tensor code is checked."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Many pairs: how they are found, that one costs no other, that what is done stays done."""
+"""``register batch``: pairs are found, errors are isolated, and finished pairs are skipped."""
 
 import csv
 import dataclasses
@@ -223,7 +223,7 @@ def test_a_changed_mask_repeats_the_pair_and_replaced_results_are_removed(folder
     )
     assert batch.align_pair(masked, str(tmp_path)).note == ""
     assert batch.align_pair(masked, str(tmp_path)).note == "done before"
-    (tmp_path / masked.id / "aligned.png").touch()  # as another version of the pair would have left it
+    (tmp_path / masked.id / "aligned.png").touch()  # a result that the next run does not write
     with Image.open(mask) as drawn:
         changed = np.array(drawn)
     changed[:50] = 0
@@ -270,7 +270,7 @@ def test_several_workers_give_the_same_matrices_as_one(folders, tmp_path):
 
 
 def die(pair, output, redo=False):
-    """What a worker does that is killed over one pair."""
+    """Takes the place of ``align_pair``; the process exits at the pair s1."""
     if pair.id == "s1":
         os._exit(9)
     return PairOutcome(pair.id, pair.fixed, pair.moving, verdict="ok")
@@ -323,7 +323,7 @@ def test_an_interrupted_batch_exits_with_130_and_the_next_run_resumes(
 
     def interrupt():
         wait_for(tmp_path / "o" / "s0" / "transform.json")
-        for _ in range(times):  # the second one says not to wait for what is being done
+        for _ in range(times):  # the second signal cancels running pairs
             process.send_signal(number)
             time.sleep(0.3)
 
@@ -404,7 +404,7 @@ def test_remote_files_are_read_and_results_written_to_remote_addresses(folders):
 
 @pytest.fixture(scope="module")
 def movie(tmp_path_factory, texture, through):
-    """Twelve frames (200, 240) uint16 that drift by up to 6 px and bend by one, and their shifts."""
+    """Twelve frames (200, 240) uint16 that drift by up to 6 px and deform by one, and their shifts."""
     folder, rng = tmp_path_factory.mktemp("movie"), np.random.default_rng(1)
     y, x = np.mgrid[:200, :240].astype(float)
     shifts = np.column_stack([np.linspace(0, 6, 12), 3 * np.sin(np.linspace(0, 3, 12))])
@@ -450,7 +450,7 @@ def test_a_series_is_aligned_to_its_reference(movie, tmp_path, program, to):
     with open(tmp_path / "series.csv", newline="") as file:
         table = list(csv.DictReader(file))
     moved = np.array([[float(row["shift_x"]), float(row["shift_y"])] for row in table])
-    assert (moved - moved[0]) == pytest.approx(shifts - shifts[0], abs=2.2)  # the middle bends too
+    assert (moved - moved[0]) == pytest.approx(shifts - shifts[0], abs=2.2)  # the centre deforms too
     assert len(list((tmp_path / "transforms").glob("0*.json"))) == 12
 
 
@@ -493,7 +493,7 @@ def test_a_series_keeps_metadata_and_ignores_nodata_pixels(movie, tmp_path, prog
 
 
 def test_a_frame_unlike_the_reference_is_aligned_to_the_frame_before(tmp_path, texture, monkeypatch):
-    """A depth stack whose last sections show something else than the first: every tenth is tied to the frame before then."""
+    """A depth stack whose last sections differ from the first: anchors are aligned to the frame before instead."""
     from register.workflows import series
 
     monkeypatch.setattr(frames, "ANCHOR", 2)

@@ -1,4 +1,4 @@
-"""Every benchmark can be started, and the table of current figures is what the results give."""
+"""Every benchmark can be started, and the table of current figures agrees with the results."""
 
 import importlib
 import pkgutil
@@ -15,7 +15,7 @@ from benchmarks import ablation, current
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
 LIBRARIES = ("results", "synthetic")
-"""Modules that benchmarks use and that are no programs."""
+"""Modules that benchmarks import and that are not programs."""
 OTHER_ENVIRONMENT = ("suite2p_shifts",)
 """Programs that run where suite2p is installed."""
 

@@ -1,4 +1,4 @@
-"""What a GPU does without being waited for, shown on machines that have none: on tensors without contents, and by recordings that are run again."""
+"""CUDA graphs on machines without a GPU: steps run on tensors without values, and recordings are replayed."""
 
 from functools import partial
 
@@ -34,7 +34,7 @@ def tensors_in(tree):
 
 
 class NothingFromTheHost(TorchFunctionMode):
-    """Refuses what makes tensors of numbers of the host, which a recording would not do again; indices in lists are such numbers too."""
+    """Refuses operations that copy numbers of the host into tensors, also as lists of indices; a recording would not repeat them."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
@@ -56,7 +56,7 @@ class NothingElsewhere(TorchDispatchMode):
 
 
 def run(begin):
-    """The begin and a step."""
+    """The start and one step."""
     begun = begin()
     state = begun.state
     for stage in begun.stages:
@@ -65,14 +65,14 @@ def run(begin):
 
 
 def recorded(begin):
-    """The same as a recording would do it: once to set up, then without looking at any number, and without bringing any."""
+    """The same as a recording does it: once to set up, then without reading or copying any value."""
     run(begin)
     with NothingFromTheHost(), NothingElsewhere():
         run(begin)
 
 
 def on_no_device(metric, batch=1):
-    """A comparison of tensors that have no contents: whoever asks for a number gets an error."""
+    """A comparison of tensors that have no contents: reading a value raises an error."""
     new = partial(torch.empty, device="meta")
     channels, wide, high = CHANNELS[metric], WIDTH + 20, HEIGHT + 20
     return Comparison(
@@ -139,12 +139,12 @@ def test_an_operation_that_waits_for_the_device_is_detected(waits):
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """Values are never looked at, as where one would have to wait for them."""
+    """No value is read, because reading one would wait for the device."""
     monkeypatch.setattr(tensors, "is_on_cpu", lambda tensor: False)
 
 
 class Tape(TorchDispatchMode):
-    """Records operations as a CUDA graph does: what is done again reads and writes the very same tensors, whatever Python would do now."""
+    """Records operations as a CUDA graph does: a replay reads and writes the same tensors and runs no other Python code."""
 
     def __init__(self):
         super().__init__()
@@ -155,7 +155,7 @@ class Tape(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func._schema.is_mutable or not all(
             x.untyped_storage().data_ptr() in before for x in tensors_in(out)
-        ):  # a view is as new as what it shows
+        ):  # a view is new if its base is
             self.done.append(
                 (partial(func, *args, **(kwargs or {})), () if func._schema.is_mutable else tensors_in(out))
             )
@@ -170,7 +170,7 @@ class Tape(TorchDispatchMode):
 
 
 def again(work):
-    """In place of a CUDA graph."""
+    """Replaces a CUDA graph."""
     work()
     with Tape() as tape:
         work()
@@ -273,7 +273,7 @@ def test_the_fastest_method_is_measured_once_for_each_kind(monkeypatch):
     )
     assert set(tried) == {2}
 
-    times = iter([3.0, 1.0])  # what is quicker leads elsewhere
+    times = iter([3.0, 1.0])  # the faster method gives another result
     with pytest.warns(RuntimeWarning, match="not used"):
         one = cuda_graphs.fastest(
             "another", [ways[0], way(2, -0.1)], [torch.ones(1, 2)], lambda: again, lambda work: next(times)

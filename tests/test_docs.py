@@ -1,4 +1,4 @@
-"""The documentation: its examples run and print what they show, the reference names everything, no link is broken."""
+"""The documentation: its examples run and print what they show, the reference is complete, no link is broken."""
 
 import io
 import json
@@ -33,7 +33,7 @@ FENCE = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block, and what the comment above it says: ``not run``, ``output`` or ``exit code 3``."""
+    """A fenced block, and the comment above it: ``not run``, ``output`` or ``exit code 3``."""
 
     language: str
     text: str

@@ -1,4 +1,4 @@
-"""OpenCV's filters say what shifted sums and maxima say."""
+"""OpenCV's filters give the same values as shifted sums and maxima."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from register.images import filters
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Runs a filter as on a device that OpenCV cannot look at."""
+    """Runs a filter as on a device whose memory OpenCV cannot read."""
 
     def run(work):
         with monkeypatch.context() as patch:
@@ -23,7 +23,7 @@ def elsewhere(monkeypatch):
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_both_implementations_of_the_filter_agree(elsewhere, shape, dtype, near):
     torch.manual_seed(1)
-    image = torch.rand(*shape[:-1], shape[-1] * 2, dtype=dtype)[..., ::2]  # not in one piece
+    image = torch.rand(*shape[:-1], shape[-1] * 2, dtype=dtype)[..., ::2]  # not contiguous
     for work in (
         lambda: filters.smooth(image, 1.7),
         lambda: filters.separable(image, [0.1, 0.7, -0.4], [0.2, -0.1, 0.5, 0.3, 0.1]),

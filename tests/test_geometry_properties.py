@@ -1,4 +1,4 @@
-"""What holds for every transform and patch grid, checked on random ones."""
+"""Properties of every transform and patch grid, checked on random ones."""
 
 import numpy as np
 import pytest
@@ -124,7 +124,7 @@ def test_the_jacobian_is_that_of_finite_differences(transform, seed):
         smooth = np.abs(difference - jacobians[:, :, axis]).max(1) < 1e-5
         if transform.grid is None:
             assert smooth.all()
-        else:  # a step across the line between two cells sees both of them
+        else:  # a difference across the border of two cells mixes both
             assert smooth.mean() > 0.9
 
 

@@ -64,12 +64,12 @@ def compared(texture, metric, step, *, holes=False, window=20):
 
 
 def precise(compare):
-    """The same for tensors of float64, which say what is true."""
+    """The same for float64 tensors, which are the reference."""
     return compare.with_tensors(*(x.double() for x in compare.tensors))
 
 
 def away_from_kinks(compare, grid, parameters):
-    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there,
+    """Without the few pixels whose points lie where four pixels meet: linear interpolation has two gradients there,
     and rounding chooses."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
@@ -156,7 +156,7 @@ def test_skipping_the_visibility_test_gives_the_same_result(
     from register.kernels.triton import expand
 
     certain, said = expand.certain, []
-    if HERE.type == "cpu":  # the interpreter alone tells
+    if HERE.type == "cpu":  # only the interpreter gives its values
         monkeypatch.setattr(expand, "certain", lambda *given: said.append(certain(*given)) or said[-1])
     (grid, parameters), pair = random_patches(30), compared(texture, "ncc", step, holes=holes).compiled[0]
     found = [
@@ -180,7 +180,7 @@ def test_a_global_map_is_two_by_two_patches_that_agree(kernels, texture):
     assert near(found.loss, expected.loss)
     assert near(
         found.gradient, expected.gradient, 2e-3
-    )  # a few points lie where linear samples have two slopes
+    )  # a few points lie where linear interpolation has two gradients
     assert near(found.hessian, expected.hessian)
 
 
@@ -216,7 +216,7 @@ def test_parameters_that_are_not_finite_read_no_memory_outside_the_image(kernels
 
 
 def test_the_kernels_compile_for_other_gpus():
-    """By Triton's own compiler, which asks for more than its interpreter does."""
+    """Compiled by Triton's compiler, which is stricter than its interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("compile_kernel.py")],
@@ -234,7 +234,7 @@ def test_the_kernels_compile_for_other_gpus():
 
 
 def solved(grid, size, block, seed=1):
-    """HessianBuilder by tensors, of a random positive curvature in blocks, and what a step is made of."""
+    """HessianBuilder by tensors, of a random positive curvature in blocks, and the inputs of a step."""
     torch.manual_seed(seed)
     x, y = (block_centres(torch.arange(n).float(), block).to(HERE) for n in reversed(size))
     root = torch.randn(len(y), len(x), 2, 2)
@@ -283,7 +283,7 @@ def test_programs_of_a_gpu_wait_for_each_other():
 
 
 def test_the_kernels_compiled_ahead_are_the_ones_used(kernels, texture, monkeypatch):
-    monkeypatch.setattr(device, "cores", lambda: 1)  # Triton's interpreter knows of one thread
+    monkeypatch.setattr(device, "cores", lambda: 1)  # Triton's interpreter supports one thread
     compile_ahead.compile_all.__wrapped__(HERE)
     if HERE.type == "cuda":
         import triton

@@ -1,4 +1,4 @@
-"""Which grey is compared, and why."""
+"""The choice of the grey image that is compared."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_colours_are_compared_by_luminance_unless_asked_otherwise():
     assert not grayscale.brightfield(255 - planes, EVERYWHERE, 255.0)
     assert not grayscale.brightfield(
         planes.mean(0, keepdim=True).expand(3, -1, -1), EVERYWHERE, 255.0
-    )  # nothing is stained
+    )  # without stain
     assert grayscale.choose(planes, EVERYWHERE, colour="rgb", white=255.0).name == "luminance"
     density = grayscale.choose(planes, EVERYWHERE, colour="rgb", white=255.0, wanted="density")(planes)
     assert float(density[0, 90, 90]) > 0.4 > 0.02 > float(density[0, 5, 5])

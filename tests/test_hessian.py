@@ -1,4 +1,4 @@
-"""The stencil of a curvature against the second derivative of the field it stands for."""
+"""The stencil of the Hessian, checked against the second derivative of the loss of the displacement field."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ STIFFNESS = 0.7
 
 @pytest.fixture(params=[(5, 4, 10.3, 12.7), (2, 2, 41.0, 38.0), (2, 6, 41.0, 7.6)])
 def problem(request):
-    """HessianBuilder of a grid over 38 x 41 pixels, a positive curvature on them, and the second derivative of its loss times parameters, the long way."""
+    """HessianBuilder of a grid over 38 x 41 pixels, a positive curvature on them, and the second derivative of its loss times parameters, computed directly."""
     columns, rows, *spacing = request.param
     grid = PatchGrid(columns, rows, (-0.5, -0.5), tuple(spacing))
     ties = SmoothnessPenalty.of(grid, dtype=torch.float64)

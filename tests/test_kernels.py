@@ -1,4 +1,4 @@
-"""The compiled pass says what tensors say."""
+"""The compiled code gives the same numbers as PyTorch."""
 
 import math
 from dataclasses import replace
@@ -49,13 +49,13 @@ def compared(texture, metric, step, *, holes=False, window=20):
 
 
 def precise(compare):
-    """The same for tensors of float64, which say what is true."""
+    """The same for float64 tensors, which are the reference."""
     names = "fixed", "fixed_mask", "moving", "moving_mask", "moving_from_fixed"
     return replace(compare, **{name: getattr(compare, name).double() for name in names})
 
 
 def away_from_kinks(compare, grid, parameters):
-    """Without the few pixels whose points lie where four pixels meet: linear samples have two slopes there,
+    """Without the few pixels whose points lie where four pixels meet: linear interpolation has two gradients there,
     and rounding chooses."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
@@ -110,7 +110,7 @@ def test_a_global_map_is_two_by_two_patches_that_agree(texture, model, metric):
     assert near(found.loss, expected.loss)
     assert near(
         found.gradient, expected.gradient, 2e-3
-    )  # a few points lie where linear samples have two slopes
+    )  # a few points lie where linear interpolation has two gradients
     assert near(found.hessian, expected.hessian)
 
 
@@ -131,7 +131,7 @@ def test_any_number_of_threads_sums_to_the_same_bits(texture):
 
 @pytest.fixture(params=[11, 37, 90, 400])
 def coupled(request):
-    """HessianBuilder of a grid, a curvature, a slope and a damping of its patches."""
+    """HessianBuilder of a grid, and the curvature, the gradient and the damping of its patches."""
     grid = PatchGrid.cover(HEIGHT, WIDTH, request.param)
     x, y = (block_centres(torch.arange(n).float(), 5) for n in (WIDTH, HEIGHT))
     curvature = torch.rand(3, len(y), len(x)) * torch.tensor([1.0, 0.3, 1.0])[:, None, None] / 1e4
@@ -228,7 +228,7 @@ def test_a_window_that_is_not_a_multiple_of_the_block_is_refused(texture):
 
 
 def wrong(image):
-    """Arrays that look like another one and are not: of another type, shape or layout."""
+    """Arrays of another type, shape or layout than a given one."""
     return {
         "type": image.double(),
         "shape": image[..., :-1].contiguous(),
@@ -310,7 +310,7 @@ def test_a_library_with_another_interface_version_is_not_used(monkeypatch):
 
 def test_affine_maps_are_patches_that_agree(texture):
     """Four patches hold every affine map exactly: moved by them or by the map itself, windows are equally
-    alike."""
+    similar."""
     compare, grid = compared(texture, "ncc", INSIDE), PatchGrid.cover(HEIGHT, WIDTH, WIDTH)
     small = torch.tensor([[1.004, 0.003, -0.6], [-0.002, 0.997, 0.8]])
     patches = from_matrices(grid, small.expand(grid.rows, grid.columns, 2, 3))
@@ -322,8 +322,8 @@ def test_affine_maps_are_patches_that_agree(texture):
 
 @pytest.mark.parametrize("metric", ["structure", "mind"])
 def test_rounding_does_not_hide_a_fully_visible_area(texture, metric):
-    """A mask that was brought elsewhere, or shrunk, is 1 again where only rounding has changed it, and what
-    it covers is known to be quick."""
+    """A mask that was resampled or shrunk is 1 where it differs from 1 only by rounding, and the box of valid
+    pixels is not smaller."""
     turn = torch.tensor([[[0.87, -0.43, 110.0], [0.43, 0.87, -40.0]]], dtype=torch.float64)
     fixed, moving = (
         torch.from_numpy(texture[y : y + 300, x : x + 400]).float()[None] for y, x in ((0, 0), (4, 7))
@@ -344,7 +344,7 @@ def test_rounding_does_not_hide_a_fully_visible_area(texture, metric):
 
 @pytest.mark.parametrize("degrees", [-90, 35])
 def test_rows_read_by_column_are_padded_in_memory(texture, degrees):
-    """Those of an image 256 pixels wide would all lie in the same places of a processor's cache."""
+    """Without padding, the rows of an image 256 pixels wide would share the same lines of a processor's cache."""
     fixed, moving = (
         torch.from_numpy(texture[y : y + 220, x : x + 256]).float()[None] for y, x in ((0, 0), (4, 7))
     )

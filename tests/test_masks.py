@@ -1,4 +1,4 @@
-"""Pixels that are masked, transparent, NaN or no data change no number of the result."""
+"""Pixels that are masked, transparent, NaN or no data do not change the result."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def pair(texture):
 
 
 def hidden(seed):
-    """Where a mask is 0, and garbage to put there."""
+    """The pixels where a mask is 0, and random values for them."""
     shown = np.ones((SIZE, SIZE), bool)
     shown[60:140, 100:220] = False
     return shown, np.random.default_rng(seed).integers(0, 65535, (SIZE, SIZE)).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Matches of bent images: which of them one smooth map explains, and that map."""
+"""Matches of deformed images: the selection of those that agree with a smooth map, and that map."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def scattered(count, seed=0):
 
 
 def bent(points):
-    """A map that bends by 25 pixels over half the picture."""
+    """A map that deviates by 25 pixels from an affine map over half the image."""
     return affine.apply(MATRIX, points) + 25 * torch.sin(points.flip(1) / 130)
 
 
@@ -58,7 +58,7 @@ def test_the_smooth_map_fits_a_curved_map():
 
 @pytest.mark.parametrize("contrast", ["plain", "inverted"])
 def test_features_cover_a_curved_pair(texture, contrast):
-    """A homography holds in a part of the picture only; the answer is right in all of it."""
+    """Each homography is valid in a part of the image only; the result is right in the entire image."""
     pair = warped_pair(texture, 0.05, 1, contrast=contrast)
     found = features.match(level(pair.fixed), level(pair.moving))
     assert found.homography is None

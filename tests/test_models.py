@@ -1,4 +1,4 @@
-"""Global models: what each can be, and that another one is a record and a registry line."""
+"""Global models: their maps, and a model that is added as a record."""
 
 import json
 

@@ -119,7 +119,7 @@ def test_a_smooth_warp_is_recovered(texture, contrast, noise, median):
 
 
 def test_patches_become_finer_where_that_improves_held_out_windows(texture):
-    """A warp of 4 % bends within a patch: without noise finer patches follow it, under noise they would follow that."""
+    """A warp of 4 % is curved within a patch: without noise finer patches fit it; with noise they would fit the noise."""
     side = {"fast": 40, "balanced": 28, "noise": 40}
     found = {}
     for case in side:
@@ -160,7 +160,7 @@ def test_another_modality_is_matched_by_features(texture, contrast):
 
 @pytest.mark.slow
 def test_patches_that_do_not_improve_held_out_windows_are_left_out(texture):
-    """Two pictures whose fine detail is not the same: levels that only see that detail bring nothing."""
+    """Two images whose fine detail differs: the finest levels do not improve the alignment."""
     rng = np.random.default_rng(2)
     coarse = gaussian_filter(texture, 6)
     pair = warped_pair((coarse - coarse.min()) / np.ptp(coarse), 0.02, seed=5)

@@ -1,4 +1,4 @@
-"""Patches that were lost begin again from their neighbours."""
+"""Diverged patches are initialised again from their neighbours."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_no_patch_of_unrelated_images_is_diverged(texture):
 
 
 def test_a_corner_out_of_reach_is_reached_from_the_middle(texture, monkeypatch):
-    """Without features to start from, as between images of other kinds: all patches but a few at the border arrive."""
+    """Without features to start from, as between images of other kinds: all patches but a few at the border converge."""
     monkeypatch.setattr(features, "match", lambda *_, **__: None)
     pair = warped_pair(texture, 0.05, 1, contrast="inverted", noise=0.02)
     target = pair.moving_from_fixed

@@ -1,4 +1,4 @@
-"""The report as a reader meets it: one file, in a real browser, by mouse and by keyboard."""
+"""The report in a browser: one file, used by mouse and by keyboard."""
 
 import base64
 import json
@@ -58,7 +58,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Open a file at a width; what the page complains of and asks for is an error at the end."""
+    """Open a file at a width; errors and requests of the page fail the test at the end."""
     wrong, pages = [], []
 
     def open_file(path, width=1280, **options):
@@ -151,7 +151,7 @@ def test_strict_exits_with_3_unless_the_verdict_is_ok(tmp_path, program):
         "1",
         "--no-report",
         "--json",
-    )  # less than the warp needs: patches are held back
+    )  # smaller than the warp: patches are limited
     done = program(*args, "-o", tmp_path / "o", "--strict")
     assert (json.loads(done.stdout)["verdict"], done.returncode) == ("suspect", 3)
 

@@ -32,7 +32,7 @@ def test_warp_equals_the_reference(interpolation):
         x, y = reference.affine_map(MATRIX.tolist(), column, row)
         inside = -0.5 <= x <= 43.5 and -0.5 <= y <= 39.5
         value = reference.sample(pixels[0], x, y, interpolation, "border") if inside else -9.0
-        if interpolation == "bicubic" and inside:  # a cubic goes no further than the pixels it is made of
+        if interpolation == "bicubic" and inside:  # a cubic is bounded by its pixels here
             around = np.pad(pixels[0], 4, mode="edge")[
                 int(np.floor(y)) + 3 : int(np.floor(y)) + 7, int(np.floor(x)) + 3 : int(np.floor(x)) + 7
             ]

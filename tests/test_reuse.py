@@ -1,4 +1,4 @@
-"""A saved transform used again: other images, points, the other direction, checks."""
+"""Saved transforms applied: to other images and points, inverted, composed and evaluated."""
 
 import json
 from dataclasses import replace
@@ -348,7 +348,7 @@ def test_info_and_the_commands_that_write_transforms(local, tmp_path, program):
     assert [link["inverse"] for link in files[0]["links"]] == [False, True]
     assert files[0]["det_min"] == pytest.approx(
         1, abs=0.05
-    )  # patches meet in edges, where the slope is that of one side
+    )  # at the border of patches the Jacobian is that of one side
     assert (files[1]["width"], files[1]["channels"], files[1]["pixel_size"]) == (30, 3, [0.5, 0.5])
     assert "maps a point (x, y) of the fixed image" in program("info", tmp_path / "t.json").stdout
     tifffile.imwrite(

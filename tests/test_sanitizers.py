@@ -1,4 +1,4 @@
-"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer, over sizes at which indices go wrong first."""
+"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer, with image sizes at which wrong indices are most likely."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Where to start: the sweep, the features, the choice between them, and what comes of far starts."""
+"""The search for a start: correlation, features, the choice between them, and alignments from distant starts."""
 
 import math
 
@@ -31,7 +31,7 @@ def base(image):
 
 
 def distance(matrix, truth, side=SIDE):
-    """The mean distance in pixels, over the pixels that both views show."""
+    """The mean distance in pixels, over the pixels visible in both views."""
     grid = torch.cartesian_prod(*[torch.linspace(0, side - 1, 12, dtype=torch.float64)] * 2)
     target = affine.apply(truth, grid)
     shown = ((target >= 0) & (target <= side - 1)).all(dim=1)
@@ -55,7 +55,7 @@ def test_the_search_ranks_the_true_map_first(texture, angle, scale, contrast):
 
 
 def test_a_rotation_by_180_degrees_from_reversed_spectra_equals_that_of_sampling(texture):
-    """The sweep over a half circle with its reversed spectra finds what a turn made by sampling finds."""
+    """The search over a half circle with reversed spectra finds the same map as a rotation by resampling."""
     fixed, moving, _ = views(texture, 170.0, 1.0, 0.8, "plain", False, seed=2)
     found = {}
     for name, angles in (("paired", [-10.0, 170.0]), ("alone", [170.0])):
@@ -75,7 +75,7 @@ def test_distinct_starts_are_the_best_ones_with_a_minimum_distance(texture):
     moves = torch.stack([hit.matrix[:, 2] for hit in kept])
     apart = torch.cdist(moves, moves) + 1000 * torch.eye(len(kept))
     assert float(apart.min()) > least
-    for hit in found:  # each is kept, or lies near one that is better
+    for hit in found:  # each is kept, or close to a better one
         better = [one for one in kept if one.score >= hit.score]
         assert any(float((one.matrix - hit.matrix)[:, 2].norm()) <= least for one in better)
     assert correlation.distinct(found, 7, image, image) == kept[:7]
@@ -217,7 +217,7 @@ def test_pixel_sizes_give_the_scale(texture):
     settings = register.settings.check(preset="fast")
     found = pair.align(*pair, settings, pixel_ratio=2.0)
     assert distance(torch.from_numpy(found.transform.matrix), truth) < 2.0
-    wrong = pair.align(*pair, settings, pixel_ratio=0.7)  # a lie: the whole range is searched after it
+    wrong = pair.align(*pair, settings, pixel_ratio=0.7)  # wrong: the entire range is searched
     assert distance(torch.from_numpy(wrong.transform.matrix), truth) < 2.0
 
 

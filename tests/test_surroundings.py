@@ -1,4 +1,4 @@
-"""What the program stands: no output or a full one, file names that are no text or as long as can be, no memory."""
+"""The program with a closed or full standard output, unusual file names, and without memory."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_the_program_runs_without_standard_output(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
 def test_file_names_need_not_be_valid_utf8(tmp_path):
-    """Names of other times hold bytes that are no UTF-8; what is written of them is, and leads back to the files."""
+    """File names may hold bytes that are not UTF-8; written files are UTF-8, and their paths still name the files."""
     names = [os.fsdecode(b"fixed/f\xfc.png"), os.fsdecode(b"moving/f\xfc.png")]
     for name, sample in zip(names, TISSUE, strict=True):
         (tmp_path / name).parent.mkdir()

@@ -72,7 +72,7 @@ def test_the_shipped_schema_is_the_readers_and_files_pass_it(file):
 
 
 def test_a_file_of_version_1_is_read():
-    """A committed file, and where it took these points when it was written."""
+    """A committed file, and the points to which it mapped these points when it was written."""
     golden = register.Transform.load(Path(__file__).parent / "golden" / "transform-1.json")
     at = torch.tensor([[0, 0], [10, 5], [33.25, 12.5], [39, 19]], dtype=torch.float64)
     taken = [[2.49390625, 1.25625], [12.3719375, 6.67334375], [35.71, 14.804578125], [41.09365, 21.2495375]]

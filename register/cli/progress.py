@@ -1,4 +1,4 @@
-"""Progress of a command: a bar on a terminal, a line per pair elsewhere, and warnings as lines on stderr."""
+"""Progress of a command: a bar on a terminal, otherwise a line per pair, and warnings as lines on stderr."""
 
 from __future__ import annotations
 
