@@ -1,21 +1,21 @@
-/* The damped Gauss-Newton step of patches, from the curvature of their loss: what register/stencil.py and
-   optimise.conjugate_gradients say with tensors.
+/* The damped Gauss-Newton step of patches, from the curvature of their loss: the same as
+   register/engine/fit/hessian.py and register/optim/conjugate_gradients.py compute with tensors.
 
-   A patch's weight along an axis falls from 1 to 0 towards the next centre, so between two centres, in a
-   cell, four patches have a say, each with three functions per component. Along each axis the products of two
-   of these are six functions of the place in the cell: sums over the cell of the curvature times them hold
-   everything that the four patches are to each other, as the stiffness matrix of an element does in finite
-   elements. The matrix is symmetric: a patch keeps how it is tied to itself and to four of its eight
-   neighbours, those that come after it row by row.
+   A patch's weight along an axis falls from 1 to 0 towards the next centre. A cell is the area between four
+   neighbouring centres; these four patches have non-zero weight in it, with three functions per component.
+   Along each axis the products of two of these are six functions of the position in the cell. Sums over the
+   cell of the curvature times these products give all matrix entries between the four patches, like the
+   stiffness matrix of an element in finite elements. The matrix is symmetric: for each patch, its own block
+   and those with four of its eight neighbours, the ones after it in row-major order, are stored.
 
-   LANES patches of a row are worked on at once. Rows of patches are taken in pieces, whose number is the same
-   for any number of threads, and so are all sums. */
+   LANES patches of a row are processed at once. The rows of patches are divided into chunks. Their number
+   does not depend on the number of threads, so neither do the sums. */
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 8 /* patches worked on at once */
+#define LANES 8 /* patches processed at once */
 #define PRODUCTS                                                                                             \
     6 /* of the functions 1 - s, s and s (1 - s) at a share s of the way through a cell: see product() */
 #define SUMS                                                                                                 \
@@ -24,9 +24,9 @@
 #define OTHER 36
 #define FOLLOWING 4
 #define BLOCK                                                                                                \
-    (OWN + FOLLOWING * OTHER) /* how the six numbers of a patch are tied to each other and to those of the   \
-                                 neighbours that follow */
-#define PIECES 8
+    (OWN + FOLLOWING * OTHER) /* matrix entries of the six parameters of a patch: among themselves, and with \
+                                 those of the neighbours after it */
+#define CHUNKS 8
 
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef double Doubles __attribute__((vector_size(8 * LANES)));
@@ -37,14 +37,14 @@ typedef struct {
     int height, width; /* blocks of pixels, along y and x */
     const int *cell_y, *cell_x; /* (height), (width): the patch before each block */
     const float *share_y, *share_x; /* the share of the way to the next */
-    const float *ties_y, *ties_x; /* (2, 2, 2, rows), (2, 2, 2, columns): what ties the displacement and the
-                                     slope along an axis of each patch of a line to its own ones and to those
-                                     of the next patch, whatever is seen */
+    const float *penalty_y, *penalty_x; /* (2, 2, 2, rows), (2, 2, 2, columns): the smoothness penalty: matrix
+                                     entries of the displacement and the gradient along an axis of each patch
+                                     of a line, with its own ones and with those of the next patch */
 } Grid;
 
 typedef struct {
     int right, down, cells, corners[2][2];
-} Neighbour; /* where it is, and which corners of the cells that both have the two patches are */
+} Neighbour; /* its offset, and which corners of each common cell the two patches are at */
 
 static const Neighbour AFTER[FOLLOWING] = {
     {1, 0, 2, {{0, 1}, {2, 3}}}, {0, 1, 2, {{0, 2}, {1, 3}}}, {-1, 1, 1, {{1, 2}}}, {1, 1, 1, {{0, 3}}}};
@@ -52,23 +52,23 @@ static const Neighbour AFTER[FOLLOWING] = {
 typedef struct {
     int cells, corner[4], from[4];
     float sign[4];
-} Entry; /* of a block: the sums that it is made of, of the cells whose ``corner`` the patch is */
+} Entry; /* of a block: the sums that it consists of, in cells in which the patch is at ``corner`` */
 
 typedef struct {
     const Grid *grid;
-    int pieces, groups, stride; /* a vector is (rows, 6, stride): LANES empty patches, those of the row, empty
+    int chunks, groups, stride; /* a vector is (rows, 6, stride): LANES empty patches, those of the row, empty
                                    ones; the sums of cells have such rows too */
     size_t row, block_row, own_row; /* floats of a row of a vector, of blocks, and of factors */
     Entry entries[BLOCK];
     float *along_x; /* (width, LANES): products of each block of pixels */
-    float *ties_x; /* (2, 2, 2, stride): those of the grid, filled up */
-    int *top, *left; /* (rows), (columns): where the blocks of pixels of each cell begin */
+    float *penalty_x; /* (2, 2, 2, stride): those of the grid, padded */
+    int *top, *left; /* (rows), (columns): the first block of pixels of each cell */
     float *blocks, *factors; /* (rows, groups, BLOCK, LANES), (rows, groups, OWN, LANES) */
     float *x, *r, *z, *p, *ap; /* vectors */
-    float *edge, *spill; /* (pieces, 6, stride): p of the row after a piece, and what the piece has to add to
+    float *edge, *spill; /* (chunks, 6, stride): p of the row after a chunk, and the chunk's contribution to
                             ap there */
-    float *cells; /* (pieces, 2, SUMS, stride): of the rows of cells above and below a row of patches */
-    double share[2][PIECES]; /* of the pieces in a product of two vectors */
+    float *cells; /* (chunks, 2, SUMS, stride): of the rows of cells above and below a row of patches */
+    double share[2][CHUNKS]; /* contributions of the chunks to a product of two vectors */
 } Work;
 
 static int least(int a, int b) { return a < b ? a : b; }
@@ -81,8 +81,8 @@ static void products(float s, float *out) {
     out[6] = out[7] = 0;
 }
 
-/* Which of the products two functions of a cell have, and its sign: of the patches at the begin (0) or end
- * (1), their weight (0) or their weighted offset (1). */
+/* The index of the product of two functions of a cell, and its sign. A function is that of the patch at the
+ * start (0) or end (1) of the cell, its weight (0) or its weighted offset (1). */
 static int product(int end_a, int offset_a, int end_b, int offset_b, float *sign) {
     *sign *= ((end_a & offset_a) ^ (end_b & offset_b)) ? -1.0f : 1.0f;
     if (offset_a && offset_b) return 5;
@@ -91,12 +91,12 @@ static int product(int end_a, int offset_a, int end_b, int offset_b, float *sign
     return end_a + end_b;
 }
 
-/* Adds to an entry which sum of the cell, whose corners are a patch and another one, ties a number of each.
- */
+/* Adds a sum to an entry: that of a cell with one patch at corner ``own`` and another at corner ``other``,
+ * for parameter a of the one and b of the other. */
 static void add_sum(Entry *entry, int own, int other, int a, int b) {
     static const int OFFSET_X[3] = {0, 1, 0},
                      OFFSET_Y[3] = {0, 0,
-                         1}; /* of a patch's three functions: displacement, slope along x, slope along y */
+                         1}; /* of a patch's three functions: displacement, gradient along x and y */
     float sign = 1;
     int q = product(own / 2, OFFSET_Y[a % 3], other / 2, OFFSET_Y[b % 3], &sign);
     int p = product(own % 2, OFFSET_X[a % 3], other % 2, OFFSET_X[b % 3], &sign);
@@ -142,7 +142,7 @@ static void sums_of_cells(const Work *w, const float *curvature, int i, float *o
     }
 }
 
-/* The blocks of the patches of row i from column j on, of the sums of the cells above and below them. */
+/* The blocks of LANES patches of row i from column j on, from the sums of the cells above and below. */
 static void blocks_of(const Work *w, const float *above, const float *below, int i, int j, float *blocks) {
     for (int k = 0; k < BLOCK; k++) {
         const Entry *entry = w->entries + k;
@@ -157,10 +157,10 @@ static void blocks_of(const Work *w, const float *above, const float *below, int
     for (int component = 0; component < 6; component += 3)
         for (int a = 0; a < 2; a++)
             for (int b = 0; b < 2; b++) {
-                const float *along_x = w->ties_x + (2 * a + b) * w->stride + j,
-                            *along_y = w->grid->ties_y + (2 * a + b) * w->grid->rows + i;
+                const float *along_x = w->penalty_x + (2 * a + b) * w->stride + j,
+                            *along_y = w->grid->penalty_y + (2 * a + b) * w->grid->rows + i;
                 int ax = component + a, bx = component + b, ay = component + 2 * a,
-                    by = component + 2 * b; /* slopes along x are second, along y third */
+                    by = component + 2 * b; /* gradients along x are second, along y third */
                 if (b <= a) {
                     AT(blocks + triangle(ax, bx) * LANES) += AT(along_x);
                     AT(blocks + triangle(ay, by) * LANES) += along_y[0];
@@ -170,8 +170,8 @@ static void blocks_of(const Work *w, const float *above, const float *below, int
             }
 }
 
-/* Splits matrices L D L' into L, its diagonal left out, and the inverse of D in its place: they are positive,
- * so no pivots are needed. */
+/* Factorises matrices L D L' into L without its diagonal, and the inverse of D in place of the diagonal. They
+ * are positive definite, so no pivoting is needed. */
 static void factors_of(const float *blocks, float *out) {
     Doubles m[OWN];
     for (int k = 0; k < OWN; k++)
@@ -179,7 +179,7 @@ static void factors_of(const float *blocks, float *out) {
     for (int k = 0; k < 6; k++) {
         Doubles *pivot = m + triangle(k, k);
         for (int i = 0; i < LANES; i++) (*pivot)[i] = 1 / ((*pivot)[i] > 1e-30 ? (*pivot)[i] : 1e-30);
-        for (int a = 5; a > k; a--) { /* from the last row on: those before it are still what they were */
+        for (int a = 5; a > k; a--) { /* last row first: the rows before it are needed unchanged */
             Doubles share = m[triangle(a, k)] * *pivot;
             for (int b = k + 1; b <= a; b++) m[triangle(a, b)] -= share * m[triangle(b, k)];
         }
@@ -189,8 +189,8 @@ static void factors_of(const float *blocks, float *out) {
         for (int i = 0; i < LANES; i++) out[k * LANES + i] = (float)m[k][i];
 }
 
-/* What the own blocks of patches take to six numbers of each: ``out`` from ``vector``, numbers lie ``stride``
- * apart. */
+/* Solves each patch's own block: ``out`` from ``vector``, six parameters each, ``stride`` floats from one
+ * parameter to the next. */
 static void undo_own(const float *factors, const float *vector, int stride, float *out) {
     Lanes v[6];
     for (int a = 0; a < 6; a++) {
@@ -204,7 +204,7 @@ static void undo_own(const float *factors, const float *vector, int stride, floa
     }
 }
 
-static int begin_of(const Work *w, int piece) { return (int)((long)w->grid->rows * piece / w->pieces); }
+static int begin_of(const Work *w, int chunk) { return (int)((long)w->grid->rows * chunk / w->chunks); }
 
 static double dot(const float *one, const float *other, size_t count) {
     float sum = 0;
@@ -218,25 +218,25 @@ static double sum_of(const double *numbers, int count) {
     return sum;
 }
 
-/* z from r in the rows of a piece, and its share of their product. */
-static void precondition(Work *w, int piece) {
-    int begin = begin_of(w, piece), end = begin_of(w, piece + 1);
+/* z from r in the rows of a chunk, and the chunk's part of their product. */
+static void precondition(Work *w, int chunk) {
+    int begin = begin_of(w, chunk), end = begin_of(w, chunk + 1);
     for (int i = begin; i < end; i++)
         for (int g = 0; g < w->groups; g++) {
             size_t place = i * w->row + LANES + (size_t)g * LANES;
             undo_own(
                 w->factors + i * w->own_row + (size_t)g * OWN * LANES, w->r + place, w->stride, w->z + place);
         }
-    w->share[1][piece] = dot(w->r + begin * w->row, w->z + begin * w->row, (end - begin) * w->row);
+    w->share[1][chunk] = dot(w->r + begin * w->row, w->z + begin * w->row, (end - begin) * w->row);
 }
 
-/* The blocks of a piece, damped, their factors, and z for r, which is ``right``. */
-static void prepare(Work *w, const float *curvature, const float *damping, const float *right, int piece) {
+/* The damped blocks of a chunk and their factors; r, which starts as ``right``, and z from it. */
+static void prepare(Work *w, const float *curvature, const float *damping, const float *right, int chunk) {
     const Grid *grid = w->grid;
-    int begin = begin_of(w, piece), end = begin_of(w, piece + 1), columns = grid->columns;
+    int begin = begin_of(w, chunk), end = begin_of(w, chunk + 1), columns = grid->columns;
     size_t cells = (size_t)SUMS * w->stride, all = (size_t)grid->rows * columns;
-    float *above = w->cells + 2 * piece * cells, *below = above + cells;
-    memset(above, 0, sizeof(float) * 2 * cells); /* nothing lies beyond the first cell and the last */
+    float *above = w->cells + 2 * chunk * cells, *below = above + cells;
+    memset(above, 0, sizeof(float) * 2 * cells); /* there are no cells beyond the first and the last */
     if (begin > 0) sums_of_cells(w, curvature, begin - 1, above);
     for (int i = begin; i < end; i++) {
         if (i + 1 < grid->rows)
@@ -260,15 +260,15 @@ static void prepare(Work *w, const float *curvature, const float *damping, const
         float *last = above;
         above = below, below = last;
     }
-    precondition(w, piece);
+    precondition(w, chunk);
 }
 
-/* p = z + beta p in a piece and its edge, and ap, the product of the stencil with p, but for what the piece
- * before it has to add. */
-static void advance(Work *w, int piece, float beta) {
-    int begin = begin_of(w, piece), end = begin_of(w, piece + 1), stride = w->stride,
+/* p = z + beta p in a chunk and its edge, and ap, the product of the stencil with p, without the contribution
+ * of the chunk before. */
+static void advance(Work *w, int chunk, float beta) {
+    int begin = begin_of(w, chunk), end = begin_of(w, chunk + 1), stride = w->stride,
         more = end < w->grid->rows;
-    float *edge = w->edge + piece * w->row, *spill = w->spill + piece * w->row;
+    float *edge = w->edge + chunk * w->row, *spill = w->spill + chunk * w->row;
     for (size_t k = begin * w->row; k < end * w->row; k++) w->p[k] = w->z[k] + beta * w->p[k];
     for (size_t k = 0; more && k < w->row; k++) edge[k] = w->z[end * w->row + k] + beta * edge[k];
     memset(w->ap + begin * w->row, 0, sizeof(float) * (end - begin) * w->row);
@@ -303,22 +303,22 @@ static void advance(Work *w, int piece, float beta) {
                     AT((AFTER[n].down ? out_next : out) + b * stride + place + AFTER[n].right) += given[n][b];
         }
     }
-    w->share[0][piece] =
+    w->share[0][chunk] =
         dot(w->p + begin * w->row, w->ap + begin * w->row, (end - begin) * w->row) + dot(edge, spill, w->row);
 }
 
-/* The step along p in a piece, and what is left of the residual. */
-static void follow(Work *w, int piece, float alpha) {
-    size_t begin = begin_of(w, piece) * w->row, end = begin_of(w, piece + 1) * w->row;
-    for (size_t k = 0; piece > 0 && k < w->row; k++) w->ap[begin + k] += w->spill[(piece - 1) * w->row + k];
+/* The step along p in a chunk, and the new residual. */
+static void update(Work *w, int chunk, float alpha) {
+    size_t begin = begin_of(w, chunk) * w->row, end = begin_of(w, chunk + 1) * w->row;
+    for (size_t k = 0; chunk > 0 && k < w->row; k++) w->ap[begin + k] += w->spill[(chunk - 1) * w->row + k];
     for (size_t k = begin; k < end; k++) {
         w->x[k] += alpha * w->p[k];
         w->r[k] -= alpha * w->ap[k];
     }
-    precondition(w, piece);
+    precondition(w, chunk);
 }
 
-/* Where the blocks of pixels of each of ``cells`` cells begin; one more entry for where the last ones end. */
+/* The first block of pixels of each of ``cells`` cells; one more entry for the end of the last cell. */
 static void begins(const int *cell_of, int count, int cells, int *begin) {
     int place = 0;
     for (int cell = 0; cell <= cells; cell++) {
@@ -327,12 +327,12 @@ static void begins(const int *cell_of, int count, int cells, int *begin) {
     }
 }
 
-/* Memory for a step, freed as one piece; NULL where there is none. */
+/* Memory for a step, freed with one call; NULL if out of memory. */
 static float *allocate(const Grid *grid, Work *w) {
     int groups = (grid->columns + LANES - 1) / LANES, stride = (groups + 2) * LANES,
-        pieces = most(1, least(PIECES, grid->rows / 4));
+        chunks = most(1, least(CHUNKS, grid->rows / 4));
     *w = (Work){.grid = grid,
-        .pieces = pieces,
+        .chunks = chunks,
         .groups = groups,
         .stride = stride,
         .row = 6 * (size_t)stride,
@@ -343,24 +343,23 @@ static float *allocate(const Grid *grid, Work *w) {
         float **at;
         size_t count;
     } parts[] = {{&w->x, vector}, {&w->r, vector}, {&w->z, vector}, {&w->p, vector}, {&w->ap, vector},
-        {&w->edge, pieces * w->row}, {&w->spill, pieces * w->row}, {&w->ties_x, 8 * (size_t)stride},
+        {&w->edge, chunks * w->row}, {&w->spill, chunks * w->row}, {&w->penalty_x, 8 * (size_t)stride},
         {&w->along_x, (size_t)LANES * grid->width}, {&w->blocks, rows * w->block_row},
-        {&w->factors, rows * w->own_row}, {&w->cells, (size_t)pieces * 2 * SUMS * stride}};
+        {&w->factors, rows * w->own_row}, {&w->cells, (size_t)chunks * 2 * SUMS * stride}};
     size_t all = rows + grid->columns;
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) all += parts[k].count;
     float *memory = malloc(all * sizeof(float)), *next = memory;
     if (!memory) return NULL;
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) *parts[k].at = next, next += parts[k].count;
     w->top = (int *)next, w->left = w->top + rows;
-    memset(memory, 0, (char *)w->along_x - (char *)memory); /* patches beyond the grid stay empty */
+    memset(memory, 0, (char *)w->along_x - (char *)memory); /* patches beyond the grid are zero */
     return memory;
 }
 
 /* ``out`` (6, rows, columns) with (stencil + damping) out = right, by conjugate gradients preconditioned with
-   each patch's own block. The stencil is that of a
-   ``curvature`` (3, height, width), which is xx, xy and yy; a patch's ``damping`` is a share of its own
-   diagonal. Stops after ``steps``, or when the preconditioned residual has fallen to a share ``tolerance``.
-   Returns 1 where there is no memory. */
+   each patch's own block. The stencil is that of a ``curvature`` (3, height, width), which is xx, xy and yy;
+   ``damping`` is relative to the diagonal of a patch's own block. Stops after ``steps``, or when the
+   preconditioned residual has fallen to ``tolerance`` times the first one. Returns 1 if out of memory. */
 int solve(const Grid *grid, const float *curvature, const float *damping, const float *right, int steps,
     double tolerance, int threads, float *out) {
     Work work, *w = &work;
@@ -371,20 +370,21 @@ int solve(const Grid *grid, const float *curvature, const float *damping, const 
     begins(grid->cell_x, grid->width, grid->columns - 1, w->left);
     for (int x = 0; x < grid->width; x++) products(grid->share_x[x], w->along_x + (size_t)x * LANES);
     for (int k = 0; k < 8; k++)
-        memcpy(w->ties_x + k * w->stride, grid->ties_x + k * grid->columns, sizeof(float) * grid->columns);
-#pragma omp parallel num_threads(threads) if (w -> pieces > 1)
+        memcpy(w->penalty_x + k * w->stride, grid->penalty_x + k * grid->columns,
+            sizeof(float) * grid->columns);
+#pragma omp parallel num_threads(threads) if (w -> chunks > 1)
     {
 #pragma omp for schedule(static)
-        for (int piece = 0; piece < w->pieces; piece++) prepare(w, curvature, damping, right, piece);
-        double left = sum_of(w->share[1], w->pieces), stop = tolerance * tolerance * left, beta = 0;
-        for (int step = 0; step < steps; step++) { /* every thread takes the same steps */
+        for (int chunk = 0; chunk < w->chunks; chunk++) prepare(w, curvature, damping, right, chunk);
+        double left = sum_of(w->share[1], w->chunks), stop = tolerance * tolerance * left, beta = 0;
+        for (int step = 0; step < steps; step++) { /* all threads run the same steps */
 #pragma omp for schedule(static)
-            for (int piece = 0; piece < w->pieces; piece++) advance(w, piece, (float)beta);
-            double energy = sum_of(w->share[0], w->pieces), alpha = left / (energy > 1e-30 ? energy : 1e-30);
+            for (int chunk = 0; chunk < w->chunks; chunk++) advance(w, chunk, (float)beta);
+            double energy = sum_of(w->share[0], w->chunks), alpha = left / (energy > 1e-30 ? energy : 1e-30);
 #pragma omp for schedule(static)
-            for (int piece = 0; piece < w->pieces; piece++) follow(w, piece, (float)alpha);
+            for (int chunk = 0; chunk < w->chunks; chunk++) update(w, chunk, (float)alpha);
             double before = left;
-            left = sum_of(w->share[1], w->pieces);
+            left = sum_of(w->share[1], w->chunks);
             if (left <= stop) break;
             beta = left / before;
         }
@@ -398,18 +398,18 @@ int solve(const Grid *grid, const float *curvature, const float *damping, const 
     return 0;
 }
 
-/* ``out`` (6, rows, columns): the ties' product with ``parameters`` (6, rows, columns), the slope of half of
- * it. Returns 0. */
+/* ``out`` (6, rows, columns): the gradient of the smoothness penalty at ``parameters`` (6, rows, columns).
+ * Returns 0. */
 int bend(const Grid *grid, const float *parameters, float *out) {
     int rows = grid->rows, columns = grid->columns, all = rows * columns;
     memset(out, 0, sizeof(float) * 6 * all);
-    for (int number = 0; number < 8; number++) { /* of two components, the displacement or slope that follows,
-                                                    and the one that is followed */
+    for (int number = 0; number < 8; number++) { /* of two components, the row and the column of the penalty's
+                                                    matrix: displacement (0) or gradient (1) */
         int component = number / 4 * 3, a = number / 2 % 2, b = number % 2;
-        const float *own_x = grid->ties_x + (2 * a + b) * columns, *next_x = own_x + 4 * columns,
-                    *before_x = grid->ties_x + (4 + 2 * b + a) * columns;
-        const float *own_y = grid->ties_y + (2 * a + b) * rows, *next_y = own_y + 4 * rows,
-                    *before_y = grid->ties_y + (4 + 2 * b + a) * rows;
+        const float *own_x = grid->penalty_x + (2 * a + b) * columns, *next_x = own_x + 4 * columns,
+                    *before_x = grid->penalty_x + (4 + 2 * b + a) * columns;
+        const float *own_y = grid->penalty_y + (2 * a + b) * rows, *next_y = own_y + 4 * rows,
+                    *before_y = grid->penalty_y + (4 + 2 * b + a) * rows;
         const float *along_x = parameters + (component + b) * all,
                     *along_y = parameters + (component + 2 * b) * all;
         float *restrict out_x = out + (component + a) * all, *restrict out_y =
