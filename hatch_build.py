@@ -1,7 +1,7 @@
-"""Compile the C files of ``register/kernels/c`` into libraries beside them, one per kind of processor.
+"""Compile the C files of ``register/kernels/c`` into libraries in that folder, one per kind of processor.
 
 Runs when the package is built or installed in place, and as ``python hatch_build.py``. Without a compiler the
-package is as it is: what is compiled says the same as tensors do, only faster.
+package works without libraries: tensors compute the same, more slowly.
 """
 
 import os
@@ -26,7 +26,7 @@ FLAGS = [
     "-fassociative-math",
     "-freciprocal-math",
 ]
-"""Sums in any order, so that they can be vectors; numbers that are no numbers stay what they are."""
+"""Sums may be reordered, so that they can be vectorised; NaN and infinity keep their meaning."""
 KINDS = {
     "default": [],
     "avx2": ["-mavx2", "-mfma", "-mtune=haswell"],
@@ -40,13 +40,12 @@ KINDS = {
         "-mprefer-vector-width=512",
     ],
 }
-"""Names of processors as ``torch.backends.cpu.get_cpu_capability`` gives them, in small letters, and what a
-compiler may use there. It reads from many places at once only where it is told a processor that likes
-that."""
+"""Names of processors as ``torch.backends.cpu.get_cpu_capability`` gives them, in lower case, and the
+compiler's flags for them. ``-mtune`` decides whether gather instructions are used."""
 
 
 def compile_all() -> list[Path]:
-    """The libraries that could be made, with several threads where the compiler can."""
+    """Compile all libraries, with OpenMP where possible; the paths of those that could be compiled."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     kinds = KINDS if platform.machine().lower() in ("x86_64", "amd64") else {"default": []}
     sources = [str(x) for x in sorted(NATIVE.glob("*.c"))]
@@ -66,14 +65,14 @@ def compile_all() -> list[Path]:
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts the libraries into a wheel, which then is one for this platform."""
+    """Adds the libraries to a wheel, which is then for this platform only."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile; what could not be made is left out."""
+        """Compile the libraries; those that cannot be compiled are left out."""
         made = compile_all()
         if not made:
             self.app.display_warning(
-                "no C compiler was found: register will use tensors alone, which is slower"
+                "no library could be compiled with a C compiler: register will use tensors, which are slower"
             )
         elif self.target_name == "wheel":
             build_data["pure_python"] = False
@@ -84,8 +83,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _platform() -> str:
-    """The platform tag of a wheel; on macOS that of the oldest system that the compiler is asked to
-    support."""
+    """The platform tag of a wheel; on macOS the version is that of ``MACOSX_DEPLOYMENT_TARGET``."""
     target = os.environ.get("MACOSX_DEPLOYMENT_TARGET")
     if sys.platform == "darwin" and target:
         return f"macosx_{target.replace('.', '_')}_{platform.machine()}"

@@ -1,4 +1,8 @@
-"""Set the number of threads of MKL, so that results do not depend on the number of threads of PyTorch."""
+"""Set the number of threads of MKL, so that results do not depend on the number of threads of PyTorch.
+
+An alignment has the same bits for any number of threads only with a PyTorch that uses MKL (x86 processors).
+Elsewhere this is not promised: matrix products may differ in their last bits.
+"""
 
 import ctypes
 from collections.abc import Iterator

@@ -2,7 +2,8 @@
 
 PyTorch splits a sum of many values into as many blocks as there are threads, so its rounding error depends
 on that number. A sum per row is computed by one thread; the functions below sum rows first, then the sums
-of rows.
+of rows. An alignment has the same bits for any number of threads only with a PyTorch that uses MKL; this is
+not promised elsewhere (see ``blas``).
 """
 
 from torch import Tensor

@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLAT 1e-5f /* similarity.FLAT */
-#define UNEXPLAINED 0.005f /* similarity.UNEXPLAINED */
-#define LEAST_SIMILARITY 0.1f /* similarities.base.LEAST_SIMILARITY */
+#define FLAT 1e-5f /* similarity/base.py */
+#define UNEXPLAINED 0.005f /* similarity/base.py */
+#define LEAST_SIMILARITY 0.1f /* similarity/base.py */
 #define TILE 256 /* least width of a tile in pixels */
 #define INDEPENDENT _Pragma("GCC ivdep") /* no iteration of the loop reads what another one writes */
 #define AHEAD(address)                                                                                       \

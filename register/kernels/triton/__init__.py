@@ -1,1 +1,1 @@
-"""The compiled step on a CUDA device, in Triton."""
+"""Kernels of an optimisation step for CUDA devices, in Triton."""

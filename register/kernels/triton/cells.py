@@ -1,9 +1,13 @@
-"""The damped Gauss-Newton step of patches on a GPU, in Triton: the stencil of a curvature, and conjugate
-gradients that are one kernel to their end.
+"""The damped Gauss-Newton step of patches on a GPU, in Triton.
 
-Vectors are (patches, 8): four numbers for each of two components, of which the last is empty, so that a
-patch's numbers are read at once. A stencil (patches, 9, 3, 3, 4) holds for each of the patches around one,
-for each of that one's functions, how xx, xy and yy tie it to each function of the patch itself.
+``make`` computes the stencil (sparse matrix) of a curvature, ``solve`` runs all iterations of conjugate
+gradients in one kernel, ``bend`` computes the gradient of the smoothness penalty.
+
+Vectors are (patches, 8): four numbers for each of two components, of which the last is unused, so that the
+numbers of a patch are read at once. A stencil (patches, 9, 3, 3, 4) has, for each patch, the nine patches
+around it including itself, the other patch's three functions, the patch's own three functions, and the
+components xx, xy and yy, the matrix entries between them. ``ties`` are the coefficients of the smoothness
+penalty, which are constant: those of a patch with itself and with the next one of a line.
 """
 
 import triton
@@ -11,16 +15,16 @@ import triton.language as tl
 
 NUMBERS = tl.constexpr(8)
 BLOCK = tl.constexpr(36)
-"""Numbers of a patch's stencil for one of the patches around it."""
+"""Floats of a patch's stencil for one of the patches around it."""
 LINES = tl.constexpr(8)
-"""Rows of a curvature that are summed over at once."""
+"""Rows of a curvature that are summed at once."""
 SIZES = ["rows", "columns", "height", "width"]
 
 
 @triton.jit
 def functions(cell, share, patch):
-    """The weight of a patch and its weighted offset at a share of the way through a cell that it is at one
-    end of."""
+    """The weight of a patch and its weighted offset in a cell, at ``share`` of the way through it. The patch
+    is at one end of the cell."""
     bow = share * (1 - share)
     before = cell == patch
     return tl.where(before, 1 - share, share), tl.where(before, bow, -bow)
@@ -28,16 +32,16 @@ def functions(cell, share, patch):
 
 @triton.jit
 def tie(ties, one, other, step, number, count, there):
-    """How a function of patches ``number`` of a line is tied to a function of those ``step`` further;
-    ``ties`` (2, 2, 2, count) tell it of a patch's own and of the next patch's."""
+    """The penalty's coefficient of function ``one`` of patch ``number`` of a line with function ``other`` of
+    the patch ``step`` further, from ``ties`` (2, 2, 2, count)."""
     kind = tl.where(step == 0, 0, 4) + tl.where(step < 0, 2 * other + one, 2 * one + other)
     return tl.load(ties + kind * count + number + tl.minimum(step, 0), there, 0.0)
 
 
 @triton.jit
 def with_ties(mixed, other, same, ties, step, number, count, there):
-    """Sums (N, 4) over functions 0 1, 1 0 and 1 1 of an axis, with how these are tied along it: each
-    component to itself."""
+    """Matrix entries (N, 4) of functions 0 1, 1 0 and 1 1 of an axis plus the penalty's coefficients, which
+    are the same for xx and yy and 0 for xy."""
     straight = tl.arange(0, 4)[None, :] != 1
     mixed += tl.where(straight, tie(ties, 0, 1, step, number, count, there)[:, None], 0.0)
     other += tl.where(straight, tie(ties, 1, 0, step, number, count, there)[:, None], 0.0)
@@ -47,8 +51,8 @@ def with_ties(mixed, other, same, ties, step, number, count, there):
 
 @triton.jit
 def store_tied(stencil, patch, around, tied, there):
-    """How the functions of patches are ``tied`` (3 of their own, 3 of the other's) to those of one around
-    them."""
+    """Store the matrix entries ``tied`` (3 functions of the patch, 3 of the other one) of patches with the
+    patch number ``around`` them."""
     kind = tl.arange(0, 4)[None, :]
     at, known = stencil + (patch[:, None] * 9 + around) * BLOCK + kind * 4, there[:, None] & (kind < 3)
     for one in tl.static_range(3):
@@ -61,9 +65,11 @@ def make(
     curvature, cell_y, share_y, first_y, cell_x, share_x, first_x, ties_y, ties_x, damping, stencil,
     counter, rows, columns, height, width, N: tl.constexpr
 ):  # fmt: skip
-    """The stencil of a curvature (3, height, width) for each patch itself and the four after it around it,
-    one of which ``program_id(1)`` counts, with ties and damping, and the same for these four the other way
-    round; where there is no patch around one, its numbers stay 0."""
+    """The stencil of a curvature (3, height, width), with the smoothness penalty and the damping.
+
+    ``program_id(1)`` selects the patch itself or one of the four neighbours after it; for a neighbour the
+    transposed block is stored as well. Entries of neighbours outside the grid are not written.
+    """
     around = 4 + tl.program_id(1)
     down, right = around // 3 - 1, around % 3 - 1
     patch = tl.program_id(0) * N + tl.arange(0, N)
@@ -116,11 +122,11 @@ def make(
         s21 += tl.sum(wo * (own_offset * weight)[:, :, None], 1)
         s22 += tl.sum(ww * (own_offset * offset)[:, :, None], 1)
 
-    straight = kind != 1  # a component is tied to itself
+    straight = kind != 1  # the penalty has no xy
     across, along = (
         there & (down == 0),
         there & (right == 0),
-    )  # a move is tied along both axes, and what grows along an axis along that one
+    )  # the penalty couples displacements along both axes, and gradients along their own axis
     s00 += tl.where(
         straight,
         (tie(ties_x, 0, 0, right, j, columns, across) + tie(ties_y, 0, 0, down, i, rows, along))[:, None],
@@ -147,8 +153,8 @@ def make(
 
 @triton.jit
 def inverse(stencil, patch, count):
-    """The inverses (N, 8, 8) of what ties patches to themselves, by elimination; the empty numbers are tied
-    to nothing."""
+    """The inverses (N, 8, 8) of the patches' own blocks, by elimination; unused numbers have rows of the
+    identity."""
     i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
     there = (patch < count)[:, None, None] & (i % 4 < 3) & (j % 4 < 3)
     at = stencil + (patch[:, None, None] * 9 + 4) * BLOCK + (j % 4) * 12 + (i // 4 + j // 4) * 4 + i % 4
@@ -165,7 +171,8 @@ def inverse(stencil, patch, count):
 
 @triton.jit
 def wait(counter, round):
-    """Until all programs have come here for the ``round``-th time; what they stored is seen by all."""
+    """Wait until all programs have called this ``round`` times; what they stored before is then visible to
+    all."""
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="release")
     while tl.atomic_add(counter, 0, sem="acquire") < round * tl.num_programs(0):
@@ -188,7 +195,7 @@ def precondition(inverses, vector, patch, number, there, N: tl.constexpr):
 
 @triton.jit
 def times(stencil, vector, patch, number, there, rows, columns, N: tl.constexpr):
-    """The stencil times a vector in memory: of patches (N, 8)."""
+    """The stencil times a vector in memory, for some patches (N, 8)."""
     i, j = patch // columns, patch % columns
     found = tl.zeros([N, NUMBERS], tl.float32)
     for down in range(-1, 2):
@@ -210,15 +217,15 @@ def times(stencil, vector, patch, number, there, rows, columns, N: tl.constexpr)
 
 @triton.jit
 def dot(shares, programs, PROGRAMS: tl.constexpr):
-    """The sum of what all programs say."""
+    """The sum of the numbers of all programs."""
     each = tl.arange(0, PROGRAMS)
     return tl.sum(tl.load(shares + each, each < programs, 0.0, cache_modifier=".cg"), 0)
 
 
 @triton.jit
 def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constexpr):
-    """Where conjugate gradients begin, for some patches: their inverses, and the vectors r, u, w, z, q, s, p
-    and x, and u once more for others to read."""
+    """The start of conjugate gradients for some patches: their inverses, the vectors r, u, w, z, q, s, p and
+    x, and a copy of u that other programs read."""
     there, full = (patch < count)[:, None] & (number >= 0), number % 4 < 3
     i, j = tl.arange(0, NUMBERS)[None, :, None], tl.arange(0, NUMBERS)[None, None, :]
     known = (patch < count)[:, None, None] & (i + j >= 0)
@@ -238,8 +245,10 @@ def begin(stencil, right, inverses, vectors, patch, number, count, N: tl.constex
 
 @triton.jit
 def advance(stencil, inverses, vectors, step, alpha, beta, patch, number, rows, columns, N: tl.constexpr):
-    """A step of some patches, after which others can read what they need of them; what these patches add to r
-    u and to w u. The first one finds w, of u, and moves nothing."""
+    """An iteration for some patches: the contributions of these patches to the products r u and w u.
+
+    It stores what other programs read in the next iteration. The first one only computes w from u.
+    """
     count = rows * columns
     size, there, at = (
         count * NUMBERS,
@@ -289,10 +298,10 @@ def solve(
     N: tl.constexpr,
     PROGRAMS: tl.constexpr,
 ):
-    """Conjugate gradients in the form whose two products are known at the same time, so that programs wait
-    for each other once a step. ``vectors`` (10, patches, 8) and ``shares`` (2, 2, PROGRAMS) are room to work
-    in. Source: Ghysels & Vanroose, "Hiding global synchronization latency in the preconditioned Conjugate
-    Gradient algorithm", Parallel Computing 40 (2014), algorithm 4.
+    """Pipelined conjugate gradients: both scalar products are computed at the same time, so that programs
+    wait for each other once per iteration. ``vectors`` (10, patches, 8) and ``shares`` (2, 2, PROGRAMS) are
+    scratch memory. Source: Ghysels & Vanroose, "Hiding global synchronization latency in the preconditioned
+    Conjugate Gradient algorithm", Parallel Computing 40 (2014), algorithm 4.
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     count = rows * columns
@@ -343,7 +352,7 @@ def solve(
 
 @triton.jit(do_not_specialize=["rows", "columns"])
 def bend(ties_y, ties_x, parameters, found, rows, columns, N: tl.constexpr):
-    """The product of the ties with parameters (2, 3, rows, columns), of the component ``program_id(1)``."""
+    """The gradient (2, 3, rows, columns) of the smoothness penalty, for component ``program_id(1)``."""
     patch = tl.program_id(0) * N + tl.arange(0, N)
     count = rows * columns
     there = patch < count

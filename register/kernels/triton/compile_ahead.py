@@ -1,5 +1,4 @@
-"""The kernels that an alignment on a CUDA device will want, compiled before it does, at the same time on all
-cores."""
+"""Compilation of the kernels that an alignment on a CUDA device needs, before it starts, on all cores."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,14 @@ WANTED: tuple[tuple[Kind, int, int], ...] = (
     ("ncc", 1, 20),
     ("cosine", 2, 20),
 )
-"""Kind, channels and window of what is compared by default: first for a global map, then for patches."""
+"""Kind, channels and window of the default similarities: first for global transforms, then for patches."""
 SIDE = 40
-"""Of the images that kernels are compiled on."""
+"""Side in pixels of the images that the kernels are run on for compilation."""
 
 
 @cache
 def compile_all(place: torch.device) -> None:
-    """Compile the kernels, or read them from the disk, where earlier runs have left them."""
+    """Compile the kernels for a device, or read them from Triton's cache on disk."""
     grid = PatchGrid.cover(SIDE, SIDE, SIDE // 2)
     with ThreadPoolExecutor(device.cores()) as pool:
         for done in [

@@ -1,38 +1,37 @@
-"""The pass of ``expand.c`` for a GPU, in Triton: blend -> sample -> windowed sums, and back to columns of
-pixels. Every pixel is sampled once.
+"""The pass of ``expand.c`` for a GPU, in Triton: blend -> sample -> windowed sums -> sums along columns.
 
-The loss of a window follows its pixels w of the warped image by a f + b w + c, of numbers that are known when
-the whole window has been summed. What that pulls at is linear in them: slopes are summed times f, times w and
-as they are, and put together at the end.
+Every pixel is sampled once. The derivative of a window's loss with respect to a pixel w of the warped image
+is a f + b w + c, with numbers a, b and c that are known once the window is summed. The gradient is linear in
+them: gradients of the samples are summed times f, times w and times 1, and combined at the end.
 
-A program goes down some windows of a line, row by row, a warp for each group of ``LANES`` columns, whose
-first and last one belong to the groups beside them: differences between neighbours are wanted. Axes are
-groups and lanes; channels, where there are any, come before them, and x and y, where something has both,
-before all. What comes and goes together is a tuple.
+A program processes some windows of a line row by row, with one warp for each group of ``LANES`` columns. The
+first and the last column of a group belong to the neighbouring groups; they are needed for central
+differences. The last axes of a block are (groups, lanes); channels come before them, and the components x
+and y come first. Values that belong together are tuples. "pulled" stands for the gradient of the loss with
+respect to points, "bent" for products of differences between pixels.
 """
 
 import triton
 import triton.language as tl
 
-FLAT = tl.constexpr(1e-5)  # similarity.FLAT
-UNEXPLAINED = tl.constexpr(0.005)  # similarity.UNEXPLAINED
-LEAST_SIMILARITY = tl.constexpr(0.1)  # similarity.base.LEAST_SIMILARITY
+FLAT = tl.constexpr(1e-5)  # similarity/base.py
+UNEXPLAINED = tl.constexpr(0.005)  # similarity/base.py
+LEAST_SIMILARITY = tl.constexpr(0.1)  # similarity/base.py
 LANES = tl.constexpr(32)
 OWN = tl.constexpr(30)
-"""Columns of a group, and those of them that are its own."""
+"""The number of columns of a group, and of those that only this group has."""
 TILE = tl.constexpr(32)
 TILES = tl.constexpr(8)
-"""The side of the tiles that a mask is looked at in, and how many a program looks at along each axis at
-most."""
+"""The side of the tiles of a mask, and how many of them a program reads along each axis at most."""
 IMAGES = ["fixed", "weight", "moving", "seen", "matrix"]
-"""What may be one of several in a tensor, and so begin anywhere: code of its own for what begins at a
-multiple of 16 bytes would only take time to compile."""
+"""Arguments that may be slices of a tensor and start at any address; separate code for addresses that are
+multiples of 16 bytes would only take time to compile."""
 NEARLY = tl.constexpr(2)
-"""How many places in memory (groups, lanes) are said to follow each other along the groups, as all of them
-nearly do along the lanes: so lanes become those of a warp, and groups warps, whatever comes before these
-axes, and nothing need be brought from one to the other."""
+"""Contiguous addresses (groups, lanes) declared along the groups; nearly all are contiguous along the lanes.
+It makes Triton map lanes to a warp's threads and groups to warps, whatever axes precede, without exchange
+between warps."""
 ROOM = tl.constexpr(0.01)
-"""How far from a border, in pixels, points certainly are within it, whatever rounding does."""
+"""Margin in pixels: points further than this from the border are inside despite rounding."""
 
 
 @triton.jit
@@ -52,13 +51,13 @@ def cell_of(pixel, origin, spacing, count):
 
 @triton.jit
 def load_three(at, step):
-    """Three values, ``step`` apart."""
+    """Load three values at a distance of ``step``."""
     return tl.load(at), tl.load(at + step), tl.load(at + 2 * step)
 
 
 @triton.jit
 def store_three(at, step, values, there):
-    """Three values, ``step`` apart."""
+    """Store three values at a distance of ``step``."""
     one, two, three = values
     tl.store(at, one, there)
     tl.store(at + step, two, there)
@@ -67,7 +66,7 @@ def store_three(at, step, values, there):
 
 @triton.jit
 def add_times(values, factor, others):
-    """Three values, and a factor times three others."""
+    """Three values plus a factor times three others."""
     one, two, three = values
     first, second, third = others
     return one + factor * first, two + factor * second, three + factor * third
@@ -75,30 +74,32 @@ def add_times(values, factor, others):
 
 @triton.jit
 def part(pairs, axis: tl.constexpr):
-    """What pairs (2, groups, lanes) hold along x (0) or y (1)."""
+    """The x (0) or y (1) component of pairs (2, groups, lanes)."""
     return tl.sum(tl.where(tl.arange(0, 2)[:, None, None] == axis, pairs, 0.0), 0)
 
 
 @triton.jit
 def one_of(pair, axis: tl.constexpr):
-    """That of two whole numbers (2,) along x (0) or y (1)."""
+    """The x (0) or y (1) component of two integers (2,)."""
     return tl.sum(tl.where(tl.arange(0, 2) == axis, pair, 0), 0)
 
 
 @triton.jit
 def place(position, count):
-    """The pixel before a position on a line of ``count``, the share of the way to the next one, whether the
-    value changes there, and how much of a line of ones is seen."""
+    """The pixel before a position on a line of ``count`` pixels and the share of the way to the next one.
+
+    Also 1 where the derivative is not 0 (between the borders), and a linear sample of a line of ones.
+    """
     last = (count - 1).to(tl.float32)
     seen = tl.minimum(tl.maximum(0.5 * last + 1 - tl.abs(position - 0.5 * last), 0.0), 1.0)
-    inside = tl.minimum(tl.where(position > 0, position, 0.0), last)  # 0 also where it is no number
+    inside = tl.minimum(tl.where(position > 0, position, 0.0), last)  # 0 also where it is NaN
     pixel = tl.minimum(inside.to(tl.int32), count - 2)
     return pixel, inside - pixel, ((inside > 0) & (inside < last)).to(tl.float32), seen
 
 
 @triton.jit
 def read(at, share_x, share_y, stride):
-    """Linear samples, and their slopes along x and y."""
+    """Bilinear samples and their derivatives along x and y."""
     one, three = tl.load(at), tl.load(at + stride)
     above, below = tl.load(at + 1) - one, tl.load(at + stride + 1) - three
     upper, lower = one + share_x * above, three + share_x * below
@@ -107,8 +108,8 @@ def read(at, share_x, share_y, stride):
 
 @triton.jit
 def sample(moving, seen, points, width, height, inside):
-    """The moving image (channels, groups, lanes) at points (2, groups, lanes), its slopes (2, channels,
-    groups, lanes), and how much of it is seen there: all, where points are known to be ``inside``."""
+    """The moving image (channels, groups, lanes) at points (2, groups, lanes), its gradient (2, channels,
+    groups, lanes) and the mask there, which is 1 if the points are known to be ``inside``."""
     px, py = part(points, 0), part(points, 1)
     if inside:
         left, top = px.to(tl.int32), py.to(tl.int32)
@@ -136,7 +137,7 @@ def sample(moving, seen, points, width, height, inside):
 
 @triton.jit(do_not_specialize=["width", "height", "tiles"], do_not_specialize_on_alignment=IMAGES)
 def ones(seen, found, width, height, tiles):
-    """The least number of each tile of a mask: 1 where all of it is seen."""
+    """The minimum of each tile of a mask: 1 where all of the tile is valid."""
     x, y = (
         tl.program_id(0) * TILE + tl.arange(0, TILE)[None, :],
         tl.program_id(1) * TILE + tl.arange(0, TILE)[:, None],
@@ -149,9 +150,12 @@ def ones(seen, found, width, height, tiles):
 def certain(
     covered, moved, start, by_y, first, last, origin, spacing, width, rows, moving_width, moving_height
 ):
-    """Whether all pixels of some columns from row ``first`` to row ``last`` meet the moving image where it is
-    seen, whatever patches do between those two: no displacement is beyond those of a cell's rows by more than
-    a fourth of what t (1 - t) is multiplied with."""
+    """Whether all points of some columns from row ``first`` to row ``last`` lie where the moving image is
+    valid.
+
+    Displacements within a cell exceed those on its two rows by at most a quarter of the factor of t (1 - t),
+    which bounds the points.
+    """
     low, high = start + 1e30, start - 1e30
     for cell in range(cell_of(first, origin, spacing, rows), cell_of(last, origin, spacing, rows) + 1):
         a, b, c = load_three(moved + cell * 6 * width, width)
@@ -159,9 +163,7 @@ def certain(
             a + 0.5 * (b - tl.abs(b)) - 0.25 * tl.abs(c),
             a + 0.5 * (b + tl.abs(b)) + 0.25 * tl.abs(c),
         )
-        low = tl.minimum(
-            low, tl.where(least <= most, start + least, -1e30)
-        )  # far outside where they are no numbers
+        low = tl.minimum(low, tl.where(least <= most, start + least, -1e30))  # far outside where they are NaN
         high = tl.maximum(high, start + most)
     low, high = (
         tl.min(low + tl.minimum(by_y * first, by_y * last), 2),
@@ -186,7 +188,7 @@ def certain(
 
 @triton.jit
 def near(fixed, moving, matrix, x, y, width, moving_width, moving_height):
-    """Values of images of one channel near pixels x (groups, lanes) of row y."""
+    """Values of both images, of one channel, near pixels x (groups, lanes) of row y."""
     px, py = (
         tl.load(matrix) * x + tl.load(matrix + 1) * y + tl.load(matrix + 2),
         tl.load(matrix + 3) * x + tl.load(matrix + 4) * y + tl.load(matrix + 5),
@@ -202,7 +204,7 @@ def near(fixed, moving, matrix, x, y, width, moving_width, moving_height):
 
 @triton.jit
 def correlation(count, fw, ww, ff, wm, fm):
-    """As ``similarity.ncc``: the value, a, b and c of its slope, and its curvature."""
+    """The similarity of ``similarity.ncc``, its derivative as a, b and c, and its second derivative."""
     share, per_pixel = 1 / tl.maximum(count, 1e-3), 2 / tl.maximum(count, 1.0)
     mean_w, mean_f = wm * share, fm * share
     sharp_w = 1 / (tl.maximum(ww * share - mean_w * mean_w, 0.0) + FLAT)
@@ -216,7 +218,7 @@ def correlation(count, fw, ww, ff, wm, fm):
 
 @triton.jit
 def cosine(count, fw, ww, ff, area):
-    """As ``similarity.cosine``."""
+    """The same for the cosine of vectors."""
     floor = 0.02 * count + 1e-4 * area
     size, sharp = 1 / tl.sqrt((ff + floor) * (ww + floor)), 1 / (ww + floor)
     value = fw * size
@@ -225,8 +227,8 @@ def cosine(count, fw, ww, ff, area):
 
 @triton.jit
 def of_window(sums, number, WINDOWS: tl.constexpr):
-    """What the window sums that each of some columns (groups, lanes) is part of, the ``number``-th of those
-    that there is room for."""
+    """The sum of each column's window, from the sums of columns (groups, lanes); ``number`` is the window of
+    a column."""
     mine = number[None, :, :] == tl.arange(0, WINDOWS)[:, None, None]
     windows = tl.sum(tl.sum(tl.where(mine, sums[None, :, :], 0.0), 2), 1)
     return tl.sum(tl.where(mine, windows[:, None, None], 0.0), 0)
@@ -234,7 +236,7 @@ def of_window(sums, number, WINDOWS: tl.constexpr):
 
 @triton.jit
 def pulled_more(sums, weighted, along, t, bow):
-    """Three sums (2, groups, lanes), and what a row adds to them: slopes (2, channels, groups, lanes),
+    """Three sums (2, groups, lanes) plus those of a row: gradients (2, channels, groups, lanes),
     ``weighted``, times 1, t and t (1 - t)."""
     one, two, three = sums
     pull = tl.sum(weighted[None, :, :, :] * along, 1)
@@ -243,9 +245,8 @@ def pulled_more(sums, weighted, along, t, bow):
 
 @triton.jit
 def bent_more(sums, here, above, below, m, CHANNELS: tl.constexpr, GROUPS: tl.constexpr):
-    """Three sums, and what differences between the pixels on either side add to them in pixels of weight m:
-    those along x times themselves, these times those along y, and the latter times themselves. Nothing of the
-    outer lanes is right."""
+    """Three sums plus the products xx, xy and yy of central differences in pixels of weight m. Results of the
+    outer lanes are not valid."""
     xx, xy, yy = sums
     lane = tl.arange(0, LANES)[None, None, :] + tl.zeros([CHANNELS, GROUPS, 1], tl.int32)
     gx = tl.gather(here, tl.minimum(lane + 1, LANES - 1), 2) - tl.gather(here, tl.maximum(lane - 1, 0), 2)
@@ -256,9 +257,11 @@ def bent_more(sums, here, above, below, m, CHANNELS: tl.constexpr, GROUPS: tl.co
 
 @triton.jit
 def store_cells(to, step, sums, share, own, ends):
-    """What three values (2, groups, lanes) sum over a group's ``own`` columns up to each that ``ends`` those
-    behind a patch: as they are, and times s and s (1 - s), of the share s of the way to the next patch, the
-    nine of them ``step`` apart."""
+    """Store cumulative sums of three values (2, groups, lanes) over a group's ``own`` columns.
+
+    They are stored at each column that ``ends`` those after a patch, times 1, s and s (1 - s) for the share s
+    of the way to the next patch: nine sums at a distance of ``step``.
+    """
     share, own, ends = share[None, :, :], own[None, :, :], ends[None, :, :]
     for k in tl.static_range(3):
         pull, at = tl.where(own, sums[k], 0.0), to + 3 * k * step
@@ -284,8 +287,8 @@ def store_pulled(
     COSINE: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
-    """What columns of a line of windows pull at: a, b and c times what ``down`` summed, behind the last of
-    its rows of patches, or stored ``apart``."""
+    """Store the gradient of columns of a line of windows: a, b and c times the sums of ``down``, which
+    returns those after the last row of patches and stores those after the rows before in ``apart``."""
     none = tl.zeros([2, GROUPS, LANES], tl.float32)
     tl.debug_barrier()
     for piece in range(pieces + 1):
@@ -305,9 +308,12 @@ def down(
     origin, spacing, width, height, moving_width, moving_height, rows, block,
     CHANNELS: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr,
 ):  # fmt: skip
-    """What columns of a line of windows sum: weights, and these times f w, w w, f f, w and f; and slopes
-    times f, times w and as they are, behind the last row of patches. Those behind a row before are stored
-    ``apart``, and squares of differences, for each row of blocks, as ``bent``."""
+    """Sums along the columns of a line of windows.
+
+    The sums of weights and of weights times f w, w w, f f, w and f; and of gradients times f, w and 1, after
+    the last row of patches. Those after a row before are stored in ``apart``, and products of differences,
+    for each row of blocks, in ``bent``.
+    """
     empty, none = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([2, GROUPS, LANES], tl.float32)
     count, fw, ww, ff, wm, fm = empty, empty, empty, empty, empty, empty
     by_f, by_w, by_one, field, squares = (
@@ -325,8 +331,8 @@ def down(
     )  # Triton's interpreter joins tensors only
     first, blocks_apart = cell_of(top, origin, spacing, rows), (height + block - 1) // block * width
     cell, begin, until = first - 2, top // block * width, top + block
-    for y in range(top - 1, bottom + 1):  # with the rows on either side
-        inner = tl.minimum(tl.maximum(y, 0), height - 1)  # beyond the image its last pixels go on
+    for y in range(top - 1, bottom + 1):  # with one more row on either side
+        inner = tl.minimum(tl.maximum(y, 0), height - 1)  # beyond the image the border's pixels are repeated
         behind, t = before(inner, origin, spacing, rows)
         if behind != cell:
             if (y > top) & (y < bottom):
@@ -359,9 +365,7 @@ def down(
         by_f, by_w = pulled_more(by_f, other, along, t, bow), pulled_more(by_w, weighted, along, t, bow)
         if not COSINE:
             by_one = pulled_more(by_one, m[None, :, :], along, t, bow)
-        squares = bent_more(
-            squares, here, above, value, kept, CHANNELS, GROUPS
-        )  # of the row before, which this one is below
+        squares = bent_more(squares, here, above, value, kept, CHANNELS, GROUPS)  # of the row before this one
         if (y == until) | (y == bottom):
             store_three(bent + begin, blocks_apart, squares, own)
             squares, begin, until = (empty, empty, empty), begin + width, until + block
@@ -390,13 +394,15 @@ def expand(
     CHANNELS: tl.constexpr, WINDOW: tl.constexpr, COSINE: tl.constexpr, GROUPS: tl.constexpr, SIDE:
     tl.constexpr, WINDOWS: tl.constexpr,
 ):  # fmt: skip
-    """Of ``SIDE`` windows of line ``program_id(1)``, for which ``WINDOWS``, a power of two, has room, the
-    similarity, the weight, the weighted loss and its curvature to each pixel; what they pull at; and ``bent``
-    (3, rows of blocks, width), which times the curvature and a fourth is the patches' one. What is ``pulled``
-    (lines, ``cells``, 18, groups of a line, ``segments``) is, along x and along y, the slope times 1, t and t
-    (1 - t), each times 1, s and s (1 - s), for every row and column of patches that pixels lie behind.
-    ``moved`` (rows - 1, 6, width) is what ``blend`` makes of patches, and ``apart`` (lines, cells - 1, 18,
-    width) room to work in."""
+    """Similarity, weight, weighted loss and its second derivative by a pixel, of ``SIDE`` windows of line
+    ``program_id(1)``, and sums for the gradient and the curvature.
+
+    ``WINDOWS`` is a power of two, at least ``SIDE``. ``moved`` (rows - 1, 6, width) is the output of
+    ``blend``; ``apart`` (lines, cells - 1, 18, width) is scratch memory. ``pulled`` (lines, ``cells``, 18,
+    groups of a line, ``segments``) is the gradient along x and y times 1, t and t (1 - t), each times 1, s
+    and s (1 - s), for each row and column of patches before the pixels. ``bent`` (3, rows of blocks, width)
+    is the curvature of columns of blocks before it is multiplied by 1/4 and the second derivative.
+    """
     line, first = tl.program_id(1), tl.program_id(0) * SIDE
     lane, axis = tl.arange(0, LANES)[None, :], tl.arange(0, 2)[:, None, None]
     column = tl.arange(0, GROUPS)[:, None] * OWN + lane - 1
@@ -423,7 +429,7 @@ def expand(
     from_f, from_w = tl.zeros([GROUPS, LANES], tl.float32), tl.zeros([GROUPS, LANES], tl.float32)
     if (
         not COSINE
-    ):  # the variance of small numbers is more exact: less the pixels about where each window begins
+    ):  # the variance of small numbers is more exact: subtract the pixels near the start of each window
         from_f, from_w = near(
             fixed,
             moving,

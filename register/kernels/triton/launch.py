@@ -1,4 +1,4 @@
-"""A step of the descent in one compiled pass over the pixels on a CUDA device."""
+"""Similarity, gradient and curvature in one compiled pass over the pixels on a CUDA device."""
 
 import os
 from contextlib import suppress
@@ -15,18 +15,20 @@ from register.geometry.patch_tensors import Patches
 from register.kernels.step_sums import Kind, StepSums
 
 TRITON = 3, 4
-"""The oldest version that compiles the kernels."""
+"""The oldest version of Triton that compiles the kernels."""
 GROUPS = 2
-"""Groups of columns, a warp for each, that a program works on at least: the more, the fewer columns of
-windows are left over."""
+"""The least number of groups of columns, one warp each, that a program processes. With more groups, fewer
+columns remain unused after the last window."""
 REGISTERS = 80
-"""Those of a thread at most, of which a multiprocessor has 65536: as few as one channel does with, but for a
-number or two kept in memory."""
+"""The most registers per thread; a multiprocessor has 65536. One channel needs hardly more: one or two values
+are kept in memory instead."""
 
 
 class PreparedPair(NamedTuple):
-    """What is compared: pixels in one piece, float32, and the map (2, 3) between them, all on one device;
-    ``covered`` is 1 where a tile of ``seen`` is."""
+    """Two images to compare and the map (2, 3) between them: contiguous float32 tensors on one device.
+
+    ``covered`` is 1 where a tile of ``moving_mask`` is 1 everywhere.
+    """
 
     fixed: Tensor  # (c, h, w)
     weight: Tensor  # (h, w)
@@ -40,7 +42,7 @@ class PreparedPair(NamedTuple):
 
 @cache
 def is_available() -> bool:
-    """Whether there is a compiler that knows all that the kernel needs, and it is wanted."""
+    """Whether a new enough Triton is installed and ``REGISTER_NATIVE`` is not 0."""
     with suppress(PackageNotFoundError):
         return (
             os.environ.get("REGISTER_NATIVE") != "0"
@@ -51,8 +53,10 @@ def is_available() -> bool:
 
 @cache
 def compiles(device: torch.device) -> bool:
-    """Whether kernels can be compiled where a device is, which the smallest one tells: Triton wants a C
-    compiler there. Warns where it has none."""
+    """Whether kernels can be compiled for a device, tried with the smallest one; if not, a warning is given.
+
+    Triton needs a C compiler.
+    """
     (grid, parameters), done = Patches.identity(PatchGrid.cover(2, 2, 1), device=device), list[Tensor]()
     with cuda_graphs.warn_on_failure("compiled"):
         done.append(_moved(grid, parameters, 2))
@@ -60,7 +64,7 @@ def compiles(device: torch.device) -> bool:
 
 
 def supports_tensor(tensor: Tensor) -> bool:
-    """Whether kernels can read a tensor of its kind, where it is."""
+    """Whether kernels support a tensor's type and device."""
     return (
         cuda_graphs.can_record(tensor.device)
         and tensor.dtype == torch.float32
@@ -78,9 +82,9 @@ def prepare(
     kind: Kind,
     window: int,
 ) -> PreparedPair:
-    """A pair of images (c, h, w) with a weight and a mask (1, h, w) of their pixels and a map (2, 3) between
-    them."""
-    from register.kernels.triton import expand  # Triton is there on a GPU only, and takes a while to load
+    """Two images (c, h, w), the weights and the mask (1, h, w) of their pixels, and the map (2, 3) between
+    them, as the kernels need them."""
+    from register.kernels.triton import expand  # imported late: Triton is optional and slow to import
 
     fixed, weight, moving, mask = (x.contiguous() for x in (fixed, weight[0], moving, moving_mask[0]))
     height, width = mask.shape
@@ -140,10 +144,12 @@ def similarities(pair: PreparedPair, grid: PatchGrid, parameters: Tensor) -> tup
 
 
 def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
-    """How patches move the points of columns of pixels (rows - 1, 6, width), as ``kernel_lines.blend`` finds
-    it."""
+    """The displacement (rows - 1, 6, width) of columns of pixels between rows of patches.
+
+    See ``lines.blend``.
+    """
     from register.kernels.triton import (
-        lines as kernel_lines,  # Triton is there on a GPU only, and takes a while to load
+        lines as kernel_lines,  # imported late: Triton is optional and slow to import
     )
 
     moved = parameters.new_empty(grid.rows - 1, 6, width)
@@ -154,8 +160,11 @@ def _moved(grid: PatchGrid, parameters: Tensor, width: int) -> Tensor:
 
 
 def _summed(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int) -> tuple[Tensor, ...]:
-    """What ``kernel.expand`` finds: the similarity (n,) of n windows, their weights (n,), their weighted
-    losses (n,), the curvature (n,) of these, and what is pulled and bent."""
+    """The results of the kernel ``expand.expand``.
+
+    The similarity of n windows, their weights, weighted losses and the curvature of these, (n,) each, and the
+    sums ``pulled`` for the gradient and ``bent`` for the curvature.
+    """
     from register.kernels.triton import expand
 
     (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty
@@ -219,7 +228,7 @@ def _summed(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int)
 
 
 def _shape(window: int) -> tuple[int, int]:
-    """Groups of columns that a program works on, and windows of a side that it finds room for there."""
+    """The number of groups of columns that a program processes, and of windows side by side in them."""
     from register.kernels.triton import expand
 
     groups = max(GROUPS, power_of_two(-(-window // expand.OWN.value)))
@@ -227,5 +236,5 @@ def _shape(window: int) -> tuple[int, int]:
 
 
 def power_of_two(least: int) -> int:
-    """The smallest one that is not less."""
+    """The smallest power of two that is at least ``least``."""
     return 1 << (least - 1).bit_length()

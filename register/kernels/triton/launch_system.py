@@ -1,5 +1,4 @@
-"""The damped Gauss-Newton step of patches in a few kernels on a CUDA device: what ``patch_system.c`` does on
-a CPU."""
+"""The damped Gauss-Newton step of patches on a CUDA device: what ``stencil.c`` computes on a CPU."""
 
 import torch
 from torch import Tensor
@@ -8,16 +7,16 @@ from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
 
 PATCHES, WARPS = 32, 4
-"""Patches that a program works on at once, and its warps."""
+"""Patches that a program processes at once, and its number of warps."""
 PROGRAMS = 512
-"""Programs at most: a power of two, as code of its own for fewer would only take time to compile."""
+"""The largest number of programs, a power of two. The same code runs fewer, which saves compilations."""
 RESIDENT, REGISTERS = 4, 80
-"""Programs for each multiprocessor, and registers for each of their threads, of which it has 65536: programs
-wait for each other, so all of them must be at work at the same time."""
+"""Programs per multiprocessor, and registers per thread. The multiprocessor's 65536 registers suffice for all
+of its programs at once, which is necessary because programs wait for each other."""
 
 
 class PatchSystem:
-    """See ``cpu.PatchSystem``; holds the memory that a solution needs."""
+    """The same as ``cpu.PatchSystem`` on a CUDA device; holds the memory that ``solve`` needs."""
 
     def __init__(self, grid: PatchGrid, x: Tensor, y: Tensor, penalty: tuple[Tensor, Tensor]) -> None:
         self.grid, self.penalty = grid, [along.contiguous() for along in penalty]
@@ -42,8 +41,7 @@ class PatchSystem:
         self.counter = torch.empty(1, dtype=torch.int32, device=x.device)
 
     def penalty_gradient(self, parameters: Tensor) -> Tensor:
-        """The gradient (2, 3, rows, columns) of the smoothness penalty at parameters (2, 3, rows,
-        columns)."""
+        """The gradient (2, 3, rows, columns) of the smoothness penalty at parameters of the same shape."""
         from register.kernels.triton import cells
 
         parameters, found = (
@@ -58,8 +56,12 @@ class PatchSystem:
     def solve(
         self, curvature: Tensor, damping: Tensor, right: Tensor, *, steps: int, tolerance: float
     ) -> Tensor:
-        """What the stencil of a curvature (3, h, w), damped per patch (rows * columns,), takes to ``right``
-        (2, 3, rows, columns), nearly."""
+        """An approximate solution (2, 3, rows, columns) of (stencil + damping) x = ``right``.
+
+        The stencil is that of a curvature (3, h, w) of blocks; ``damping`` (rows * columns,) is relative to
+        the diagonal of each patch's own block. At most ``steps`` iterations of conjugate gradients, until the
+        preconditioned residual has fallen to ``tolerance`` times the first one.
+        """
         from register.kernels.triton import cells
 
         curvature, damping, right = (x.contiguous() for x in (curvature, damping, right))
@@ -88,15 +90,18 @@ class PatchSystem:
 
 
 def reached(cells: Tensor, count: int) -> Tensor:
-    """The first block of pixels that each of ``count`` patches reaches, by the patch before each block in
-    order (n,), int32 (count + 2,): a patch reaches those up to the second number after its own."""
+    """The first block of pixels in the range of each of ``count`` patches, int32 (count + 2,).
+
+    ``cells`` (n,) is the patch before each block, ascending. Patch i has non-zero weight in the blocks from
+    ``result[i]`` up to, but not including, ``result[i + 2]``.
+    """
     return torch.searchsorted(
         cells, torch.arange(-1, count + 1, dtype=cells.dtype, device=cells.device)
     ).int()
 
 
 def at_once(device: torch.device) -> int:
-    """How many programs a device works on at the same time; one after the other where there is no GPU."""
+    """The number of programs that a device runs at the same time; 1 without a GPU."""
     return (
         min(RESIDENT * torch.cuda.get_device_properties(device).multi_processor_count, PROGRAMS)
         if device.type == "cuda"

@@ -1,5 +1,8 @@
-"""The way from patches to columns of pixels and back, on a GPU, in Triton: what ``kernel.py`` reads of
-patches, and what is done with what it pulls at."""
+"""Displacements of columns of pixels from patches, and sums over patches from columns, on a GPU, in Triton.
+
+``blend`` prepares the input of ``expand.expand``; the other kernels sum its output. "pulled" stands for the
+gradient of the loss with respect to points, summed along columns.
+"""
 
 import triton
 import triton.language as tl
@@ -9,9 +12,11 @@ from register.kernels.triton.expand import OWN, cell_of
 
 @triton.jit(do_not_specialize=["width", "rows", "columns"])
 def blend(parameters, found, origin, spacing, width, rows, columns, N: tl.constexpr):
-    """How patches move the points of columns of pixels, apart for each row of patches that these are behind:
-    for component k = ``program_id(2)`` of row r = ``program_id(1)``, displacements are found[r, k, 0] + t
-    found[r, k, 1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row."""
+    """The displacement of columns of pixels, separately for each row of patches before them.
+
+    For component k = ``program_id(2)`` after row r = ``program_id(1)`` it is found[r, k, 0] + t found[r, k,
+    1] + t (1 - t) found[r, k, 2] at a share t of the way to the next row.
+    """
     x, cell, component = tl.program_id(0) * N + tl.arange(0, N), tl.program_id(1), tl.program_id(2)
     there = x < width
     left = cell_of(x, origin, spacing, columns)
@@ -29,7 +34,7 @@ def blend(parameters, found, origin, spacing, width, rows, columns, N: tl.conste
 
 @triton.jit
 def line(at, count, before, behind, there):
-    """The displacement on a row of patches, and its slope along y."""
+    """The displacement on a row of patches, and its derivative along y."""
     move = before * tl.load(at, there, 0.0) + behind * tl.load(at + 1, there, 0.0)
     bow = before * tl.load(at + 2 * count, there, 0.0) + behind * tl.load(at + 2 * count + 1, there, 0.0)
     return move + before * behind * (
@@ -50,8 +55,11 @@ def pool(
     HOLDS: tl.constexpr,
     SIDE: tl.constexpr,
 ):
-    """Curvature (3, rows, columns) of blocks: what ``expand`` left of their pixels (3, rows, width), summed,
-    times that of their windows, of which a line has ``windows``, and a fourth."""
+    """The curvature (3, rows, columns) of blocks.
+
+    ``expand``'s sums ``bent`` (3, rows, width) are summed over each block and multiplied by 1/4 and by
+    ``bends``, the second derivative of its window, of which a line has ``windows``.
+    """
     line, kind, number = tl.program_id(1), tl.program_id(2), tl.program_id(0) * SIDE + tl.arange(0, SIDE)
     inner, there, lines = tl.arange(0, HOLDS)[None, :], number < columns, kind * tl.num_programs(1) + line
     x = number[:, None] * BLOCK + inner
@@ -62,15 +70,15 @@ def pool(
 
 @triton.jit
 def reach(first, last, origin, spacing, size):
-    """The first pixel between two patches of a line, and the one after the last; or one more on either
-    side."""
+    """The first pixel between two patches of a line and the one after the last; rounding may add one on
+    either side."""
     begin = tl.minimum(tl.maximum(origin + first * spacing, 0.0), size - 1.0)
     return begin.to(tl.int32), tl.minimum((origin + last * spacing).to(tl.int32) + 1, size)
 
 
 @triton.jit
 def cells_of(line, origin, spacing, height, rows, WINDOW: tl.constexpr):
-    """The first and the last row of patches that a line of windows lies behind."""
+    """The row of patches before the first and before the last pixel of a line of windows."""
     top = tl.minimum(line * WINDOW, height - 1)
     return cell_of(top, origin, spacing, rows), cell_of(
         tl.minimum(top + WINDOW, height) - 1, origin, spacing, rows
@@ -79,13 +87,13 @@ def cells_of(line, origin, spacing, height, rows, WINDOW: tl.constexpr):
 
 @triton.jit
 def group_of(x, SPAN: tl.constexpr, GROUPS: tl.constexpr):
-    """The group of columns that a pixel is in, of all programs' ``GROUPS``."""
+    """The number of a pixel's group of columns; each program has ``GROUPS`` of them in ``SPAN`` columns."""
     return x // SPAN * GROUPS + x % SPAN // OWN
 
 
 @triton.jit
 def between(at, number, there):
-    """The ``number``-th sum of a group, of sums that hold those before."""
+    """The ``number``-th sum of a group, from cumulative sums."""
     return tl.load(at, there, 0.0) - tl.load(at - 1, there & (number > 0), 0.0)
 
 
@@ -95,10 +103,14 @@ def gather_columns(
     segments,
     WINDOW: tl.constexpr, SPAN: tl.constexpr, GROUPS: tl.constexpr, N: tl.constexpr, LONG: tl.constexpr,
 ):  # fmt: skip
-    """What lines, ``cells`` for each line of windows, pull at the patches of a row: sums (n, 6, 2, columns)
-    of what pixels pull times the weights and times the weighted offsets, of the ``program_id(2)``-th of six
-    kinds, from what each of ``GROUPS`` groups of the ``SPAN`` columns of a program of ``expand`` found, of
-    which there are ``groups`` in all. Lines that no pixels are behind are left out."""
+    """Sums (n, 6, 2, columns) of the gradient over columns of pixels, for each patch of a row.
+
+    n is the number of lines of windows times ``cells``, the rows of patches that one can overlap; rows
+    without pixels are not written. Of six kinds of sums (x, y; 1, t, t (1 - t)) ``program_id(2)`` selects
+    one. The two sums are those times the patch's weight and times its weighted offset. The input is that of
+    the ``groups`` groups of columns of ``expand``, ``GROUPS`` for each of its programs, which have ``SPAN``
+    columns.
+    """
     line, kind = tl.program_id(1), tl.program_id(2)
     first, last = cells_of(line // cells, origin_y, spacing_y, height, rows, WINDOW)
     if line % cells <= last - first:
@@ -138,8 +150,7 @@ def gather_columns(
 def gather_rows(
     sums, slope, origin_y, spacing_y, height, rows, columns, cells, WINDOW: tl.constexpr, N: tl.constexpr
 ):
-    """The slope (2, 3, rows, columns) of what lines pull at the patches of a row, as ``gather_columns`` gives
-    it: for each component with 1, t and t (1 - t), times both functions along x."""
+    """The gradient (2, 3, rows, columns) with respect to the patches, from the sums of ``gather_columns``."""
     patch, component = tl.program_id(1), tl.program_id(2)
     column = tl.program_id(0) * N + tl.arange(0, N)
     there = column < columns
