@@ -249,7 +249,7 @@ def solved(grid, size, block, seed=1):
 
 def by_tensors(couplings):
     return HessianBuilder(
-        couplings.grid, *couplings.at, couplings.ties, couplings.stiffness, tensors_only=True
+        couplings.grid, *couplings.at, couplings.smoothness, couplings.stiffness, tensors_only=True
     )
 
 

@@ -166,7 +166,9 @@ def test_the_step_equals_that_of_pytorch_for_any_number_of_threads(tensors_only,
     with tensors_only():
         assert near(
             found[0],
-            HessianBuilder(couplings.grid, *couplings.at, couplings.ties, couplings.stiffness).step(*given),
+            HessianBuilder(couplings.grid, *couplings.at, couplings.smoothness, couplings.stiffness).step(
+                *given
+            ),
             1e-3,
         )
 
@@ -176,7 +178,7 @@ def test_the_stiffness_of_patches_equals_that_of_pytorch(tensors_only, coupled):
     found = couplings.penalise(parameters)
     with tensors_only():
         expected = HessianBuilder(
-            couplings.grid, *couplings.at, couplings.ties, couplings.stiffness
+            couplings.grid, *couplings.at, couplings.smoothness, couplings.stiffness
         ).penalise(parameters)
     assert near(found[1], expected[1], 1e-5)
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)

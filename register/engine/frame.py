@@ -1,5 +1,4 @@
-"""One frame of a movie aligned to a reference: a shift by phase correlation, an exact global map on a
-coarse level, and patches on two levels."""
+"""Align a frame of a movie to a reference: phase correlation, a global map and patches on two levels."""
 
 import math
 from dataclasses import dataclass, replace
@@ -33,8 +32,7 @@ LEVELS = 2
 
 @dataclass(frozen=True)
 class Reference:
-    """The reference of a series: the levels of an image, coarse to fine, its frame, the settings and the
-    effort."""
+    """The reference of a series: the levels of an image, coarse to fine, its pixel grid, and the settings."""
 
     levels: list[Level]
     frame: Frame
@@ -43,8 +41,10 @@ class Reference:
 
 
 def prepare(level: Level, settings: Settings) -> Reference:
-    """The reference from a level at full resolution, grey of any range. Raises ``AlignmentError`` when it
-    is constant."""
+    """Make the reference from a grey level of any range at full resolution.
+
+    Raises ``AlignmentError`` when it is constant.
+    """
     height, width = level.size
     preset = PRESETS[settings.preset]
     levels = levels_of(working_copy(level, working_size(settings), "reference"))
@@ -61,8 +61,10 @@ def prepare(level: Level, settings: Settings) -> Reference:
 
 
 def align(reference: Reference, frame: Level) -> Transform:
-    """The transform from the reference to a frame, with its verdict, similarity and shift. Raises
-    ``AlignmentError`` when the frame is constant."""
+    """Align a frame to the reference; returns the transform with its verdict, similarity and shift.
+
+    Raises ``AlignmentError`` when the frame is constant.
+    """
     settings, levels = reference.settings, reference.levels
     height, width = frame.size
     moving = working_copy(frame, max(levels[-1].size), "frame")
@@ -116,8 +118,9 @@ def identity(reference: Reference, verdict: Verdict = Verdict.OK, why: str | Non
 
 
 def _shift(fixed: Level, moving: Level) -> Tensor:
-    """The translation (2, 3) between two levels, in original pixels, to a pixel of a coarse level: the peak
-    of the phase correlation.
+    """The translation (2, 3) between two levels, in original pixels, by phase correlation.
+
+    It is accurate to a pixel of a coarse level.
 
     Source: Kuglin & Hines, "The phase correlation image alignment method", Proc. Int. Conf. Cybernetics and
     Society (1975).

@@ -20,8 +20,8 @@ from register.similarity import registry
 from register.similarity.base import FixedImage, Similarity, Windows
 
 STRIP = 500_000
-"""Pixels of a strip of a level: few enough for the cache of a processor, and enough to keep its threads
-busy."""
+"""Pixels of a strip of a level: few enough for the cache of a processor, and enough for all of its
+threads."""
 SMOOTHING = 0.7
 """Standard deviation, in pixels, of the Gaussian by which intensities are smoothed. Without it the error of
 the interpolation favours shifts by half pixels."""
@@ -54,7 +54,7 @@ class Comparison:
     similarity: Similarity
     window: int
     tensors_only: bool = False
-    """Whether kernels are not used."""
+    """Whether tensor operations are used where a compiled kernel exists."""
 
     def __call__(self, points: Tensor) -> Windows:
         """The similarity of every window when the fixed pixels are compared with ``moving`` at points (b,
@@ -65,7 +65,7 @@ class Comparison:
     def expand(self, points: Tensor, block: int) -> "LossExpansion":
         """The loss at ``points`` (b, h, w, 2) to second order; second derivatives are summed over blocks of
         pixels."""
-        warped, to_points = interpolation.sample_with_gradient(self.moving, points)
+        warped, backward = interpolation.sample_with_gradient(self.moving, points)
         fixed = self._fixed_image(points)
         windows = self.similarity.function(fixed, warped)
         rows, columns = (-(-n // self.window) for n in warped.shape[-2:])
@@ -75,7 +75,7 @@ class Comparison:
         gx, gy = filters.differences(warped)
         squares = torch.cat([(gx * gx).sum(1, True), (gx * gy).sum(1, True), (gy * gy).sum(1, True)], 1)
         curvature = filters.window_sums(squares.mul_(second * fixed.weight), block)
-        return LossExpansion(windows.losses(), windows.weight, to_points(gradient), curvature)
+        return LossExpansion(windows.losses(), windows.weight, backward(gradient), curvature)
 
     def axes(self) -> tuple[Tensor, Tensor]:
         """The positions x (w,) and y (h,) of the fixed pixels."""
@@ -95,8 +95,7 @@ class Comparison:
         return self.points_under()[:1] + self.in_moving(displacement)
 
     def in_moving(self, displacement: Tensor) -> Tensor:
-        """A displacement (h, w, 2) of fixed pixels in moving pixels. x and y are contiguous planes, which
-        is faster."""
+        """A displacement (h, w, 2) of fixed pixels in moving pixels; x and y are contiguous planes."""
         planes = self.moving_from_fixed[0, :, :2] @ displacement.movedim(-1, 0).flatten(1)
         return planes.reshape(2, *displacement.shape[:2]).movedim(0, -1)
 
@@ -116,8 +115,8 @@ class Comparison:
         """Parameters (b, 2, 3, rows, columns) of patches that move points of the moving image, from those
         that move fixed pixels.
 
-        The blend is linear, so the parameters are multiplied by the map and not the displacements of all
-        pixels.
+        The blend is linear, so it suffices to multiply the parameters by the map, instead of the
+        displacements of all pixels.
         """
         return (self.moving_from_fixed[:, :, :2] @ parameters.flatten(2)).reshape(-1, *parameters.shape[1:])
 
@@ -159,15 +158,15 @@ class Comparison:
         return not tensors.is_on_cpu(self.fixed_mask) or bool((self.fixed_mask > 0).any())
 
     def half(self, parity: int) -> "Comparison":
-        """The comparison of every second window, as the black (0) or white (1) fields of a chessboard.
+        """The comparison of every second window, as the black (0) or white (1) squares of a chessboard.
 
-        Of a level of several strips, every other strip has no weight.
+        In a level of several strips, every second strip has no weight.
         """
         y, x = (torch.arange(n, device=self.fixed.device) // self.window % 2 == 0 for n in self.size)
         chosen = torch.zeros_like(self.fixed_mask)
         for rows in self.strips(1)[::2]:
-            fields = y[rows, None] ^ x if parity else y[rows, None] == x
-            torch.mul(self.fixed_mask[:, :, rows], fields, out=chosen[:, :, rows])
+            squares = y[rows, None] ^ x if parity else y[rows, None] == x
+            torch.mul(self.fixed_mask[:, :, rows], squares, out=chosen[:, :, rows])
         return replace(self, fixed_mask=chosen)
 
     def zero_expansion(self, block: int) -> "LossExpansion":
@@ -182,10 +181,10 @@ class Comparison:
         return replace(self, fixed=self.fixed[:, :, rows], fixed_mask=self.fixed_mask[:, :, rows])
 
     def strips(self, parts: int) -> list[slice]:
-        """About ``parts`` ranges of rows that hold entire windows; on a CPU as many as make strips of
-        ``STRIP`` pixels.
+        """About ``parts`` ranges of rows that consist of complete windows.
 
-        A single one for a similarity of the entire image.
+        On a CPU there are as many as make strips of ``STRIP`` pixels, and a single one for a similarity of
+        the entire image.
         """
         height, width = self.size
         if tensors.is_on_cpu(self.fixed):
@@ -255,8 +254,7 @@ def prepare(
 
 
 def ready(levels: list[Level]) -> None:
-    """Compute the weights and smoothed images of fixed levels, which every comparison needs, ahead of
-    time."""
+    """Compute and cache the weights and smoothed images of fixed levels, which every comparison needs."""
     for level in levels:
         preprocess.texture_of(level)
         _smoothed(level, SMOOTHING)
@@ -268,7 +266,7 @@ def _smoothed(level: Level, sigma: float) -> Tensor:
 
 
 def batch(comparisons: list[Comparison]) -> Comparison:
-    """One comparison of several of the same fixed level with moving images of equal size."""
+    """Combine comparisons of one fixed level with moving images of equal size into a batch."""
     moving, mask, maps = (
         torch.cat([getattr(x, name) for x in comparisons])
         for name in ("moving", "moving_mask", "moving_from_fixed")
@@ -279,7 +277,7 @@ def batch(comparisons: list[Comparison]) -> Comparison:
 def match_pixel_size(moving: Level, fixed: Level, moving_from_fixed: Tensor) -> Level:
     """The moving image shrunk to the pixel size of the ``fixed`` level under one global map (2, 3).
 
-    It is returned as it is where its pixels are nearly as large, because resampling would only blur it.
+    It is returned unchanged if its pixels are nearly as large, because resampling would only blur it.
     """
     factor = affine.scale(moving_from_fixed) * pyramid.pixel(fixed) / pyramid.pixel(moving)
     return pyramid.shrink(moving, factor if factor > SAME_SIZE else 1.0)
@@ -294,8 +292,8 @@ def residual_in_original_pixels(residual: Tensor, fixed: Level) -> Tensor:
 
 
 def windows(compare: Comparison, moved: Patches | None = None) -> Windows:
-    """The similarity of every window, without gradients, with patches that move the pixels of the fixed
-    level or without."""
+    """The similarity of every window, without gradients, after the fixed pixels are moved by patches, if
+    any."""
     if compare.compiled:
         grid, parameters = moved or Patches.identity(
             PatchGrid.cover(*compare.size, max(compare.size)), device=compare.fixed.device

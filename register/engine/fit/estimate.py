@@ -1,4 +1,4 @@
-"""What an alignment has found so far: a global map and patches over it."""
+"""The current estimate of an alignment: a global map and the residual maps of patches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from register.transforms.quality import PatchFigures
 from register.transforms.transform import Transform
 
 COARSE_PATCHES = 4
-"""Patches along the longer side of an image that needs none."""
+"""Cells of the coarse patch grid along the longer side of an image that is aligned by a global map."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Estimate:
     ) -> Transform:
         """The transform of a ``model`` between two images, with figures per patch.
 
-        A transform of the local model has a coarse grid of equal patches where the estimate has no patches.
+        Without patches, a transform of the local model has a coarse grid of patches with equal maps.
         """
         matrix, figures = self.matrix.double().cpu(), figures or PatchFigures()
         if model != "local":
@@ -109,7 +109,7 @@ class Estimate:
 
 
 def coarse_grid(height: int, width: int) -> PatchGrid:
-    """The grid of an image that needs no patches."""
+    """The coarse grid of an image that is aligned by a global map."""
     return PatchGrid.cover(height, width, max(height, width) / COARSE_PATCHES)
 
 
@@ -129,8 +129,7 @@ def patches_from_map(
 
     The map is evaluated inside the ``box`` (two corners) only; patches outside are extrapolated from the
     nearest point of the box, because a homography may have its horizon beyond the matches that determine
-    it. ``matrix`` (2, 3) is the global map below the patches, ``patch_size`` their distance in pixels of
-    the level.
+    it. ``matrix`` (2, 3) is the global map, ``patch_size`` the spacing of the patches in pixels of the level.
     """
     grid, up = PatchGrid.cover(*level.size, patch_size), level.original_from_level
     back = affine.invert(affine.compose(matrix, up))

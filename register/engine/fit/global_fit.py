@@ -1,4 +1,4 @@
-"""The global part of the method: one map fitted from coarse to fine from an initial map."""
+"""Fit a global map from an initial map, from coarse to fine."""
 
 from collections.abc import Callable
 
@@ -14,15 +14,14 @@ from register.optim.result import OptimisationResult
 from register.similarity import registry
 
 FIT_SIDE = 256
-"""Longest side, in pixels, of the levels on which the global map is fitted, and on which starts are
-judged."""
+"""Longest side, in pixels, of the levels on which the global map is fitted and initial maps are compared."""
 WINDOW, MARGIN = 16, 16
 FIT_STEPS, NEWTON_STEPS, TOLERANCE = 35, 12, 0.003
-"""Steps per level of Adam, which converges from further away, and of Gauss-Newton, used near the solution;
-both end when no parameter moves by more than the tolerance, in pixels."""
+"""Steps per level of Adam, which has a larger capture range, and of Gauss-Newton, which is used near the
+solution; both end when no parameter changes by more than the tolerance, in pixels."""
 EXACT_SMOOTHING = 1.0
 """Standard deviation, in pixels, of the Gaussian by which intensities are smoothed for an exact fit. A
-global map has enough data for a wider one, which reduces the bias of linear interpolation towards half
+global map has enough data for more smoothing, which reduces the bias of linear interpolation towards half
 pixels in noise."""
 Tick = Callable[[str, OptimisationResult], None]
 """Called with the name of a level and the result of its optimisation."""
@@ -108,5 +107,5 @@ def compare_at(
 
 
 def at_side(level: Level, side: int) -> Level:
-    """The level shrunk to ``side`` pixels along its longer side, or as it is where it is smaller."""
+    """The level shrunk to ``side`` pixels along its longer side, or unchanged if it is smaller."""
     return pyramid.shrink(level, max(level.size) / side)

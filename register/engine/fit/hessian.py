@@ -1,7 +1,7 @@
 """The Gauss-Newton Hessian of the loss of patches, as blocks for every patch and its eight neighbours.
 
 The hat weights of a patch reach to the next centre only, so all other blocks are zero. A product with a
-vector takes the parameters around every patch and one small matrix per patch, at any size of the image.
+vector needs the parameters around every patch and one small matrix per patch, whatever the image size.
 Vectors are (rows * columns, 6): the x and y components of a displacement and of its derivatives along x and
 y.
 """
@@ -20,8 +20,8 @@ from register.kernels import dispatch
 from register.optim import conjugate_gradients
 
 ALONG_X, ALONG_Y = (0, 1, 0), (0, 0, 1)
-"""Which of the two functions of an axis basis, the weight (0) or the weighted offset (1), each of the three
-basis functions of a patch has along x and along y."""
+"""The function of the axis basis, weight (0) or weighted offset (1), that each of the three basis functions
+of a patch has along x and along y."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,22 @@ class HessianBuilder:
         grid: PatchGrid,
         x: Tensor,
         y: Tensor,
-        ties: SmoothnessPenalty,
+        smoothness: SmoothnessPenalty,
         stiffness: float,
         *,
         tensors_only: bool = False,
     ) -> None:
         """For blocks of pixels centred at the positions ``x`` (w,) and ``y`` (h,), and a penalty of weight
         ``stiffness``."""
-        self.grid, self.at, self.ties, self.stiffness = grid, (x, y), ties, stiffness
+        self.grid, self.at, self.smoothness, self.stiffness = grid, (x, y), smoothness, stiffness
         self.compiled = (
             None
             if tensors_only
             else dispatch.patch_system(
-                grid, x, y, (stiffness * _onward(ties.along_x), stiffness * _onward(ties.along_y))
+                grid,
+                x,
+                y,
+                (stiffness * _with_next(smoothness.along_x), stiffness * _with_next(smoothness.along_y)),
             )
         )
         if self.compiled is None:  # a recording computes them at its start, for all steps
@@ -86,8 +89,8 @@ class HessianBuilder:
 
     @cached_property
     def blocks(self) -> Tensor:
-        """The blocks of the smoothness penalty, kept as long as a recording reads them."""
-        return _blocks(self.ties)
+        """The blocks of the smoothness penalty; they are kept as long as a recording uses them."""
+        return _blocks(self.smoothness)
 
     @cached_property
     def penalty(self) -> Tensor:
@@ -102,23 +105,23 @@ class HessianBuilder:
     def penalise(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The smoothness penalty of parameters (2, 3, rows, columns), times its weight, and its gradient."""
         if self.compiled is not None:
-            slope = self.compiled.penalty_gradient(parameters)
-            return torch.dot(parameters.flatten(), slope.flatten()) / 2, slope
-        bending, slope = self.ties(parameters)
-        return self.stiffness * bending, self.stiffness * slope
+            gradient = self.compiled.penalty_gradient(parameters)
+            return torch.dot(parameters.flatten(), gradient.flatten()) / 2, gradient
+        penalty, gradient = self.smoothness(parameters)
+        return self.stiffness * penalty, self.stiffness * gradient
 
-    def step(self, curvature: Tensor, slope: Tensor, damping: Tensor) -> Tensor:
+    def step(self, curvature: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
         """The damped Gauss-Newton step (2, 3, rows, columns).
 
-        ``curvature`` (3, h, w) are the second derivatives xx, xy, yy by block of pixels, ``slope`` (2, 3,
-        rows, columns) is the gradient, ``damping`` (rows * columns,) a share of the diagonal of each patch.
-        By conjugate gradients, preconditioned with the block of each patch with itself.
+        ``curvature`` (3, h, w) are the second derivatives xx, xy, yy by block of pixels, ``gradient`` (2, 3,
+        rows, columns) is that of the loss, ``damping`` (rows * columns,) a share of the diagonal of each
+        patch. The method is conjugate gradients, preconditioned with the block of each patch with itself.
         """
         if self.compiled is not None:
             return self.compiled.solve(
                 curvature,
                 damping,
-                slope,
+                gradient,
                 steps=conjugate_gradients.STEPS,
                 tolerance=conjugate_gradients.TOLERANCE,
             ).neg_()
@@ -126,9 +129,9 @@ class HessianBuilder:
         damped = hessian.damped(hessian.own.diagonal(dim1=-2, dim2=-1) * damping[:, None] + 1e-9)
         inverse = conjugate_gradients.inverse(damped.own)
         found = conjugate_gradients.conjugate_gradients(
-            damped.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], slope.reshape(6, -1).T
+            damped.__matmul__, lambda r: (inverse @ r[..., None])[..., 0], gradient.reshape(6, -1).T
         )
-        return -found.T.reshape_as(slope)
+        return -found.T.reshape_as(gradient)
 
     def hessian(self, curvature: Tensor) -> BlockHessian:
         """The Hessian of second derivatives (3, h, w), xx, xy and yy, by block of pixels."""
@@ -136,8 +139,8 @@ class HessianBuilder:
         x, y = self.products
         sums = y.flatten(1).T @ (curvature @ x.flatten(1))
         sums = sums.reshape(3, 2, 2, 2, rows, 2, 2, 2, columns)
-        sums = _both_ways(
-            _both_ways(sums, 1), 5
+        sums = _with_previous(
+            _with_previous(sums, 1), 5
         )  # (3, step, function, neighbour's function, rows, step, function, neighbour's function, columns)
         px, py, which = (
             tensors.constant(numbers, torch.long, sums.device) for numbers in (ALONG_X, ALONG_Y, (0, 1, 1, 2))
@@ -145,17 +148,17 @@ class HessianBuilder:
         each = sums.permute(0, 4, 8, 1, 5, 2, 3, 6, 7)[
             ..., py[:, None], py, px[:, None], px
         ]  # (3, rows, columns, step y, step x, function, neighbour's)
-        parts = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
-        blocks = parts.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
+        entries = each[which.reshape(2, 2)]  # (component, neighbour's component, ...)
+        blocks = entries.permute(2, 3, 0, 6, 4, 5, 1, 7).reshape(self.grid.count, 6, 9, 6)
         return BlockHessian(self.grid, blocks + self.penalty, self.around)
 
 
 @lru_cache(4)
-def _blocks(ties: SmoothnessPenalty) -> Tensor:
+def _blocks(smoothness: SmoothnessPenalty) -> Tensor:
     """The blocks (rows * columns, 6, 9, 6) of the penalty; several optimisations of a level share them."""
-    columns, rows = len(ties.along_x) // 2, len(ties.along_y) // 2
-    blocks = ties.along_x.new_zeros(rows, columns, 2, 3, 3, 3, 2, 3)
-    across, down = _lines(ties.along_x), _lines(ties.along_y)
+    columns, rows = len(smoothness.along_x) // 2, len(smoothness.along_y) // 2
+    blocks = smoothness.along_x.new_zeros(rows, columns, 2, 3, 3, 3, 2, 3)
+    across, down = _lines(smoothness.along_x), _lines(smoothness.along_y)
     for k in (0, 1):
         for a in (0, 1):
             for b in (0, 1):
@@ -175,7 +178,7 @@ def _lines(along: Tensor) -> Tensor:
     )
 
 
-def _onward(along: Tensor) -> Tensor:
+def _with_next(along: Tensor) -> Tensor:
     """The entries (2, 2, 2, count) of the penalty along a line of each patch with itself and with the next
     one."""
     return _lines(along)[:, :, 1:].movedim(2, 0)
@@ -189,11 +192,11 @@ def _products(basis: Tensor) -> Tensor:
     return torch.stack([each * each.transpose(1, 2), each * following.transpose(1, 2)], 1)
 
 
-def _both_ways(sums: Tensor, at: int) -> Tensor:
+def _with_previous(sums: Tensor, at: int) -> Tensor:
     """Sums (…, 3, 2, 2, count, …) of products with the patch before, the same and the next patch, from
     those (…, 2, 2, 2, count, …) with the same and the next one: the matrix is symmetric."""
     own, following = sums.unbind(at)
-    # the last patch has no next one: its zero becomes that before the first
+    # the last patch has no next one: its zero is used for the patch before the first
     before = following.roll(1, at + 2).transpose(at, at + 1)
     return torch.stack([before, own, following], at)
 

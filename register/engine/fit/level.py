@@ -1,5 +1,4 @@
-"""The optimisation of one level: global or patch parameters that make two images similar, by Adam or
-Gauss-Newton."""
+"""Optimise the global or patch parameters of one level, by Adam or Gauss-Newton steps."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -25,10 +24,10 @@ ADAM, GAUSS_NEWTON = "adam", "gauss-newton"
 def optimise_global(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
 ) -> tuple[Tensor, OptimisationResult]:
-    """Residual matrices (b, 2, 3) of a global ``model`` in pixels of the fixed level, one per batch item.
+    """Optimise a global ``model``: residual matrices (b, 2, 3) in pixels of the fixed level, and the result.
 
     ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``. The batch is divided
-    where the memory of the device does not suffice; the history is that of the first part.
+    where the memory of the device does not suffice; the history is then that of the first group.
     """
 
     optimise = partial(
@@ -63,7 +62,7 @@ def optimise_patches(
     gain: float = 1e-3,
     progress: Progress = lambda index, steps, loss: None,
 ) -> OptimisationResult:
-    """Patch parameters (2, 3, rows, columns) in pixels of the fixed level, from a ``start`` of that shape.
+    """Optimise patch parameters (2, 3, rows, columns), in pixels of the fixed level, from a ``start``.
 
     ``optimizer`` is ``adam``, with a first ``step`` in pixels, or ``gauss-newton``, which ends when two
     steps lower the loss by less than ``gain``. ``stiffness`` is the weight of the smoothness penalty; no
@@ -94,7 +93,7 @@ def optimise_patches(
 def _optimise_batch(
     compare: Comparison, model: str, *, optimizer: str, step: float, steps: int, tolerance: float
 ) -> tuple[Tensor, OptimisationResult]:
-    """Residual matrices (b, 2, 3) of one part of the batch, and the result in parameters (b, n)."""
+    """Residual matrices (b, 2, 3) of one group of the batch items, and the result in parameters (b, n)."""
 
     def make(compare: Comparison, start: Tensor) -> Iteration[Any]:
         objective = GlobalObjective(compare, model)

@@ -1,5 +1,4 @@
-"""The local part of the method: affine maps of patches, blended into one displacement field, fitted from
-coarse to fine."""
+"""Fit patches from coarse to fine: affine maps that are blended into one displacement field."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,16 +22,16 @@ from register.optim.result import OptimisationResult
 from register.similarity import registry
 
 STIFFNESS, LEAST_STIFFNESS, SOFTER = 40.0, 5.0, 0.5
-"""Weight of the smoothness penalty on the finest level, its least, and its factor from a level to the next
-coarser one, whose displacements are larger in units of its patches."""
+"""Weight of the smoothness penalty on the finest level, its smallest value, and its factor from a level to
+the next coarser one, where displacements are larger relative to the patches."""
 MORE_STEPS = 1.5
-"""Factor of the steps from a level to the next coarser one, which is further from the solution and costs
-less."""
+"""Factor of the number of steps from a level to the next coarser one, which is further from the solution and
+faster."""
 ADAM_STEPS, ADAM_STEP = 4, 0.5
 """Factor of the number of steps for Adam, and its first step in pixels."""
 TOLERANCE, GAIN = 0.005, 0.001
-"""The finest level ends when no parameter would move by so many pixels, or when two steps lower the loss by
-less; the gain doubles from a level to the next coarser one, which a finer one will improve."""
+"""The finest level ends when no parameter would change by ``TOLERANCE`` pixels, or when two steps lower the
+loss by less than ``GAIN``, which doubles from a level to the next coarser one."""
 TRIAL_STEPS, LEAST_DECREASE = 2, 0.002
 """Steps on half of a level's windows, and the decrease of the loss in the held-out half from which the
 level is fitted."""
@@ -42,13 +41,15 @@ STIFFER = 8.0
 """Factor of the stiffness for a level whose patches would fit noise, before the level is left out."""
 
 Report = Callable[[str, float, float], None]
-"""Called with the name of the level, the share of all work that is done, and the similarity."""
+"""Called with the name of the level, the completed share of the work, and the similarity."""
 Optimise = Callable[..., OptimisationResult]
 
 
 class Pass(NamedTuple):
-    """One fit of patches ``spacing`` pixels apart on a level; ``refines`` those of a pass on the same
-    level."""
+    """One fit of patches on a level, with ``spacing`` in pixels.
+
+    ``refines`` is whether an earlier pass on the same level is refined.
+    """
 
     level: Level
     spacing: int
@@ -56,14 +57,14 @@ class Pass(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the history and the progress call the pass."""
+        """The name of the pass in the history and in progress messages."""
         size = f"{self.level.size[1]} × {self.level.size[0]}"
         return f"{size}, finer patches," if self.refines else size
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the patches of one level are optimised; lengths are in pixels of the level."""
+    """The options of the optimisation of one level; lengths are in pixels of the level."""
 
     optimizer: str
     steps: int
@@ -111,11 +112,11 @@ def fit(
     """Fit patches on some levels, coarse to fine, over the global map of ``start`` and from its patches, if
     any.
 
-    By default on all levels of the problem. The patch size is the same number of pixels on each level, so
-    the grid doubles. Another pass on the finest level, with patches ``finer`` pixels apart, follows where
-    that is given and the similarity has a Hessian. After every pass diverged patches start again from their
-    neighbours and folds are removed. A finer level whose first steps on half of its windows do not improve
-    the other half is made stiffer or left out, because its patches would fit noise.
+    The default is all levels of the problem. The patch size is the same number of pixels on each level, so
+    the grid doubles from level to level. With ``finer``, and a similarity with a Hessian, another pass on the
+    finest level has patches with that spacing in pixels. After every pass diverged patches are recovered and
+    folds are removed. If the first steps of a finer level on half of its windows do not improve the other
+    half, the level is made stiffer or left out, because its patches would fit noise.
     """
     curved = registry.get(metric).curved
     passes = [
@@ -179,9 +180,9 @@ def _on_grid(local: LocalFit | None, level: Level, grid: PatchGrid) -> Tensor:
 
 
 def _share(passed: float, count: int) -> float:
-    """The share of the work that is done after so many of ``count`` passes.
+    """The completed share of the work after ``passed`` of ``count`` passes.
 
-    A pass takes twice the time of the one before it, for four times the pixels.
+    Each pass takes about twice as long as the previous one, for four times the pixels.
     """
     complete = math.floor(passed)
     return (2**complete * (1 + passed - complete) - 1) / (2**count - 1)
@@ -192,13 +193,13 @@ def _try_half(
 ) -> tuple[Tensor, float] | None:
     """The start and the stiffness of a level's optimisation, from its first steps on half of the windows.
 
-    Where these steps improve the held-out half, their result and the given ``stiffness``. Otherwise the
-    start and a larger stiffness, where steps with that stiffness improve both halves together. None where
-    neither does.
+    If these steps improve the held-out half, returns their result and the given ``stiffness``. Otherwise
+    returns the start and a larger stiffness, if steps with that stiffness improve the sum of both halves, or
+    else None.
 
-    Patches that fit noise gain in the windows they are fitted to and lose in the others, so the sum of both
-    is what is not noise. The held-out half alone would be too strict for fine patches that lie in held-out
-    windows entirely.
+    Patches that fit noise improve the windows they are fitted to and make the others worse, so the sum of
+    both decreases only by what is not noise. The held-out half alone would be too strict for fine patches
+    that lie completely in held-out windows.
     """
     fitted, held_out = compare.half(0), compare.half(1)
 

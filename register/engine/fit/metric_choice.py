@@ -1,4 +1,4 @@
-"""Which similarity suits a pair of images: measured by fitting both on the coarse levels."""
+"""Choose the similarity metric of a pair of images, by fitting with two metrics on the coarse levels."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ TRIAL_SIDE = 260
 """Longest side, in pixels, of the finest level on which the similarities are tried."""
 KEPT, TOLERANCE = 0.99, 0.002
 """Share of the gain of structure that a field fitted by intensities must reach for intensities to be used,
-and the difference of similarities that does not count."""
+and the difference of similarities that is ignored."""
 SAME_MODALITY = 0.9
-"""Share of each other's variance that intensities explain in images of one modality; of the real pairs for
-which structure was chosen, all had less."""
+"""Share of each other's variance that intensities explain in images of one modality. All real pairs for
+which structure was chosen had less."""
 UNCLEAR = 0.1
-"""Relative difference of both gains below which the choice is ambiguous where the fields differ."""
+"""Relative difference of the two gains below which the choice is ambiguous if the fields differ."""
 LEAST_DISTANCE = 0.5
-"""Median distance of both fields, in pixels of the level, from which they differ."""
+"""Median distance of the two fields, in pixels of the level, from which they differ."""
 
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """The similarity that is used, the reason, the patches that were fitted on coarse levels, if any, and
-    the levels that are left to be fitted."""
+    """The chosen metric, the reason, the patches fitted on the coarse levels, if any, and the remaining
+    levels."""
 
     metric: str
     reason: str
@@ -34,13 +34,13 @@ class MetricChoice:
 
 
 def choose(problem: Problem, start: Estimate) -> MetricChoice:
-    """``structure`` or ``ncc``, by fitting patches with both on the coarse levels.
+    """Choose ``structure`` or ``ncc``, by fitting patches with both on the coarse levels.
 
-    Intensities are more precise within one modality, but between modalities their optimum is elsewhere.
-    ``ncc`` is chosen only where the field that it finds, on its own or from the field found by
-    self-similarity (``mind``), raises both similarities, structure nearly as much as fitting structure
-    does; and at once where intensities explain nearly all of each other. Self-similarity starts from no
-    patches and from those of ``start``, if any.
+    Intensities are more precise within one modality, but between modalities their optimum is wrong. ``ncc``
+    is chosen immediately if intensities explain nearly all of each other's variance. Otherwise it is chosen
+    only if its field, fitted directly or from the field of ``mind``, increases both similarities, and
+    ``structure`` nearly as much as a fit of ``structure`` does. The fit of ``mind`` is started without
+    patches and, if ``start`` has patches, from these.
     """
     trial = _Trial(problem, start)
     left = problem.levels[len(trial.levels) :]
@@ -63,7 +63,7 @@ def choose(problem: Problem, start: Estimate) -> MetricChoice:
 
 
 class _Trial:
-    """Fits on the coarse levels and their similarities on the finest of them."""
+    """Trial fits on the coarse levels, and their similarities on the finest of these."""
 
     def __init__(self, problem: Problem, start: Estimate) -> None:
         self.problem, self.matrix = problem, start.matrix

@@ -1,4 +1,4 @@
-"""The simplest model that explains the images: a global map alone, or patches over it."""
+"""Choose the simplest model that explains the images: a global map alone, or patches in addition."""
 
 from torch import Tensor
 
@@ -13,12 +13,8 @@ SMALL_SHIFT = 3.0
 CLEAR_GAIN = 0.5
 """Decrease of the loss by patches from which no global map is fitted for comparison.
 
-It is compared with the affine map nearest to the patches, which would be nearly as good if any affine map
-were.
+The decrease is measured from the affine map nearest to the patches.
 """
-
-NOISE = "the patches explain no more than they would of noise: the global fit was kept"
-HARM = "the patches lowered the similarity of the global fit, which was kept"
 
 Result = tuple[Estimate, list[str]]
 """An estimate and notes on how it was found, for the record."""
@@ -33,9 +29,9 @@ def fit_global(
     *,
     exact: bool = False,
 ) -> tuple[Tensor, list[str]]:
-    """The global map (2, 3) fitted from a ``start`` on some levels, coarse to fine, with notes.
+    """Fit the global map (2, 3) from a ``start`` on some levels, coarse to fine; returns it with notes.
 
-    It is the start itself where the fit lowered the similarity on the windows that are valid under both.
+    It is the start itself if the fit lowered the similarity of the windows that are valid under both.
     """
     matrix = global_fit.fit(
         levels,
@@ -53,8 +49,7 @@ def fit_global(
 
 
 def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit.Tick) -> Result:
-    """The estimate, or an exact global map alone where patches bring no more than they would of noise, or
-    harm."""
+    """The estimate, or a global map alone where the patches fit noise or lower the similarity."""
     if estimate.patches is None:
         matrix, notes = _exact(problem, estimate.matrix, metric, tick)
         return Estimate(matrix), notes
@@ -89,7 +84,7 @@ def _exact(problem: Problem, start: Tensor, metric: str, tick: global_fit.Tick) 
 
 
 def _notes(estimate: Estimate) -> list[str]:
-    """What happened to the patches on the way."""
+    """Notes on folds that were smoothed and on levels whose patches were left out."""
     assert estimate.patches is not None
     folds, left_out = estimate.patches.folds, estimate.patches.left_out
     notes = [f"{folds} folded cells were smoothed"] if folds else []

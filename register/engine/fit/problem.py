@@ -1,4 +1,4 @@
-"""What an alignment is asked to solve: two images, a model, and how far and how carefully to search."""
+"""The alignment problem: the levels of two images, a model, the effort and the largest displacement."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ JUDGING_SIDE = 1024
 
 @dataclass(frozen=True)
 class Problem:
-    """Two images that are aligned by one method.
+    """Two images to be aligned, with the model and the limits of the alignment.
 
     ``levels`` are those of the fixed image, coarse to fine; ``moving`` is the working copy of the moving
     image, both grey in [0, 1] with masks. ``max_shift`` is the largest displacement of a patch from the

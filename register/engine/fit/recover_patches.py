@@ -1,11 +1,11 @@
-"""Diverged patches, recovered by starting again from the neighbours that converged.
+"""Recover diverged patches by optimising them again from their converged neighbours.
 
-An optimisation converges for displacements of up to about a window. A patch that is further from its
-solution diverges, while neighbours nearer to the centre of the image may converge. Its similarity is then
-close to zero and theirs is high: the patch starts again from the maps of its neighbours, and so on
-outwards, front by front. Source: the reliability-guided order of Pan, "Reliability-guided digital image
-correlation for image deformation measurement", Appl. Opt. 48 (2009), here for all patches of a front at
-once.
+An optimisation converges for displacements of up to about a window. A patch that is further from its solution
+diverges, while its neighbours nearer to the centre of the image may converge. The similarity of such a patch
+is close to zero, that of its neighbours is high. It is optimised again from the maps of its neighbours, then
+the next patches outwards, front by front. Source: the reliability-guided order of Pan, "Reliability-guided
+digital image correlation for image deformation measurement", Appl. Opt. 48 (2009), here for all patches of a
+front at once.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from register.optim.result import OptimisationResult
 CONVERGED = 0.75
 """Quantile of the similarities of all patches that is taken as that of a converged patch."""
 CLEAR, DIVERGED = 0.5, 0.5
-"""Similarity of a converged patch from which diverged ones can be told from it, and the share of it below
-which a patch has diverged."""
+"""Similarity of a converged patch from which diverged ones can be distinguished from it, and the share of it
+below which a patch has diverged."""
 LEAST_TEXTURE = 0.05
-"""Texture of a patch below which its similarity means nothing."""
+"""Texture of a patch below which its similarity is not meaningful."""
 LEAST_DECREASE = 0.002
 """Decrease of the loss by a front from which another one is tried."""
 ROUNDS = 12
@@ -33,24 +33,24 @@ ROUNDS = 12
 
 
 def recover(compare: Comparison, patches: Patches, optimise: Callable[..., OptimisationResult]) -> Tensor:
-    """The parameters (2, 3, rows, columns) of patches after the recovery of those that diverged.
+    """Recover the diverged patches and return the parameters (2, 3, rows, columns) of all.
 
-    ``optimise`` takes the ``start`` of a front. Of each front the patches are kept whose similarity rose.
+    ``optimise`` takes the ``start`` of a front. The patches of a front whose similarity increased are kept.
     The first front that does not lower the loss is the last.
     """
     grid, best = patches
     before = comparison.windows(compare, patches)
     for _ in range(ROUNDS):
         similarity, texture = comparison.per_patch(compare, grid, before)
-        gone = diverged(similarity, texture)
-        if not bool(gone.any()):
+        bad = diverged(similarity, texture)
+        if not bool(bad.any()):
             break
-        tried = optimise(start=extrapolated(best, ~gone)).parameters
+        tried = optimise(start=extrapolated(best, ~bad)).parameters
         better = (
             comparison.per_patch(compare, grid, comparison.windows(compare, Patches(grid, tried)))[0]
             > similarity
         )
-        tried = torch.where(better | ~gone, tried, best)
+        tried = torch.where(better | ~bad, tried, best)
         found = comparison.windows(compare, Patches(grid, tried))
         if before.loss_decrease(found) <= LEAST_DECREASE:
             break
@@ -59,10 +59,10 @@ def recover(compare: Comparison, patches: Patches, optimise: Callable[..., Optim
 
 
 def diverged(similarity: Tensor, texture: Tensor, *, quantile: float = CONVERGED) -> Tensor:
-    """Which patches (...) are much less similar than the given ``quantile`` of all; none where that is not
-    high.
+    """The patches (...) that are much less similar than the given ``quantile`` of all: bool (...).
 
-    ``similarity`` and ``texture`` (...) are those of ``comparison.per_patch``.
+    ``similarity`` and ``texture`` (...) are those of ``comparison.per_patch``. No patch has diverged where
+    the quantile is not high.
     """
     textured = texture > LEAST_TEXTURE
     converged = float(similarity[textured].quantile(quantile)) if bool(textured.any()) else 0.0
@@ -70,10 +70,10 @@ def diverged(similarity: Tensor, texture: Tensor, *, quantile: float = CONVERGED
 
 
 def extrapolated(parameters: Tensor, held: Tensor) -> Tensor:
-    """Parameters (2, 3, rows, columns) in which the patches that are not ``held`` (rows, columns) are
-    extrapolated.
+    """Parameters (2, 3, rows, columns) in which all patches but the ``held`` ones are extrapolated.
 
-    Each is the mean of what its held neighbours predict at its centre, ring by ring.
+    ``held`` (rows, columns) is a mask. Each other patch is the mean of its held neighbours' predictions at
+    its centre, ring by ring.
     """
     parameters, known = parameters.clone(), held.clone()
     rows, columns = held.shape
@@ -86,7 +86,7 @@ def extrapolated(parameters: Tensor, held: Tensor) -> Tensor:
             predicted[:, 0] += right * predicted[:, 1] + down * predicted[:, 2]
             total += predicted * weight
             count += weight
-        fresh = ~known & (count > 0)
-        parameters = torch.where(fresh, total / count.clamp(min=1), parameters)
-        known = known | fresh
+        new = ~known & (count > 0)
+        parameters = torch.where(new, total / count.clamp(min=1), parameters)
+        known = known | new
     return parameters

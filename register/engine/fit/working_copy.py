@@ -1,4 +1,4 @@
-"""Working copies: the grey levels of bounded size in [0, 1] on which an alignment is computed."""
+"""Make working copies: grey levels in [0, 1] of limited size on which an alignment is computed."""
 
 import math
 
@@ -10,11 +10,11 @@ from register.images import preprocess, pyramid
 from register.images.pyramid import Level
 
 COARSEST = 96
-"""Shorter side, in pixels, of the coarsest level at least."""
+"""Shortest side, in pixels, that a level may have."""
 LEAST_SIDE, LEAST_PIXELS = 8, 64
 """Fewest pixels along a side, and fewest valid pixels, of an image that can be aligned."""
 LEAST_VALID = 0.02
-"""Share of the image that a constant border must leave for it to be masked."""
+"""Share of the image that must remain valid for a constant border to be masked."""
 
 
 def working_copy(level: Level, max_size: int, name: str) -> Level:

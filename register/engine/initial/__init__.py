@@ -1,1 +1,1 @@
-"""Initialisation: where the optimisation starts."""
+"""Initialisation: the search for the map from which the optimisation starts."""

@@ -1,7 +1,7 @@
-"""The map that most matched points of two images agree on.
+"""Find the map that most matched points of two images agree on.
 
-A homography through the matches by MAGSAC++ (Barath et al., CVPR 2020) in OpenCV, or, where it explains
-many more of them, a smooth map.
+It is a homography fitted by MAGSAC++ (Barath et al., CVPR 2020) in OpenCV or, if that explains many more of
+the matches, a smooth map.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ TOLERANCE = 3.0
 LEAST = 12
 """Fewest matches that determine a homography."""
 STEEPEST = 8.0
-"""Largest ratio of magnifications across the matched region; beyond it the horizon is near."""
+"""Largest ratio of magnifications across the matched region; a larger one means that the horizon is near."""
 MOST_TILT = 10.0
 """Largest ratio of the two singular values of the affine map nearest to a homography."""
 IDENTITY = 1e-6
@@ -103,8 +103,8 @@ def _in_originals(
 
 
 def _is_sound(homography: Tensor, fixed: Tensor, moving: Tensor, *, mirrored: bool) -> bool:
-    """Whether a homography has the right orientation, is no near collapse, and rests on a region of some
-    size."""
+    """Whether a homography has the expected orientation, is not nearly singular, and is determined by a large
+    enough region."""
     weights = homographies.weights(homography, fixed)
     steepness = float(weights.max() / weights.min())
     if float(weights.min()) <= 0 or steepness > STEEPEST:

@@ -1,5 +1,4 @@
-"""Initial maps from the correlation of orientation structure over translations, rotations and scales, by
-FFT."""
+"""Find initial maps by correlating orientation structure over translations, rotations and scales, by FFT."""
 
 import math
 from collections.abc import Iterator
@@ -20,22 +19,22 @@ SIDE = 112
 """Geometric mean, in pixels, of the longer sides of both images while they are compared, at any scale
 between them."""
 LEAST_OVERLAP = 0.12
-"""Share of the smaller image's textured area that must overlap; with less, the best score is a sliver in a
-corner."""
+"""Share of the smaller image's textured area that must overlap. With less, small overlaps at the corners have
+the best scores."""
 LEAST_LENGTH = 0.25
-"""Share of the shorter side along which both images overlap at least; fewer translations make the
+"""Smallest overlap along an axis, as a share of the shorter side; fewer translations make the Fourier
 transforms smaller."""
 BLOCK = 4
 """Side, in pixels, of the blocks in which energies and overlap are correlated, because they vary slowly."""
 DISTINCT = 0.04
 """Mean distance of the corners of two distinct starts, as a share of the moving image's longer side."""
 LEAST_SCORE = 3.0
-"""Standard deviations that every rotation reaches at some translation by chance."""
+"""Standard score that every rotation reaches at some translation by chance."""
 ROTATIONS = 12
 """Rotated images that are correlated at once."""
 MANY = 150
-"""Starts of the second round: between images of different sensors, noise can rank the true one behind a
-hundred others."""
+"""Number of starts of the second round: between images of different sensors, a hundred wrong starts can have
+better scores than the correct one."""
 
 
 def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Proposal]]:
@@ -75,10 +74,10 @@ def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -
     per fixed pixel), best first. Their score is in standard deviations above the mean.
 
     At every scale both images are shrunk to one pixel size and their orientation structure is computed
-    once; that of the moving image is rotated with its vectors, and the normalised correlation of both over
-    their overlap follows for all translations at once. Correlations (cosine times the square root of the
-    overlap) are ranked by their standard score over all translations of their rotation, because a direction
-    that dominates both images makes all of these similar. Source: Padfield, "Masked object registration in
+    once; that of the moving image is rotated with its vectors, and the normalised correlation over the
+    overlap is computed for all translations at once. Correlations (cosine times the square root of the
+    overlap) are ranked by their standard score over all translations of their rotation, because a dominant
+    direction in both images increases all of these. Source: Padfield, "Masked object registration in
     the Fourier domain", IEEE TIP 21 (2012).
     """
 
@@ -139,7 +138,7 @@ def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iter
 
 
 def _half_turns(angles: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Angles in chunks, and whether each angle of a chunk stands for the one 180° further too."""
+    """Angles in chunks, and whether the angles 180° further are also searched."""
     wrapped = {round(a, 6) for a in (angles % 360).tolist()}
     pairs = sorted(a for a in wrapped if a < 180 and a + 180 in wrapped)
     single = sorted(wrapped - set(pairs) - {a + 180 for a in pairs})
@@ -159,7 +158,7 @@ def _rotated(
 ) -> Iterator[tuple[list[Tensor], Planes]]:
     """Matrices and spectra of the moving structure and mask (1, 3, h, w) rotated by some angles.
 
-    With ``both``, those of the angles 180° further follow.
+    With ``both``, those of the angles 180° further are yielded too.
     """
     centre = torch.tensor([(side - 1) / 2] * 2)
     centre_moving = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
@@ -184,8 +183,8 @@ def _rotated(
 
 
 def _structure(level: Level) -> tuple[Tensor, Tensor]:
-    """Orientation structure (1, 2, h, w), zero where it is not valid, and the mask (1, 1, h, w) of where it
-    is."""
+    """Orientation structure (1, 2, h, w), zero where it is not valid, and the mask (1, 1, h, w) of valid
+    pixels."""
     mask = preprocess.erode(level.mask[None], 3)
     return preprocess.orientation(level.image[None], level.mask[None]) * mask, mask
 

@@ -1,5 +1,4 @@
-"""Start finders: methods that propose initial maps between two images, as records of the registry
-``STARTS``."""
+"""Define start finders: methods that propose initial maps, and the records of the registry ``STARTS``."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from register.geometry.matches import Matches
 from register.images.pyramid import Level
 
 CERTAIN = 30
-"""Matched points that agree on one map from which the map is taken without further evidence."""
+"""Number of matched points that agree on a map from which it needs no further evidence."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Proposal:
     """A proposed initial map: ``matrix`` (2, 3) float64, fixed to moving, in pixels of the originals.
 
     ``score`` ranks the proposals of one finder, higher is better. ``matches`` are the matched points that
-    the map rests on, if there are any.
+    determine the map, if there are any.
     """
 
     matrix: Tensor
@@ -28,12 +27,12 @@ class Proposal:
 
     @property
     def is_certain(self) -> bool:
-        """Whether it rests on so many matched points that no other evidence is needed."""
+        """Whether so many matched points agree with the map that no other evidence is needed."""
         return self.score >= CERTAIN and self.matches is not None
 
 
 Rounds = Callable[[Level, Level, SearchRange], Iterator[list[Proposal]]]
-"""Takes the fixed and the moving level and the range of the search to rounds of proposals."""
+"""A function from the fixed and the moving level and the search range to rounds of proposals."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class StartFinder:
 
     ``rounds`` takes the finest working copies of the fixed and the moving image, grey in [0, 1] with masks,
     and the range of the search. It yields lists of proposals, which may be empty, each list by a slower
-    method than the one before. The next list is asked for only where no start of the lists before is
+    method than the previous one. The next list is computed only if no start of the previous lists is
     significant.
     """
 

@@ -1,5 +1,4 @@
-"""The first estimate of an alignment from its initial map: a global fit, or the patches of a deformed
-pair."""
+"""Make the first estimate of an alignment from its initial map, by a global fit or from matched points."""
 
 from torch import Tensor
 
@@ -14,19 +13,18 @@ CLOSE = 0.01
 """Median distance from matched features, as a share of the matched region, below which a map agrees with
 them."""
 DEFORMED, SAMPLES = 0.02, 500
-"""Largest distance between the map of the matches and its affine map, as a share of the matched region,
-from which the patches start from the map, and the number of matches, at least, at which it is measured."""
+"""Largest distance between the map of the matches and its affine map, as a share of the matched region, from
+which the patches are initialised by the map, and the least number of matches at which it is measured."""
 METRIC = "mind"
 
 
 def fit(
     problem: Problem, start: Start, deformed: LocalFit | None, tick: global_fit.Tick
 ) -> tuple[Estimate, list[str]]:
-    """The estimate from an initial map, with notes: its own where there are ``deformed`` patches, else a
-    global fit.
+    """The estimate from an initial map, with notes.
 
-    It is the initial map too where the global fit moves away from matched features that the initial map
-    agrees with.
+    It is the initial map with the ``deformed`` patches, if any, or else a global fit. If the global fit moves
+    away from matched features that the initial map agrees with, it is the initial map.
     """
     if deformed:
         return Estimate(start.matrix, deformed), []
@@ -37,7 +35,9 @@ def fit(
         problem, levels, start.matrix, METRIC, tick, exact=start.is_certain
     )
     if _left_matches(start, matrix):
-        return Estimate(start.matrix), ["the global fit left the matched features, whose map was kept"]
+        return Estimate(start.matrix), [
+            "the global fit moved away from the matched features; the map of the features was kept"
+        ]
     return Estimate(matrix), notes
 
 
@@ -50,10 +50,9 @@ def _left_matches(start: Start, matrix: Tensor) -> bool:
 
 
 def deformed_patches(start: Start, level: Level, patch_size: int) -> LocalFit | None:
-    """The patches on a level of a start whose matches follow a homography or a smooth map that is far from
-    affine.
+    """The patches on a level for a start whose matches agree on a map that is far from affine.
 
-    None for other starts.
+    That map is a homography or a smooth map. None for other starts.
     """
     matches = start.matches
     if matches is None or not start.is_certain:

@@ -1,4 +1,4 @@
-"""Start finders from functions that match points of two images, as other packages supply them."""
+"""Make start finders from functions that match points of two images, such as those of other packages."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from register.images.pyramid import Level
 SIDE = 1024
 """Longest side, in pixels, of the images that a matching function is given."""
 MOST = 10000
-"""Matches that are used at most: those with the highest scores."""
+"""Largest number of matches that are used: those with the highest scores."""
 
 Image = NDArray[np.float32]
 Match = Callable[..., Any]

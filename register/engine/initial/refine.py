@@ -1,4 +1,4 @@
-"""Starts refined together, in batches on coarse levels, until the most significant one is left."""
+"""Refine several initial maps in batches on coarse levels and select the most significant one."""
 
 import math
 from dataclasses import replace
@@ -16,8 +16,8 @@ from register.images.pyramid import Level
 ROUNDS = (96, 16, 2), (224, 12, 1)
 """Rounds of refinement: longest side of the level, steps of Adam, and the fewest starts that are kept."""
 KEPT = 25
-"""One of so many starts is kept too: among many wrong starts some are as significant as the true one until
-they are compared in more detail."""
+"""One in this many starts is kept if that is more: on a coarse level, some of many wrong starts are as
+significant as the correct one."""
 METRIC = "mind"
 
 

@@ -1,4 +1,4 @@
-"""Start finders by name: the built-in ones, those of other packages, and those that a program adds."""
+"""Look up start finders by name: built-in ones, those of other packages, and those added by a program."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -60,7 +60,7 @@ def _imported(matcher: str) -> Callable[..., Any]:
         function = import_module(module)
         for name in attribute.split("."):
             function = getattr(function, name)
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # any error while the module is imported
         reason = f"{type(error).__name__}: {error}"
         raise RegisterError(f"--matcher {matcher}: cannot be imported ({reason}); check the name") from error
     if not callable(function):

@@ -1,4 +1,4 @@
-"""The search for an initial map.
+"""Search for an initial map.
 
 The start finders of the package run first: features that agree on one map, then correlation over rotations
 and scales, whose starts are refined together and compared by their significance. Start finders of other
@@ -33,7 +33,7 @@ def find(
     """The initial map between two images.
 
     The built-in finders search one range after the other until a start is significant. The finders in
-    ``always`` are tried in addition, those in ``fallback`` where no start is significant.
+    ``always`` are run in addition, those in ``fallback`` if no start is significant.
     """
     found = _built_in(fixed, moving, ranges)
     for each in always:
@@ -113,8 +113,8 @@ def _better(
     """The start of another package's finder where it is better than the one ``found``, or else that one.
 
     Its proposals are refined. It is better where it is more significant, and replaces a significant start
-    only if it is significant itself. A finder that raises an error is left out with a warning; where it is
-    ``required``, a ``RegisterError``, which says that it cannot be used at all, is passed on.
+    only if it is significant itself. A finder that raises an error is left out with a warning; a
+    ``RegisterError`` of a ``required`` finder, which means that it cannot be used at all, is raised.
     """
     try:
         for proposals in other.rounds(fixed, moving, within):
@@ -125,7 +125,7 @@ def _better(
         if required:
             raise
         warnings.warn(f"the start finder {other.name!r} is not used: {error}", RegisterWarning, stacklevel=2)
-    except Exception as error:  # whatever another package's code does
+    except Exception as error:  # any error in the code of another package
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(
             f"the start finder {other.name!r} failed and is not used: {reason}", RegisterWarning, stacklevel=2
@@ -136,8 +136,7 @@ def _better(
 def _compared(
     fixed: Level, moving: Level, within: SearchRange, name: str, proposals: Sequence[Proposal], found: Start
 ) -> Start:
-    """The better one of a start and the best of some proposals, both judged at the same level by
-    structure."""
+    """The better one of a start and the best of some proposals, by ``structure`` on the same level."""
     inside = [proposal for proposal in proposals if within.contains(proposal.matrix)]
     if not inside:
         return found
@@ -147,8 +146,8 @@ def _compared(
         return found
     if found.matches and start.agrees(best.matrix, found.matches):
         return found  # the same map, and the matches are evidence for it
-    judged, before = (start.at(fixed, moving, one.matrix) for one in (best, found))
-    if judged.significance <= before.significance:
+    after, before = (start.at(fixed, moving, one.matrix) for one in (best, found))
+    if after.significance <= before.significance:
         return found
     matches = max(agreeing, key=lambda one: len(one.fixed)) if agreeing and best.is_significant else None
     return replace(best, matches=matches, finder=name)

@@ -1,4 +1,4 @@
-"""Which rotations, scales and reflections the search for an initial map covers."""
+"""The range of rotations, scales and reflections of the search for an initial map."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,11 +22,11 @@ SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Global maps that are searched.
+    """The range of global maps that are searched.
 
-    They are maps of a ``model`` with rotations of up to ``rotation`` degrees either way and scales within a
-    factor ``scale`` of ``middle``, and reflections too with ``flip``. ``count`` starts of each sweep are
-    refined.
+    They are maps of a ``model`` with rotations of up to ``rotation`` degrees in both directions and scales
+    within a factor ``scale`` of ``middle``, and reflections too with ``flip``. ``count`` starts of each sweep
+    are refined.
     """
 
     model: str
@@ -64,7 +64,7 @@ class SearchRange:
 
 
 def ranges_of(settings: Settings, count: int, pixel_ratio: float | None) -> list[SearchRange]:
-    """The ranges to search one after the other: around the scale that pixel sizes give, then all.
+    """The ranges to search one after the other: around the scale that pixel sizes give, then the full range.
 
     ``pixel_ratio`` is the fixed pixel size over the moving one, None where either is not known.
     """
@@ -81,7 +81,7 @@ def ranges_of(settings: Settings, count: int, pixel_ratio: float | None) -> list
 
 
 def angles(limit: float, step: float = ANGLE_STEP) -> Tensor:
-    """Degrees from -limit to limit in steps of about ``step``; the full circle without its double end."""
+    """Degrees from -limit to limit in steps of about ``step``; a full circle contains -180 but not 180."""
     if limit >= 180:
         return torch.arange(-180.0, 180.0, step)
     n = math.ceil(limit / step - 0.5)
@@ -97,7 +97,7 @@ def scales(limit: float, middle: float = 1.0, step: float = SCALE_STEP) -> Tenso
 
 
 def mirror(level: Level) -> Level:
-    """The level with its columns reversed, and with the matrix to original pixels that goes with it."""
+    """The level with its columns reversed, and with the matching matrix to original pixels."""
     reverse = torch.tensor([[-1.0, 0.0, level.size[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     from_level = affine.compose(level.original_from_level, reverse)
     return Level(level.image.flip(-1), level.mask.flip(-1), from_level)

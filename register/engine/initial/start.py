@@ -45,16 +45,16 @@ class Start:
 
     @property
     def is_significant(self) -> bool:
-        """Whether the map is certain, or the images are similar under it, and far more than by chance.
+        """Whether the map is certain, or the similarity is high and far above chance.
 
-        Similarity is needed too because shifted borders alone may lie above chance.
+        A high similarity is needed too, because the borders of the images alone may be above chance.
         """
         similar = self.significance >= LEAST_SIGNIFICANCE
         return self.is_certain or (similar and self.above_chance >= LEAST_ABOVE_CHANCE)
 
     @property
     def is_certain(self) -> bool:
-        """Whether the map rests on so many matched points that no other evidence is needed."""
+        """Whether so many matched points agree with the map that no other evidence is needed."""
         return consensus.count(self.matches) >= CERTAIN
 
 
@@ -66,13 +66,15 @@ def at(fixed: Level, moving: Level, matrix: Tensor, matches: Matches | None = No
 
 
 def at_given_map(fixed: Level, moving: Level, matrix: Tensor) -> Start:
-    """The start at a map (2, 3) that the user gave; raises ``AlignmentError`` when nothing overlaps under
-    it."""
+    """The start at a map (2, 3) given by the user.
+
+    Raises ``AlignmentError`` when the images do not overlap under it.
+    """
     start = at(fixed, moving, matrix)
     if start.significance == 0:
         raise AlignmentError(
-            "nothing overlaps under the given initial map; check its direction (fixed to moving, in pixels),"
-            " or use --init auto"
+            "the images do not overlap under the given initial map;"
+            " check its direction (fixed to moving, in pixels), or use --init auto"
         )
     return start
 
@@ -88,7 +90,7 @@ def significances(compare: Comparison) -> tuple[Tensor, Tensor]:
 
 
 def agrees(matrix: Tensor, matches: Matches, share: float = AGREEMENT) -> bool:
-    """Whether a map (2, 3) takes matched points near their partners.
+    """Whether a map (2, 3) maps the matched points close to their partners.
 
     The median distance must be less than a ``share`` of the matched region of the moving image.
     """

@@ -1,1 +1,1 @@
-"""How good an alignment is: evidence, verdict, expected error, landmark errors."""
+"""Assess the quality of an alignment: evidence, verdict, expected error, landmark errors."""

@@ -1,4 +1,4 @@
-"""The assessment of an alignment: its quality, with verdict and expected error, and figures per patch."""
+"""Assess an alignment: compute its quality, with verdict and expected error, and figures per patch."""
 
 import math
 from dataclasses import dataclass, replace

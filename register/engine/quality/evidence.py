@@ -1,4 +1,4 @@
-"""Evidence that the fit does not optimise: similarity above chance, matched features, overlap."""
+"""Evidence for an alignment that the fit does not optimise: similarity above chance, matches, overlap."""
 
 import math
 
@@ -14,26 +14,27 @@ from register.geometry.matches import Matches
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 
-FARTHEST = 1 / 16
-"""Shifts by less than this share of the longer side are not counted as chance."""
+SMALLEST_SHIFT = 1 / 16
+"""Smallest shift that represents chance, as a share of the longer side."""
 LEAST_SHIFTS, LEAST_PIXELS = 100, 64
-"""Numbers of shifts and of overlapping pixels below which nothing is known."""
+"""Smallest numbers of shifts and of overlapping pixels for which chance is measured."""
 AGREES = 0.01
 """Distance of a feature from its match, as a share of the diagonal, up to which it agrees with the map."""
 
 
 def above_chance(fixed: Level, moving: Level, matrix: Tensor) -> float:
-    """How many standard deviations the similarity under a global map (2, 3) lies above chance.
+    """The similarity under a global map (2, 3), in standard deviations above chance.
 
     The similarity is that of the structure. Chance is its distribution over cyclic shifts of the aligned
-    image by at least ``FARTHEST`` of the level: a permutation test. 0 where the images overlap too little.
+    image by at least ``SMALLEST_SHIFT`` of the level: a permutation test. 0 where the images overlap too
+    little.
     """
     level = global_fit.at_side(fixed, global_fit.FIT_SIDE)
     compare = global_fit.compare_at(level, moving, matrix[None], "structure")
     score, overlap = _scores_of_shifts(level, compare)
     y, x = (torch.minimum(torch.arange(n), n - torch.arange(n)) for n in level.size)
     distance = torch.hypot(y[:, None].float(), x[None].float()).to(score.device)
-    others = score[(distance > max(level.size) * FARTHEST) & (overlap > 0.1 * overlap[0, 0])]
+    others = score[(distance > max(level.size) * SMALLEST_SHIFT) & (overlap > 0.1 * overlap[0, 0])]
     if len(others) < LEAST_SHIFTS or float(overlap[0, 0]) < LEAST_PIXELS:
         return 0.0
     return float((score[0, 0] - sums.mean(others)) / sums.deviation(others).clamp(min=1e-6))

@@ -1,4 +1,4 @@
-"""The expected error of every patch, calibrated on known warps."""
+"""Estimate the expected error of every patch; the estimate is calibrated on synthetic warps."""
 
 from statistics import median
 
@@ -13,11 +13,17 @@ from register.geometry import smoothness
 from register.geometry.patch_grid import PatchGrid
 from register.transforms.quality import PatchFigures
 
-LOG_ERROR = {"one": 1.102, "bound": 0.728, "neighbour_disagreement": 0.638, "back": 0.254, "unlike": 0.13}
+LOG_ERROR = {
+    "one": 1.102,
+    "bound": 0.728,
+    "neighbour_disagreement": 0.638,
+    "round_trip": 0.254,
+    "dissimilarity": 0.13,
+}
 """The log of the expected error, in pixels of the judging level, is the sum of these factors times the logs
-of the terms of the same name (see ``terms``). Two of three errors are smaller. Fitted by ``python -m
-benchmarks.calibration``."""
-LEAST_DISCORD, LEAST_BACK, LEAST_BOUND, LEAST_UNLIKE = 0.1, 0.05, 1e-4, 0.02
+of the terms of the same name (see ``terms``). Two thirds of the true errors are smaller. Fitted by ``python
+-m benchmarks.calibration``."""
+LEAST_DISAGREEMENT, LEAST_ROUND_TRIP, LEAST_BOUND, LEAST_DISSIMILARITY = 0.1, 0.05, 1e-4, 0.02
 """The smallest values of the terms: three in pixels, the last a difference of similarity."""
 AROUND = 2
 """Patches on either side over which terms are averaged."""
@@ -35,7 +41,7 @@ def bounds(compare: Comparison, grid: PatchGrid, parameters: Tensor, weight: flo
     eq. 9.
     """
     objective = PatchObjective(compare, grid, local_fit.STIFFNESS, 1)
-    curvature = objective.couplings.hessian(objective.expand(parameters[None]).hessian[0]).own.double()
+    curvature = objective.hessian_builder.hessian(objective.expand(parameters[None]).hessian[0]).own.double()
     covariance = torch.linalg.inv(
         curvature + 1e-9 * torch.eye(6, dtype=torch.float64, device=curvature.device)
     ) * (2 / (weight * compare.window**2))
@@ -57,17 +63,17 @@ def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -
     """The terms (n,) of the expected error of n patches, by their names in ``LOG_ERROR``.
 
     They are the Cramér-Rao ``bound`` (n,), the disagreement of neighbouring patches with ``parameters`` (2,
-    3, rows, columns), the error of the round trip at their centres, ``back`` (n,), and the lack of
-    ``similarity`` (n,).
+    3, rows, columns), the error of the round trip at their centres, ``back`` (n,), and the dissimilarity,
+    which is 1 minus the ``similarity`` (n,).
     """
     shape = parameters.shape[2:]
     disagreement = _around(smoothness.neighbour_disagreement(parameters.double().cpu()).square())
     returned = _around(back.clamp(min=1e-6).log().reshape(shape)).exp().square()
     return {
         "bound": bound.clamp(min=LEAST_BOUND),
-        "neighbour_disagreement": (disagreement + LEAST_DISCORD**2).sqrt().flatten(),
-        "back": (returned + LEAST_BACK**2).sqrt().flatten(),
-        "unlike": 1 + LEAST_UNLIKE - similarity.double().cpu(),
+        "neighbour_disagreement": (disagreement + LEAST_DISAGREEMENT**2).sqrt().flatten(),
+        "round_trip": (returned + LEAST_ROUND_TRIP**2).sqrt().flatten(),
+        "dissimilarity": 1 + LEAST_DISSIMILARITY - similarity.double().cpu(),
     }
 
 

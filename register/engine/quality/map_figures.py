@@ -1,4 +1,4 @@
-"""Figures of a map: its displacements and its Jacobian determinants."""
+"""Compute figures of a map: its displacements and its Jacobian determinants."""
 
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Determinants(NamedTuple):
 
 
 def determinants(estimate: Estimate) -> Determinants:
-    """Determinants of a map, from a lower bound over every cell of the patch grid."""
+    """The determinants of a map; the smallest is a lower bound over all cells of the patch grid."""
     overall, patches = rounded(affine.determinant(estimate.matrix)), estimate.patches
     if patches is None:
         return Determinants(overall, 1.0, 0)

@@ -1,4 +1,4 @@
-"""The figures of every patch: similarity, confidence, status and expected error."""
+"""Compute the figures of every patch: similarity, confidence, status and expected error."""
 
 import math
 
@@ -58,12 +58,12 @@ def patch_figures(
 
 
 def unknown(count: int) -> PatchFigures:
-    """The figures of patches of which nothing is known."""
+    """The figures of ``count`` patches of a failed alignment: no confidence, no expected error."""
     return PatchFigures(confidence=(0.0,) * count, status=("weak",) * count, expected_error=(None,) * count)
 
 
 def without_displacement(level: Level, frame: Frame) -> LocalFit:
-    """Patches without displacement, on the coarse grid of an image that needs no patches."""
+    """Patches without displacement, on the coarse grid of an image that is aligned by a global map."""
     coarse, (height, width) = coarse_grid(frame.height, frame.width), level.size
     spacing = width / (coarse.columns - 1), height / (coarse.rows - 1)
     grid = PatchGrid(coarse.columns, coarse.rows, coarse.origin, spacing)

@@ -1,4 +1,4 @@
-"""Whether matching regions of two aligned images can be recognised among all regions."""
+"""Test whether matching regions of two aligned images can be recognised among all regions."""
 
 import math
 from typing import NamedTuple
@@ -15,7 +15,8 @@ from register.images import interpolation
 from register.images.pyramid import Level
 
 SCALES = (512, 24), (256, 16)
-"""Longest side of a level and side of its regions, in pixels. The coarser serves where detail is noise."""
+"""Longest side of a level and side of its regions, in pixels. The coarser level is for images whose
+detail is noise."""
 LEAST_TEXTURE, LEAST_VALID, LEAST_REGIONS = 0.05, 0.9, 8
 """Texture and valid share below which a region is left out, and the smallest number of remaining regions."""
 LEAST_ACROSS, SMALLEST = 6, 8
@@ -40,7 +41,7 @@ def recognised(
     For every region of the fixed image this is the share of other aligned regions that are less similar to
     it than its own match, by the cosine of their structure; likewise for every aligned region. The mean is
     weighted by texture. Ranks of random pairs are uniform with mean 0.5, so this is a permutation test. A
-    fit raises the similarity of matching regions, but not their rank. Of several scales the one with the
+    fit increases the similarity of matching regions, but not their rank. Of several scales the one with the
     largest ``sigma`` counts. None where too few regions have texture.
 
     Source: Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses" (2005).

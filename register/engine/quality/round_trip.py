@@ -1,4 +1,4 @@
-"""The round-trip error: fixed to moving by the alignment, back by an alignment in the other direction."""
+"""Measure the round-trip error: an independent alignment from moving to fixed, after the one to be tested."""
 
 import math
 from dataclasses import dataclass
@@ -29,11 +29,13 @@ class RoundTrip:
     backward: Transform
 
     def errors(self, points: Tensor) -> Tensor:
-        """The distance (n,) between fixed points (n, 2) and where they return to, in fixed pixels."""
+        """The distance (n,) between fixed points (n, 2) and their positions after the round trip, in fixed
+        pixels."""
         return (self.backward.map(self.forward.map(points)) - points).norm(dim=1)
 
     def median(self, fixed: Level) -> float:
-        """The median error, in fixed pixels, over points that have texture and lie on the moving image.
+        """The median error, in fixed pixels, of points that have texture and are mapped onto the moving
+        image.
 
         It is weighted by texture, and infinite where there is no such point.
         """

@@ -1,4 +1,4 @@
-"""The verdict on an alignment: the probability that it is wrong, and the reasons in words."""
+"""Decide the verdict on an alignment, from the probability that it is wrong, and state the reasons."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ WRONG = 0.02
 LOG_ODDS = {"one": 10.11, "recognised": -1.62, "sigma": -3.48}
 """The log-odds of a wrong alignment are the sum of these factors times the figures of the same name (see
 ``probability_wrong``). Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
-UNTOLD, SURELY, PERHAPS, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
+FIXED_PROBABILITIES, HIGH_ABOVE_CHANCE, MEDIUM_ABOVE_CHANCE, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
 """Where regions cannot be recognised: the probabilities of being wrong, the standard deviations above
 chance that the first and the second need, and the number of agreeing matched features that also gives the
 first."""
@@ -19,13 +19,13 @@ SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
 LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 10.0
 """Share of the fixed image that overlaps, share of weak patches, and change of area beyond which an
 alignment is suspect in any case."""
-FARTHEST_BACK = 0.01
+LARGEST_ROUND_TRIP = 0.01
 """Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an
-alignment is suspect in any case. Right alignments stay below 0.006."""
+alignment is suspect in any case. Correct alignments have less than 0.006."""
 
 
 def probability_wrong(found: tuple[float, float] | None, above_chance: float, agreeing: int) -> float:
-    """The probability that the median error exceeds ``WRONG``, if right and wrong alignments are equally
+    """The probability that the median error exceeds ``WRONG``, if correct and wrong alignments are equally
     frequent.
 
     ``found`` is the mean percentile rank of matching regions and its standard deviations above chance, as
@@ -34,9 +34,9 @@ def probability_wrong(found: tuple[float, float] | None, above_chance: float, ag
     from the number of matched features ``agreeing`` with the map.
     """
     if found is None:
-        if agreeing >= ENOUGH_MATCHES or above_chance >= SURELY:
-            return UNTOLD[0]
-        return UNTOLD[1] if above_chance >= PERHAPS else UNTOLD[2]
+        if agreeing >= ENOUGH_MATCHES or above_chance >= HIGH_ABOVE_CHANCE:
+            return FIXED_PROBABILITIES[0]
+        return FIXED_PROBABILITIES[1 if above_chance >= MEDIUM_ABOVE_CHANCE else 2]
     recognised, sigma = found
     values = {
         "one": 1.0,
@@ -47,7 +47,7 @@ def probability_wrong(found: tuple[float, float] | None, above_chance: float, ag
 
 
 def called(wrong: float) -> Verdict:
-    """The verdict of a probability of being wrong alone."""
+    """The verdict that follows from the probability ``wrong`` alone."""
     if wrong >= FAILED_FROM:
         return Verdict.FAILED
     return Verdict.SUSPECT if wrong >= SUSPECT_FROM else Verdict.OK
@@ -67,7 +67,7 @@ def verdict(figures: Quality, status: Sequence[str], diagonal: float) -> tuple[V
 
 
 def _doubts(figures: Quality, status: Sequence[str], diagonal: float) -> list[str]:
-    """The reasons that make an alignment suspect whatever its probability of being wrong."""
+    """The reasons that make an alignment suspect for any probability of being wrong."""
     found, overlap, area, back = [], figures.overlap, figures.det_global, figures.back_and_forth
     if overlap is not None and overlap < LEAST_OVERLAP:
         found.append(f"only {overlap:.0%} of the fixed image overlaps the moving image")
@@ -80,7 +80,7 @@ def _doubts(figures: Quality, status: Sequence[str], diagonal: float) -> list[st
         found.append(f"the global map changes areas by a factor of {area:.3g}")
     if back is None:
         found.append("the valid regions of the two images do not overlap")
-    elif back > FARTHEST_BACK * diagonal:
+    elif back > LARGEST_ROUND_TRIP * diagonal:
         found.append(f"aligned in both directions, points return {back:.1f} px from where they started")
     return found
 
