@@ -2,9 +2,10 @@
 
 A step of an optimiser is some hundred small operations, each of which takes less time on a GPU than the host
 needs to queue it. A step is therefore recorded once as a CUDA graph and launched as one operation; image
-pairs of equal sizes share it. The host does not wait for the device during an iteration: the device decides
-whether to continue, steps that are launched after the end change nothing, and the host reads the report of a
-few steps ago. Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019, section 5.
+pairs of equal sizes share it. The host does not wait for the device during an iteration: the test for the end
+runs on the device, steps that are launched after the end do not change the state, and the host reads the
+report of a few steps ago. Source: CUDA Programming Guide, "CUDA Graphs"; Paszke et al., "PyTorch", 2019,
+section 5.
 """
 
 import math
@@ -29,7 +30,7 @@ from register.compute.iteration import (
 MOST_RECORDINGS = 16
 """Largest number of recordings that are kept; each holds the memory of a pyramid level."""
 STEPS_AHEAD = 4
-"""Steps that are launched before the host reads the report of the first of them."""
+"""Number of steps that are launched before the host reads the report of the first of them."""
 TIMED_STEPS = 5
 """Steps that are timed to find the fastest of several recordings."""
 LARGEST_DIFFERENCE = 0.05

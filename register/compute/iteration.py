@@ -36,7 +36,7 @@ MakeIteration = Callable[..., Iteration[State]]
 
 
 class IterationResult(NamedTuple, Generic[State]):
-    """The last state of an iteration, the reason why it ended, and the loss before every step and at the
+    """The last state of an iteration, the reason why it ended, and the loss before each step and at the
     end."""
 
     state: State

@@ -1,4 +1,4 @@
-"""Sums over all pixels whose bits do not depend on the number of threads.
+"""Sums over all pixels whose rounding does not depend on the number of threads.
 
 PyTorch splits a sum of many values into as many blocks as there are threads, so its rounding error depends
 on that number. A sum per row is computed by one thread; the functions below sum rows first, then the sums

@@ -1,1 +1,1 @@
-"""The method: two images and settings in, a transform out. Tensors only, no files."""
+"""The registration method: it computes a transform from two images and settings, without reading files."""

@@ -1,6 +1,6 @@
 """Affine maps of the plane, and the conventions for coordinates and matrices.
 
-Conventions, stated once for the whole package. Points are ``(x, y)`` in pixels, x right, y down, 0-based; an
+The conventions hold for the entire package. Points are ``(x, y)`` in pixels, x right, y down, 0-based; an
 integer is a pixel's centre, so pixel (0, 0) covers [-0.5, 0.5). Only arrays are indexed ``[row, column]``.
 Images are (c, h, w) float32 inside the package. A matrix ``[[a, b, tx], [c, d, ty]]`` of shape (..., 2, 3)
 maps ``(x, y)`` to ``(a x + b y + tx, c x + d y + ty)`` and is named by its direction: ``moving_from_fixed``

@@ -57,9 +57,9 @@ def fit(
 ) -> tuple[BSpline, float]:
     """The spline nearest to the displacement of ``target`` over an image, and its largest error in pixels.
 
-    Knots are about ``spacing`` pixels apart; the spacing is halved until the error is within ``tolerance``
-    pixels or it is ``least``. The error is measured halfway between the fitted points. The tensor product
-    makes the least-squares fit one small linear system per axis.
+    The knots have a spacing of about ``spacing`` pixels, which is halved until the error is within
+    ``tolerance`` pixels or it is ``least``. The error is measured halfway between the fitted points. The
+    tensor product makes the least-squares fit one small linear system per axis.
     """
     while True:
         spline, error = _fit_once(target, width, height, spacing)

@@ -1,4 +1,4 @@
-"""A smooth map through matched points: moving least squares."""
+"""Fit a smooth map to matched points by moving least squares."""
 
 import torch
 from torch import Tensor

@@ -32,7 +32,8 @@ class PatchGrid:
 
     @classmethod
     def cover(cls, height: int, width: int, patch_size: float) -> "PatchGrid":
-        """The grid with its outer centres on the edges of an image, about ``patch_size`` pixels apart."""
+        """The grid with its outer centres on the edges of an image, and a spacing of about ``patch_size``
+        pixels."""
         columns, rows = (max(round(side / patch_size), 1) + 1 for side in (width, height))
         return cls(columns, rows, (-0.5, -0.5), (width / (columns - 1), height / (rows - 1)))
 

@@ -27,7 +27,7 @@ def conjugate_gradients(
 
     Ends after ``steps``, or when the preconditioned residual is less than ``tolerance`` times the first. On a
     GPU, whose residual the host does not read, there are at most ``STEPS_ON_GPU`` steps, and those after the
-    end change nothing.
+    end do not change the result.
     """
     x, r = torch.zeros_like(right), right
     z = precondition(r)

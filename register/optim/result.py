@@ -10,9 +10,10 @@ from register.compute.iteration import RUNNING, IterationResult
 from register.errors import AlignmentError
 
 ROUNDING = 1e-6
-"""Decrease of a loss that may be rounding error.
+"""Largest decrease of a loss that may be a rounding error.
 
-A step that lowers the loss by less is not taken, so that two equal images stay aligned by the identity.
+A step that lowers the loss by less is not taken, so that two equal images are aligned by exactly the
+identity.
 """
 CONVERGED, FLAT, NOT_FINITE = 1, 2, 3
 REASONS = {

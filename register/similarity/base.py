@@ -25,7 +25,7 @@ UNEXPLAINED = 0.005
 """Share of a window's variance that always counts as unexplained. It limits the influence of a window that
 matches perfectly."""
 LEAST_SIMILARITY = 0.1
-"""Lower bound of the similarity in the curvature: without it, a window that matches nothing has almost no
+"""Lower bound of the similarity in the curvature: without it, a window without a match has almost no
 curvature and Gauss-Newton steps have no bound."""
 
 

@@ -8,7 +8,7 @@ from register.similarity.base import FLAT, LEAST_SIMILARITY, FixedImage, Similar
 
 
 def ncc(fixed: FixedImage, warped: Tensor) -> Windows:
-    """Squared normalised cross-correlation over each window: invariant to gain, offset and the sign of
+    """Squared normalised cross-correlation over each window: invariant to gain, offset and sign of the
     contrast.
 
     Source: the neighbourhood cross-correlation of Avants et al., "Symmetric diffeomorphic image registration

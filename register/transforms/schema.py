@@ -44,7 +44,7 @@ class Open(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     def unknown(self) -> Json:
-        """The keys that the format does not know."""
+        """The keys that are not part of the format."""
         return dict(self.model_extra or {})
 
 

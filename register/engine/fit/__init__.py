@@ -1,1 +1,1 @@
-"""Optimisation of the global map and of the patches."""
+"""Fit the global map and the patches by optimisation, from coarse to fine."""

@@ -1,5 +1,4 @@
-"""The comparison of two images at one level: their intensities or descriptors and the map between their
-pixels."""
+"""Compare two images at one level: compute the similarity of windows under a map, and its derivatives."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -173,8 +172,8 @@ class Comparison:
         """The result of ``expand`` where no pixel has weight."""
         sizes = [[-(-n // side) for n in self.size] for side in (self.window, block)]
         zero, count = self.fixed_mask.new_zeros, len(self.moving)
-        nothing = zero(count, sizes[0][0] * sizes[0][1])
-        return LossExpansion(nothing, nothing, zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
+        zeros = zero(count, sizes[0][0] * sizes[0][1])
+        return LossExpansion(zeros, zeros, zero(count, 1, 1, 2), zero(count, 3, *sizes[1]))
 
     def rows(self, rows: slice) -> "Comparison":
         """The comparison of some rows of the fixed level only."""

@@ -1,4 +1,4 @@
-"""The Gauss-Newton Hessian of the loss of patches, as blocks for every patch and its eight neighbours.
+"""Compute the Gauss-Newton Hessian of the loss of patches, in blocks for each patch and its neighbours.
 
 The hat weights of a patch reach to the next centre only, so all other blocks are zero. A product with a
 vector needs the parameters around every patch and one small matrix per patch, whatever the image size.

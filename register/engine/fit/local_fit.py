@@ -197,8 +197,8 @@ def _try_half(
     returns the start and a larger stiffness, if steps with that stiffness improve the sum of both halves, or
     else None.
 
-    Patches that fit noise improve the windows they are fitted to and make the others worse, so the sum of
-    both decreases only by what is not noise. The held-out half alone would be too strict for fine patches
+    Patches that fit noise lower the loss of the windows they are fitted to and raise that of the others, so
+    only an improvement of the sum is not noise. The held-out half alone would be too strict for fine patches
     that lie completely in held-out windows.
     """
     fitted, held_out = compare.half(0), compare.half(1)

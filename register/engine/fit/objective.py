@@ -1,5 +1,4 @@
-"""The loss of a level as a function of global or patch parameters, with its gradient and Gauss-Newton
-Hessian."""
+"""Compute the loss of a level, its gradient and its Hessian for global or patch parameters."""
 
 import math
 from collections.abc import Iterator
@@ -27,9 +26,11 @@ approximation of the image is not valid for more."""
 
 
 class Strip(NamedTuple):
-    """Some rows of a level: their comparison and the points (1, h, w, 2) of the moving image without patches.
+    """A strip of rows of a level.
 
-    ``span`` is the range of rows of patches with non-zero weight, ``basis_y`` their basis functions along y.
+    ``compare`` is the comparison of these rows, ``anchor`` (1, h, w, 2) their points in the moving image
+    under the global map. ``span`` is the range of rows of patches with non-zero weight, ``basis_y`` their
+    basis functions along y.
     """
 
     compare: Comparison
