@@ -269,7 +269,7 @@ def test_an_image_without_texture_is_an_error_that_names_it(texture, image, what
 def test_a_start_without_overlap_is_an_error(texture):
     plane = torch.from_numpy(texture)[None].float()
     level = pyramid.base(plane)
-    with pytest.raises(AlignmentError, match="nothing overlaps"):
+    with pytest.raises(AlignmentError, match="do not overlap"):
         pair.align(
             level,
             level,

@@ -56,7 +56,8 @@ def grey_level(
 
 
 def _checked_mask(mask: Array, planes: Tensor) -> Tensor:
-    """Where a mask is not 0 (1, h, w); raises ``RegisterError`` when its size is not that of the planes."""
+    """The pixels (1, h, w) where a mask is not 0; raises ``RegisterError`` when its size is not that of the
+    planes."""
     given = torch.as_tensor(mask, device=planes.device)
     size = tuple(planes.shape[1:])
     if tuple(given.shape) != size:

@@ -1,5 +1,4 @@
-"""Preprocessing of grey images: robust range, descriptors, noise, texture, and the mask of a constant
-border."""
+"""Preprocess grey images: robust range, descriptors, noise, texture, and the mask of a constant border."""
 
 import math
 

@@ -1,5 +1,4 @@
-"""Look up similarity metrics by name: built-in ones, those of other packages, and those added by a
-program."""
+"""Look up similarity metrics by name: built-in ones, and those added by packages or programs."""
 
 from register.registries import SIMILARITIES
 from register.similarity.base import Similarity

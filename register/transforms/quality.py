@@ -24,7 +24,7 @@ from register.transforms.record import (
 
 
 class Verdict(StrEnum):
-    """How far an alignment can be trusted."""
+    """The reliability of an alignment."""
 
     OK = "ok"
     """No evidence against it was found."""
@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CanvasPlace(Record):
-    """Where a canvas lies on the fixed image and how large it is: (x, y) in fixed pixels."""
+    """The position of a canvas on the fixed image, and its size: (x, y) in fixed pixels."""
 
     origin: Numbers = ABSENT
     size: Numbers = ABSENT

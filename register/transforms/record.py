@@ -143,6 +143,6 @@ def _kinds(record: type[Record]) -> dict[str, Kind]:
 
 
 def _place(name: str, given: list[str], names: list[str]) -> int:
-    """Where a key is added: before the first given key whose field is declared later."""
+    """The position at which a key is added: before the first given key whose field is declared later."""
     later = set(names[names.index(name) :])
     return next((n for n, key in enumerate(given) if key in later), len(given))

@@ -25,7 +25,7 @@ from register.images.pyramid import Level
 
 
 class Detection(NamedTuple):
-    """How features are detected.
+    """The options of the detection of features.
 
     ``side`` is the longest side, in pixels, of the copies on which they are detected, ``most`` their
     largest number in an image; with ``tilted`` they are detected in simulated views of it too, which takes

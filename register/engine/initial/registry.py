@@ -1,4 +1,4 @@
-"""Look up start finders by name: built-in ones, those of other packages, and those added by a program."""
+"""Look up start finders by name: built-in ones, and those added by packages or programs."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator

@@ -11,7 +11,7 @@ LOG_ODDS = {"one": 10.11, "recognised": -1.62, "sigma": -3.48}
 """The log-odds of a wrong alignment are the sum of these factors times the figures of the same name (see
 ``probability_wrong``). Fitted and cross-validated by ``python -m benchmarks.verdicts``."""
 FIXED_PROBABILITIES, HIGH_ABOVE_CHANCE, MEDIUM_ABOVE_CHANCE, ENOUGH_MATCHES = (0.2, 0.5, 0.8), 9.0, 7.5, 30
-"""Where regions cannot be recognised: the probabilities of being wrong, the standard deviations above
+"""If regions cannot be recognised: the probabilities of being wrong, the standard deviations above
 chance that the first and the second need, and the number of agreeing matched features that also gives the
 first."""
 SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
