@@ -1,5 +1,5 @@
-"""The kernels for GPUs, held against tensors: interpreted on machines that have none, compiled for those they
-are made for."""
+"""The kernels for GPUs give the same numbers as PyTorch: interpreted on machines without a GPU, or else
+compiled."""
 
 import os
 import subprocess
@@ -32,16 +32,16 @@ pytestmark = [
 ]
 HERE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if HERE.type == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is loaded
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
 HEIGHT, WIDTH = 43, 91
 BEYOND = torch.tensor([[[1.03, 0.05, -12.0], [-0.04, 0.98, 9.0]]], dtype=torch.float64)
-"""A map that leaves the moving image on two sides."""
+"""A map to points outside the moving image on two sides."""
 INSIDE = torch.tensor([[[0.91, 0.02, 4.3], [-0.02, 0.9, 3.6]]], dtype=torch.float64)
 
 
 @pytest.fixture
 def kernels(monkeypatch):
-    """Without a GPU the kernels work on tensors of the host, whose compiled code is left out."""
+    """Use the kernels; without a GPU they run on CPU tensors in place of the C library."""
     if HERE.type == "cpu":
         monkeypatch.setattr(cpu, "library", lambda: None)
         monkeypatch.setattr(launch, "supports_tensor", lambda tensor: tensor.dtype == torch.float32)
@@ -69,8 +69,8 @@ def precise(compare):
 
 
 def away_from_kinks(compare, grid, parameters):
-    """Without the few pixels whose points lie where four pixels meet: linear interpolation has two gradients there,
-    and rounding chooses."""
+    """Without the few pixels whose points lie where four pixels meet: linear interpolation has two gradients
+    there, and rounding chooses one."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
     return replace(
@@ -168,7 +168,7 @@ def test_skipping_the_visibility_test_gives_the_same_result(
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_a_global_map_is_two_by_two_patches_that_agree(kernels, texture):
+def test_a_global_map_equals_two_by_two_patches(kernels, texture):
     compare, parameters = (
         compared(texture, "ncc", BEYOND),
         torch.full((1, models.get("affine").parameters), 0.237, device=HERE),

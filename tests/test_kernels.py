@@ -27,10 +27,10 @@ pytestmark = pytest.mark.skipif(
 )
 HEIGHT, WIDTH = 203, 331
 BEYOND = torch.tensor([[[1.03, 0.05, -22.0], [-0.04, 0.98, 13.0]]], dtype=torch.float64)
-"""A map that leaves the moving image on two sides."""
+"""A map to points outside the moving image on two sides."""
 INSIDE = torch.tensor([[[0.91, 0.02, 9.3], [-0.02, 0.9, 11.6]]], dtype=torch.float64)
 NEAR = torch.tensor([[[0.98, 0.003, 3.3], [-0.002, 0.98, 2.1]]], dtype=torch.float64)
-"""A map that mostly takes neighbouring pixels to between neighbouring pixels."""
+"""A map of neighbouring pixels to points that mostly lie between neighbouring pixels."""
 
 
 def compared(texture, metric, step, *, holes=False, window=20):
@@ -55,8 +55,8 @@ def precise(compare):
 
 
 def away_from_kinks(compare, grid, parameters):
-    """Without the few pixels whose points lie where four pixels meet: linear interpolation has two gradients there,
-    and rounding chooses."""
+    """Without the few pixels whose points lie where four pixels meet: linear interpolation has two gradients
+    there, and rounding chooses one."""
     exact = precise(compare)
     points = exact.shifted(Patches(grid, parameters.double()).displacement(*exact.axes()))
     apart = ((points - points.round()).abs().amin(-1) > 1e-3).float()
@@ -100,7 +100,7 @@ def test_windows_equal_those_of_pytorch(texture, metric, window):
 
 @pytest.mark.parametrize("model", ["rigid", "affine"])
 @pytest.mark.parametrize("metric", ["ncc", "mind"])
-def test_a_global_map_is_two_by_two_patches_that_agree(texture, model, metric):
+def test_a_global_map_equals_two_by_two_patches(texture, model, metric):
     compare = compared(texture, metric, BEYOND)
     parameters = torch.full((1, models.get(model).parameters), 0.237)
     found, expected = (
@@ -184,7 +184,7 @@ def test_the_stiffness_of_patches_equals_that_of_pytorch(tensors_only, coupled):
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
 
 
-def test_a_tile_without_weight_gives_nothing(texture):
+def test_a_tile_without_weight_gives_zeros(texture):
     compare = compared(texture, "ncc", BEYOND)
     grid, parameters = random_patches()
     found = dispatch.expand(
@@ -193,7 +193,7 @@ def test_a_tile_without_weight_gives_nothing(texture):
     assert not any(bool(x.any()) for x in found)
 
 
-def test_parameters_that_are_no_numbers_are_an_error_and_not_a_crash(texture):
+def test_parameters_that_are_not_finite_are_an_error_and_not_a_crash(texture):
     objective, (_, parameters) = (
         PatchObjective(compared(texture, "ncc", BEYOND), random_patches()[0], 5.0, 1),
         random_patches(),
@@ -245,7 +245,7 @@ def test_wrong_images_never_reach_the_c_code(texture, monkeypatch, name, kind):
     pair = compared(texture, "ncc", BEYOND, holes=True).compiled[0]
     broken = pair._replace(**{name: wrong(getattr(pair, name))[kind]})
     if (name, kind) == ("moving", "shape"):
-        broken = broken._replace(moving_mask=pair.moving_mask)  # of the right size, unlike the image
+        broken = broken._replace(moving_mask=pair.moving_mask)  # of the right size, other than the image
     monkeypatch.setattr(cpu, "_call", lambda *_: pytest.fail("the C code was called"))
     grid, parameters = random_patches()
     with pytest.raises(ValueError, match=r"is |has |must be"):
@@ -310,9 +310,8 @@ def test_a_library_with_another_interface_version_is_not_used(monkeypatch):
     assert cpu.library() is not None
 
 
-def test_affine_maps_are_patches_that_agree(texture):
-    """Four patches hold every affine map exactly: moved by them or by the map itself, windows are equally
-    similar."""
+def test_affine_maps_equal_patches_with_these_maps(texture):
+    """Four patches represent every affine map exactly: windows are as similar as with the map itself."""
     compare, grid = compared(texture, "ncc", INSIDE), PatchGrid.cover(HEIGHT, WIDTH, WIDTH)
     small = torch.tensor([[1.004, 0.003, -0.6], [-0.002, 0.997, 0.8]])
     patches = from_matrices(grid, small.expand(grid.rows, grid.columns, 2, 3))
@@ -346,7 +345,7 @@ def test_rounding_does_not_hide_a_fully_visible_area(texture, metric):
 
 @pytest.mark.parametrize("degrees", [-90, 35])
 def test_rows_read_by_column_are_padded_in_memory(texture, degrees):
-    """Without padding, the rows of an image 256 pixels wide would share the same lines of a processor's cache."""
+    """Without padding, the rows of an image 256 pixels wide would share the same lines of the cache."""
     fixed, moving = (
         torch.from_numpy(texture[y : y + 220, x : x + 256]).float()[None] for y, x in ((0, 0), (4, 7))
     )

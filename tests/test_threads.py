@@ -11,7 +11,10 @@ from register.registries import MODELS, SIMILARITIES
 
 THREADS = 1, 2, 3, 4
 SIZE = 200, 230
-"""More pixels than PyTorch gives to a single thread (32768)."""
+"""More pixels than PyTorch computes with a single thread (32768)."""
+needs_mkl = pytest.mark.skipif(
+    not torch.backends.mkl.is_available(), reason="equal bits are promised only for a PyTorch with MKL"
+)
 
 
 def for_each_count(compute):
@@ -39,7 +42,7 @@ def test_sums_have_the_same_bits(shape):
     assert float(sums.deviation(values)) == pytest.approx(float(values.std()), rel=1e-5)
 
 
-@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this PyTorch multiplies without MKL")
+@needs_mkl
 @pytest.mark.parametrize("shape", [(600, 2048, 100), (6, 700, 20), (101, 200, 20), (2, 1024, 150)])
 def test_products_have_the_same_bits(shape):
     rows, inner, columns = shape
@@ -48,7 +51,8 @@ def test_products_have_the_same_bits(shape):
     assert_same_bits(lambda: a @ b)
 
 
-def test_products_keep_one_thread_after_others_were_used_and_theirs_after_the_block():
+@needs_mkl
+def test_products_have_the_same_bits_after_the_number_of_threads_changed():
     with device.using_threads(3):
         with device.using_threads(2), device.worker_threads() as pool:
             pool.submit(torch.get_num_threads).result()
@@ -82,25 +86,32 @@ def aligned(texture, **options):
     return found
 
 
-@pytest.mark.parametrize("metric", SIMILARITIES.names())
+@needs_mkl
+@pytest.mark.parametrize(
+    "metric",
+    [pytest.param(x, marks=pytest.mark.slow if x == "mi" else ()) for x in SIMILARITIES.names()],
+)
 def test_every_similarity_gives_the_same_bits(texture, metric):
     first, *others = aligned(texture, metric=metric, model="translation", init="identity")
     assert others == [first] * len(others)
 
 
+@needs_mkl
 @pytest.mark.parametrize("model", MODELS.names())
 def test_every_model_gives_the_same_bits(texture, model):
     first, *others = aligned(texture, metric="structure", model=model, init="identity")
     assert others == [first] * len(others)
 
 
+@needs_mkl
 def test_an_alignment_with_search_and_patches_has_the_same_bits(texture):
     first, *others = aligned(texture)
     assert others == [first] * len(others)
 
 
-@pytest.mark.parametrize("metric", ["mind", "ncc"])
-def test_tensors_alone_give_the_same_bits(texture, tensors_only, metric):
+@needs_mkl
+@pytest.mark.parametrize("metric", [pytest.param("mind", marks=pytest.mark.slow), "ncc"])
+def test_tensors_without_kernels_give_the_same_bits(texture, tensors_only, metric):
     with tensors_only():
         first, *others = aligned(texture, metric=metric, init="identity", max_size=150)
     assert others == [first] * len(others)
