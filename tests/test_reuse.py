@@ -124,7 +124,7 @@ def test_a_chain_survives_its_file(local, tmp_path):
     assert (tmp_path / "d.json").read_bytes() == (tmp_path / "c.json").read_bytes()
     content = json.loads((tmp_path / "c.json").read_text())
     for change, what in ((lambda c: c.pop("chain"), "chain"), (lambda c: c["chain"][0].pop("inverse"), "chain.0.inverse"),
-                         (lambda c: c["chain"][0]["transform"]["patches"]["matrices"].pop(), "ask for")):  # fmt: skip
+                         (lambda c: c["chain"][0]["transform"]["patches"]["matrices"].pop(), "rows need")):  # fmt: skip
         broken = json.loads(json.dumps(content))
         change(broken)
         (tmp_path / "e.json").write_text(json.dumps(broken))
