@@ -167,20 +167,12 @@ def _summed(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int)
     """
     from register.kernels.triton import expand
 
-    (channels, height, width), window, new = pair.fixed.shape, pair.window, pair.fixed.new_empty
+    (channels, height, width), window = pair.fixed.shape, pair.window
     groups, side = _shape(window)
     lines, per_line, programs = -(-height // window), -(-width // window), -(-width // (side * window))
-    segments, cells = (
-        int((pixels - 1) / spacing) + 2
-        for pixels, spacing in zip((expand.OWN.value, window), grid.spacing, strict=True)
-    )
-    values, weights, losses, bends = (new(lines * per_line) for _ in range(4))
-    sizes = (
-        (lines, cells - 1, 18, width),
-        (lines, cells, 18, programs * groups, segments),
-        (3, -(-height // block), width),
-    )
-    apart, pulled, bent = (new(size) for size in sizes)
+    values, weights, losses, bends = (pair.fixed.new_empty(lines * per_line) for _ in range(4))
+    apart, pulled, bent = _buffers(pair, grid, block, programs * groups)
+    _, cells, _, _, segments = pulled.shape
     expand.expand[(programs, lines)](
         *(
             pair.fixed,
@@ -225,6 +217,23 @@ def _summed(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int)
         maxnreg=REGISTERS,
     )
     return values, weights, losses, bends, pulled, bent
+
+
+def _buffers(pair: PreparedPair, grid: PatchGrid, block: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory ``apart``, ``pulled`` and ``bent`` of ``expand.expand``, for so many groups in a line."""
+    from register.kernels.triton import expand
+
+    _, height, width = pair.fixed.shape
+    lines, new = -(-height // pair.window), pair.fixed.new_empty
+    segments, cells = (
+        int((pixels - 1) / spacing) + 2
+        for pixels, spacing in zip((expand.OWN.value, pair.window), grid.spacing, strict=True)
+    )
+    return (
+        new(lines, cells - 1, 18, width),
+        new(lines, cells, 18, groups, segments),
+        new(3, -(-height // block), width),
+    )
 
 
 def _shape(window: int) -> tuple[int, int]:
