@@ -8,7 +8,7 @@ import torch
 
 import register
 from register.geometry.patch_grid import PatchGrid
-from register.images import preprocess, pyramid
+from register.images import descriptors, preprocess, pyramid
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "images"
@@ -34,7 +34,7 @@ def structures(images: list[np.ndarray]) -> None:
         level = pyramid.shrink(
             pyramid.base(preprocess.normalise(plane, torch.ones_like(plane)), torch.ones_like(plane)), 2
         )
-        vectors = preprocess.orientation(level.image[None], level.mask[None])[0].numpy()
+        vectors = descriptors.orientation(level.image[None], level.mask[None])[0].numpy()
         axes[2 * i].imshow(level.image[0], cmap="gray")
         axes[2 * i].set_title(name)
         axes[2 * i + 1].imshow(

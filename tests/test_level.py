@@ -15,7 +15,7 @@ from register.errors import AlignmentError
 from register.geometry import affine, affine_tensors, models, patch_tensors
 from register.geometry.patch_grid import PatchGrid
 from register.images import interpolation, pyramid
-from register.images.preprocess import orientation
+from register.images.descriptors import orientation
 from register.optim.adam import adam
 from register.optim.conjugate_gradients import conjugate_gradients
 from register.optim.gauss_newton import Expansion, gauss_newton

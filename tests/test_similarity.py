@@ -3,7 +3,7 @@ import torch
 
 import register
 from register.errors import RegisterError
-from register.images import filters, preprocess
+from register.images import descriptors, filters, preprocess
 from register.registries import SIMILARITIES
 from register.similarity import registry
 from register.similarity.base import FixedImage, Similarity, Windows
@@ -79,17 +79,17 @@ def test_window_sums_cover_the_rest_at_the_border():
 
 def test_the_structure_similarity_ignores_contrast_and_rotates_with_the_image():
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
-    vectors = preprocess.orientation(image, mask)
-    assert torch.allclose(preprocess.orientation(1 - image, mask), vectors, atol=1e-3)
-    turned = preprocess.orientation(image.rot90(1, (2, 3)), mask)
+    vectors = descriptors.orientation(image, mask)
+    assert torch.allclose(descriptors.orientation(1 - image, mask), vectors, atol=1e-3)
+    turned = descriptors.orientation(image.rot90(1, (2, 3)), mask)
     assert torch.allclose(turned.rot90(-1, (2, 3))[..., 8:-8, 8:-8], -vectors[..., 8:-8, 8:-8], atol=2e-2)
 
 
 def test_self_similarity_ignores_contrast_and_moves_with_the_image():
     image, mask = picture(3), torch.ones(1, 1, 96, 96)
-    vectors = preprocess.self_similarity(image, mask)
-    assert torch.allclose(preprocess.self_similarity(1 - image, mask), vectors, atol=1e-4)
-    moved = preprocess.self_similarity(image.roll((3, 5), (2, 3)), mask)
+    vectors = descriptors.self_similarity(image, mask)
+    assert torch.allclose(descriptors.self_similarity(1 - image, mask), vectors, atol=1e-4)
+    moved = descriptors.self_similarity(image.roll((3, 5), (2, 3)), mask)
     assert torch.allclose(
         moved.roll((-3, -5), (2, 3))[..., 12:-12, 12:-12], vectors[..., 12:-12, 12:-12], atol=1e-4
     )

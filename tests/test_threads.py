@@ -6,7 +6,7 @@ import torch
 
 import register
 from register.compute import device, sums
-from register.images import preprocess
+from register.images import descriptors
 from register.registries import MODELS, SIMILARITIES
 
 THREADS = 1, 2, 3, 4
@@ -64,7 +64,7 @@ def test_products_have_the_same_bits_after_the_number_of_threads_changed():
         assert torch.equal(a @ b, found)
 
 
-@pytest.mark.parametrize("descriptor", [preprocess.orientation, preprocess.self_similarity])
+@pytest.mark.parametrize("descriptor", [descriptors.orientation, descriptors.self_similarity])
 def test_descriptors_have_the_same_bits(texture, descriptor):
     image = torch.from_numpy(texture[: SIZE[0], : SIZE[1]]).float()[None, None]
     mask = torch.ones_like(image)

@@ -12,7 +12,7 @@ from register.compute import device, sums
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.search_range import SearchRange
 from register.geometry import affine, affine_tensors
-from register.images import interpolation, preprocess, pyramid
+from register.images import descriptors, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 
 SIDE = 112
@@ -186,7 +186,7 @@ def _structure(level: Level) -> tuple[Tensor, Tensor]:
     """Orientation structure (1, 2, h, w), zero where it is not valid, and the mask (1, 1, h, w) of valid
     pixels."""
     mask = preprocess.erode(level.mask[None], 3)
-    return preprocess.orientation(level.image[None], level.mask[None]) * mask, mask
+    return descriptors.orientation(level.image[None], level.mask[None]) * mask, mask
 
 
 def _spectra(vectors: Tensor, mask: Tensor, shape: tuple[int, ...]) -> Planes:
