@@ -1,7 +1,7 @@
 """Tasks of a contributor: ``nox -s lint types test docs bench``; ``nox -l`` lists them.
 
-Every session installs the tested versions of ``constraints.txt``. ``test_lowest`` installs the lowest versions that
-``pyproject.toml`` allows, which needs uv.
+Every session installs the tested versions of ``constraints.txt``. ``test_lowest`` installs the lowest
+versions that ``pyproject.toml`` allows, which needs uv.
 """
 
 import nox
@@ -40,7 +40,8 @@ def test(session: nox.Session) -> None:
 
 @nox.session(python="3.11", venv_backend="uv")
 def test_lowest(session: nox.Session) -> None:
-    """Run the tests with the lowest versions of direct dependencies; warnings of old versions are no errors here."""
+    """Run the tests with the lowest versions of direct dependencies; warnings of old versions are no
+    errors here."""
     session.install("--resolution", "lowest-direct", "-e", ".[test]")
     session.run("python", "-m", "pytest", "-W", "default", *session.posargs)
 
