@@ -117,6 +117,8 @@ def _values(kind: Any, least: float | None, most: float | None, metavar: str | N
     allowed = _literals(kind)
     if allowed:
         return ", ".join(f"`{value}`" for value in allowed)
+    if metavar and "|" in metavar:
+        return ", ".join(f"`{value}`" for value in metavar.strip("<>").split("|"))
     if metavar:
         return f"`{_cell(metavar)}`"
     if _bare(kind) is bool:

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, fields
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -34,7 +34,7 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
             x.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=x.default,
-            annotation=Annotated[_kind(x, types[x.name]), _option(x, types[x.name])],
+            annotation=Annotated[types[x.name], _option(x, types[x.name])],
         )
         for x in chosen_fields
     ]
@@ -44,14 +44,14 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
     return wrapped
 
 
-def _kind(option: Field[Any], kind: Any) -> Any:
-    """The type of an option; that of a registry's names lists those that are known now."""
-    return Literal.__getitem__(choices(option)) if option.metadata["choices"] else kind
-
-
 def _option(option: Field[Any], kind: Any) -> Any:
-    """The typer option of one setting; one that may be switched off gets a name for that too."""
+    """The typer option of one setting; one that may be switched off gets a name for that too.
+
+    The names of a registry are only shown here: ``check`` compares a value with those that are known when the
+    command runs, so that one which a program added after this module was imported is allowed.
+    """
     bounds, name = option.metadata["bounds"], option.name.replace("_", "-")
+    named = choices(option) if option.metadata["choices"] else ()
     either = kind == bool | None or option.default is True
     return typer.Option(
         f"--{name}/--no-{name}" if either else f"--{name}",
@@ -60,4 +60,5 @@ def _option(option: Field[Any], kind: Any) -> Any:
         show_default=option.default is not None,
         min=bounds.get("ge"),
         max=bounds.get("le"),
+        metavar=f"<{'|'.join(named)}>" if named else None,
     )
