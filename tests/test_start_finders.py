@@ -108,6 +108,7 @@ def test_wrong_proposals_change_nothing(texture, added, garbage):
     assert found.quality["notes"] == expected.quality["notes"]
 
 
+@pytest.mark.slow
 def test_wrong_proposals_do_not_align_unrelated_images(texture, added):
     texture, other = texture[:150, :150], np.random.default_rng(2).random((150, 150))
     source = np.random.default_rng(3).uniform(20, 130, (200, 2))
