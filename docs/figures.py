@@ -16,7 +16,7 @@ OUT = ROOT / "docs" / "images"
 
 def blend_weights() -> None:
     grid = PatchGrid(5, 2, (-0.5, -0.5), (25.0, 25.0))
-    x = torch.linspace(-12, 112, 500, dtype=torch.float64)
+    x = np.linspace(-12, 112, 500)
     basis = grid.axis_basis(x, 0)
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
     for i in range(5):
@@ -35,7 +35,7 @@ def structures(images: list[np.ndarray]) -> None:
             pyramid.base(preprocess.normalise(plane, torch.ones_like(plane)), torch.ones_like(plane)), 2
         )
         vectors = descriptors.orientation(level.image[None], level.mask[None])[0].numpy()
-        axes[2 * i].imshow(level.image[0], cmap="gray")
+        axes[2 * i].imshow(level.image[0].numpy(), cmap="gray")
         axes[2 * i].set_title(name)
         axes[2 * i + 1].imshow(
             np.arctan2(vectors[1], vectors[0]), cmap="twilight", alpha=np.clip(np.hypot(*vectors), 0, 1)
