@@ -1,5 +1,6 @@
 """Global models: their maps, and a model that is added as a record."""
 
+import importlib
 import json
 
 import numpy as np
@@ -37,6 +38,7 @@ TOY = GlobalModel(
 
 @pytest.fixture
 def toy():
+    importlib.import_module("register.cli.align")
     MODELS.add("toy", TOY)
     yield TOY
     MODELS.remove("toy")
@@ -87,7 +89,7 @@ def test_another_record_than_a_model_is_refused():
         MODELS.remove("toy")
 
 
-def test_a_model_that_was_added_aligns_by_the_command_line(toy, texture, through, program, tmp_path):
+def test_a_model_added_after_the_command_was_imported_aligns(toy, texture, through, program, tmp_path):
     y, x = np.mgrid[:220, :240]
     truth = np.stack([SCALE * x + SHIFT[0], SCALE * y + SHIFT[1] + 20], axis=2)
     for name, image in (("fixed", through(texture, truth)), ("moving", texture)):

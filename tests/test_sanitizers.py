@@ -25,6 +25,7 @@ import ctypes, sys
 import torch
 from register.geometry.patch_grid import PatchGrid
 from register.kernels import cpu, dispatch
+from register.kernels.step_sums import PairInput
 
 library = ctypes.CDLL(sys.argv[1])
 cpu.library = lambda: library
@@ -39,9 +40,8 @@ for channels, kind in ((1, "ncc"), (2, "cosine"), (8, "cosine")):
                 fixed, moving = torch.rand(channels, height, width), torch.rand(channels, *moving_size)
                 weight, mask = torch.rand(1, height, width), torch.ones(1, *moving_size)
                 weight[:, : height // 3], mask[:, :, : width // 4] = 0, 0
-                pair = dispatch.prepare(
-                    fixed, weight, moving, mask, torch.tensor(numbers).reshape(2, 3), kind, window
-                )
+                matrix = torch.tensor(numbers).reshape(2, 3)
+                pair = dispatch.prepare(PairInput(fixed, weight, moving, mask, matrix, kind, window))
                 grid = PatchGrid.cover(height, width, 15)
                 for size in (0.0, 3.0, 1e5, float("nan")):
                     parameters = size * torch.randn(2, 3, grid.rows, grid.columns)

@@ -1,17 +1,17 @@
 """``register export TRANSFORM --to FORMAT -o OUT``."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from register.cli.arguments import AsJson, Debug, Output, Overwrite, TransformPath
+from register.cli.arguments import AsJson, Debug, Output, Overwrite, TransformPath, one_of
 from register.cli.output import print_values
 from register.registries import EXPORTS
 
-if TYPE_CHECKING:
-    Format = str
-else:
-    Format = Literal.__getitem__(EXPORTS.names())
+Format = Annotated[
+    str,
+    typer.Option("--to", metavar=one_of(EXPORTS.names()), help="The format to write.", show_default=False),
+]
 Spacing = Annotated[
     float | None,
     typer.Option(
@@ -25,7 +25,7 @@ SplineError = Annotated[
 
 def export(
     transform: TransformPath,
-    form: Annotated[Format, typer.Option("--to", help="The format to write.", show_default=False)],
+    form: Format,
     output: Output,
     spacing: Spacing = None,
     tolerance: SplineError = 0.01,
@@ -36,5 +36,7 @@ def export(
     """Write a transform in another program's format."""
     from register.workflows.export import export as workflow
 
+    if form not in EXPORTS.names():
+        raise typer.BadParameter(f"--to {form!r} is not allowed: choose one of {', '.join(EXPORTS.names())}")
     report = workflow(transform, form, output, spacing=spacing, tolerance=tolerance, overwrite=overwrite)
     print_values(report, as_json)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from register.cli.arguments import one_of
 from register.errors import RegisterError
 from register.settings import Settings, check, choices
 
@@ -45,11 +46,7 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
 
 
 def _option(option: Field[Any], kind: Any) -> Any:
-    """The typer option of one setting; one that may be switched off gets a name for that too.
-
-    The names of a registry are only shown here: ``check`` compares a value with those that are known when the
-    command runs, so that one which a program added after this module was imported is allowed.
-    """
+    """The typer option of one setting; one that may be switched off gets a name for that too."""
     bounds, name = option.metadata["bounds"], option.name.replace("_", "-")
     named = choices(option) if option.metadata["choices"] else ()
     either = kind == bool | None or option.default is True
@@ -60,5 +57,5 @@ def _option(option: Field[Any], kind: Any) -> Any:
         show_default=option.default is not None,
         min=bounds.get("ge"),
         max=bounds.get("le"),
-        metavar=f"<{'|'.join(named)}>" if named else None,
+        metavar=one_of(named) if named else None,
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from register.kernels.step_sums import Kind
+from register.kernels.step_sums import Kind, PairInput
 
 ROTATED = 0.1
 """Rows by which the sampled row changes from one column to the next, from which on images are read across
@@ -36,16 +36,9 @@ class PreparedPair(NamedTuple):
     needs them computes them; until then they are NaN."""
 
 
-def prepare(
-    fixed: Tensor,
-    weight: Tensor,
-    moving: Tensor,
-    moving_mask: Tensor,
-    moving_from_fixed: Tensor,
-    kind: Kind,
-    window: int,
-) -> PreparedPair:
-    """Two images (c, h, w) with weights and mask (1, h, w) and a map (2, 3) in the layout of the C code."""
+def prepare(images: PairInput) -> PreparedPair:
+    """Two images in the layout of the C code."""
+    fixed, weight, moving, moving_mask, moving_from_fixed, kind, window = images
     box, matrix = _ones(moving_mask[0]), tuple(moving_from_fixed.flatten().tolist())
     in_rows = partial(_in_rows, rotated=abs(matrix[3]) > ROTATED)
     everywhere = box == (0, 0, moving_mask.shape[2] - 1, moving_mask.shape[1] - 1)

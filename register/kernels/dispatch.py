@@ -15,7 +15,7 @@ from torch import Tensor
 from register.compute import cuda_graphs, device
 from register.geometry.patch_grid import PatchGrid
 from register.kernels import cpu, cpu_layout
-from register.kernels.step_sums import Kind, StepSums
+from register.kernels.step_sums import PairInput, StepSums
 from register.kernels.triton import compile_ahead, launch, launch_system
 
 PreparedPair = cpu_layout.PreparedPair | launch.PreparedPair
@@ -49,22 +49,11 @@ def warm_up(place: torch.device) -> None:
                 compile_ahead.compile_all(place)
 
 
-def prepare(
-    fixed: Tensor,
-    weight: Tensor,
-    moving: Tensor,
-    moving_mask: Tensor,
-    moving_from_fixed: Tensor,
-    kind: Kind,
-    window: int,
-) -> PreparedPair:
-    """Two images (c, h, w) in the layout that a kernel reads.
-
-    ``weight`` (1, h, w) is that of the fixed pixels, ``moving_mask`` (1, h', w') the validity of the moving
-    ones, ``moving_from_fixed`` (2, 3) the map without patches. ``window`` is the side of a window in pixels.
-    """
-    prepared = launch.prepare if launch.supports_tensor(fixed) else cpu_layout.prepare
-    return prepared(fixed, weight, moving, moving_mask, moving_from_fixed, kind, window)
+def prepare(images: PairInput) -> PreparedPair:
+    """Two images in the layout that a kernel for their device reads."""
+    if launch.supports_tensor(images.fixed):
+        return launch.prepare(images)
+    return cpu_layout.prepare(images)
 
 
 def expand(pair: PreparedPair, grid: PatchGrid, parameters: Tensor, block: int) -> StepSums:

@@ -1,4 +1,4 @@
-"""What a kernel computes in one optimisation step, whichever kernel it is."""
+"""What a kernel is given and what it computes in one optimisation step, whichever kernel it is."""
 
 from typing import Literal, NamedTuple
 
@@ -7,6 +7,18 @@ from torch import Tensor
 Kind = Literal["ncc", "cosine"]
 """Similarities for which there are kernels: squared correlation of one channel, and cosine of descriptor
 vectors."""
+
+
+class PairInput(NamedTuple):
+    """Two images to compare: the input of every kernel, before it is brought into the kernel's layout."""
+
+    fixed: Tensor  # (c, h, w)
+    weight: Tensor  # (1, h, w) weights of the fixed pixels
+    moving: Tensor  # (c, h', w')
+    moving_mask: Tensor  # (1, h', w') validity of the moving pixels
+    moving_from_fixed: Tensor  # (2, 3) the map without patches
+    kind: Kind
+    window: int  # side of a window, in pixels
 
 
 class StepSums(NamedTuple):

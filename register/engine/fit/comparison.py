@@ -15,6 +15,7 @@ from register.geometry.patch_tensors import Patches
 from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.kernels import dispatch
+from register.kernels.step_sums import PairInput
 from register.similarity import registry
 from register.similarity.base import FixedImage, Similarity, Windows
 
@@ -106,9 +107,8 @@ class Comparison:
         if self.tensors_only or kind is None or not dispatch.supports(self.fixed, self.moving):
             return []
         moving = zip(self.moving, self.moving_mask, self.moving_from_fixed, strict=True)
-        return [
-            dispatch.prepare(self.fixed[0], self.fixed_mask[0], *one, kind, self.window) for one in moving
-        ]
+        fixed = self.fixed[0], self.fixed_mask[0]
+        return [dispatch.prepare(PairInput(*fixed, *one, kind, self.window)) for one in moving]
 
     def in_moving_frame(self, parameters: Tensor) -> Tensor:
         """Parameters (b, 2, 3, rows, columns) of patches that move points of the moving image, from those

@@ -9,7 +9,7 @@ import torch
 from register.compute import device
 from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
-from register.kernels.step_sums import Kind
+from register.kernels.step_sums import Kind, PairInput
 from register.kernels.triton import launch, launch_system
 
 WANTED: tuple[tuple[Kind, int, int], ...] = (
@@ -46,7 +46,7 @@ def _on(place: torch.device, task: Callable[[], object]) -> None:
 
 def _expand(grid: PatchGrid, place: torch.device, kind: Kind, channels: int, window: int) -> None:
     image, mask = torch.zeros(channels, SIDE, SIDE, device=place), torch.ones(1, SIDE, SIDE, device=place)
-    pair = launch.prepare(image, mask, image, mask, torch.eye(3, device=place)[:2], kind, window)
+    pair = launch.prepare(PairInput(image, mask, image, mask, torch.eye(3, device=place)[:2], kind, window))
     launch.expand(pair, grid, patch_tensors.zeros(grid, device=place), window // 2)
 
 

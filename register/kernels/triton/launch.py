@@ -12,7 +12,7 @@ from torch import Tensor
 from register.compute import cuda_graphs
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.patch_tensors import Patches
-from register.kernels.step_sums import Kind, StepSums
+from register.kernels.step_sums import Kind, PairInput, StepSums
 
 TRITON = 3, 4
 """The oldest version of Triton that compiles the kernels."""
@@ -73,19 +73,11 @@ def supports_tensor(tensor: Tensor) -> bool:
     )
 
 
-def prepare(
-    fixed: Tensor,
-    weight: Tensor,
-    moving: Tensor,
-    moving_mask: Tensor,
-    moving_from_fixed: Tensor,
-    kind: Kind,
-    window: int,
-) -> PreparedPair:
-    """Two images (c, h, w), the weights and the mask (1, h, w) of their pixels, and the map (2, 3) between
-    them, as the kernels need them."""
+def prepare(images: PairInput) -> PreparedPair:
+    """Two images as the kernels need them: contiguous, with the tiles in which the moving mask is 1."""
     from register.kernels.triton import expand  # imported late: Triton is optional and slow to import
 
+    fixed, weight, moving, moving_mask, moving_from_fixed, kind, window = images
     fixed, weight, moving, mask = (x.contiguous() for x in (fixed, weight[0], moving, moving_mask[0]))
     height, width = mask.shape
     tiles = -(-width // expand.TILE.value), -(-height // expand.TILE.value)
