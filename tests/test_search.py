@@ -9,6 +9,7 @@ from scipy.ndimage import map_coordinates
 
 import register
 from benchmarks.synthetic import SIDE, views
+from register.engine import pair
 from register.engine.fit.working_copy import working_copy
 from register.engine.initial import correlation, features, search, search_range
 from register.engine.initial import start as starts
@@ -213,11 +214,11 @@ def test_rotation_and_scale_ranges_bound_the_search(texture):
 @pytest.mark.slow
 def test_pixel_sizes_give_the_scale(texture):
     fixed, moving, truth = views(texture, 0, 2.0, 1.0, "inverted", False, seed=7)
-    pair = base(fixed), base(moving), (fixed.shape, moving.shape)
+    images = base(fixed), base(moving), (fixed.shape, moving.shape)
     settings = register.settings.check(preset="fast")
-    found = pair.align(*pair, settings, pixel_ratio=2.0)
+    found = pair.align(*images, settings, pixel_ratio=2.0)
     assert distance(torch.from_numpy(found.transform.matrix), truth) < 2.0
-    wrong = pair.align(*pair, settings, pixel_ratio=0.7)  # wrong: the entire range is searched
+    wrong = pair.align(*images, settings, pixel_ratio=0.7)  # wrong: the entire range is searched
     assert distance(torch.from_numpy(wrong.transform.matrix), truth) < 2.0
 
 
