@@ -35,8 +35,12 @@ class Registry:
         self._added: dict[str, object] = {}
 
     def names(self) -> tuple[str, ...]:
-        """All names: the built-in ones first, then those that were added, then those of other packages."""
-        return tuple(dict.fromkeys([*self._built_in, *self._added, *self._entry_points()]))
+        """All names: the built-in ones first, then those that were added."""
+        return (*self._built_in, *self.added())
+
+    def added(self) -> tuple[str, ...]:
+        """The names that are not built in: those that the program added, then those of other packages."""
+        return tuple(dict.fromkeys([*self._added, *self._entry_points()]))
 
     def summary(self, name: str) -> str:
         """What a record is, in a few words; of an added one, where it comes from."""

@@ -10,8 +10,6 @@ from register.engine.initial.matchers import finder_from_matches
 from register.errors import RegisterError, RegisterWarning
 from register.registries import STARTS
 
-BUILT_IN = ("features", "correlation")
-
 
 def get(name: str) -> StartFinder:
     """The start finder of a name; a registered function that matches points becomes one by
@@ -44,9 +42,7 @@ def chosen(matcher: str) -> tuple[list[StartFinder], Iterable[StartFinder]]:
 def _installed() -> Iterator[StartFinder]:
     """The finders that other packages or the program added; one that cannot be loaded is left out with a
     warning."""
-    for name in STARTS.names():
-        if name in BUILT_IN:
-            continue
+    for name in STARTS.added():
         try:
             yield get(name)
         except RegisterError as error:
