@@ -35,7 +35,7 @@ def types(session: nox.Session) -> None:
 def test(session: nox.Session) -> None:
     """Run the tests and print the coverage; options of pytest go after ``--``."""
     install(session, "test")
-    session.run("python", "-m", "pytest", "--cov", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", "--cov", *session.posargs)
 
 
 @nox.session(python="3.11", venv_backend="uv")
@@ -43,7 +43,7 @@ def test_lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions of direct dependencies; warnings of old versions are no
     errors here."""
     session.install("--resolution", "lowest-direct", "-e", ".[test]")
-    session.run("python", "-m", "pytest", "-W", "default", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", "-W", "default", *session.posargs)
 
 
 @nox.session

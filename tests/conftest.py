@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from register.cli.startup import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT | os.environ)  # before PyTorch is loaded, as the program does
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # of ``pytest -n``: they share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 import hypothesis
 import numpy as np

@@ -122,6 +122,7 @@ def install(folder):
     return project["entry-points"]
 
 
+@pytest.mark.slow
 def test_the_plug_ins_of_contributing_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     session = Session(tmp_path)

@@ -26,7 +26,8 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
         try:
             chosen = check(**{option.name: values.pop(option.name) for option in chosen_fields})
         except RegisterError as error:
-            raise typer.BadParameter(str(error)) from None
+            name, reason = str(error).split(" ", 1)
+            raise typer.BadParameter(reason, param_hint=f"--{name.replace('_', '-')}") from None
         command(settings=chosen, **values)
 
     types = get_type_hints(Settings)
