@@ -53,6 +53,8 @@ def _measured(done: Result) -> list[tuple[str, str]]:
     if grid is not None:
         local = _median_and_largest(quality.local_displacement_median, quality.local_displacement_max)
         rows.append(("  local part", local))
+    if quality.compared():
+        rows.insert(1, ("channels", quality.compared()))
     before, after = _number(quality.similarity_before, ".3f"), _number(quality.similarity_after, ".3f")
     return [
         *rows,
@@ -87,7 +89,8 @@ def outcomes(done: list[PairOutcome], count: int, output: str, quiet: bool) -> N
 
 def _failure(one: PairOutcome) -> str:
     word = "error" if one.error else "failed"
-    return f"{coloured(word, 'red')} {one.error or one.reasons}"
+    channels = f" (compared: {one.channels})" if one.channels else ""
+    return f"{coloured(word, 'red')} {one.error or one.reasons}{channels}"
 
 
 def _counts(words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ class Row(NamedTuple):
 def figures(quality: Quality) -> list[Row]:
     """The figures that are known."""
     rows = [
+        Row("Channels", quality.compared(), "of the fixed image with that of the moving image"),
         Row(
             "Similarity",
             _range(quality.similarity_before, quality.similarity_after, "{:.3f} → {:.3f}"),

@@ -136,11 +136,22 @@ class Quality(Record):
     rejected_matrix: Rows = ABSENT
     fixed_grey: Text = ABSENT
     moving_grey: Text = ABSENT
+    shared_channels: Texts = ABSENT
     canvas: Annotated[CanvasPlace | None, one(lambda: CanvasPlace)] = ABSENT
     landmarks: Annotated[LandmarkSummary | None, one(lambda: LandmarkSummary)] = ABSENT
     round_trip_median: Number = ABSENT
     round_trip_max: Number = ABSENT
     shift: Numbers = ABSENT
+
+    def compared(self) -> str:
+        """The channels that were compared and the names that both images have.
+
+        Empty where they are not known, and for two images of one channel.
+        """
+        if not self.fixed_grey or not self.moving_grey or self.fixed_grey == self.moving_grey == "gray":
+            return ""
+        shared = f"; both images name {', '.join(self.shared_channels)}" if self.shared_channels else ""
+        return f"{self.fixed_grey} with {self.moving_grey}{shared}"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

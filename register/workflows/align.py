@@ -16,6 +16,7 @@ from register.errors import AlignmentError, FileError, RegisterError
 from register.files.atomic import mark_unfinished, write_bytes, write_text
 from register.files.hashes import sha256
 from register.images.pyramid import Level
+from register.images.shared_channels import common
 from register.io.images.masks import read_mask
 from register.io.images.model import Image
 from register.io.images.open import write_image
@@ -57,6 +58,8 @@ class Source:
     image: Image
     validity: Validity
     channel: str | None
+    shared: tuple[str, ...] = ()
+    """Names of channels that the other image has too."""
 
     def level(self, size: int) -> tuple[Level, str]:
         """The grey image that is aligned, its longest side at most twice ``size`` pixels, and its name."""
@@ -133,7 +136,18 @@ def open_pair(job: Job) -> tuple[Source, Source]:
     chosen, images = job.settings, open_images(job)
     fixed = _source(job.fixed, images.fixed, chosen.fixed_mask, chosen.fixed_channel, chosen.nodata)
     moving = _source(job.moving, images.moving, chosen.moving_mask, chosen.moving_channel, chosen.nodata)
-    return fixed, moving
+    return _in_common(fixed, moving)
+
+
+def _in_common(fixed: Source, moving: Source) -> tuple[Source, Source]:
+    """Both images with the channel that their names have in common, unless a channel was chosen."""
+    if "rgb" in (fixed.image.colour, moving.image.colour):
+        return fixed, moving
+    found = common(fixed.image.channel_names, moving.image.channel_names)
+    asked = fixed.channel, moving.channel
+    one, other = (found.fixed, found.moving) if asked == (None, None) else asked
+    fixed = replace(fixed, channel=one, shared=found.shared)
+    return fixed, replace(moving, channel=other, shared=found.shared)
 
 
 def _source(path: Path, image: Image, mask: str | None, channel: str | None, nodata: float | None) -> Source:
@@ -156,14 +170,29 @@ def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Ali
             listener=lambda event: listener(replace(event, done=event.done * SHARE_OF_ESTIMATE)),
         )
     except AlignmentError as error:
+        compared = _compared(images)
         if error.image is None:
-            raise AlignmentError(f"{job.moving} on {job.fixed}: {error}") from None
-        raise FileError(job.fixed if error.image == "fixed" else job.moving, error.message) from None
+            raise AlignmentError(f"{job.moving} on {job.fixed}: {error}{compared}") from None
+        path = job.fixed if error.image == "fixed" else job.moving
+        raise FileError(path, f"{error.message}{compared}") from None
+
+
+def _compared(images: Pair) -> str:
+    """The end of a message that says which channels were compared; empty for images of one channel."""
+    if images.fixed.image.channels == images.moving.image.channels == 1:
+        return ""
+    shared = ", ".join(images.fixed.shared) or "none"
+    return f" (compared: {images.fixed_grey} with {images.moving_grey}; names of both: {shared})"
 
 
 def _described(transform: Transform, job: Job, images: Pair, canvas: Canvas | None) -> Transform:
     """The transform with its images' files and grey images, its canvas, and the files of its settings."""
-    quality = replace(transform.quality, fixed_grey=images.fixed_grey, moving_grey=images.moving_grey)
+    quality = replace(
+        transform.quality,
+        fixed_grey=images.fixed_grey,
+        moving_grey=images.moving_grey,
+        shared_channels=images.fixed.shared,
+    )
     if canvas:
         place = CanvasPlace(origin=(canvas.left, canvas.top), size=(canvas.width, canvas.height))
         quality = replace(quality, canvas=place)

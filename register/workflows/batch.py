@@ -49,6 +49,7 @@ class PairOutcome:
     seconds: float | None = None
     error: str = ""
     note: str = ""
+    channels: str = ""
 
     @property
     def failed(self) -> bool:
@@ -163,6 +164,7 @@ def outcome(pair: Pair, transform: Transform, note: str = "") -> PairOutcome:
         quality.expected_error,
         transform.provenance.seconds["total"],
         note=note,
+        channels=quality.compared(),
     )
 
 
