@@ -13,6 +13,7 @@ from register.cli.output import coloured, print_columns, print_rows
 if TYPE_CHECKING:
     from register.workflows.align import Result
     from register.workflows.batch import PairOutcome
+    from register.workflows.merge import Merged
     from register.workflows.pairs import Pairing
     from register.workflows.plan import Plan
     from register.workflows.series import Row
@@ -124,6 +125,13 @@ def pairing_values(found: Pairing) -> dict[str, object]:
     """The pairs and problems as plain values for ``--json``."""
     rows = [{"id": one.id, "fixed": one.fixed, "moving": one.moving} for one in found.pairs]
     return {"pairs": rows, "problems": list(found.problems)}
+
+
+def merged(done: Merged) -> None:
+    """Print what was merged: the file, its size, its channels, and remarks."""
+    size = f"{done.width} × {done.height}, {len(done.channels) or 'red, green, blue'} channels, {done.dtype}"
+    rows = [("file", done.file), ("size", size), ("channels", "\n".join(done.channels))]
+    print_rows([*rows, *(("note", note) for note in done.notes)])
 
 
 def plan(planned: Plan) -> None:

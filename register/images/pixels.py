@@ -59,6 +59,50 @@ class SelectedChannels:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """Images of one size and one type, their channels one after the other."""
+
+    images: tuple[Pixels, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All channels, rows, columns."""
+        return (sum(image.shape[0] for image in self.images), *self.images[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a value."""
+        return self.images[0].dtype
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """A window; of each image only the wanted channels are read."""
+        wanted, first, found = range(*key[0].indices(self.shape[0])), 0, []
+        for image in self.images:
+            low, high = max(wanted.start - first, 0), min(wanted.stop - first, image.shape[0])
+            if low < high:
+                found.append(image[slice(low, high), key[1], key[2]])
+            first += image.shape[0]
+        return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """An image with its values in another type, which can hold all of them."""
+
+    of: Pixels
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows, columns."""
+        return self.of.shape
+
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        """A window."""
+        return self.of[key].astype(self.dtype)
+
+
+@dataclass(frozen=True)
 class PaletteColours:
     """The colours (3, h, w) of an image of palette indices (1, h, w)."""
 

@@ -4,9 +4,8 @@ import csv
 import glob
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from register import settings
@@ -15,6 +14,7 @@ from register.files.remote import is_remote, names, read_text
 from register.io.images.reader import image_suffixes
 from register.io.points.landmarks import LandmarkFiles
 from register.settings import Settings
+from register.workflows.ids import natural, stem, unique
 
 BIRL = {
     "target image": "fixed",
@@ -119,7 +119,7 @@ def two_folders(fixed: str, moving: str, pattern: str | None, chosen: Settings) 
     """
     sides = [_keyed(folder, _key(pattern)) for folder in (fixed, moving)]
     problems, pairs = [], []
-    for key in sorted(set(sides[0]) | set(sides[1]), key=_natural):
+    for key in sorted(set(sides[0]) | set(sides[1]), key=natural):
         one, other = (side.get(key, []) for side in sides)
         if not one or not other:
             problems.append(f"{(one or other)[0]} has no partner in {moving if one else fixed}")
@@ -166,14 +166,6 @@ def _check_header(path: str, header: list[str]) -> None:
         )
 
 
-def stem(name: str) -> str:
-    """A file's name without its suffixes."""
-    last = PurePosixPath(name.replace("\\", "/")).name
-    for suffix in (".ome", ".tif", ".tiff"):
-        last = last[: -len(suffix)] if last.lower().endswith(suffix) else last
-    return re.sub(r"\.(ome\.)?\w{1,6}$", "", last) or last
-
-
 def _column(name: str) -> str:
     plain = name.strip().lower().removeprefix("\ufeff")
     return BIRL.get(plain, plain.replace("-", "_").removeprefix("__"))
@@ -206,35 +198,12 @@ def _beside(table: str, name: str) -> str:
 
 
 def _with_ids(pairs: Iterable[tuple[str, str, str, Settings]]) -> tuple[Pair, ...]:
-    """Pairs whose ids are valid folder names and differ, also where case is ignored.
-
-    Where ids are equal, the name of the moving image's folder, or a number, is added.
-    """
-    made = [
-        Pair(re.sub(r"[^\w.+=@-]+", "_", name).strip("._") or "pair", fixed, moving, chosen)
-        for name, fixed, moving, chosen in pairs
-    ]
-    repeated = {name for name, count in Counter(pair.id.lower() for pair in made).items() if count > 1}
-    made = [
-        replace(pair, id=f"{_parent(pair.moving)}_{pair.id}")
-        if pair.id.lower() in repeated and _parent(pair.moving)
-        else pair
-        for pair in made
-    ]
-    taken: set[str] = set()
-    unique = []
-    for pair in made:
-        name, number = pair.id, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{pair.id}_{number}"
-        taken.add(name.lower())
-        unique.append(replace(pair, id=name))
-    return tuple(unique)
-
-
-def _parent(name: str) -> str:
-    return re.sub(r"[^\w.+=@-]+", "_", PurePosixPath(name.replace("\\", "/")).parent.name).strip("._")
+    """Pairs whose ids are names of folders and differ, made of names and of the folders of moving images."""
+    made = list(pairs)
+    ids = unique([name for name, *_ in made], [moving for _, _, moving, _ in made])
+    return tuple(
+        Pair(name, fixed, moving, chosen) for name, (_, fixed, moving, chosen) in zip(ids, made, strict=True)
+    )
 
 
 def _key(pattern: str | None) -> re.Pattern[str] | None:
@@ -268,8 +237,3 @@ def _keyed(folder: str, key: re.Pattern[str] | None) -> dict[str, list[str]]:
             continue
         keyed.setdefault(match[next(iter(key.groupindex))] if key and match else stem(name), []).append(name)
     return keyed
-
-
-def _natural(key: str) -> list[tuple[int, str]]:
-    """A sort key by which 2 comes before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", key)]

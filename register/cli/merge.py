@@ -1,0 +1,67 @@
+"""``register merge TRANSFORM... -o FILE``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from register.cli.apply import Fill, Method, Packing
+from register.cli.arguments import AsJson, Debug, Overwrite
+from register.cli.output import print_json
+
+Transforms = Annotated[
+    list[Path],
+    typer.Argument(metavar="TRANSFORM...", help="Transforms to one fixed image.", show_default=False),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The .ome.tif to write.", show_default=False)]
+Prefix = Annotated[
+    bool, typer.Option("--prefix/--no-prefix", help="Write the id of its image before a channel's name.")
+]
+DropRepeated = Annotated[
+    bool, typer.Option("--drop-repeated", help="Keep only the first of channels with equal names.")
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,...", help="Names of the channels to keep. [default: all]"),
+]
+Type = Annotated[
+    str | None, typer.Option("--dtype", help="Type of the values, needed where the images' types differ.")
+]
+Pyramid = Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Write coarser pyramid levels.")]
+
+
+def merge(
+    transforms: Transforms,
+    output: Output,
+    prefix: Prefix = True,
+    drop_repeated: DropRepeated = False,
+    channels: Channels = None,
+    dtype: Type = None,
+    interpolation: Method = "bilinear",
+    fill: Fill = "auto",
+    compression: Packing = "deflate",
+    pyramid: Pyramid = True,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write the channels of aligned images into one file, on the grid of their fixed image.
+
+    Each image is resampled once, from its original.
+    """
+    from register.cli import progress, show
+    from register.workflows import merge as workflow
+    from register.workflows.aligned_image import OutputStyle
+
+    chosen = tuple(name.strip() for name in channels.split(",")) if channels else ()
+    with progress.of_writing(as_json) as tick:
+        done = workflow.merge(
+            transforms,
+            output,
+            workflow.MergeOptions(prefix, drop_repeated, chosen, dtype),
+            style=OutputStyle(interpolation, fill, compression, pyramid),
+            overwrite=overwrite,
+            tick=tick,
+        )
+    print_json(asdict(done)) if as_json else show.merged(done)
