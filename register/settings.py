@@ -81,6 +81,9 @@ class Settings:
         "Series to read from files with several; see `register info`. [default: the largest]",
         ge=0,
     )
+    allow_truncated: bool = _option(
+        False, IMAGES, "Use what is left of an image file that is cut off: whole channels, or its first rows."
+    )
     model: str = _option(
         "local",
         METHOD,
@@ -193,7 +196,7 @@ class Settings:
     )
 
 
-FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series"
+FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series", "allow_truncated"
 """Settings that apply to files and not to arrays."""
 
 

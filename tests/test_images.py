@@ -116,7 +116,7 @@ def bad_files(folder):
         "empty.tif": "is empty",
         "text.png": "not an image",
         "folder.tif": "is a folder",
-        "cut.tif": "cannot be read",
+        "cut.tif": "is cut off: 0 of 200 rows are left",
         "stack.tif": "axes ZYX",
     }
 

@@ -42,6 +42,9 @@ Series = Annotated[
     int | None, typer.Option(help="Series to read from files with several. [default: the largest]", min=0)
 ]
 Level = Annotated[int, typer.Option(help="Pyramid level to read; 0 is full resolution.", min=0)]
+Truncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Use what is left of an image file that is cut off.")
+]
 Plane = Annotated[str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3,T=0, counted from 0.")]
 
 
@@ -59,6 +62,7 @@ def apply(
     series: Series = None,
     level: Level = 0,
     plane: Plane = None,
+    allow_truncated: Truncated = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -71,7 +75,7 @@ def apply(
     from register.workflows.aligned_image import OutputStyle
 
     style = OutputStyle(interpolation, fill, compression, pyramid)
-    part = Selection(series, level, plane)
+    part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:
         done = workflow.apply(
             Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale,

@@ -29,7 +29,7 @@ def align_series(
     from register.io.images.stacks import open_stack
     from register.workflows import series as workflow
 
-    stack = open_stack(source)
+    stack = open_stack(source, allow_truncated=settings.allow_truncated)
     if dry_run:
         channels, height, width = stack.shape
         size = f"{width} × {height}"

@@ -23,8 +23,9 @@ def open_images(job: Job) -> OpenImages:
     Raises ``FileError`` naming the one that cannot be read or whose pixel type cannot be interpolated.
     """
     chosen = job.settings
-    fixed = Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane)
-    moving = Selection(chosen.series, chosen.moving_level, chosen.moving_plane)
+    cut = chosen.allow_truncated
+    fixed = Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane, cut)
+    moving = Selection(chosen.series, chosen.moving_level, chosen.moving_plane, cut)
     return OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
 
 

@@ -69,8 +69,9 @@ def run(
     Transforms (``transforms/NNNNN.json``) of an interrupted run of the same series are used again unless
     ``redo``. Memory does not grow with the number of frames. Raises ``RegisterError``.
     """
-    stack = open_stack(series.source)
-    others = [open_stack(name) for name in series.also]
+    cut = series.settings.allow_truncated
+    stack = open_stack(series.source, allow_truncated=cut)
+    others = [open_stack(name, allow_truncated=cut) for name in series.also]
     count = count or min(device.cores(), len(stack))
     with ExitStack() as opened:
         for one in (stack, *others):

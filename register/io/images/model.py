@@ -22,12 +22,13 @@ class Selection:
 
     ``series`` is the number of an image in the file (None: the largest one), ``level`` the level of its
     pyramid (0 is the finest), and ``plane`` the index of every axis besides x, y and channel, such as
-    ``Z=3,T=0``.
+    ``Z=3,T=0``. With ``allow_truncated`` the part that is left of a file that is cut off is enough.
     """
 
     series: int | None = None
     level: int = 0
     plane: str | None = None
+    allow_truncated: bool = False
 
     def indices(self, path: Path, axes: str, shape: tuple[int, ...]) -> dict[str, int]:
         """The index of each axis of which one element is read; the other axes are read in full.

@@ -1,6 +1,6 @@
 """Read OME-Zarr 0.4 and 0.5: a folder with one chunked array per level, and metadata in attributes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
-from register.images.pixels import Key
+from register.images.pixels import Key, spans
+from register.io.images import zarr_chunks
 from register.io.images.model import Image, Selection
 from register.io.images.reader import ImageReader
 
@@ -21,17 +22,23 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chunked:
-    """A zarr array as pixels (c, h, w), of which one element is read of each axis in ``chosen``."""
+    """A zarr array in a folder as pixels (c, h, w), of which one element is read of each axis in ``chosen``.
 
+    Of an array that is cut off, the first ``rows`` are used.
+    """
+
+    folder: Path
     array: Any
     axes: str
     chosen: tuple[tuple[str, int], ...]
+    rows: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, rows, columns."""
         sizes = dict(zip(self.axes, self.array.shape, strict=True))
-        return (1 if "C" in dict(self.chosen) else sizes.get("C", 1), sizes["Y"], sizes["X"])
+        rows = sizes["Y"] if self.rows is None else self.rows
+        return (1 if "C" in dict(self.chosen) else sizes.get("C", 1), rows, sizes["X"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -39,9 +46,21 @@ class Chunked:
         return np.dtype(self.array.dtype).newbyteorder("=")
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
-        """A window (c, h, w)."""
-        spans = dict(zip("CYX", key, strict=True)) | dict(self.chosen)
-        found = np.asarray(self.array[tuple(spans[axis] for axis in self.axes)])
+        """A window (c, h, w). Raises ``FileError`` where a chunk is damaged."""
+        window = dict(zip("CYX", spans(key, self.shape), strict=True))
+        window |= {axis: range(n, n + 1) for axis, n in self.chosen}
+        parts: dict[str, slice | int] = {axis: slice(x.start, x.stop) for axis, x in window.items()}
+        parts |= dict(self.chosen)
+        try:
+            zarr_chunks.check(self.folder, self.array, [window[axis] for axis in self.axes])
+            found = np.asarray(self.array[tuple(parts[axis] for axis in self.axes)])
+        except (FileError, MemoryError):
+            raise
+        except Exception as error:  # codecs raise any exception on damaged chunks
+            where = f"row {window['Y'].start}, column {window['X'].start}"
+            raise FileError(
+                self.folder, f"cannot be read at {where} ({error})", zarr_chunks.ADVICE
+            ) from error
         left = [axis for axis in self.axes if axis not in dict(self.chosen)]
         found = found.transpose([left.index(axis) for axis in "CYX" if axis in left])
         return np.ascontiguousarray(found if "C" in left else found[None], dtype=self.dtype)
@@ -69,9 +88,11 @@ def read(path: Path, selection: Selection) -> Image:
         raise FileError(
             path, f"has no level {selection.level}; it has {len(datasets)}, from 0", "choose another level"
         )
-    arrays = [zarr.open_array(path / dataset["path"], mode="r") for dataset in datasets[selection.level :]]
+    folders = [path / dataset["path"] for dataset in datasets[selection.level :]]
+    arrays = [zarr.open_array(folder, mode="r") for folder in folders]
     chosen = tuple(selection.indices(path, axes, arrays[0].shape).items())
-    levels = [Chunked(array, axes, chosen) for array in arrays]
+    levels = [Chunked(*found, axes, chosen) for found in zip(folders, arrays, strict=True)]
+    levels, notes = _whole(levels) if selection.allow_truncated else (levels, ())
     size = _pixel_size(image, datasets[selection.level], axes, described)
     channels = (ome.get("omero") or {}).get("channels") or []
     return Image(
@@ -81,10 +102,23 @@ def read(path: Path, selection: Selection) -> Image:
         pixel_size=size,
         channel_names=_names(channels),
         channel_colours=_colours(channels),
+        notes=notes,
     )
 
 
 READER = ImageReader("ome-zarr", matches, read, (".zarr",))
+
+
+def _whole(levels: list[Chunked]) -> tuple[list[Chunked], tuple[str, ...]]:
+    """The levels of an image that is whole, or its finest level up to the first damaged chunk, and a note."""
+    first = levels[0]
+    rows = zarr_chunks.whole_rows(first.folder, first.array, first.axes, dict(first.chosen))
+    if rows == first.shape[1]:
+        return levels, ()
+    if not rows:
+        raise FileError(first.folder, "is damaged in its first rows; nothing is left", "copy it again")
+    note = f"the folder is cut off or damaged: the first {rows} of {first.shape[1]} rows were read"
+    return [replace(first, rows=rows)], (note,)
 
 
 def _multiscale(path: Path, images: list[Json], number: int) -> Json:

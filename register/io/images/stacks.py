@@ -15,6 +15,7 @@ from register.errors import FileError, RegisterError
 from register.geometry.pixel_size import PixelSize
 from register.images.pixels import EVERYTHING
 from register.io.images.open import open_image
+from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
 from register.io.images.tiff_metadata import metadata
 
 TIFF = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm")
@@ -76,10 +77,11 @@ class Stack:
         return np.stack(planes) if planes[0].ndim == 2 else np.moveaxis(planes[0], 2, 0)
 
 
-def open_stack(source: str) -> Stack:
+def open_stack(source: str, *, allow_truncated: bool = False) -> Stack:
     """The frames of a TIFF with several pages, or of the files of a folder or pattern in natural order.
 
-    The frames of a TIFF lie along T, else Z, else its only other axis; C are channels.
+    The frames of a TIFF lie along T, else Z, else its only other axis; C are channels. With
+    ``allow_truncated`` the whole frames of a TIFF that is cut off are enough.
     Raises ``FileError`` or ``RegisterError``.
     """
     path = Path(source)
@@ -91,7 +93,7 @@ def open_stack(source: str) -> Stack:
     if len(files) > 1:
         return _of_files(path.name, files)
     if files[0].suffix.lower() in TIFF:
-        return _of_tiff(files[0])
+        return _of_tiff(files[0], allow_truncated)
     raise FileError(files[0], "is a single image", "name a TIFF with several pages, or several files")
 
 
@@ -115,13 +117,16 @@ def _of_file(path: Path) -> NDArray[Any]:
     return np.asarray(open_image(path).pixels[EVERYTHING])
 
 
-def _of_tiff(path: Path) -> Stack:
+def _of_tiff(path: Path, allow_truncated: bool) -> Stack:
     """The stack of the pages of a TIFF."""
     try:
-        with tifffile.TiffFile(path) as tif:
+        with open_tiff(path, allow_truncated=allow_truncated) as tif:
             series = tif.series[0]
             page = series.keyframe
+            if not allow_truncated:
+                check_planes(path, tif, series)
             pages, axis = _frames(path, series)
+            pages = _whole(path, series, pages, allow_truncated)
             known = metadata(tif, page, 0, 0)
             step = (tif.imagej_metadata or {}).get("finterval") if tif.is_imagej else None
     except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
@@ -161,6 +166,21 @@ def _frames(path: Path, series: tifffile.TiffPageSeries) -> tuple[tuple[tuple[in
     frames = grid.reshape(len(grid), -1)
     pages = tuple(tuple(int(n) for n in frame) for frame in frames)
     return pages, "Z" if along == ["Z"] else "T"
+
+
+def _whole(
+    path: Path, series: tifffile.TiffPageSeries, frames: tuple[tuple[int, ...], ...], allow_truncated: bool
+) -> tuple[tuple[int, ...], ...]:
+    """The frames whose pages lie within the file. Raises ``FileError`` unless all do, or some are enough."""
+    size = path.stat().st_size
+    ends = {x.index: max(map(sum, zip(x.dataoffsets, x.databytecounts, strict=False)), default=0)
+            for x in series.pages if x is not None}  # fmt: skip
+    for number, frame in enumerate(frames):
+        if any(ends.get(page, size + 1) > size for page in frame):
+            if allow_truncated and number:
+                return frames[:number]
+            raise cut_off(path, f"{number} of {len(frames)} frames are left")
+    return frames
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.images.pixels import Pixels
+from register.io.images import tiff_extent
 from register.io.images.model import Selection
 from register.io.images.windows import Mapped, Segmented
 
@@ -24,8 +25,9 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
     """The pixels (c, h, w) of one level of a series.
 
     They are mapped from the file when they are uncompressed and contiguous, decoded tile by tile or strip
-    by strip otherwise, and loaded at once where neither is possible. Raises ``FileError`` for a data type
-    or axes that cannot be read.
+    by strip otherwise, and loaded at once where neither is possible. Of a file that is cut off, with
+    ``selection.allow_truncated``, they are the channels or rows that are left. Raises ``FileError`` for a
+    data type or axes that cannot be read, and for pixels beyond the end of the file.
     """
     page = series.keyframe
     _check_type(path, series)
@@ -37,7 +39,7 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
     if series.dataoffset is not None and not page.is_subsampled:
         assert series.dtype is not None  # checked above
         stored = np.dtype(str(page.parent.byteorder) + series.dtype.char)
-        return Mapped(path, series.dataoffset, shape, stored, view)
+        return _mapped(Mapped(path, series.dataoffset, shape, stored, view), selection)
     plain = (
         page.axes in PAGE_AXES
         and page.imagedepth == 1
@@ -47,7 +49,11 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
     pages = _pages(series, chosen) if plain and 0 not in page.shape else []
     if not pages or not all(_in_file(path, x) for x in pages):
         return view(series.asarray())
-    return _segmented(path, series, pages)
+    if any(page is None for page in pages) and not selection.allow_truncated:
+        raise tiff_extent.cut_off(
+            path, f"{sum(x is None for x in pages)} of {len(pages)} channels are missing"
+        )
+    return _segmented(path, series, pages, selection)
 
 
 def upright(pixels: Pixels, orientation: int) -> NDArray[Any]:
@@ -91,7 +97,29 @@ def _in_file(path: Path, page: Page | None) -> bool:
     return handle.path == str(path.absolute()) or handle.name == path.name
 
 
-def _segmented(path: Path, series: tifffile.TiffPageSeries, pages: Sequence[Page | None]) -> Segmented:
+def _mapped(pixels: Mapped, selection: Selection) -> Mapped:
+    """Mapped pixels, or the part of them that lies within the file."""
+    items = math.prod(pixels.stored)
+    available = (pixels.path.stat().st_size - pixels.offset) // pixels.stored_dtype.itemsize
+    if available >= items:
+        return pixels
+    view, height = pixels.view, pixels.shape[1]
+    assert isinstance(view, _View)
+    planes, inner = view.planes(pixels.stored)
+    plane, line = math.prod(inner), math.prod(inner[1:])
+    samples = pixels.shape[0] // len(planes)
+    rows = [min(max(available - n * plane, 0) // line, height) for n in planes for _ in range(samples)]
+    left = tiff_extent.rows_within(pixels.path, rows, height, allow_truncated=selection.allow_truncated)
+    kept = planes[: -(-left.channels // samples)]
+    offset = pixels.offset + kept[0] * plane * pixels.stored_dtype.itemsize
+    stored = (kept[-1] - kept[0] + 1, left.rows, *inner[1:])
+    taken = _Planes(tuple(n - kept[0] for n in kept))
+    return Mapped(pixels.path, offset, stored, pixels.stored_dtype, taken)
+
+
+def _segmented(
+    path: Path, series: tifffile.TiffPageSeries, pages: Sequence[Page | None], selection: Selection
+) -> Segmented:
     """Pixels that are decoded by tiles or strips."""
     page = series.keyframe
     assert series.dtype is not None  # checked by the caller
@@ -109,9 +137,19 @@ def _segmented(path: Path, series: tifffile.TiffPageSeries, pages: Sequence[Page
     stored = tuple(
         ((0,), (0,)) if x is None else (tuple(x.dataoffsets), tuple(x.databytecounts)) for x in pages
     )
+    grid = -(-page.imagelength // side[0]), -(-page.imagewidth // side[1])
+    end, height = path.stat().st_size, page.imagelength
+    rows = [
+        count
+        for segments in stored
+        for count in tiff_extent.segment_rows(segments, grid, side[0], height, end, planes)
+        for _ in range(samples)
+    ]
+    left = tiff_extent.rows_within(path, rows, height, allow_truncated=selection.allow_truncated)
+    channels = samples if left.rows < height else left.channels
     return Segmented(
         path,
-        (len(pages) * samples * planes, page.imagelength, page.imagewidth),
+        (channels, left.rows, page.imagewidth),
         series.dtype.newbyteorder("="),
         side,
         planes,
@@ -135,3 +173,24 @@ class _View:
         channels = [axis for axis in left if axis not in "YX"]
         array = array.transpose([left.index(axis) for axis in [*channels, "Y", "X"]])
         return array if channels else array[None]
+
+    def planes(self, shape: tuple[int, ...]) -> tuple[list[int], tuple[int, ...]]:
+        """The numbers of the stored planes that are taken, and the shape (h, w) or (h, w, samples) of one."""
+        outer = self.axes.index("Y")
+        if self.axes[outer:] not in ("YX", "YXS"):
+            raise ValueError(f"axes {self.axes} are not stored plane by plane")
+        chosen = dict(self.chosen)
+        numbers = np.arange(math.prod(shape[:outer])).reshape(shape[:outer])
+        taken = numbers[tuple(chosen.get(axis, slice(None)) for axis in self.axes[:outer])]
+        return np.atleast_1d(taken).ravel().tolist(), shape[outer:]
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Turns an array of planes (n, h, w) or one plane (n, h, w, samples) into (c, h, w)."""
+
+    numbers: tuple[int, ...]
+
+    def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
+        planes = array[list(self.numbers)] if len(self.numbers) > 1 else array[self.numbers[0]][None]
+        return planes if planes.ndim == 3 else np.moveaxis(planes[0], 2, 0)

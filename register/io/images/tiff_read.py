@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from register.images.pixels import EVERYTHING
 from register.io.images.levels import level_factors
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, SeriesDescription
+from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
 from register.io.images.tiff_metadata import geotags, icc_profile, metadata, orientation, palette
 from register.io.images.tiff_pixels import open_pixels, upright
 
@@ -36,15 +38,34 @@ SAMPLES = {"rgb": 3, "cmyk": 4, "lab": 3}
 def read(path: Path, selection: Selection) -> Image:
     """The largest series of a TIFF, or the selected one, with its pixels still in the file.
 
-    Raises ``FileError`` for a stack of which no plane is chosen, and for data types that cannot be read.
+    Raises ``FileError`` for a stack of which no plane is chosen, for data types that cannot be read, and for
+    a file that is cut off. With ``selection.allow_truncated`` the part that is left is read, and noted.
     """
-    with tifffile.TiffFile(path) as tif:
+    if not selection.allow_truncated:
+        return _read(path, selection)
+    try:
+        return _read(path, replace(selection, allow_truncated=False))
+    except FileError as error:
+        image = _read(path, selection)
+        why = str(error).removeprefix(f"{path}: ").partition(";")[0]
+        left = f"{image.channels} × {image.size[1]} × {image.size[0]} (channels, width, height)"
+        return replace(image, notes=(*image.notes, f"the file {why}; what is left was read: {left}"))
+
+
+def _read(path: Path, selection: Selection) -> Image:
+    """``read`` of a file that is whole, or with ``allow_truncated`` of the part that is left."""
+    with open_tiff(path, allow_truncated=selection.allow_truncated) as tif:
         index, levels = _series(tif, path, selection)
         base, series, levels = levels[0], levels[selection.level], levels[selection.level :]
         page = series.keyframe
-        pixels = [open_pixels(path, level, selection) for level in levels]
+        if not selection.allow_truncated:
+            check_planes(path, tif, series)
+        finer = levels[:1] if selection.allow_truncated else levels
+        pixels = [open_pixels(path, level, selection) for level in finer]
         colour = _colour(series, pixels[0].shape[0])
         turn = orientation(page)
+        if turn != 1 and pixels[0].shape[1] < _sides(series)[0]:
+            raise cut_off(path, "its rows are stored rotated", "copy the file again")
         if turn != 1:
             pixels = [upright(pixels[0], turn)]
         colours = palette(page) if colour == "palette" else None
@@ -72,7 +93,7 @@ def read(path: Path, selection: Selection) -> Image:
 
 def describe(path: Path) -> FileDescription:
     """The axes of the largest series, all series, and the coordinate reference system of a GeoTIFF."""
-    with tifffile.TiffFile(path) as tif:
+    with open_tiff(path, allow_truncated=True) as tif:
         largest = max(tif.series, key=_area)
         series = [SeriesDescription(x.axes, x.shape, str(x.dtype), len(x.levels)) for x in tif.series]
         geo = tif.geotiff_metadata or {}

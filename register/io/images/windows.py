@@ -46,8 +46,13 @@ class Mapped:
         return self.stored_dtype.newbyteorder("=")
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
-        """A window (c, h, w), copied from the file."""
-        stored = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored)
+        """A window (c, h, w), copied from the file. Raises ``FileError`` where the file became shorter."""
+        try:
+            stored = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored)
+        except (OSError, ValueError) as error:
+            raise FileError(
+                self.path, f"cannot be read any more ({error})", "check that the file is complete"
+            ) from None
         return np.ascontiguousarray(self.view(stored)[key], dtype=self.dtype)
 
 

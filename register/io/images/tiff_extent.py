@@ -1,0 +1,193 @@
+"""Whether all that a TIFF refers to lies within the file, and which part of an image does."""
+
+import math
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from register.errors import FileError
+
+ADVICE = "copy the file again, or read what is left with --allow-truncated"
+HEADERS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
+"""Of TIFF and BigTIFF: where the offset of the first directory stands, its type, the type of the number of
+entries of a directory, and the bytes of an entry."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The part of an image that lies within its file: whole channels, or the first rows of one channel."""
+
+    channels: int
+    rows: int
+
+
+def open_tiff(path: Path, *, allow_truncated: bool = False) -> tifffile.TiffFile:
+    """A TIFF, opened. Raises ``FileError`` where its pages continue beyond its end.
+
+    With ``allow_truncated`` the pages that are left are enough.
+    """
+    size, end = path.stat().st_size, _first_directory_end(path)
+    if end > size:
+        raise cut_off(path, f"its directory ends at byte {end:,} of {size:,}", "copy the file again")
+    tif = tifffile.TiffFile(path)
+    try:
+        _check_chain(path, tif, size, allow_truncated)
+        if not allow_truncated:
+            _check_tags(path, tif, size)
+    except BaseException:
+        tif.close()
+        raise
+    return tif
+
+
+def cut_off(path: str | Path, why: str, advice: str = ADVICE) -> FileError:
+    """The error about a file that ends too early."""
+    return FileError(path, f"is cut off: {why}", advice)
+
+
+def check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """Raise ``FileError`` where the metadata describe more planes than the file holds.
+
+    Programs that are killed while they write leave such files: pages that end properly, and too few of them.
+    """
+    described = max(_ome_planes(tif.ome_metadata or ""), int((tif.imagej_metadata or {}).get("images", 1)))
+    found = len(tif.pages)
+    if series.dataoffset is not None:  # planes without directories of their own
+        found = max(found, math.prod(series.shape) // max(math.prod(series.keyframe.shape), 1))
+    if found < described:
+        raise cut_off(path, f"its metadata describe {described} planes and it holds {found}")
+
+
+def rows_within(path: Path, rows: Sequence[int], height: int, *, allow_truncated: bool) -> Rows:
+    """The part of an image of which each channel has a number of complete rows within the file.
+
+    All of the image unless ``allow_truncated``; otherwise the leading channels that are complete, or the
+    first rows of the first channel. Raises ``FileError`` for a part of the image where all of it is asked
+    for, and where nothing is left.
+    """
+    complete = next((n for n, count in enumerate(rows) if count < height), len(rows))
+    if complete == len(rows):
+        return Rows(complete, height)
+    left = Rows(complete, height) if complete else Rows(1, rows[0])
+    if allow_truncated and left.rows:
+        return left
+    what = f"{left.rows} of {height} rows"
+    if complete:
+        what = f"{complete} of {len(rows)} channels"
+    elif len(set(rows)) > 1:
+        what = f"{left.rows} of {height} rows of the first of {len(rows)} channels"
+    raise cut_off(path, f"{what} are left", ADVICE if left.rows else "copy the file again")
+
+
+def segment_rows(
+    stored: tuple[Sequence[int], Sequence[int]],
+    grid: tuple[int, int],
+    side: int,
+    height: int,
+    end: int,
+    planes: int,
+) -> list[int]:
+    """The number of complete rows of each plane of a page whose segments have offsets and lengths ``stored``.
+
+    ``grid`` is the number of segments down and across, ``side`` their height, ``end`` the size of the file.
+    Segments that the directory does not list are missing.
+    """
+    inside = np.zeros(planes * grid[0] * grid[1], np.bool_)
+    for n, (offset, length) in enumerate(zip(*stored, strict=False)):
+        if n < len(inside):
+            inside[n] = offset + length <= end
+    lines = np.all(inside.reshape(planes, *grid), axis=2)
+    complete = np.where(lines.all(1), grid[0], lines.argmin(1))
+    return [int(min(n * side, height)) for n in complete]
+
+
+def _first_directory_end(path: Path) -> int:
+    """The byte after the first directory of a TIFF, or after the part of it that is known to be missing."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        at, offset, count, entry = HEADERS[struct.unpack(order + "H", head[2:4])[0]]
+        start = at + struct.calcsize(offset)
+        if len(head) < start:
+            return start
+        (first,) = struct.unpack(order + offset, head[at:start])
+        file.seek(first)
+        number = file.read(struct.calcsize(count))
+        end = first + struct.calcsize(count)
+        return end + entry * struct.unpack(order + count, number)[0] if len(number) == end - first else end
+
+
+def _check_chain(path: Path, tif: tifffile.TiffFile, size: int, allow_truncated: bool) -> None:
+    """Raise ``FileError`` where the chain of directories continues beyond the end of the file."""
+    count = len(tif.pages)
+    try:
+        at = _next_directory(tif, tif.pages[count - 1].offset) if count else 0
+    except tifffile.TiffFileError:
+        raise cut_off(
+            path, f"the directory of its page {count} is not whole", "copy the file again"
+        ) from None
+    if at is None or at >= size or (at and _next_directory(tif, at) is None):
+        left = f"it has {size:,} bytes, and its page {count + 1} is beyond them"
+        if not allow_truncated or not count:
+            raise cut_off(path, left)
+
+
+def _check_tags(path: Path, tif: tifffile.TiffFile, size: int) -> None:
+    """Raise ``FileError`` where a tag of the first directory, such as OME-XML, continues beyond the end."""
+    form, file = tif.tiff, tif.filehandle
+    file.seek(tif.pages[0].offset)
+    (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    for _ in range(count):
+        entry = file.read(form.tagsize)
+        code, kind = struct.unpack(form.tagformat1, entry[:4])
+        length, value = struct.unpack(form.tagformat2, entry[4 : form.tagsize])
+        long = tifffile.TIFF.DATA_FORMATS.get(kind, "1B")
+        needed = length * struct.calcsize("=" + long)
+        if needed <= form.tagoffsetthreshold:
+            continue
+        (offset,) = struct.unpack(form.offsetformat, value[: struct.calcsize(form.offsetformat)])
+        if offset + needed > size:
+            raise cut_off(path, f"its tag {tifffile.TIFF.TAGS.get(code, code)} continues beyond its end")
+
+
+def _next_directory(tif: tifffile.TiffFile, offset: int) -> int | None:
+    """The offset of the directory after the one at an offset, 0 after the last; None where the file ends."""
+    form, file = tif.tiff, tif.filehandle
+    try:
+        file.seek(offset)
+        (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+        file.seek(offset + form.tagnosize + tags * form.tagsize)
+        return int(struct.unpack(form.offsetformat, file.read(form.offsetsize))[0])
+    except (struct.error, OSError):
+        return None
+
+
+def _ome_planes(text: str) -> int:
+    """The planes that OME-XML describes for one file; 0 where it names other files or is no OME-XML."""
+    import xml.etree.ElementTree as ElementTree
+
+    if "<OME" not in text or "FileName=" in text:
+        return 0
+    try:
+        pixels: list[Any] = ElementTree.fromstring(text).findall(".//{*}Pixels")
+        return sum(_planes_of(one) for one in pixels)
+    except (ElementTree.ParseError, ValueError):
+        return 0
+
+
+def _planes_of(pixels: Any) -> int:
+    """The planes of one image: channels of several samples are one plane."""
+    samples = [int(x.get("SamplesPerPixel", "1")) for x in pixels.findall("{*}Channel")]
+    sizes = [int(pixels.get(f"Size{axis}", "1")) for axis in "CZT"]
+    if any(n <= 0 for n in (*sizes, *samples)) or not re.match(
+        "[XYZCT]+$", pixels.get("DimensionOrder", "X")
+    ):
+        return 0
+    channels = len(samples) if sum(samples) == sizes[0] and samples else sizes[0]
+    return channels * sizes[1] * sizes[2]

@@ -1,0 +1,199 @@
+"""Files that end too early: they are said to be cut off, and what is left of them is what was written."""
+
+import gzip
+import re
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from conftest import TISSUE
+
+from register.errors import FileError
+from register.io.images import zarr_chunks
+from register.io.images.model import Selection
+from register.io.images.open import read_image
+from register.io.images.stacks import open_stack
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(1, 65535, (3, 64, 80), np.uint16)
+COLOUR = RNG.integers(1, 255, (64, 80, 3), np.uint8)
+ALLOWED = Selection(allow_truncated=True)
+
+TIFFS = {
+    "contiguous": (GREY[0], {}, {}),
+    "interleaved": (COLOUR, {}, {"photometric": "rgb"}),
+    "planar": (np.moveaxis(COLOUR, 2, 0), {}, {"photometric": "rgb", "planarconfig": "separate"}),
+    "planar zlib": (
+        np.moveaxis(COLOUR, 2, 0),
+        {},
+        {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib", "rowsperstrip": 16},
+    ),
+    "strips": (GREY[0], {}, {"compression": "zlib", "rowsperstrip": 8}),
+    "tiles": (GREY[0], {}, {"compression": "zlib", "tile": (16, 16)}),
+    "uncompressed tiles": (GREY[0], {}, {"tile": (16, 16)}),
+    "big endian BigTIFF": (GREY[0], {"bigtiff": True, "byteorder": ">"}, {}),
+    "OME": (GREY, {"ome": True}, {"metadata": {"axes": "CYX"}}),
+    "OME zlib": (GREY, {"ome": True}, {"metadata": {"axes": "CYX"}, "compression": "zlib"}),
+    "ImageJ": (GREY, {"imagej": True}, {"metadata": {"axes": "CYX"}}),
+    "pages": (GREY, {}, {"metadata": None, "contiguous": False, "photometric": "minisblack"}),
+}
+
+
+def write(path, kind):
+    data, writer, options = TIFFS[kind]
+    with tifffile.TiffWriter(path, **writer) as tif:
+        tif.write(data, **options)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_a_tiff_that_ends_too_early_is_said_to_be_cut_off(kind, tmp_path):
+    """At sixty lengths: never pixels that are not there, and what is left equals what was written."""
+    path = tmp_path / "cut.tif"
+    whole = write(path, kind)
+    data = np.atleast_3d(TIFFS[kind][0].T).T if TIFFS[kind][0] is not COLOUR else np.moveaxis(COLOUR, 2, 0)
+    some = 0
+    for length in range(9, len(whole) - 1, max(len(whole) // 60, 1)):
+        path.write_bytes(whole[:length])
+        message, image = outcome(path, Selection())
+        if image is not None:
+            assert length > len(whole) - 100  # a tag of the last page is missing, which adds nothing
+            assert np.array_equal(image.pixels, data)
+            continue
+        assert re.fullmatch(r".* is cut off: .*; copy the file again.*", message)
+        message, left = outcome(path, ALLOWED)
+        if left is None:
+            assert "cut off" in message or "is a stack" in message
+            continue
+        c, h, w = left.pixels.shape
+        assert np.array_equal(left.pixels, data[:c, :h, :w])
+        assert "cut off" in left.notes[0]
+        some += 1
+    assert some > 10 or kind == "OME zlib"
+
+
+def outcome(path, selection):
+    """The message of an error, or an image."""
+    try:
+        return None, read_image(path, selection)
+    except FileError as error:
+        return str(error), None
+
+
+def test_a_whole_tiff_is_read_whole_when_less_would_do(tmp_path):
+    for kind in TIFFS:
+        if kind != "pages":  # a stack of unnamed planes
+            write(tmp_path / "a.tif", kind)
+            left, image = (read_image(tmp_path / "a.tif", x) for x in (ALLOWED, Selection()))
+            assert np.array_equal(left.pixels, image.pixels)
+            assert left.notes == image.notes == ()
+
+
+@pytest.mark.parametrize("kind", ["OME zlib", "ImageJ", "pages"])
+def test_a_series_of_frames_that_is_cut_off(kind, tmp_path):
+    path = tmp_path / "cut.tif"
+    data, writer, options = TIFFS[kind]
+    options = {**options, "metadata": {"axes": "TYX"}} if options["metadata"] else options
+    with tifffile.TiffWriter(path, **writer) as tif:
+        tif.write(data, **options)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(0.9 * len(whole))])
+    with pytest.raises(FileError, match="is cut off"):
+        open_stack(str(path))
+    path.write_bytes(whole)
+    assert len(open_stack(str(path))) == 3
+
+
+def test_whole_frames_are_left_of_a_series(tmp_path):
+    path = tmp_path / "cut.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for frame in GREY:
+            tif.write(frame, compression="zlib", contiguous=False, metadata=None)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
+    stack = open_stack(str(path), allow_truncated=True)
+    assert len(stack) == 2
+    assert np.array_equal(stack.frame(1)[0], GREY[1])
+    stack.close()
+
+
+def test_ome_metadata_of_more_planes_than_pages_are_no_image_of_one_channel(tmp_path):
+    """A program that is killed while it writes leaves pages that end properly, and too few of them."""
+    text = tmp_path / "three.ome.tif"
+    tifffile.imwrite(text, GREY, photometric="minisblack", metadata={"axes": "CYX"})
+    with tifffile.TiffFile(text) as tif:
+        description = tif.ome_metadata
+    tifffile.imwrite(tmp_path / "one.tif", GREY[0], description=description.encode(), metadata=None)
+    with pytest.raises(FileError, match="describe 3 planes and it holds 1"):
+        read_image(tmp_path / "one.tif")
+    left = read_image(tmp_path / "one.tif", ALLOWED)
+    assert np.array_equal(left.pixels[0], GREY[0])
+    assert "3 planes" in left.notes[0]
+
+
+def test_the_program_names_the_file_and_the_way_out(program, tmp_path):
+    path = tmp_path / "cut.tif"
+    whole = write(path, "contiguous")
+    path.write_bytes(whole[: len(whole) // 2])
+    done = program("align", TISSUE[0], path, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {path}: is cut off: 31 of 64 rows are left;")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+ZARR = {
+    "raw": (2, {"compressors": None}),
+    "blosc": (2, {}),
+    "raw 3": (3, {"compressors": None}),
+    "zstd": (3, {}),
+    "gzip": (3, {"compressors": zarr.codecs.GzipCodec()}),
+    "blosc 3": (3, {"compressors": zarr.codecs.BloscCodec()}),
+    "crc32c": (3, {"compressors": [zarr.codecs.Crc32cCodec()]}),
+    "shards": (3, {"shards": (32, 80)}),
+}
+
+
+def write_zarr(path, kind):
+    form, options = ZARR[kind]
+    scale = [{"type": "scale", "scale": [1, 1]}]
+    image = {
+        "axes": [{"name": name, "type": "space"} for name in "yx"],
+        "datasets": [{"path": "0", "coordinateTransformations": scale}],
+    }
+    attributes = {"multiscales": [image | {"version": "0.4"}]}
+    if form == 3:
+        attributes = {"ome": {"version": "0.5", **attributes}}
+    root = zarr.create_group(path, zarr_format=form, attributes=attributes)
+    root.create_array("0", data=GREY[0], chunks=(32, 40), **options)
+    return sorted(x for x in (path / "0").rglob("*") if x.is_file() and not x.name.startswith((".z", "zarr")))
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+@pytest.mark.parametrize("kind", ZARR)
+def test_a_chunk_that_is_cut_short_is_not_read_as_zeros(kind, tmp_path):
+    chunk = write_zarr(tmp_path / "a.zarr", kind)[-1]
+    whole = chunk.read_bytes()
+    for length in (0, 3, len(whole) // 3, len(whole) - 1):
+        chunk.write_bytes(whole[:length])
+        with pytest.raises(FileError, match="--allow-truncated"):
+            read_image(tmp_path / "a.zarr")
+        left = read_image(tmp_path / "a.zarr", ALLOWED)
+        assert np.array_equal(left.pixels[0], GREY[0, :32])
+        assert "the first 32 of 64 rows" in left.notes[0]
+    chunk.write_bytes(whole)
+    assert np.array_equal(read_image(tmp_path / "a.zarr", ALLOWED).pixels[0], GREY[0])
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+@pytest.mark.parametrize("kind", ["blosc", "zstd", "gzip"])
+def test_a_chunk_that_inflates_past_its_shape_is_refused_before_it_does(kind, tmp_path, monkeypatch):
+    """Zeros of 16 MiB in a chunk of 32 × 40 pixels."""
+    chunk = write_zarr(tmp_path / "a.zarr", kind)[-1]
+    encode = {"blosc": imagecodecs.blosc_encode, "zstd": imagecodecs.zstd_encode, "gzip": gzip.compress}
+    chunk.write_bytes(encode[kind](bytes(2**24)))
+    monkeypatch.setattr(zarr_chunks, "MOST", 2**20)
+    with pytest.raises(FileError, match=r"inflates (past|to)"):
+        read_image(tmp_path / "a.zarr")
