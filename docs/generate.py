@@ -13,6 +13,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from typer import Context
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 import register
@@ -48,6 +49,8 @@ def parameters(command: Callable[..., None]) -> Iterator[tuple[inspect.Parameter
     """A command's parameters with their types and what typer is given about them."""
     hints = get_type_hints(inspect.unwrap(command), include_extras=True)
     for parameter in inspect.signature(command).parameters.values():
+        if hints.get(parameter.name) is Context:
+            continue  # typer's own, no option
         kind = parameter.annotation if not isinstance(parameter.annotation, str) else hints[parameter.name]
         assert get_origin(kind) is Annotated, f"{command.__name__}: {parameter.name} has no typer.Option"
         base, *extra = get_args(kind)

@@ -25,6 +25,7 @@ ORDER = [
     "engine.pair",
     "engine.frame",
     "io.images",
+    "io.movies",
     "io.points",
     "io.transforms",
     "report",
@@ -37,7 +38,7 @@ ORDER = [
 """A module imports only from its own entry and from those before it; lazy and TYPE_CHECKING imports count."""
 LIBRARIES = {
     "cv2": ("images.filters", "engine.initial.features"),
-    "tifffile": ("io.images", "io.transforms", "cli.main"),
+    "tifffile": ("io.images", "io.movies", "io.transforms", "cli.main"),
     "imagecodecs": ("io.images", "report", "workflows.doctor"),
     "PIL": ("io.images", "report"),
     "typer": ("cli",),

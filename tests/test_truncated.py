@@ -14,7 +14,8 @@ from register.errors import FileError
 from register.io.images import zarr_chunks
 from register.io.images.model import Selection
 from register.io.images.open import read_image
-from register.io.images.stacks import open_stack
+from register.io.movies.open import open_stack
+from register.io.movies.source import Layout
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(1, 65535, (3, 64, 80), np.uint16)
@@ -113,7 +114,7 @@ def test_whole_frames_are_left_of_a_series(tmp_path):
             tif.write(frame, compression="zlib", contiguous=False, metadata=None)
     whole = path.read_bytes()
     path.write_bytes(whole[:-200])
-    stack = open_stack(str(path), allow_truncated=True)
+    stack = open_stack(str(path), Layout(allow_truncated=True))
     assert len(stack) == 2
     assert np.array_equal(stack.frame(1)[0], GREY[1])
     stack.close()

@@ -8,7 +8,7 @@ import typer
 from register.cli.align import AsJson, Debug, Quiet
 from register.cli.options import with_settings
 from register.cli.output import print_json
-from register.cli.series import align_series
+from register.cli.series import Run, align_movie, model_is_given
 from register.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ Scheduler = Annotated[
 @with_settings(without=("series",))
 def batch(
     settings: Settings,
+    context: typer.Context,
     fixed: Fixed = None,
     moving: Moving = None,
     fixed_dir: FixedDir = None,
@@ -130,16 +131,20 @@ def batch(
     """
     from register.cli import progress, show
     from register.workflows import batch as workflow
+    from register.workflows.movie.job import Movie
     from register.workflows.pairs import PairSource, find_pairs
 
     source = PairSource(fixed, moving, fixed_dir, moving_dir, pair, pairs)
     if series is not None:
         if source != PairSource():
             raise typer.BadParameter("--series cannot be combined with pairs")
-        align_series(
-            settings, series, to, tuple(also or ()), Path(output), workers,
-            redo=redo, dry_run=dry_run, as_json=as_json, quiet=quiet,
-        )  # fmt: skip
+        refused: dict[str, object] = {"--pair": pair, "--skip-unpaired": skip_unpaired}
+        refused |= {"--scheduler": scheduler, "--max-failures": max_failures}
+        for name, value in refused.items():
+            if value:
+                raise typer.BadParameter(f"{name} has no meaning for a series; leave it out")
+        asked = Movie((series,), to, Path(output), settings, tuple(also or ()))
+        align_movie(asked, Run(workers, redo, dry_run, as_json, quiet, model_is_given(context)))
         return
     _check_usage(source)
     found = find_pairs(source, settings).checked(skip_unpaired or dry_run)

@@ -14,7 +14,7 @@ from register.cli.show import verdict_colour
 if TYPE_CHECKING:
     from register.engine.pair import Event, Listener
     from register.workflows.batch import PairOutcome
-    from register.workflows.series import Row
+    from register.workflows.movie.table import Row
 
 
 @contextmanager

@@ -1,53 +1,72 @@
-"""``register batch --series``: the frames of a series."""
+"""Run the alignment of a movie and print the result: ``register movie`` and ``register batch --series``."""
 
-from dataclasses import asdict
-from pathlib import Path
+import warnings
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import typer
 
 from register.cli.output import print_json, print_rows
-from register.settings import Settings
+from register.errors import RegisterWarning
+
+if TYPE_CHECKING:
+    from register.workflows.movie.job import Movie
 
 FAILED = 3
+SECTIONS = (
+    "the frames lie along depth: the model is rigid, so that the shape of the object is kept, but slow "
+    "motion is removed too; use --keep-trend to keep it, or --model to choose"
+)
 
 
-def align_series(
-    settings: Settings,
-    source: str,
-    to: str,
-    also: tuple[str, ...],
-    output: Path,
-    count: int | None,
-    *,
-    redo: bool,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Align the frames of a series to the frame ``to`` in ``count`` processes, and print the result."""
+@dataclass(frozen=True)
+class Run:
+    """How a movie is run and shown: processes, whether to start again, and what is printed."""
+
+    workers: int | None
+    redo: bool
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+    model_given: bool
+
+
+def align_movie(movie: "Movie", how: Run) -> None:
+    """Align the frames of a movie and print the result. Exits with 3 when any frame failed."""
     from register.cli import progress, show
-    from register.io.images.stacks import open_stack
-    from register.workflows import series as workflow
+    from register.io.movies.open import open_stack
+    from register.workflows.movie import run
 
-    stack = open_stack(source, allow_truncated=settings.allow_truncated)
-    if dry_run:
+    layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
+    stack = open_stack(movie.sources, layout)
+    for note in stack.notes:
+        warnings.warn(note, RegisterWarning, stacklevel=2)
+    if stack.axis == "Z" and not how.model_given:
+        movie = replace(movie, settings=replace(movie.settings, model="rigid"))
+        if not movie.keep_trend:
+            warnings.warn(SECTIONS, RegisterWarning, stacklevel=2)
+    if how.dry_run:
         channels, height, width = stack.shape
-        size = f"{width} × {height}"
-        print_rows(
-            [
-                ("frames", str(len(stack))),
-                ("size", size),
-                ("channels", str(channels)),
-                ("dtype", str(stack.dtype)),
-            ]
-        )
+        rows = {
+            "frames": len(stack),
+            "size": f"{width} × {height}",
+            "channels": channels,
+            "dtype": stack.dtype,
+        }
+        print_rows([(name, str(value)) for name, value in rows.items()])
         return
-    series = workflow.Series(source, to, also, output, settings)
-    with progress.of_frames(len(stack), quiet or as_json) as tick:
-        rows = workflow.run(series, count=count, redo=redo, tick=tick)
-    if as_json:
-        print_json({"frames": [asdict(row) for row in rows]})
-    elif not quiet:
-        show.series(rows, output)
-    if any(row.verdict == "failed" for row in rows):
+    count = min(len(stack), movie.first or len(stack))
+    with progress.of_frames(count, how.quiet or how.as_json) as tick:
+        table = run.run(movie, count=how.workers, redo=how.redo, tick=tick)
+    if how.as_json:
+        print_json({"frames": [asdict(row) for row in table]})
+    elif not how.quiet:
+        show.series(table, movie.output)
+    if any(row.verdict == "failed" for row in table):
         raise typer.Exit(FAILED)
+
+
+def model_is_given(context: typer.Context) -> bool:
+    """Whether the command line names a model."""
+    source = context.get_parameter_source("model")
+    return source is not None and source.name != "DEFAULT"

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from register.workflows.align import Result
     from register.workflows.batch import PairOutcome
     from register.workflows.merge import Merged
+    from register.workflows.movie.table import Row
     from register.workflows.pairs import Pairing
     from register.workflows.plan import Plan
-    from register.workflows.series import Row
 
 COLOURS = {"ok": "green", "suspect": "yellow", "failed": "red", "unknown": "yellow", "error": "red"}
 WORDS = tuple(COLOURS)

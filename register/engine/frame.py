@@ -11,9 +11,11 @@ from register.engine.fit import global_fit, local_fit
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
+from register.engine.initial import registry, search, search_range
 from register.engine.quality import evidence, recognition, verdict
 from register.geometry import affine_tensors
 from register.images import pyramid
+from register.images.line_offset import line_offset
 from register.images.pyramid import Level
 from register.settings import PRESETS, Effort, Settings, working_size
 from register.transforms.frame import Frame
@@ -63,12 +65,26 @@ def prepare(level: Level, settings: Settings) -> Reference:
 def align(reference: Reference, frame: Level) -> Transform:
     """Align a frame to the reference; returns the transform with its verdict, similarity and shift.
 
-    Raises ``AlignmentError`` when the frame is constant.
+    Where the frame is not recognised after a shift by phase correlation, the search for initial maps over
+    rotations and scales decides. Raises ``AlignmentError`` when the frame is constant.
     """
+    moving = working_copy(frame, max(reference.levels[-1].size), "frame")
+    found = _fitted(reference, frame, moving, _shift(reference.levels[-1], moving))
+    if found.quality.verdict == Verdict.OK:
+        return found
+    settings = reference.settings
+    ranges = search_range.ranges_of(settings, reference.effort.candidates, None)
+    always, fallback = registry.chosen(settings.matcher)
+    initial = search.find(reference.levels[-1], moving, ranges, always=always, fallback=fallback)
+    searched = _fitted(reference, frame, moving, initial.matrix)
+    wrong = [one.quality.probability_wrong or 0.0 for one in (found, searched)]
+    return searched if wrong[1] < wrong[0] else found
+
+
+def _fitted(reference: Reference, frame: Level, moving: Level, matrix: Tensor) -> Transform:
+    """The transform of a frame, of which ``moving`` is the working copy, from an initial map (2, 3)."""
     settings, levels = reference.settings, reference.levels
     height, width = frame.size
-    moving = working_copy(frame, max(levels[-1].size), "frame")
-    matrix = _shift(levels[-1], moving)
     metric = "ncc" if settings.metric == "auto" else settings.metric
     model = "rigid" if settings.model == "local" else settings.model
     matrix = global_fit.fit(
@@ -85,8 +101,16 @@ def align(reference: Reference, frame: Level) -> Transform:
     )
     after = problem.windows(estimate, metric, levels[0]).mean()
     transform = estimate.transform(settings.model, (reference.frame, Frame(width, height)))
+    called, reasons = verdict.called(wrong), list[str]()
+    if called != Verdict.OK:
+        reasons.append(f"the frame is not recognised in its reference: probably wrong ({wrong:.0%})")
+    lines = line_offset([frame.image[0].cpu()])
+    if lines:
+        called = Verdict.worst((called, Verdict.SUSPECT))
+        reasons.append(f"odd lines lie {lines} px beside even lines; --bidirectional auto corrects it")
     quality = Quality(
-        verdict=verdict.called(wrong),
+        verdict=called,
+        reasons=tuple(reasons),
         probability_wrong=round(wrong, 4),
         similarity_after=round(float(after), 5),
         shift=shift(transform),

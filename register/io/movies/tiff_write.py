@@ -10,8 +10,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from register.files.atomic import atomic_write
-from register.io.images.stacks import Stack
 from register.io.images.tiff_tags import Options, physical_size, resolution_options
+from register.io.movies.stack import Stack
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Movies and stacks: many frames of one size in one file or several."""

@@ -1,0 +1,102 @@
+"""Frames of a source that are changed when they are read: fewer of them, or with odd lines moved."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from register.errors import RegisterError
+from register.images.line_offset import line_offset
+from register.io.movies.source import FrameSource
+from register.io.movies.stack import Stack
+
+MEASURED = 30
+"""Number of frames, spread over a movie, from which the offset of odd lines is measured."""
+
+
+@dataclass(frozen=True)
+class FirstFrames:
+    """The first ``count`` frames of a source."""
+
+    source: FrameSource
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """See ``FrameSource``."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See ``FrameSource``."""
+        return self.source.dtype
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.source))
+
+    def read(self, index: int) -> NDArray[Any]:
+        """See ``FrameSource``."""
+        return self.source.read(index)
+
+    def close(self) -> None:
+        """See ``FrameSource``."""
+        self.source.close()
+
+
+@dataclass(frozen=True)
+class LinesMoved:
+    """Frames whose odd lines are moved left by ``offset`` pixels; the value at the end is repeated."""
+
+    source: FrameSource
+    offset: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """See ``FrameSource``."""
+        return self.source.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """See ``FrameSource``."""
+        return self.source.dtype
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """See ``FrameSource``."""
+        frame = self.source.read(index)
+        columns = np.clip(np.arange(frame.shape[2]) + self.offset, 0, frame.shape[2] - 1)
+        moved = frame.copy()
+        moved[:, 1::2] = frame[:, 1::2][:, :, columns]
+        return moved
+
+    def close(self) -> None:
+        """See ``FrameSource``."""
+        self.source.close()
+
+
+def shortened(stack: Stack, count: int | None) -> Stack:
+    """The stack with its first ``count`` frames."""
+    return stack if count is None else replace(stack, source=FirstFrames(stack.source, count))
+
+
+def straightened(stack: Stack, offset: int) -> Stack:
+    """The stack with odd lines moved left by ``offset`` pixels."""
+    return replace(stack, source=LinesMoved(stack.source, offset)) if offset else stack
+
+
+def offset_of_lines(stack: Stack, asked: str) -> int:
+    """The number of pixels that ``asked`` names: a number, or ``auto`` to measure it.
+
+    Raises ``RegisterError`` for another text.
+    """
+    if asked == "auto":
+        chosen = sorted(set(np.linspace(0, len(stack) - 1, MEASURED).round().astype(int).tolist()))
+        return line_offset(torch.from_numpy(stack.frame(n)[0].astype(np.float32)) for n in chosen)
+    try:
+        return int(asked)
+    except ValueError:
+        raise RegisterError(f"--bidirectional {asked!r}: auto, or a number of pixels") from None

@@ -1,0 +1,1 @@
+"""Movies: frames in, aligned frames, transforms, a table and a page out."""

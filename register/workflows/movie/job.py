@@ -1,0 +1,63 @@
+"""What a movie is asked to do, and which options of an alignment have a meaning for it."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from register.errors import RegisterError
+from register.io.movies.source import AS_STORED, Layout
+from register.settings import Settings
+
+BadFrames = Literal["interpolate", "keep", "blank"]
+"""What is written for a frame that failed: resampled by the motion between its neighbours, as it is, or
+empty."""
+BAD_FRAMES: tuple[BadFrames, ...] = get_args(BadFrames)
+NAMED = "first", "previous", "mean", "middle"
+"""The references that have a name."""
+WITHOUT_MEANING = (
+    "moving_channel",
+    "fixed_level",
+    "moving_level",
+    "fixed_plane",
+    "moving_plane",
+    "series",
+    "init",
+    "seed",
+    "valid_mask",
+    "pyramid",
+    "landmarks",
+    "canvas",
+    "device",
+)
+"""Options of an alignment of two images that a movie does not have."""
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A movie: its files, the reference, other channels, the output folder and the settings.
+
+    ``to`` is first, previous, mean, middle, the number of a frame, or an image file. The frames of ``also``
+    and ``also_labels`` are resampled with those of the movie, labels without interpolation. ``bidirectional``
+    is the number of pixels by which odd lines lie too far right, ``auto`` to measure it. ``keep_trend``
+    leaves slow motion in place. ``first`` limits the number of frames.
+    """
+
+    sources: tuple[str, ...]
+    to: str
+    output: Path
+    settings: Settings
+    also: tuple[str, ...] = ()
+    also_labels: tuple[str, ...] = ()
+    bad_frames: BadFrames = "interpolate"
+    layout: Layout = AS_STORED
+    bidirectional: str = "0"
+    keep_trend: bool = False
+    first: int | None = None
+
+
+def refuse_meaningless(chosen: Settings) -> None:
+    """Raise ``RegisterError`` naming an option that is set and that a movie does not have."""
+    usual = Settings()
+    for option in fields(Settings):
+        if option.name in WITHOUT_MEANING and getattr(chosen, option.name) != getattr(usual, option.name):
+            raise RegisterError(f"--{option.name.replace('_', '-')} has no meaning for a movie; leave it out")
