@@ -24,6 +24,7 @@ ORDER = [
     "engine.initial",
     "engine.pair",
     "engine.frame",
+    "engine.group",
     "io.images",
     "io.movies",
     "io.points",
