@@ -9,7 +9,8 @@ from torch import Tensor
 
 from register.compute import device
 from register.errors import RegisterError
-from register.images import grayscale, pyramid
+from register.images import debris, pyramid
+from register.images.conversion import Conversion, working_dtype
 from register.images.pyramid import Level
 
 Array = NDArray[Any] | Tensor
@@ -39,10 +40,8 @@ def grey_level(
     if image.ndim not in (2, 3):
         raise RegisterError(f"has {image.ndim} dimensions, not two or three (shape {tuple(image.shape)})")
     given, white = _planes(image)
-    try:
-        planes = device.upload([given], place)[0].float()
-    except torch.OutOfMemoryError:
-        planes = given.cpu().float()
+    scaled_first = given.dtype == torch.float64  # on the CPU, because some devices have no float64
+    planes = given.cpu() if scaled_first else _uploaded([given], place)[0].float()
     valid = torch.ones_like(planes[:1], dtype=torch.bool)
     if given.is_floating_point():
         valid = torch.isfinite(planes).all(0, keepdim=True)
@@ -51,8 +50,22 @@ def grey_level(
     if mask is not None:
         valid &= _checked_mask(mask, planes)
     colour = "rgb" if len(planes) == 3 else "grey"
-    chosen = grayscale.choose(planes, valid, colour=colour, white=white, wanted=channel)
-    return GreyLevel(pyramid.base(torch.where(valid, chosen(planes), 0.0), valid.float()), chosen.name)
+    chosen = Conversion.of(planes, valid, colour=colour, white=white, wanted=channel)
+    plane, clean = chosen(planes, valid)
+    share = valid.float()
+    if not chosen.keeps_all:
+        plane, share = debris.removed(plane, clean.float(), share)
+    if scaled_first:
+        plane, share = _uploaded([plane, share], place)
+    return GreyLevel(pyramid.base(plane, share), chosen.name)
+
+
+def _uploaded(tensors: list[Tensor], place: torch.device) -> list[Tensor]:
+    """The tensors on a device if its memory suffices, otherwise on the CPU."""
+    try:
+        return device.upload(tensors, place)
+    except torch.OutOfMemoryError:
+        return [x.cpu() for x in tensors]
 
 
 def _checked_mask(mask: Array, planes: Tensor) -> Tensor:
@@ -68,12 +81,14 @@ def _checked_mask(mask: Array, planes: Tensor) -> Tensor:
 def _planes(image: Array) -> tuple[Tensor, float | None]:
     """Planes (c, h, w) and the value of white, where the type of the pixels defines one.
 
-    8- and 16-bit unsigned integers keep their type; other NumPy types become float32.
+    8- and 16-bit unsigned integers keep their type; others become float32, or float64 where that would
+    round them.
     """
     if isinstance(image, Tensor):
         white = 255.0 if image.dtype == torch.uint8 else None
-        return (image[None] if image.ndim == 2 else image), white
+        given = image[None] if image.ndim == 2 else image
+        return (given.double() if image.dtype in (torch.int32, torch.int64) else given), white
     white = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else None
-    dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else np.float32
+    dtype = image.dtype if image.dtype in (np.uint8, np.uint16) else working_dtype(image.dtype)
     planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
     return torch.from_numpy(np.require(planes, dtype, ["C", "W"])), white

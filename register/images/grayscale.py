@@ -118,9 +118,9 @@ def texture(plane: Tensor, valid: Tensor) -> float:
     low, high = torch.quantile(values, torch.tensor([0.001, 0.999])).tolist()
     if high <= low:
         return 0.0
-    flat = plane.clamp(low, high) - filters.smooth_widely(plane.clamp(low, high)[None], NEIGHBOURHOOD)[0]
-    flat = flat * (valid > 0.5)
-    return float(sums.mean(flat[..., 1:] * flat[..., :-1])) / (high - low) ** 2
+    plane = ((plane - low) / (high - low)).clamp(0, 1)
+    flat = (plane - filters.smooth_widely(plane[None], NEIGHBOURHOOD)[0]) * (valid > 0.5)
+    return float(sums.mean(flat[..., 1:] * flat[..., :-1]))
 
 
 def _named(wanted: str, count: int, colour: str, white: float | None, names: Sequence[str]) -> Grey:

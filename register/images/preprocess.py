@@ -6,12 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from register.compute import sums
 from register.images import filters, pyramid
 from register.images.pyramid import Level
 
 SAMPLED_PIXELS = 100_000
 """Approximate number of pixels, on a regular grid, from which the range and the noise are estimated."""
 SECOND_DIFFERENCE = 1.0, -2.0, 1.0
+THICK, SOLID, TEXTURED = 1 / 128, 0.5, 0.05
+"""Thickness of a line, as a share of the longer side, up to which it is no area; the share of the pixels
+within a border that are in areas, and the mean texture weight of these, at least."""
+
+
+def sampled(plane: Tensor, mask: Tensor) -> Tensor:
+    """About ``SAMPLED_PIXELS`` values (n,) of the valid pixels of (1, h, w), on a regular grid."""
+    step = max(math.isqrt(plane.numel() // SAMPLED_PIXELS), 1)
+    return plane[..., ::step, ::step][mask[..., ::step, ::step] > 0.5]
 
 
 def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[float, float]:
@@ -19,9 +29,7 @@ def robust_range(plane: Tensor, mask: Tensor, share: float = 0.005) -> tuple[flo
 
     They are estimated from about ``SAMPLED_PIXELS`` pixels.
     """
-    step = max(math.isqrt(plane.numel() // SAMPLED_PIXELS), 1)
-    plane, mask = plane[..., ::step, ::step], mask[..., ::step, ::step]
-    values = plane[mask > 0.5]
+    values = sampled(plane, mask)
     if len(values) == 0:
         return 0.0, 0.0
     last = len(values) - 1
@@ -41,8 +49,9 @@ def normalise(plane: Tensor, mask: Tensor) -> Tensor:
     """The plane (1, h, w) with its robust range scaled to [0, 1], other values clipped, invalid pixels 0."""
     low, high = robust_range(plane, mask)
     if high <= low:  # nearly constant: only a few pixels differ, so use the full range
-        low, high = robust_range(plane, mask, share=0.0)
-    return (plane - low).div_(max(high - low, 1e-12)).clamp_(0, 1).masked_fill_(mask <= 0.5, 0.0)
+        low, high = extent(plane, mask * (mask > 0.5))
+    width = high - low if high > low else 1.0
+    return (plane - low).div_(width).clamp_(0, 1).masked_fill_(mask <= 0.5, 0.0)
 
 
 def noise_variance(plane: Tensor, mask: Tensor) -> float:
@@ -102,7 +111,9 @@ def constant_border(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, lea
     Examples are the black region around a fundus or an ultrasound fan, and the padding of a rotated image. It
     does not move with the object, and its outline is often the strongest edge of the image. It is found by
     growing the darkest or brightest border value inwards over blocks of locally constant pixels. Regions
-    smaller than a share ``least`` of the image are ignored.
+    smaller than a share ``least`` of the image are ignored. The border is no border but background, and
+    none of it is found, if what it surrounds is not an area with texture: on a blank page, the outlines of
+    lines and letters are all that can be aligned.
     """
     found, invalid = torch.zeros(plane.shape, dtype=torch.bool, device=plane.device), mask < 0.5
     constant: Tensor | None = None
@@ -114,7 +125,16 @@ def constant_border(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, lea
         grown = _grow_from_border((extreme & constant) | invalid)
         if int(grown.count_nonzero()) > least * grown.numel():
             found |= grown
-    return found
+    return found if _surrounds_texture(plane, mask * ~found) else torch.zeros_like(found)
+
+
+def _surrounds_texture(plane: Tensor, inner: Tensor) -> bool:
+    """Whether the pixels ``inner`` (1, h, w) are areas with texture, not lines, letters or flat shapes."""
+    solid = erode(inner[None], max(round(max(plane.shape[-2:]) * THICK), 3))[0]
+    area = sums.total(solid)
+    if float(area) < SOLID * float(sums.total(inner)):
+        return False
+    return bool(sums.total(texture_weight(plane, solid)) > TEXTURED * area)
 
 
 def _spread(plane: Tensor) -> Tensor:

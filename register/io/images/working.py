@@ -10,8 +10,8 @@ from torch import Tensor
 
 from register.errors import FileError, RegisterError
 from register.geometry import affine_tensors
-from register.images import grayscale
-from register.images.grayscale import Grey
+from register.images import debris
+from register.images.conversion import Conversion, working_dtype
 from register.images.pixels import Key, Pixels, spans
 from register.images.pyramid import Level
 from register.io.images.levels import level_factors
@@ -110,10 +110,12 @@ def working_level(
     image = image.coloured()
     levels = [image.pixels, *image.smaller]
     pixels = next((x for x in reversed(levels) if max(x.shape[1:]) >= size), levels[0])
-    chosen = _grey(image, validity, channel)
+    chosen = _conversion(image, validity, channel)
     factors = _factors(image, pixels)
     block = max(max(pixels.shape[1:]) // size, 1)
-    plane, share = _average(pixels, validity, chosen, block, factors)
+    plane, clean, share = _average(pixels, validity, chosen, block, factors)
+    if not chosen.keeps_all:
+        plane, share = debris.removed(plane, clean, share)
     return Level(plane, share, affine_tensors.scaling(factors[1] * block, factors[0] * block)), chosen.name
 
 
@@ -155,12 +157,12 @@ def _windows(side: int) -> list[slice]:
     return [slice(int(start), int(start) + SAMPLE) for start in starts]
 
 
-def _grey(image: Image, validity: Validity, channel: str | None) -> Grey:
-    """The grey that is compared, chosen on a sample."""
+def _conversion(image: Image, validity: Validity, channel: str | None) -> Conversion:
+    """The conversion to the grey that is compared, chosen on a sample."""
     pixels, valid = sample(image, validity)
     try:
-        return grayscale.choose(
-            torch.from_numpy(without_alpha(image, pixels).astype(np.float32)),
+        return Conversion.of(
+            torch.from_numpy(without_alpha(image, pixels).astype(working_dtype(pixels.dtype))),
             torch.from_numpy(valid),
             colour=image.colour,
             white=image.white,
@@ -178,28 +180,31 @@ def _factors(image: Image, level: Pixels) -> tuple[float, float]:
 
 
 def _average(
-    pixels: Pixels, validity: Validity, chosen: Grey, block: int, factors: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
-    """The grey (1, h, w) of a level averaged over blocks of its pixels, and the share of them that is valid.
+    pixels: Pixels, validity: Validity, chosen: Conversion, block: int, factors: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The grey (1, h, w) of a level averaged over blocks of its pixels.
 
-    Incomplete blocks at the right and lower border are left out.
+    Also returns the share of them that is valid and no debris, and the share that is valid. Incomplete blocks
+    at the right and lower border are left out.
     """
     count, height, width = pixels.shape
     high, wide = height // block, width // block
-    plane, share = torch.zeros(1, high, wide), torch.zeros(1, high, wide)
+    plane, clean_share, share = (torch.zeros(1, high, wide) for _ in range(3))
+    dtype = working_dtype(pixels.dtype)
     deep = max(BAND // (count * width * block), 1)
     for top in range(0, high, deep):
         bottom = min(top + deep, high)
         rows, columns = slice(top * block, bottom * block), slice(0, wide * block)
         window = pixels[slice(None), rows, columns]
         valid = torch.from_numpy(validity.of(window, rows, columns, factors))
-        colours = torch.from_numpy(without_alpha(validity.image, window).astype(np.float32))
-        values = torch.where(valid, chosen(colours), 0.0)
+        colours = torch.from_numpy(without_alpha(validity.image, window).astype(dtype))
+        values, clean = chosen(colours, valid)
         if block > 1:
-            values, valid = (_block_sums(x, block) for x in (values, valid))
-            values, valid = values / valid.clamp(min=1), valid / block**2
-        plane[:, top:bottom], share[:, top:bottom] = values, valid
-    return plane, share
+            count_clean, count_valid = _block_sums(clean, block), _block_sums(valid, block)
+            values = _block_sums(values * clean, block) / count_clean.clamp(min=1)
+            clean, valid = count_clean / block**2, count_valid / block**2
+        plane[:, top:bottom], clean_share[:, top:bottom], share[:, top:bottom] = values, clean, valid
+    return plane, clean_share, share
 
 
 def _block_sums(values: Tensor, block: int) -> Tensor:
