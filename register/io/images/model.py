@@ -82,7 +82,8 @@ class Image:
     ``palette`` (indices into ``palette``, (3, n) 16-bit values). ``extra`` are the TIFF codes of the
     channels after the colour; 1 and 2 mean opacity. ``layout`` is how the channels are stored: ``contig``
     (interleaved), ``planar``, ``pages``, or empty when unknown. ``pixel_size`` is None when the file does
-    not state it. ``pixels`` may be an array or a reader that loads windows from the file; ``smaller`` are
+    not state it. ``lut`` is a lookup table (3, n), 16 bits, in which the values of a single grey channel are
+    displayed; the values themselves are no indices. ``pixels`` may be an array or a reader that loads windows from the file; ``smaller`` are
     the coarser levels of the same image, finest first. ``notes`` are remarks for the user about how the
     file was read.
     """
@@ -93,6 +94,7 @@ class Image:
     extra: tuple[int, ...] = ()
     layout: str = ""
     palette: NDArray[Any] | None = None
+    lut: NDArray[Any] | None = None
     icc: bytes | None = None
     nodata: float | None = None
     geotags: tuple[tuple[int, int, int, Any], ...] = ()

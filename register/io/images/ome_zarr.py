@@ -11,6 +11,7 @@ from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
 from register.images.pixels import Key, spans
 from register.io.images import zarr_chunks
+from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
 from register.io.images.reader import ImageReader
 
@@ -163,5 +164,5 @@ def _colours(channels: list[Json]) -> tuple[int, ...]:
 
 def _signed_rgba(text: str) -> int:
     """The signed integer of an opaque colour written as ``RRGGBB``."""
-    value = int(text.lstrip("#")[:6], 16) << 8 | 255
-    return value - 2**32 if value >= 2**31 else value
+    red, green, blue = bytes.fromhex(text.lstrip("#")[:6])
+    return signed_colour(red, green, blue)

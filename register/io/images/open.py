@@ -9,6 +9,7 @@ import numpy as np
 from register.errors import FileError, RegisterError
 from register.files.atomic import atomic_write
 from register.io.images import raster
+from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, reader_of
 
@@ -94,11 +95,18 @@ def unreadable(path: str | Path, error: Exception) -> FileError:
 
 
 def aligned_name(moving: Image) -> str:
-    """The file name of the aligned image: PNG for PNG, OME-TIFF for OME and pyramids, TIFF for all others."""
+    """The file name of the aligned image: PNG for PNG, OME-TIFF or TIFF for all others.
+
+    OME-TIFF holds what TIFF does not: pyramids that every viewer reads, names and colours of channels, and
+    lookup tables of several hues.
+    """
     plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
     if moving.kind == "png" and plain:
         return "aligned.png"
-    return "aligned.ome.tif" if moving.kind == "ome" or moving.smaller else "aligned.tif"
+    of_channels = moving.channel_names or (moving.channel_colours and moving.channels > 1)
+    hues = moving.lut is not None and ramp_colour(moving.lut) is None
+    ome = moving.kind == "ome" or moving.smaller or of_channels or hues
+    return "aligned.ome.tif" if ome else "aligned.tif"
 
 
 def reader_for(path: Path) -> ImageReader:

@@ -2,6 +2,7 @@
 
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.io.images import png
+from register.io.images.lookup_tables import is_grey, ramp_colour
 from register.io.images.model import UNASSOCIATED, Image, Selection
 from register.io.images.reader import ImageReader, image_suffixes
 
@@ -43,12 +45,15 @@ def read(path: Path, selection: Selection) -> Image:
 def write_png(path: Path, image: Image) -> None:
     """Write a PNG of 8 or 16 bits, grey, colour or palette, with its colour profile."""
     pixels = image.pixels[slice(None), slice(None), slice(None)]
-    if image.palette is not None or pixels.dtype == np.bool_:
+    table = image.palette
+    if table is None and image.lut is not None and image.lut.shape[1] == 256:
+        table = image.lut
+    if table is not None or pixels.dtype == np.bool_:
         from PIL import Image as Pillow
 
         picture = Pillow.fromarray(pixels[0])
-        if image.palette is not None:
-            picture.putpalette((image.palette >> 8).astype(np.uint8).T.tobytes())
+        if table is not None:
+            picture.putpalette((table >> 8).astype(np.uint8).T.tobytes())
         picture.save(path, "png", icc_profile=image.icc)
         return
     png.write(path, pixels, image.icc)
@@ -108,6 +113,9 @@ def _from_pillow(path: Path, picture: Any) -> Image:
     if array.dtype == np.int32 and made in ("PNG", "PPM"):  # 16 bits, which Pillow holds in 32
         array = array.astype(np.uint16)
     kind, colour = "png" if made == "PNG" else "other", COLOURS.get(picture.mode, "grey")
+    if palette is not None and ramp_colour(palette):
+        shown = None if is_grey(palette) else palette
+        return replace(_image(array, kind, "grey", icc=icc), lut=shown)
     return _image(array, kind, colour, icc=icc, palette=palette)
 
 

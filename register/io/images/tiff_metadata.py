@@ -1,12 +1,10 @@
-"""The metadata of a TIFF: pixel size, no-data value, position, channels, georeference, palette."""
+"""The metadata of a TIFF: pixel size, no-data value, position, channels, georeference."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from register.geometry.pixel_size import PixelSize
 from register.io.images.model import Image
@@ -55,7 +53,7 @@ class TiffMetadata:
             pixel_size=self.pixel_size,
             position=self.position,
             channel_names=self.channel_names,
-            channel_colours=self.channel_colours,
+            channel_colours=self.channel_colours or image.channel_colours,
         )
 
 
@@ -75,15 +73,6 @@ def icc_profile(page: tifffile.TiffPage) -> bytes | None:
     """The colour profile."""
     profile: bytes | None = page.tags.valueof(ICC_PROFILE)
     return profile
-
-
-def palette(page: tifffile.TiffPage) -> NDArray[np.uint16] | None:
-    """The colours (3, 256) or (3, 65536) of a palette image, 16 bits; missing ones are black."""
-    if page.colormap is None:
-        return None
-    full = np.zeros((3, 256 if page.colormap.shape[1] <= 256 else 65536), np.uint16)
-    full[:, : page.colormap.shape[1]] = page.colormap
-    return full
 
 
 def geotags(page: tifffile.TiffPage, factors: tuple[float, float]) -> tuple[tuple[int, int, int, Any], ...]:

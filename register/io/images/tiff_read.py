@@ -13,27 +13,15 @@ from register.images.pixels import EVERYTHING
 from register.io.images.levels import level_factors
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, SeriesDescription
+from register.io.images.tiff_colours import colours_of
 from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
-from register.io.images.tiff_metadata import geotags, icc_profile, metadata, orientation, palette
+from register.io.images.tiff_metadata import geotags, icc_profile, metadata, orientation
 from register.io.images.tiff_pixels import open_pixels, upright
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger(
     "tifffile"
 ).propagate = False  # warnings about odd tags of readable files; errors are raised
-
-COLOURS: dict[int | None, str] = {
-    tifffile.PHOTOMETRIC.RGB: "rgb",
-    tifffile.PHOTOMETRIC.YCBCR: "rgb",
-    tifffile.PHOTOMETRIC.PALETTE: "palette",
-    tifffile.PHOTOMETRIC.SEPARATED: "cmyk",
-    tifffile.PHOTOMETRIC.CIELAB: "lab",
-    tifffile.PHOTOMETRIC.ICCLAB: "lab",
-    tifffile.PHOTOMETRIC.MINISWHITE: "inverted",
-}
-SAMPLES = {"rgb": 3, "cmyk": 4, "lab": 3}
-"""The number of channels that hold the colour."""
-
 
 def read(path: Path, selection: Selection) -> Image:
     """The largest series of a TIFF, or the selected one, with its pixels still in the file.
@@ -62,14 +50,13 @@ def _read(path: Path, selection: Selection) -> Image:
             check_planes(path, tif, series)
         finer = levels[:1] if selection.allow_truncated else levels
         pixels = [open_pixels(path, level, selection) for level in finer]
-        colour = _colour(series, pixels[0].shape[0])
+        display = colours_of(tif, series, pixels[0].shape[0])
         turn = orientation(page)
         if turn != 1 and pixels[0].shape[1] < _sides(series)[0]:
             raise cut_off(path, "its rows are stored rotated", "copy the file again")
         if turn != 1:
             pixels = [upright(pixels[0], turn)]
-        colours = palette(page) if colour == "palette" else None
-        if colours is not None and pixels[0].dtype == np.bool_:
+        if display.palette is not None and pixels[0].dtype == np.bool_:
             pixels = [x[EVERYTHING].astype(np.uint8) for x in pixels]
         factors = level_factors(_sides(base), _sides(series))
         known = metadata(tif, base.keyframe, index, pixels[0].shape[0]).at_level(factors)
@@ -80,10 +67,12 @@ def _read(path: Path, selection: Selection) -> Image:
             pixels[0],
             smaller=tuple(pixels[1:]),
             kind="ome" if tif.is_ome else "tiff",
-            colour=colour,
-            extra=_extra_channels(series, colour),
+            colour=display.colour,
+            extra=display.extra,
             layout=_layout(series),
-            palette=colours,
+            palette=display.palette,
+            lut=display.lut,
+            channel_colours=display.channels,
             icc=icc_profile(page),
             geotags=geotags(base.keyframe, factors),
             notes=notes,
@@ -145,22 +134,6 @@ def _is_overview(small: tifffile.TiffPageSeries, large: tifffile.TiffPageSeries)
         return False
     x, y = level_factors(_sides(large), _sides(small))
     return x == y > 1 and x.is_integer()
-
-
-def _colour(series: tifffile.TiffPageSeries, channels: int) -> str:
-    """The meaning of the first channels, as in ``Image.colour``."""
-    colour = COLOURS.get(series.keyframe.photometric, "grey")
-    if colour in SAMPLES and ("S" not in series.axes or channels < SAMPLES[colour]):
-        return "grey"
-    return colour
-
-
-def _extra_channels(series: tifffile.TiffPageSeries, colour: str) -> tuple[int, ...]:
-    """The codes of the channels after the colour."""
-    codes = series.keyframe.extrasamples
-    if "S" not in series.axes or not (colour in SAMPLES or any(codes)):
-        return ()
-    return tuple(int(x) for x in codes)
 
 
 def _layout(series: tifffile.TiffPageSeries) -> str:

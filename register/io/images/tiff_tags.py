@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from register.geometry.pixel_size import PixelSize
+from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import Image
 from register.io.images.tiff_metadata import GDAL_NODATA, MICROMETRES
 
@@ -57,9 +59,21 @@ def layout_options(image: Image) -> Options:
         options["planarconfig"] = "contig" if lay == "contig" else "separate"
     if image.extra and lay in ("contig", "planar"):
         options["extrasamples"] = list(image.extra)
-    if image.palette is not None:
-        options["colormap"] = image.palette
+    table = image.palette if image.palette is not None else _display(image)
+    if table is not None:
+        options |= {"photometric": "palette", "colormap": table}
     return options
+
+
+def _display(image: Image) -> NDArray[Any] | None:
+    """The lookup table that is written with a grey image.
+
+    In a plain TIFF only a ramp is: any other table would make it an indexed picture.
+    """
+    entries = {"uint8": 256, "uint16": 65536}.get(str(image.dtype))
+    if image.lut is None or image.channels > 1 or image.lut.shape[1] != entries:
+        return None
+    return image.lut if image.kind == "ome" or ramp_colour(image.lut) else None
 
 
 def first_page_options(image: Image) -> Options:
