@@ -1,6 +1,7 @@
 """Colour maps that show values are kept apart from those of indexed pictures: values stay what they are."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_pages_with_a_map_each_give_the_colours_of_the_channels(tmp_path):
     assert (image.colour, image.channel_colours) == ("grey", (GREEN,))
     with tifffile.TiffWriter(tmp_path / "two.tif") as file:
         for n, table in enumerate((TABLES["green"], red)):
-            text = '{"shape": [2, %d, %d], "axes": "CYX"}' % (H, W) if n == 0 else None
+            text = json.dumps({"shape": [2, H, W], "axes": "CYX"}) if n == 0 else None
             file.write(values[n], photometric="palette", colormap=table, description=text, metadata=None)
     image = register.read_image(tmp_path / "two.tif")
     assert np.array_equal(image.pixels, values)

@@ -1,6 +1,6 @@
 """``register align FIXED MOVING``."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,14 +13,15 @@ VERDICT_FAILED = 3
 FILES, OUTPUT = "Files", "Output"
 
 Fixed = Annotated[
-    Path, typer.Argument(metavar="FIXED", help="The fixed (reference) image.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="FIXED", help="The fixed (reference) image: a path or an address.", show_default=False
+    ),
 ]
 Moving = Annotated[
-    Path, typer.Argument(metavar="MOVING", help="The image that is aligned to it.", show_default=False)
+    str, typer.Argument(metavar="MOVING", help="The image that is aligned to it.", show_default=False)
 ]
-Folder = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for the results.", rich_help_panel=FILES)
-]
+Folder = Annotated[str, typer.Option("-o", "--output", help="Folder for the results.", rich_help_panel=FILES)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=FILES)
 ]
@@ -50,7 +51,7 @@ def align(
     fixed: Fixed,
     moving: Moving,
     settings: Settings,
-    output: Folder = Path("aligned"),
+    output: Folder = "aligned",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     strict: Strict = False,
@@ -66,19 +67,22 @@ def align(
     (with --strict: not `ok`).
     """
     from register.cli import progress, show
-    from register.workflows.job import Job
+    from register.workflows.job import check_folder
+    from register.workflows.local_files import job_at, stored
 
-    job = Job(fixed, moving, output, settings, overwrite)
-    if dry_run:
-        from register.workflows.plan import plan
+    check_folder(output)
+    with job_at(fixed, moving, output, settings, overwrite=overwrite) as job:
+        if dry_run:
+            from register.workflows.plan import plan
 
-        planned = plan(job)
-        print_json(show.plan_values(planned)) if as_json else show.plan(planned)
-        return
-    from register.workflows import align as workflow
+            planned = plan(job)
+            print_json(show.plan_values(planned)) if as_json else show.plan(planned)
+            return
+        from register.workflows import align as workflow
 
-    with progress.of_alignment(quiet or as_json) as listener:
-        result = workflow.run(job, listener)
+        with progress.of_alignment(quiet or as_json) as listener:
+            result = workflow.run(job, listener)
+        result = replace(result, files=stored(result.files, job, output))
     if as_json:
         print_json(show.result_values(result))
     elif not quiet:

@@ -1,17 +1,17 @@
 """``register apply TRANSFORM IMAGE... -o OUT``."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from register.cli.arguments import AsJson, Debug, Overwrite, TransformPath
+from register.cli.arguments import AsJson, Debug, Overwrite
 from register.cli.output import print_json
 from register.settings import Compression, Interpolation
 
+Transform = Annotated[str, typer.Argument(metavar="TRANSFORM", help="A transform.json.", show_default=False)]
 Images = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="IMAGE...",
         help="Images like the moving one: other channels, labels, other resolutions.",
@@ -19,7 +19,7 @@ Images = Annotated[
     ),
 ]
 Destination = Annotated[
-    Path, typer.Option("-o", "--output", help="A file for one image, else a folder.", show_default=False)
+    str, typer.Option("-o", "--output", help="A file for one image, else a folder.", show_default=False)
 ]
 Inverse = Annotated[
     bool, typer.Option("--inverse", help="Resample images like the fixed one onto the moving grid.")
@@ -49,7 +49,7 @@ Plane = Annotated[str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3
 
 
 def apply(
-    transform: TransformPath,
+    transform: Transform,
     images: Images,
     output: Destination,
     inverse: Inverse = False,
@@ -70,15 +70,14 @@ def apply(
     """Resample other images by a saved transform."""
     from register.cli import progress
     from register.io.images.model import Selection
-    from register.transforms.transform import Transform
     from register.workflows import apply as workflow
     from register.workflows.aligned_image import OutputStyle
 
     style = OutputStyle(interpolation, fill, compression, pyramid)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:
-        done = workflow.apply(
-            Transform.load(transform), images, output, inverse=inverse, labels=labels, scale=scale,
+        done = workflow.apply_at(
+            transform, images, output, inverse=inverse, labels=labels, scale=scale,
             style=style, part=part, overwrite=overwrite, tick=tick,
         )  # fmt: skip
     if as_json:

@@ -131,9 +131,11 @@ def batch(
     """
     from register.cli import progress, show
     from register.workflows import batch as workflow
+    from register.workflows.job import check_folder
     from register.workflows.movie.job import Movie
     from register.workflows.pairs import PairSource, find_pairs
 
+    check_folder(output)
     source = PairSource(fixed, moving, fixed_dir, moving_dir, pair, pairs)
     if series is not None:
         if source != PairSource():

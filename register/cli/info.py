@@ -1,7 +1,6 @@
 """``register info FILE...``."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,18 +10,21 @@ from register.cli.output import print_json, print_values
 from register.errors import RegisterError
 
 Files = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="Images or transforms.", show_default=False)
+    list[str],
+    typer.Argument(metavar="FILE...", help="Images or transforms: paths or addresses.", show_default=False),
 ]
 
 
 def info(files: Files, as_json: AsJson = False, debug: Debug = False) -> None:
     """Describe images and transforms."""
     from register.workflows.info import describe
+    from register.workflows.local_files import local_files
 
     found, errors = [], []
-    for path in files:
+    for name in files:
         try:
-            found.append(describe(path))
+            with local_files() as local:
+                found.append(describe(local.path(name)) | {"path": name})
         except RegisterError as error:
             errors.append(error)
     for earlier in errors[:-1]:

@@ -37,10 +37,15 @@ READERS = Registry(
     "register.readers",
     {
         "ome-zarr": Entry("register.io.images.ome_zarr:READER", "OME-Zarr folders"),
+        "instruments": Entry(
+            "register.io.images.instruments:READER", "formats of instruments that are refused by name"
+        ),
         "tiff": Entry(
             "register.io.images.tiff:READER", "TIFF, BigTIFF, OME-TIFF, ImageJ, SVS, NDPI and other TIFFs"
         ),
-        "raster": Entry("register.io.images.raster:READER", "PNG, JPEG and what else Pillow reads"),
+        "raster": Entry(
+            "register.io.images.raster:READER", "PNG, JPEG, JPEG 2000, GIF, WebP, BMP, PGM, PPM, PFM"
+        ),
     },
 )
 

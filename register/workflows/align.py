@@ -1,7 +1,7 @@
 """``register align``: one pair of images, from files to files."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ class Result:
     """The outcome of a job: the alignment, the files by role, the seconds in all, notes on the images."""
 
     alignment: Alignment
-    files: dict[str, Path]
+    files: Mapping[str, Path | str]
     seconds: float
     notes: tuple[str, ...] = ()
 

@@ -4,18 +4,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from register.errors import FileError, RegisterError
+from register.files import remote
 from register.files.atomic import refuse_existing
 from register.io.images.model import LARGEST_SERIES, Image, Selection
-from register.io.images.open import aligned_name, open_image
+from register.io.images.open import aligned_name, check_written, is_written, open_image
 from register.transforms.frame import Frame
 from register.transforms.transform import Inverse, Transform
 from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
+from register.workflows.local_files import local_files
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 SIDES_AGREE = 0.01
 """Largest relative difference between the scales of an image's two sides."""
 LARGEST_SHRINK = 128
@@ -72,6 +74,36 @@ def apply(
         write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))
         done.append(AppliedImage(str(path), str(target), aligned.size[1], aligned.size[0], factor))
     return done
+
+
+def apply_at(transform: str, images: list[str], output: str, **options: Any) -> list[AppliedImage]:
+    """``apply`` of files any of which, the output too, may be at a remote address.
+
+    ``options`` are those of ``apply``. Raises ``FileError`` as it does, and for a file that cannot be copied.
+    """
+    with local_files() as local:
+        loaded = Transform.load(local.path(transform))
+        files = [local.path(name) for name in images]
+        if not remote.is_remote(output):
+            done = apply(loaded, files, Path(output), **options)
+            return [replace(one, source=name) for one, name in zip(done, images, strict=True)]
+        address, folder = output.rstrip("/"), local.folder()
+        place = folder
+        if is_written(address):
+            address, _, name = address.rpartition("/")
+            place = folder / name
+        overwrite = options.get("overwrite", False)
+        if is_written(output) and remote.exists(output) and not overwrite:
+            raise FileError(output, "exists already", "use --overwrite or another --output")
+        done = apply(loaded, files, place, **options)
+        moved = [f"{address}/{Path(one.file).name}" for one in done]
+        if not overwrite:
+            for name in moved:
+                if remote.exists(name):
+                    raise FileError(name, "exists already", "use --overwrite or another --output")
+        remote.store(folder, address, last="")
+        pairs = zip(done, images, moved, strict=True)
+        return [replace(one, source=name, file=file) for one, name, file in pairs]
 
 
 def warp_image(
@@ -156,10 +188,13 @@ def _refuse_png(target: Path, image: Image) -> None:
 def _outputs(images: list[Path], output: Path) -> list[Path]:
     """A path per image.
 
-    For one image it is the output itself when that has an image's suffix, else a name without suffix in the
-    folder.
+    For one image it is the output itself when that has a suffix, else a name without suffix in the folder.
+    Raises ``FileError`` for a suffix of no format that is written, and for one file for several images.
     """
-    if len(images) == 1 and output.suffix.lower() in IMAGE_SUFFIXES:
+    if len(images) > 1 and is_written(output):
+        raise FileError(output, f"is one file for {len(images)} images", "name a folder")
+    if len(images) == 1 and output.suffix and not output.is_dir():
+        check_written(output)
         return [output]
     stems = [path.name.split(".")[0] for path in images]
     repeated = next((stem for stem in stems if stems.count(stem) > 1), None)

@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
-from itertools import count
 from pathlib import Path
 
 from register._version import __version__
@@ -18,8 +17,9 @@ from register.settings import Settings
 from register.transforms.transform import Transform
 from register.workflows import align, report
 from register.workflows.job import Job
+from register.workflows.local_files import LocalFiles, local_files
 from register.workflows.pairs import Pair
-from register.workflows.settings_files import hashes, with_files
+from register.workflows.settings_files import hashes
 
 SUMMARY, TRANSFORM = "summary.csv", "transform.json"
 WITHOUT_EFFECT = ("threads",)
@@ -67,8 +67,8 @@ def align_pair(pair: Pair, output: str, redo: bool = False) -> PairOutcome:
     Every error is caught and becomes part of the outcome.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="register-") as place:
-            return _align_pair(pair, f"{output.rstrip('/')}/{pair.id}", redo, Path(place))
+        with local_files() as local:
+            return _align_pair(pair, f"{output.rstrip('/')}/{pair.id}", redo, local)
     except RegisterError as error:
         return _erred(pair, " ".join(str(error).split()))
     except Exception as error:  # a bug in one pair must not stop the others
@@ -77,13 +77,13 @@ def align_pair(pair: Pair, output: str, redo: bool = False) -> PairOutcome:
         return _erred(pair, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _align_pair(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome:
-    files = [_local(name, place / kind) for kind, name in (("fixed", pair.fixed), ("moving", pair.moving))]
-    chosen = _with_copies(pair.settings, place)
+def _align_pair(pair: Pair, target: str, redo: bool, local: LocalFiles) -> PairOutcome:
+    files = [local.path(name) for name in (pair.fixed, pair.moving)]
+    chosen = local.settings(pair.settings)
     why = "asked for" if redo else stale(pair, target, files, chosen)
     if why is None:
         return outcome(pair, _load(target), "done before")
-    folder = place / "results" if remote.is_remote(target) else Path(target)
+    folder = local.folder() if remote.is_remote(target) else Path(target)
     job = Job(
         files[0],
         files[1],
@@ -97,20 +97,6 @@ def _align_pair(pair: Pair, target: str, redo: bool, place: Path) -> PairOutcome
     if remote.is_remote(target):
         remote.store(folder, target, last=TRANSFORM)
     return outcome(pair, done.alignment.transform, f"done again: {why}" if why else "")
-
-
-def _local(name: str, place: Path) -> Path:
-    """The path of a file; of a remote one, that of a copy in a new folder."""
-    place.mkdir()
-    return remote.fetch(name, place)
-
-
-def _with_copies(chosen: Settings, place: Path) -> Settings:
-    """The settings with local copies of remote masks, landmarks and initial maps."""
-    folders = (place / f"file{number}" for number in count())
-    return with_files(
-        chosen, lambda file: str(_local(file, next(folders))) if remote.is_remote(file) else file
-    )
 
 
 def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | None:

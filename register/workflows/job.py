@@ -7,7 +7,8 @@ from pathlib import Path
 from register.errors import FileError
 from register.files.atomic import is_unfinished
 from register.io.images.model import Image
-from register.io.images.open import aligned_name
+from register.io.images.open import aligned_name, is_written
+from register.io.images.reader import image_suffixes
 from register.settings import Settings
 
 RESULTS = (
@@ -37,6 +38,16 @@ class Job:
     overwrite: bool = False
     names: tuple[str, str] | None = None
     asked: Settings | None = None
+
+
+def check_folder(output: str | Path) -> None:
+    """Raise ``FileError`` for a folder of results that has the ending of an image file.
+
+    An existing folder may have any name.
+    """
+    path = Path(output)
+    if not path.is_dir() and (is_written(path) or path.suffix.lower() in image_suffixes()):
+        raise FileError(output, "has the ending of an image, and there are several results", "name a folder")
 
 
 def refuse_overwrite(job: Job) -> None:

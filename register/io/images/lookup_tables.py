@@ -1,4 +1,4 @@
-"""Lookup tables: display colours of grey values, which are kept apart from the colours of indexed pictures."""
+"""Lookup tables: how grey values are displayed. Colours of an indexed picture are no such table."""
 
 from typing import Any
 

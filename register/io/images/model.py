@@ -83,9 +83,10 @@ class Image:
     channels after the colour; 1 and 2 mean opacity. ``layout`` is how the channels are stored: ``contig``
     (interleaved), ``planar``, ``pages``, or empty when unknown. ``pixel_size`` is None when the file does
     not state it. ``lut`` is a lookup table (3, n), 16 bits, in which the values of a single grey channel are
-    displayed; the values themselves are no indices. ``pixels`` may be an array or a reader that loads windows from the file; ``smaller`` are
-    the coarser levels of the same image, finest first. ``notes`` are remarks for the user about how the
-    file was read.
+    displayed; the values themselves are no indices. ``gdal`` is GDAL's metadata as XML: descriptions, scales
+    and offsets of bands, and tags. ``pixels`` may be an array or a reader that loads windows from the file;
+    ``smaller`` are the coarser levels of the same image, finest first. ``notes`` are remarks for the user
+    about how the file was read.
     """
 
     pixels: Pixels
@@ -98,6 +99,7 @@ class Image:
     icc: bytes | None = None
     nodata: float | None = None
     geotags: tuple[tuple[int, int, int, Any], ...] = ()
+    gdal: str | None = None
     position: tuple[float, float, str] | None = None
     pixel_size: PixelSize | None = None
     channel_names: tuple[str, ...] = ()

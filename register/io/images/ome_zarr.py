@@ -13,10 +13,11 @@ from register.images.pixels import Key, spans
 from register.io.images import zarr_chunks
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
-from register.io.images.reader import ImageReader
+from register.io.images.reader import FileDescription, ImageReader, SeriesDescription
 
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
 """Units of length of OME-Zarr, and their symbols."""
+RGB = "red", "green", "blue"
 Json = dict[str, Any]
 """Metadata as read from the file."""
 
@@ -82,8 +83,7 @@ def read(path: Path, selection: Selection) -> Image:
     attributes = dict(zarr.open_group(path, mode="r").attrs)
     ome: Any = attributes.get("ome", attributes)
     image = _multiscale(path, ome.get("multiscales") or [], selection.series or 0)
-    described = image.get("axes") or [{"name": name} for name in "tczyx"]
-    axes = "".join((axis if isinstance(axis, str) else axis["name"])[0].upper() for axis in described)
+    axes = _axes(image)
     datasets = image["datasets"]
     if selection.level >= len(datasets):
         raise FileError(
@@ -94,20 +94,39 @@ def read(path: Path, selection: Selection) -> Image:
     chosen = tuple(selection.indices(path, axes, arrays[0].shape).items())
     levels = [Chunked(*found, axes, chosen) for found in zip(folders, arrays, strict=True)]
     levels, notes = _whole(levels) if selection.allow_truncated else (levels, ())
-    size = _pixel_size(image, datasets[selection.level], axes, described)
+    size = _pixel_size(image, datasets[selection.level], axes)
     channels = (ome.get("omero") or {}).get("channels") or []
+    names, colours = _names(channels), _colours(channels)
+    rgb = levels[0].shape[0] == 3 and levels[0].dtype == np.uint8 and _is_rgb(names, colours)
     return Image(
         levels[0],
         smaller=tuple(levels[1:]),
         kind="ome",
+        colour="rgb" if rgb else "grey",
         pixel_size=size,
-        channel_names=_names(channels),
-        channel_colours=_colours(channels),
+        channel_names=() if rgb else names,
+        channel_colours=() if rgb else colours,
         notes=notes,
     )
 
 
-READER = ImageReader("ome-zarr", matches, read, (".zarr",))
+def describe(path: Path) -> FileDescription:
+    """The axes, levels and series of a group. Raises ``FileError`` for a group without an image."""
+    import zarr
+
+    group = zarr.open_group(path, mode="r")
+    attributes: Any = dict(group.attrs)
+    images = attributes.get("ome", attributes).get("multiscales") or []
+    series = []
+    for number in range(max(len(images), 1)):
+        image = _multiscale(path, images, number)
+        array: Any = group[image["datasets"][0]["path"]]
+        axes, levels = _axes(image), len(image["datasets"])
+        series.append(SeriesDescription(axes, tuple(array.shape), str(array.dtype), levels))
+    return FileDescription(series[0].axes, series[0].levels, tuple(series))
+
+
+READER = ImageReader("ome-zarr", matches, read, (".zarr",), describe)
 
 
 def _whole(levels: list[Chunked]) -> tuple[list[Chunked], tuple[str, ...]]:
@@ -135,8 +154,23 @@ def _multiscale(path: Path, images: list[Json], number: int) -> Json:
     return images[number]
 
 
-def _pixel_size(image: Json, dataset: Json, axes: str, described: list[Any]) -> PixelSize | None:
+def _axes(image: Json) -> str:
+    """The axes of an image, one letter each; version 0.2 and older have five without names."""
+    described = image.get("axes") or list("tczyx")
+    return "".join((axis if isinstance(axis, str) else axis["name"])[0].upper() for axis in described)
+
+
+def _is_rgb(names: tuple[str, ...], colours: tuple[int, ...]) -> bool:
+    """Whether three channels are the colours of one picture: pure red, green and blue without other names."""
+    plain = all(
+        name.lower() in ("", letter, word) for name, letter, word in zip(names, "rgb", RGB, strict=False)
+    )
+    return plain and colours == tuple(signed_colour(*(255 * (n == k) for k in range(3))) for n in range(3))
+
+
+def _pixel_size(image: Json, dataset: Json, axes: str) -> PixelSize | None:
     """The size of a pixel; None when the file names no unit of length."""
+    described = image.get("axes") or []
     units = {axis["name"][0].upper(): axis.get("unit") for axis in described if isinstance(axis, dict)}
     scale = np.ones(len(axes))
     for step in [*dataset.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]:

@@ -15,6 +15,8 @@ from register.io.images.reader import FileDescription, ImageReader, reader_of
 
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
+WRITTEN = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".png")
+"""The endings of names under which an image is written; each is one format."""
 
 
 def open_image(path: str | Path, selection: Selection = LARGEST_SERIES) -> Image:
@@ -60,13 +62,15 @@ def write_image(
     nearest: bool = False,
     tick: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Write an image as PNG (``.png``), OME-TIFF (``.ome.tif`` or ``kind="ome"``) or TIFF (all other names).
+    """Write an image as PNG, OME-TIFF (``.ome.tif`` or ``kind="ome"``) or TIFF (``.tif``, ``.btf``).
 
     The file is written beside ``path`` and renamed when it is complete. ``compression``, ``pyramid`` and
     ``nearest`` concern TIFF only. ``tick`` is called with the number of values that were written since its
-    last call. Raises ``FileError`` when the file cannot be written or the format cannot hold the pixels.
+    last call. Raises ``FileError`` for a name with another ending, when the file cannot be written, or when
+    the format cannot hold the pixels.
     """
     name = str(path).lower()
+    check_written(path)
     with atomic_write(path) as beside:
         if name.endswith(".png"):
             raster.write_png(beside, image)
@@ -75,6 +79,18 @@ def write_image(
 
         image = replace(image, kind="ome") if name.endswith((".ome.tif", ".ome.tiff")) else image
         tiff_write.write(beside, image, compression=compression, pyramid=pyramid, nearest=nearest, tick=tick)
+
+
+def is_written(path: str | Path) -> bool:
+    """Whether the ending of a name is that of a format in which images are written."""
+    return str(path).lower().endswith(WRITTEN)
+
+
+def check_written(path: str | Path) -> None:
+    """Raise ``FileError`` unless the ending of a name is that of a format in which images are written."""
+    if not is_written(path):
+        known = f"{', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}"
+        raise FileError(path, "has not the ending of a format that register writes", f"use {known}")
 
 
 def describe_file(path: str | Path) -> FileDescription | None:

@@ -1,4 +1,4 @@
-"""Read PNG, JPEG and the other formats of Pillow, which are decoded at once; write PNG."""
+"""Read PNG, JPEG and other formats that are decoded at once; write PNG."""
 
 import struct
 import warnings
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.io.images import png
+from register.io.images import jpeg2000, netpbm, png
 from register.io.images.lookup_tables import is_grey, ramp_colour
 from register.io.images.model import UNASSOCIATED, Image, Selection
-from register.io.images.reader import ImageReader, image_suffixes
+from register.io.images.reader import ImageReader
 
 LARGEST = 2**31
 """Bytes of decoded pixels above which a file is refused: it is damaged, or needs a tiled format."""
@@ -21,14 +21,17 @@ COLOURS = {"RGB": "rgb", "RGBA": "rgb", "RGBX": "rgb", "CMYK": "cmyk", "P": "pal
 """What the modes of Pillow are as ``Image.colour``; all others are grey."""
 CONVERTED = {"YCbCr": "RGB", "HSV": "RGB", "La": "LA", "RGBa": "RGBA"}
 """Modes of Pillow that have no ``Image.colour``, and the mode that holds the same colours."""
-MAGIC = (png.MAGIC, b"\xff\xd8\xff", b"GIF8", b"\0\0\0\x0cjP  ")
-"""First bytes of PNG, JPEG, GIF and JPEG 2000."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".jp2")
+MAGIC = (png.MAGIC, b"\xff\xd8\xff", b"GIF8", b"BM", *jpeg2000.MAGIC)
+"""First bytes of PNG, JPEG, GIF, BMP and JPEG 2000."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm", ".pbm", ".pfm")
+PILLOW = ("PNG", "JPEG", "GIF", "JPEG2000", "WEBP", "BMP")
+"""Formats that Pillow may read: those of which it gives the values that are in the file."""
 
 
 def matches(path: Path, head: bytes) -> bool:
     """Whether a file has the first bytes of one of the common formats."""
-    return head.startswith(MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith(MAGIC) or webp or netpbm.matches(head)
 
 
 def read(path: Path, selection: Selection) -> Image:
@@ -39,6 +42,10 @@ def read(path: Path, selection: Selection) -> Image:
         head = file.read(32)
     if png.is_deep(head):  # Pillow would reduce colour of 16 bits to 8
         return _read_deep_png(path, head)
+    if netpbm.matches(head):
+        return _read_netpbm(path)
+    if head.startswith(jpeg2000.MAGIC) and jpeg2000.is_deep(path):
+        return _read_deep_jpeg2000(path)
     return _read_with_pillow(path)
 
 
@@ -71,8 +78,24 @@ def _read_deep_png(path: Path, head: bytes) -> Image:
     return _image(array, "png", colour, icc=png.colour_profile(path))
 
 
+def _read_netpbm(path: Path) -> Image:
+    """A PBM, PGM, PPM or PFM."""
+    with open(path, "rb") as file:
+        of = netpbm.header(file.read(4096))
+    _check_size(path, of.width, of.height, 4 * of.samples)
+    return _image(netpbm.decode(path), "other", "rgb" if of.samples == 3 else "grey")
+
+
+def _read_deep_jpeg2000(path: Path) -> Image:
+    """A JPEG 2000 of more than 8 bits."""
+    _check_size(path, *jpeg2000.size(path), 8)
+    array = jpeg2000.decode(path)
+    colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) else "grey"
+    return _image(array, "other", colour)
+
+
 def _read_with_pillow(path: Path) -> Image:
-    """Any file that Pillow reads, upright."""
+    """A file in one of the formats ``PILLOW``, upright."""
     from PIL import Image as Pillow
     from PIL import UnidentifiedImageError
 
@@ -80,12 +103,12 @@ def _read_with_pillow(path: Path) -> Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            picture = Pillow.open(path)
+            picture = Pillow.open(path, formats=PILLOW)
         except UnidentifiedImageError:
             raise FileError(
                 path,
                 "is not an image in a format that register reads",
-                f"files it reads end in {', '.join(image_suffixes())}",
+                "convert it to TIFF or PNG",
             ) from None
         with picture:
             return _from_pillow(path, picture)
@@ -98,7 +121,7 @@ def _from_pillow(path: Path, picture: Any) -> Image:
     width, height = picture.size
     _check_size(path, width, height, len(picture.getbands()))
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and picture.format != "MPO":  # of a camera's MPO, the first image is the picture
         raise FileError(path, f"is an animation of {frames} frames", "save one frame as an image")
     picture.load()
     made, icc = picture.format, picture.info.get("icc_profile")
@@ -110,7 +133,7 @@ def _from_pillow(path: Path, picture: Any) -> Image:
         picture = picture.convert(CONVERTED[picture.mode])
     palette = _palette(picture) if picture.mode == "P" else None
     array = np.asarray(picture)
-    if array.dtype == np.int32 and made in ("PNG", "PPM"):  # 16 bits, which Pillow holds in 32
+    if array.dtype == np.int32 and made == "PNG":  # 16 bits, which Pillow holds in 32
         array = array.astype(np.uint16)
     kind, colour = "png" if made == "PNG" else "other", COLOURS.get(picture.mode, "grey")
     if palette is not None and ramp_colour(palette):

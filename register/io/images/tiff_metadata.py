@@ -8,6 +8,7 @@ import tifffile
 
 from register.geometry.pixel_size import PixelSize
 from register.io.images.model import Image
+from register.io.images.tiff_vendors import stated
 
 MICROMETRES = {
     "µm": 1.0,
@@ -58,8 +59,18 @@ class TiffMetadata:
 
 
 def metadata(tif: tifffile.TiffFile, page: Any, index: int, channels: int) -> TiffMetadata:
-    """The metadata of the series ``index``, from OME-XML or else from the tags of its page."""
-    found = _ome(tif, index, channels) if tif.is_ome else _resolution(tif, page)
+    """The metadata of the series ``index``: OME-XML, or what the maker states, or the tags of its page."""
+    if tif.is_ome:
+        found = _ome(tif, index, channels)
+    else:
+        maker, found = stated(tif, tif.series[index]), _resolution(tif, page)
+        of_channels = len(maker.names) == channels
+        found = replace(
+            found,
+            pixel_size=maker.pixel_size or found.pixel_size,
+            channel_names=maker.names if of_channels else (),
+            channel_colours=maker.colours if of_channels and len(maker.colours) == channels else (),
+        )
     return replace(found, nodata=_nodata(page))
 
 

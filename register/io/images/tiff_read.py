@@ -23,6 +23,7 @@ logging.getLogger(
     "tifffile"
 ).propagate = False  # warnings about odd tags of readable files; errors are raised
 
+
 def read(path: Path, selection: Selection) -> Image:
     """The largest series of a TIFF, or the selected one, with its pixels still in the file.
 
