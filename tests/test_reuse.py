@@ -360,6 +360,6 @@ def test_info_and_the_commands_that_write_transforms(local, tmp_path, program):
     assert json.loads(done.stdout)["files"][0]["axes"] == "ZYX"
     done = program("export", tmp_path / "t.json", "--to", "itk", "-o", tmp_path / "t.json")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "exists already" in done.stderr
+    assert "is an input" in done.stderr
     done = program("invert", tmp_path / "missing.json", "-o", tmp_path / "j.json")
     assert (done.returncode, "missing.json" in done.stderr) == (1, True)

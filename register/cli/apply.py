@@ -69,10 +69,12 @@ def apply(
 ) -> None:
     """Resample other images by a saved transform."""
     from register.cli import progress
+    from register.files.atomic import refuse_inputs
     from register.io.images.model import Selection
     from register.workflows import apply as workflow
     from register.workflows.aligned_image import OutputStyle
 
+    refuse_inputs(output, transform)
     style = OutputStyle(interpolation, fill, compression, pyramid)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:

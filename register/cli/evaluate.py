@@ -40,9 +40,12 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure landmark errors before and after: TRE, rTRE and robustness."""
+    from register.files.atomic import refuse_inputs
     from register.transforms.transform import Transform
     from register.workflows.evaluate import evaluate as workflow
 
+    if output is not None:
+        refuse_inputs(output, transform)
     found = workflow(Transform.load(transform), fixed_points, moving_points, output)
     if as_json:
         print_json(found)

@@ -30,9 +30,11 @@ def points(
     debug: Debug = False,
 ) -> None:
     """Map points from the fixed image to the moving one, into a file of the same kind."""
+    from register.files.atomic import refuse_inputs
     from register.transforms.transform import Transform
     from register.workflows.points import map_points
 
+    refuse_inputs(output, transform)
     done = map_points(
         Transform.load(transform), source, output, inverse=inverse, origin=origin, overwrite=overwrite
     )

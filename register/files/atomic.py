@@ -47,6 +47,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         if path.is_dir():
+            _refuse_other_files(path)
             shutil.rmtree(path)
         os.replace(beside, path)
     except OSError as error:
@@ -102,6 +103,17 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise FileError(path, "exists already", "use --overwrite or another --output")
 
 
+def refuse_inputs(output: Path, *inputs: Path) -> None:
+    """Raise ``FileError`` when an output is one of the inputs by any name, holds one, or lies in one."""
+    for path in inputs:
+        if not path.exists():
+            continue
+        inside, around = output.resolve().parents, path.resolve().parents
+        same = output.exists() and output.samefile(path)
+        if same or (output.is_dir() and output.resolve() in around) or path.resolve() in inside:
+            raise FileError(output, "is an input and would be overwritten", "choose another --output")
+
+
 def _not_written(path: Path, error: OSError) -> FileError:
     """The error for a path that cannot be written."""
     return FileError(
@@ -109,6 +121,12 @@ def _not_written(path: Path, error: OSError) -> FileError:
         f"cannot be written ({error.strerror or error})",
         "free some space or choose another --output",
     )
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Raise ``FileError`` for a folder that is to be replaced and is no Zarr group or array."""
+    if not any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        raise FileError(folder, "is a folder with other files", "choose another --output")
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from register.errors import FileError, RegisterError
 from register.files import remote
-from register.files.atomic import refuse_existing
+from register.files.atomic import refuse_existing, refuse_inputs
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.open import aligned_name, check_written, is_written, open_image
 from register.transforms.frame import Frame
@@ -61,6 +61,7 @@ def apply(
     names = _outputs(images, output)
     for name in names:
         refuse_existing(name, overwrite)
+        refuse_inputs(name, *images)
     style = replace(style, interpolation="nearest", fill="0") if labels else style
     frame = transform.fixed if inverse else transform.moving
     done: list[AppliedImage] = []
@@ -69,6 +70,7 @@ def apply(
         factor = scale_of(frame, image, path) if scale is None else scale
         target = name if name.suffix else name.with_name(_name_for(path, image))
         refuse_existing(target, overwrite or target == name)
+        refuse_inputs(target, *images)
         aligned = _warped(transform, image, path, inverse=inverse, scale=factor, style=style)
         _refuse_png(target, aligned)
         write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))

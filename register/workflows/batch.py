@@ -11,7 +11,7 @@ from pathlib import Path
 from register._version import __version__
 from register.errors import RegisterError, is_out_of_memory
 from register.files import remote
-from register.files.atomic import is_unfinished, write_text
+from register.files.atomic import is_unfinished, refuse_inputs, write_text
 from register.files.hashes import sha256
 from register.settings import Settings
 from register.transforms.transform import Transform
@@ -190,6 +190,17 @@ def run(
         write_summary(_ordered(pairs, found), output)
     draw_index(_ordered(pairs, found), output)
     return _ordered(pairs, found)
+
+
+def refuse_tables(output: str, manifest: str | None, pairs: tuple[Pair, ...]) -> None:
+    """Raise ``FileError`` where the summary or the index would replace the manifest or an image."""
+    named = [
+        *([manifest] if manifest else []),
+        *(file for pair in pairs for file in (pair.fixed, pair.moving)),
+    ]
+    if not remote.is_remote(output):
+        for name in (SUMMARY, report.INDEX):
+            refuse_inputs(Path(output) / name, *(Path(file) for file in named if not remote.is_remote(file)))
 
 
 def write_summary(outcomes: list[PairOutcome], output: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import refuse_existing
+from register.files.atomic import refuse_existing, refuse_inputs
 from register.transforms import compose as algebra
 from register.transforms.transform import Transform
 
@@ -13,6 +13,7 @@ def invert(source: Path, output: Path, *, tolerance: float, overwrite: bool = Fa
 
     Raises ``FileError`` when the round trip exceeds the tolerance (pixels).
     """
+    refuse_inputs(output, source)
     return _write(algebra.invert(Transform.load(source)), output, tolerance, overwrite)
 
 
@@ -23,6 +24,7 @@ def compose(
 
     Raises ``FileError`` when the sizes of B differ or the round-trip error exceeds the tolerance (pixels).
     """
+    refuse_inputs(output, first, second)
     try:
         made = algebra.compose(Transform.load(first), Transform.load(second))
         return _write(made, output, tolerance, overwrite)

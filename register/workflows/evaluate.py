@@ -7,7 +7,7 @@ import numpy as np
 
 from register.engine.quality.landmarks import Evaluation, landmark_errors
 from register.errors import FileError, RegisterError
-from register.files.atomic import write_text
+from register.files.atomic import refuse_inputs, write_text
 from register.io.points.model import Points
 from register.io.points.open import read_points
 from register.transforms.quality import LandmarkSummary
@@ -23,6 +23,8 @@ def evaluate(
 
     Raises ``FileError`` for files that cannot be read or hold different numbers of points.
     """
+    if table is not None:
+        refuse_inputs(table, fixed, moving)
     points = read_points(fixed), read_points(moving)
     try:
         found = landmark_errors(transform, *points)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from register.files.atomic import refuse_existing
+from register.files.atomic import refuse_existing, refuse_inputs
 from register.io.transforms.export import export as write
 from register.transforms.transform import Transform
 
@@ -16,6 +16,7 @@ def export(
     largest error of a fitted B-spline in pixels. Raises ``FileError`` when the output exists or the format
     cannot hold it.
     """
+    refuse_inputs(output, source)
     refuse_existing(output, overwrite)
     report = write(Transform.load(source), form, output, spacing=spacing, tolerance=tolerance)
     return {"format": form, "file": str(output), **report.values()}

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from register.errors import FileError
-from register.files.atomic import is_unfinished
+from register.files.atomic import is_unfinished, refuse_inputs
 from register.io.images.model import Image
 from register.io.images.open import aligned_name, is_written
 from register.io.images.reader import image_suffixes
 from register.settings import Settings
+from register.workflows.settings_files import files_of
 
 RESULTS = (
     "aligned.tif",
@@ -54,9 +55,10 @@ def refuse_overwrite(job: Job) -> None:
     """Raise ``FileError`` unless the output is a writable folder without results, or with ``overwrite``."""
     if job.output.exists() and not job.output.is_dir():
         raise FileError(job.output, "is a file, not a folder", "choose another --output")
-    for path in (job.fixed, job.moving):
-        if path.exists() and path.resolve().parent == job.output.resolve() and path.name in RESULTS:
-            raise FileError(path, "is an input and would be overwritten", "choose another --output")
+    inputs = [job.fixed, job.moving, *(Path(x) for files in files_of(job.settings).values() for x in files)]
+    for name in RESULTS:
+        if (job.output / name).exists():
+            refuse_inputs(job.output / name, *inputs)
     folder = next(path for path in [job.output, *job.output.absolute().parents] if path.exists())
     if not os.access(folder, os.W_OK) or not folder.is_dir():
         raise FileError(job.output, "cannot be written (no permission)", "choose another --output")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import refuse_existing
+from register.files.atomic import refuse_existing, refuse_inputs
 from register.files.hashes import sha256
 from register.files.remote import is_remote
 from register.images.pixels import Converted, Pixels, SelectedChannels, Stacked
@@ -90,6 +90,7 @@ def merge(
     """
     check_output(output, overwrite)
     parts, notes = _parts(transforms, style)
+    refuse_inputs(output, *transforms, *(Path(part.path) for part in parts))
     return write_parts(parts, output, options, style=style, tick=tick, notes=notes)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from register.files.atomic import refuse_existing
+from register.files.atomic import refuse_existing, refuse_inputs
 from register.io.points.open import read_point_file
 from register.transforms.transform import Inverse, Link, Transform
 
@@ -40,6 +40,7 @@ def map_points(
     it is unknown. ``origin`` is ``corner`` or ``center``: the position of (0, 0) in pixel (0, 0). Raises
     ``FileError``.
     """
+    refuse_inputs(output, source)
     refuse_existing(output, overwrite)
     file = read_point_file(source)
     corner = file.corner if origin is None else origin == "corner"

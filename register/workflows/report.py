@@ -6,7 +6,7 @@ from pathlib import Path
 
 from register import settings
 from register.errors import FileError, RegisterError
-from register.files.atomic import write_text
+from register.files.atomic import refuse_inputs, write_text
 from register.report.index import index
 from register.report.page import compared, details, page
 from register.report.panels import Scene
@@ -94,6 +94,7 @@ def draw_index(folders: list[Path], output: Path | None = None, errors: dict[str
             output = Path(os.path.commonpath([folder.absolute() for folder in folders])) / INDEX
         except ValueError:
             raise RegisterError("the folders share no parent; name the index with --output") from None
+    refuse_inputs(output, *(file for folder in folders for file in folder.iterdir()))
     done = [(folder, Transform.load(folder / TRANSFORM)) for folder in folders]
     for folder, transform in done:
         if (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from register._version import __version__
 from register.compute import device
 from register.errors import FileError, RegisterError
-from register.files.atomic import atomic_write, write_text
+from register.files.atomic import atomic_write, refuse_inputs, write_text
 from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.open import open_stack
 from register.io.movies.stack import Stack
@@ -97,6 +97,9 @@ def _run(
 ) -> list[Row]:
     """``run`` with the stacks open."""
     stack, folder, table = channels[0].stack, movie.output / TRANSFORMS, movie.output / TABLE
+    read = [file for one in channels for file in one.stack.files]
+    for result in (*(one.target for one in channels), table, movie.output / PAGE, movie.output / BAD):
+        refuse_inputs(result, *read)
     stamp = _stamp(movie, channels)
     known = {} if redo else _stamp_of(folder)
     if known == stamp and all(name.exists() for name in (*(one.target for one in channels), table)):
