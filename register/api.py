@@ -4,24 +4,27 @@ import platform
 import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, get_args, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from register import settings
 from register._version import __version__
 from register.compute import device
+from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
 from register.engine import pair
 from register.engine.pair import Alignment, Listener, Size
-from register.errors import AlignmentError, RegisterError, RegisterWarning
+from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
 from register.geometry import pixel_size
 from register.geometry.pixel_size import Sizes
-from register.images.arrays import Array, GreyLevel, grey_level
+from register.images.arrays import picture
+from register.images.pixels import check_dtype
 from register.images.pyramid import Level
+from register.io.images.given import ImageLike, PathLike, given_image, is_path, pixels_of
 from register.io.transforms.initial import initial_matrix
 from register.kernels import dispatch
 from register.settings import Settings
@@ -29,27 +32,30 @@ from register.transforms.quality import Provenance
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
 
-Picture = TypeVar("Picture", NDArray[Any], Tensor)
+TOUCHED = 1e-6
+"""The weight of masked pixels from which on a resampled pixel is masked."""
 
 
 def align(
-    fixed: Array,
-    moving: Array,
+    fixed: ImageLike,
+    moving: ImageLike,
     *,
-    fixed_mask: Array | None = None,
-    moving_mask: Array | None = None,
+    fixed_mask: ImageLike | None = None,
+    moving_mask: ImageLike | None = None,
     **values: Any,
 ) -> Alignment:
     """Align ``moving`` to ``fixed`` and return the transform, which maps fixed to moving pixels, with its
     quality.
 
-    The images are arrays (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real type; their sizes,
-    channels and types may differ. Pixels are invalid where they are NaN and where a mask (h, w) is 0. The
-    keyword arguments ``values`` are options of ``register.settings.Settings``; lengths are in pixels of the
-    fixed image, angles in degrees. The verdict is in ``alignment.quality["verdict"]``, with reasons.
+    The images are arrays or nested lists (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real
+    type, or paths of files; their sizes, channels and types may differ. Pixels are invalid where they are NaN
+    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. The keyword arguments
+    ``values`` are options of ``register.settings.Settings``; lengths are in pixels of the fixed image, angles
+    in degrees. The verdict is in ``alignment.quality["verdict"]``, with reasons.
 
-    Raises ``RegisterError`` for a setting that is not allowed, and ``AlignmentError`` where an image has no
-    texture or the images do not overlap. Warns with ``RegisterWarning`` where the chosen device cannot be
+    Raises ``RegisterError`` for a setting that is not allowed and for an image that is none, ``FileError``
+    for a file that cannot be read, and ``AlignmentError`` where an image has no texture or the images do not
+    overlap. Warns with ``RegisterWarning`` where the chosen device cannot be
     used.
 
     The method is described in docs/explanation/method.md. It combines a search by correlation and by matched
@@ -57,30 +63,23 @@ def align(
     blended by a partition of unity (Babuška & Melenk, IJNME 40, 1997).
     """
     chosen = settings.check(**values)
+    files = [is_path(image) for image in (fixed, moving)]
     for name in settings.FILES_ONLY:
-        if name in values:
+        if name in values and not any(files):
             raise RegisterError(f"{name} is for files; index the array instead")
-    plan = ComputePlan.of(chosen.device, chosen.threads)
-    levels = {
-        "fixed": _grey("fixed", fixed, fixed_mask, chosen.fixed_channel, chosen, plan.input_device),
-        "moving": _grey("moving", moving, moving_mask, chosen.moving_channel, chosen, plan.input_device),
-    }
-    dispatch.warm_up(plan.input_device)
-    one, other = (grey.level for grey in levels.values())
-    alignment = align_levels(one, other, (one.size, other.size), chosen, plan=plan)
-    names = {kind: grey.name for kind, grey in levels.items()}
-    quality = replace(alignment.quality, fixed_grey=names["fixed"], moving_grey=names["moving"])
-    return replace(alignment, transform=replace(alignment.transform, quality=quality))
-
-
-def _grey(
-    kind: str, image: Array, mask: Array | None, channel: str | None, chosen: Settings, place: torch.device
-) -> GreyLevel:
-    """The grey level of the fixed or the moving image; an error names which."""
-    try:
-        return grey_level(image, mask, channel=channel, nodata=chosen.nodata, place=place)
-    except RegisterError as error:
-        raise RegisterError(f"the {kind} image {error}") from None
+    with usual_defaults():
+        plan = ComputePlan.of(chosen.device, chosen.threads)
+        one = given_image("fixed", fixed, fixed_mask, chosen, plan.input_device)
+        other = given_image("moving", moving, moving_mask, chosen, plan.input_device)
+        dispatch.warm_up(plan.input_device)
+        sizes = tuple((x.frame.height, x.frame.width) for x in (one, other))
+        pixels = one.frame.pixel_size, other.frame.pixel_size
+        alignment = align_levels(
+            one.level, other.level, (sizes[0], sizes[1]), chosen, plan=plan, pixels=pixels
+        )
+    quality = replace(alignment.quality, fixed_grey=one.grey, moving_grey=other.grey)
+    made = replace(alignment.transform, quality=quality, fixed=one.frame, moving=other.frame)
+    return replace(alignment, transform=made)
 
 
 def align_levels(
@@ -147,33 +146,72 @@ def _with_provenance(alignment: Alignment, chosen: Settings, plan: ComputePlan) 
     return replace(alignment, transform=replace(alignment.transform, provenance=provenance))
 
 
+@overload
 def warp(
-    image: Picture, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None
-) -> Picture:
+    image: Tensor, transform: Transform, *, interpolation: str = "bilinear", fill: float | None = None
+) -> Tensor: ...
+
+
+@overload
+def warp(
+    image: ArrayLike | PathLike,
+    transform: Transform,
+    *,
+    interpolation: str = "bilinear",
+    fill: float | None = None,
+) -> NDArray[Any]: ...
+
+
+def warp(
+    image: ArrayLike | PathLike | Tensor,
+    transform: Transform,
+    *,
+    interpolation: str = "bilinear",
+    fill: float | None = None,
+) -> NDArray[Any] | Tensor:
     """Resample the moving ``image`` on the pixel grid of the fixed image. Kind, layout and dtype do not
     change.
 
-    Arrays are (h, w) or (h, w, c), tensors (h, w) or (c, h, w). ``interpolation`` is ``nearest``,
-    ``bilinear`` or ``bicubic``. ``fill`` is the value outside the moving image; by default NaN for floats
-    and 0 otherwise. Raises ``RegisterError`` when the image does not have the size of the transform's
-    moving image.
+    Arrays and nested lists are (h, w) or (h, w, c), tensors (h, w) or (c, h, w); a path gives the array of
+    its pixels. A masked array is masked where a masked pixel has any weight. ``interpolation`` is
+    ``nearest``, ``bilinear`` or ``bicubic``. ``fill`` is the value outside the moving image; by default NaN
+    for floats and 0 otherwise. Raises ``RegisterError`` when the image does not have the size of the
+    transform's moving image, and for values that are no real numbers.
     """
-    is_array = isinstance(image, np.ndarray)
-    pixels: NDArray[Any] = image if isinstance(image, np.ndarray) else image.detach().cpu().numpy()
-    flat = pixels.ndim == 2
-    planes = pixels[None] if flat else pixels
-    if is_array and not flat:
-        planes = np.moveaxis(pixels, 2, 0)
-    frame = transform.moving
-    if planes.shape[1:] != (frame.height, frame.width):
-        height, width = planes.shape[1:]
+    if not isinstance(transform, Transform):
+        raise RegisterError(f"the transform must be a register.Transform, not a {type(transform).__name__}")
+    if interpolation not in get_args(settings.Interpolation):
+        raise RegisterError(f"interpolation {interpolation!r} is not allowed: nearest, bilinear or bicubic")
+    try:
+        given = picture(pixels_of(image))
+        array = given.values.cpu().numpy() if isinstance(given.values, Tensor) else given.values
+        check_dtype(array.dtype)
+    except FileError:
+        raise
+    except RegisterError as error:
+        raise RegisterError(f"the image {error}") from None
+    frame, (height, width) = transform.moving, given.size
+    if (height, width) != (frame.height, frame.width):
         raise RegisterError(
             f"the image is {width} × {height} pixels, the transform's moving image "
             f"{frame.width} × {frame.height}"
         )
+    with usual_defaults():
+        last = not isinstance(given.values, Tensor) and array.ndim == 3
+        aligned = _warped(np.moveaxis(array, 2, 0) if last else array, transform, interpolation, fill)
+        aligned = np.ascontiguousarray(np.moveaxis(aligned, 0, 2)) if last else aligned
+        if given.hidden is not None:
+            hidden = _warped(given.hidden.astype(np.float32), transform, interpolation, 1.0) > TOUCHED
+            return np.ma.masked_array(aligned, np.broadcast_to(hidden.T, aligned.T.shape).T)
+        if isinstance(image, Tensor):
+            return torch.from_numpy(aligned).to(image.device, image.dtype)
+        return aligned
+
+
+def _warped(
+    pixels: NDArray[Any], transform: Transform, interpolation: str, fill: float | None
+) -> NDArray[Any]:
+    """Pixels (h, w) or (c, h, w), resampled."""
+    planes = np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[None])
     aligned = warp_pixels(planes, transform, interpolation=interpolation, fill=fill)
-    if flat:
-        aligned = aligned[0]
-    elif is_array:
-        aligned = np.ascontiguousarray(np.moveaxis(aligned, 0, 2))
-    return aligned if is_array else torch.from_numpy(aligned).to(image.device)  # type: ignore[return-value]
+    return aligned if pixels.ndim == 3 else aligned[0]

@@ -1,6 +1,7 @@
 """``register apply TRANSFORM IMAGE... -o OUT``."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,7 +75,7 @@ def apply(
     from register.workflows import apply as workflow
     from register.workflows.aligned_image import OutputStyle
 
-    refuse_inputs(output, transform)
+    refuse_inputs(Path(output), Path(transform))
     style = OutputStyle(interpolation, fill, compression, pyramid)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:

@@ -153,10 +153,9 @@ def batch(
     if dry_run:
         print_json(show.pairing_values(found)) if as_json else show.pairing(found)
         return
-    workflow.refuse_tables(output, pairs, found.pairs)
     runner = _runner(found.pairs, output, scheduler, workers, redo=redo)
     with progress.of_pairs(len(found.pairs), quiet or as_json) as tick:
-        outcomes = workflow.run(found.pairs, output, runner, max_failures=max_failures, tick=tick)
+        outcomes = workflow.run(found.pairs, output, runner, pairs, max_failures=max_failures, tick=tick)
     if as_json:
         print_json(workflow.values(outcomes))
     else:

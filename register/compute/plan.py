@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from register.compute import device
+from register.compute import device, forks
 from register.compute.device import CPU
 
 
@@ -22,8 +22,10 @@ class ComputePlan:
     def of(cls, name: str, threads: int | None = None) -> "ComputePlan":
         """The plan for the settings ``device`` and ``threads``.
 
-        Raises ``DeviceError`` where the device is not available.
+        Raises ``DeviceError`` where the device is not available, and ``RegisterError`` in a process that was
+        forked after one that had computed.
         """
+        forks.check()
         return cls._on(device.choose(name), threads)
 
     @classmethod

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import overload
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from register.compute import device
@@ -19,6 +21,7 @@ from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start
 from register.engine.quality import assess, patch_quality
 from register.geometry import affine_tensors
+from register.geometry.arrays import Float64
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
 from register.settings import Effort, Settings, effort_of
@@ -60,7 +63,13 @@ class Alignment:
         """The quality of the transform."""
         return self.transform.quality
 
-    def expected_error(self, points: Tensor) -> Tensor:
+    @overload
+    def expected_error(self, points: Tensor) -> Tensor: ...
+
+    @overload
+    def expected_error(self, points: ArrayLike) -> Float64: ...
+
+    def expected_error(self, points: ArrayLike | Tensor) -> Float64 | Tensor:
         """The error to expect (...,), in moving pixels, at fixed points (..., 2): two of three are smaller.
         Infinite where there is nothing to see."""
         return self.transform.expected_error(points)

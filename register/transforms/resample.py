@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from register.compute import forks
 from register.images import filters
 from register.images import interpolation as sampling
 from register.images.pixels import EVERYTHING, Key, Pixels, check_dtype, spans
@@ -47,6 +48,7 @@ class Warped:
 
     def __post_init__(self) -> None:
         check_dtype(self.pixels.dtype)
+        forks.check()
 
     @property
     def shape(self) -> tuple[int, ...]:

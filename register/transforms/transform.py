@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,6 +14,7 @@ from register.geometry import affine, arrays, newton, patch_grid
 from register.geometry import jacobian as jacobians
 from register.geometry.arrays import Float64
 from register.geometry.patch_grid import PatchGrid
+from register.geometry.user_points import over_points, positions
 from register.transforms import convert, schema
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Provenance, Quality
@@ -66,10 +68,10 @@ class Transform:
     def map(self, points: "ArrayLike | Tensor") -> "Float64 | Tensor":
         """Moving points (..., 2) float64 of fixed points (..., 2), in pixels.
 
-        A tensor gives a tensor on the CPU; an array, or nested lists, an array.
+        A tensor gives a tensor on the CPU; an array, or nested lists, an array; a masked array keeps its
+        mask. A point that is not finite gives NaN. Raises ``RegisterError`` unless points have two numbers.
         """
-        given = arrays.to_numpy(points)
-        return arrays.in_kind_of(self._map(given.reshape(-1, 2)).reshape(given.shape), points)
+        return over_points(points, self._map)
 
     def expand(self, points: Float64) -> tuple[Float64, Float64]:
         """Moving points (n, 2) of fixed points (n, 2), float64, and the map's Jacobian (n, 2, 2) there."""
@@ -99,10 +101,9 @@ class Transform:
         """The expected error (...,), in moving pixels, at fixed points (..., 2): two of three are smaller.
 
         It is infinite where it is not known. The errors of a chain's links add as independent errors do, each
-        scaled by the links after it.
+        scaled by the links after it. It is NaN for a point that is not finite.
         """
-        given = arrays.to_numpy(points)
-        return arrays.in_kind_of(self._expected_error(given.reshape(-1, 2)).reshape(given.shape[:-1]), points)
+        return over_points(points, self._expected_error)
 
     def _expected_error(self, points: Float64) -> Float64:
         """The expected error (n,) at fixed points (n, 2)."""
@@ -126,7 +127,7 @@ class Transform:
 
         The result is in other ``units`` if given: its x and y are scaled and shifted.
         """
-        x, y = arrays.to_numpy(x), arrays.to_numpy(y)
+        x, y = positions(x, "x"), positions(y, "y")
         if self.chain:
             return _in_units(self.map(affine.points_at(x, y)), units)
         if self.grid is None or self.matrices is None:
@@ -293,9 +294,12 @@ class Link:
         """The expected error (n,) at points (n, 2), in pixels of the image they are mapped to."""
         if not self.inverse:
             return self.transform.expected_error(points)
-        mapped, jacobian = self.expand(arrays.to_numpy(points))
-        error = self.transform.expected_error(mapped) * np.sqrt(abs(np.linalg.det(jacobian)))
-        return arrays.in_kind_of(error, points)
+
+        def error(some: Float64) -> Float64:
+            mapped, jacobian = self.expand(some)
+            return self.transform.expected_error(mapped) * np.sqrt(abs(np.linalg.det(jacobian)))
+
+        return over_points(points, error)
 
 
 @dataclass(frozen=True)
@@ -326,10 +330,20 @@ class Inverse:
         """Fixed points (..., 2) of moving points (..., 2), by at most ``steps`` steps of Newton's method.
 
         It starts from the inverse of the nearest patch and ends within ``tolerance`` moving pixels. Points
-        far outside the moving image are mapped by the outer patches. A tensor gives a tensor on the CPU.
+        far outside the moving image are mapped by the outer patches. A tensor gives a tensor on the CPU, a
+        masked array keeps its mask, and a point that is not finite gives NaN. Raises ``RegisterError`` for
+        points that do not have two numbers.
         """
-        given = arrays.to_numpy(points)
-        target = given.reshape(-1, 2)
+        return over_points(points, lambda target: self._map(target, steps, tolerance))
+
+    def save(self, path: str | Path) -> None:
+        """Write the inverse as a transform of its own, as ``register invert`` does, with its round-trip
+        error."""
+        algebra = import_module("register.transforms.compose")  # which imports this module
+        algebra.invert(self.forward).save(path)
+
+    def _map(self, target: Float64, steps: int, tolerance: float) -> Float64:
+        """Fixed points (n, 2) of moving points (n, 2)."""
         for link in reversed(self.forward.chain or (Link(self.forward),)):
             if link.inverse:
                 target = link.transform.map(target)
@@ -337,11 +351,11 @@ class Inverse:
                 target = link.transform.inverse().map(target, steps=steps, tolerance=tolerance)
             else:
                 target = _solve(link.transform, target, steps, tolerance)
-        return arrays.in_kind_of(target.reshape(given.shape), points)
+        return target
 
     def map_grid(self, x: ArrayLike, y: ArrayLike, units: Units | None = None) -> Float64:
         """Fixed points (len(y), len(x), 2) of moving positions x and y, as ``Transform.map_grid``."""
-        return _in_units(self.map(affine.points_at(arrays.to_numpy(x), arrays.to_numpy(y))), units)
+        return _in_units(self.map(affine.points_at(positions(x, "x"), positions(y, "y"))), units)
 
 
 def _batches(points: Float64) -> list[Float64]:

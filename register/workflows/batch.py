@@ -162,6 +162,7 @@ def run(
     pairs: tuple[Pair, ...],
     output: str,
     runner: Runner,
+    manifest: str | None = None,
     *,
     max_failures: int | None = None,
     tick: Callable[[PairOutcome], None] = lambda outcome: None,
@@ -169,8 +170,10 @@ def run(
     """Align all pairs by a runner, write ``summary.csv`` as they finish and ``index.html`` at the end.
 
     Returns the outcomes in the order of the pairs. Stops early after ``max_failures`` errors and verdicts
-    ``failed``. The summary is written also when an exception, such as Ctrl-C, ends the loop.
+    ``failed``. Raises ``FileError`` where a table would replace the ``manifest`` or an image. The summary is
+    written also when an exception, such as Ctrl-C, ends the loop.
     """
+    _refuse_tables(output, manifest, pairs)
     found: dict[str, PairOutcome] = {}
     written = 0.0
     outcomes = runner(list(pairs))
@@ -192,7 +195,7 @@ def run(
     return _ordered(pairs, found)
 
 
-def refuse_tables(output: str, manifest: str | None, pairs: tuple[Pair, ...]) -> None:
+def _refuse_tables(output: str, manifest: str | None, pairs: tuple[Pair, ...]) -> None:
     """Raise ``FileError`` where the summary or the index would replace the manifest or an image."""
     named = [
         *([manifest] if manifest else []),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,15 @@ WRITTEN = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".png")
 """The endings of names under which an image is written; each is one format."""
 
 
-def open_image(path: str | Path, selection: Selection = LARGEST_SERIES) -> Image:
+def open_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
     """Open an image file; the pixels of large files are not loaded until a window of them is read.
 
     TIFF, OME-TIFF, OME-Zarr, PNG, JPEG and all formats that Pillow or a reader of another package reads.
     Raises ``FileError`` when the file is missing, empty, damaged, not an image, or a stack without a chosen
     plane.
     """
+    if not isinstance(path, str | Path | PathLike):
+        raise RegisterError(f"an image file is named by a path, not by a {type(path).__name__}")
     path = Path(path)
     try:
         reader = reader_for(path)
@@ -43,7 +46,7 @@ def open_image(path: str | Path, selection: Selection = LARGEST_SERIES) -> Image
         raise unreadable(path, error) from error
 
 
-def read_image(path: str | Path, selection: Selection = LARGEST_SERIES) -> Image:
+def read_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
     """Read an image file with all its pixels into memory. Raises ``FileError`` as ``open_image`` does."""
     try:
         return open_image(path, selection).in_memory()
@@ -69,6 +72,11 @@ def write_image(
     last call. Raises ``FileError`` for a name with another ending, when the file cannot be written, or when
     the format cannot hold the pixels.
     """
+    if not isinstance(image, Image):
+        raise RegisterError(
+            f"write_image takes a register.Image, not a {type(image).__name__}; for an array (c, h, w) write"
+            " register.Image(array)"
+        )
     name = str(path).lower()
     check_written(path)
     with atomic_write(path) as beside:
@@ -102,7 +110,7 @@ def describe_file(path: str | Path) -> FileDescription | None:
         return None
 
 
-def unreadable(path: str | Path, error: Exception) -> FileError:
+def unreadable(path: object, error: Exception) -> FileError:
     """The error about a file for an exception that a decoder raised."""
     if isinstance(error, MemoryError):
         return FileError(path, "is larger than the free memory", "read a coarser level of it")

@@ -1,5 +1,6 @@
 """Pixels that are read from their file by windows, so that memory does not grow with the image."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -61,6 +62,9 @@ def _pool() -> ThreadPoolExecutor:
     """The threads that decode. All images share them, because each thread keeps the memory it has used."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of these threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 Segment = tuple[int, int, int]
 """One tile or strip: its first channel, and its row and column among the segments."""

@@ -1,0 +1,90 @@
+"""Images that Python code gives: arrays, tensors, nested lists, or the paths of files."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+
+from register.errors import RegisterError
+from register.files.hashes import sha256
+from register.images.arrays import Array, grey_level, picture
+from register.images.pixels import EVERYTHING
+from register.images.pyramid import Level
+from register.io.images.masks import read_mask
+from register.io.images.model import Selection
+from register.io.images.open import open_image, read_image
+from register.io.images.working import Validity, working_level
+from register.settings import Settings, working_size
+from register.transforms.frame import Frame
+
+PathLike = str | os.PathLike[str]
+ImageLike = Array | PathLike
+"""An array, a tensor, or the path of a file."""
+
+
+@dataclass(frozen=True)
+class GivenImage:
+    """The grey level of an image, the name of its conversion, and its frame: size, and for a file its pixel
+    size and path."""
+
+    level: Level
+    grey: str
+    frame: Frame
+
+
+def is_path(value: object) -> TypeGuard[PathLike]:
+    """Whether a value is the path of a file."""
+    return isinstance(value, str | os.PathLike)
+
+
+def given_image(
+    kind: str, image: ImageLike, mask: ImageLike | None, chosen: Settings, place: torch.device
+) -> GivenImage:
+    """The ``fixed`` or ``moving`` image of an alignment. Raises ``RegisterError`` that names which."""
+    channel = chosen.fixed_channel if kind == "fixed" else chosen.moving_channel
+    if is_path(image):
+        return _of_file(kind, Path(image), mask, channel, chosen)
+    try:
+        given = picture(image)
+        height, width = given.size
+        if is_path(mask):
+            mask = read_mask(str(mask), (height, width))[EVERYTHING][0]
+        grey = grey_level(given, mask, channel=channel, nodata=chosen.nodata, place=place)
+    except RegisterError as error:
+        raise RegisterError(f"the {kind} image {error}") from None
+    return GivenImage(grey.level, grey.name, Frame(width, height))
+
+
+def pixels_of(image: Any) -> Any:
+    """The pixels of a file (h, w) or (h, w, c), as ``warp`` takes them; anything else unchanged."""
+    if not is_path(image):
+        return image
+    read = read_image(image).coloured().pixels[EVERYTHING]
+    return read[0] if len(read) == 1 else np.ascontiguousarray(np.moveaxis(read, 0, 2))
+
+
+def _of_file(
+    kind: str, path: Path, mask: ImageLike | None, channel: str | None, chosen: Settings
+) -> GivenImage:
+    """The image of a file."""
+    level, plane = (
+        (chosen.fixed_level, chosen.fixed_plane)
+        if kind == "fixed"
+        else (chosen.moving_level, chosen.moving_plane)
+    )
+    image = open_image(path, Selection(chosen.series, level, plane, chosen.allow_truncated))
+    height, width = image.size
+    valid = None
+    if is_path(mask):
+        valid = read_mask(str(mask), image.size)
+    elif mask is not None:
+        given = np.asarray(picture(mask).values)
+        if given.shape != image.size:
+            raise RegisterError(f"the {kind} mask has shape {given.shape}, the image {image.size}")
+        valid = (given != 0)[None].astype(np.uint8)
+    validity = Validity(image, chosen.nodata, valid)
+    grey, name = working_level(image, validity, working_size(chosen), channel=channel)
+    return GivenImage(grey, name, Frame(width, height, image.pixel_size, str(path), sha256(path)))
