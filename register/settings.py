@@ -16,7 +16,8 @@ Preset = Literal["fast", "balanced", "accurate"]
 Optimizer = Literal["auto", "adam", "gauss-newton"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Canvas = Literal["fixed", "union"]
-Compression = Literal["none", "deflate", "lzw", "zstd", "jpeg"]
+Compression = Literal["auto", "none", "deflate", "lzw", "zstd", "jpeg"]
+Format = Literal["auto", "tiff", "ome-tiff", "ome-zarr", "png"]
 
 IMAGES, METHOD, INITIALISATION = "Images", "Method", "Initialisation"
 COMPUTING, OUTPUT = "Computing", "Output image"
@@ -179,14 +180,28 @@ class Settings:
         OUTPUT,
         "Grid of the aligned image: the fixed image's, or the `union` with the moving image's extent.",
     )
+    format: Format = _option(
+        "auto",
+        OUTPUT,
+        "Format of the aligned image; `auto` is that of the moving image, OME-TIFF for pyramids and named "
+        "channels.",
+    )
     compression: Compression = _option(
-        "deflate", OUTPUT, "Compression of TIFF tiles; all but jpeg are lossless."
+        "auto",
+        OUTPUT,
+        "Compression; all but jpeg are lossless. `auto` is deflate for TIFF and zstd for OME-Zarr.",
+    )
+    jpeg_quality: int | None = _option(
+        None, OUTPUT, "Quality of --compression jpeg. [default: 90]", ge=1, le=100
+    )
+    chunks: int | None = _option(
+        None, OUTPUT, "Side of a chunk of OME-Zarr in pixels. [default: 512]", ge=16, le=8192
     )
     valid_mask: bool = _option(
         False, OUTPUT, "Write valid.tif, the mask of pixels covered by the moving image."
     )
     pyramid: bool | None = _option(
-        None, OUTPUT, "Write coarser pyramid levels into a TIFF. [default: above 4096 pixels]"
+        None, OUTPUT, "Write coarser pyramid levels. [default: above 4096 pixels; OME-Zarr always]"
     )
     report: bool = _option(True, OUTPUT, "Write report.html.")
     landmarks: str | None = _option(
@@ -273,8 +288,19 @@ def check(**values: Any) -> Settings:
     return checked
 
 
+def check_storage(compression: str, jpeg_quality: int | None, chunks: int | None, *, zarr: bool) -> None:
+    """Raise ``RegisterError`` for options of a format that is not written."""
+    if jpeg_quality is not None and compression != "jpeg":
+        raise RegisterError("jpeg_quality is not allowed without --compression jpeg")
+    if chunks is not None and not zarr:
+        raise RegisterError("chunks is not allowed unless OME-Zarr is written")
+
+
 def _check_together(settings: Settings) -> None:
     """Raise ``RegisterError`` for values that are allowed by themselves and not together."""
+    check_storage(
+        settings.compression, settings.jpeg_quality, settings.chunks, zarr=settings.format == "ome-zarr"
+    )
     needs_hessian = settings.optimizer == "gauss-newton" and settings.metric != "auto"
     if needs_hessian and not SIMILARITIES.get(settings.metric).curved:
         raise RegisterError(

@@ -107,6 +107,8 @@ def test_the_identity_writes_the_image_unchanged(tmp_path, name):
     assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), tifffile.imread(tmp_path / "in.tif"))
     assert tifffile.imread(tmp_path / "out.tif").dtype == data.dtype
     for what in ("colour", "extra", "layout", "icc", "nodata", "pixel_size"):
+        if what == "pixel_size" and name == "on the earth":
+            continue  # it is part of the georeference, which comes from the fixed image
         assert getattr(after, what) == getattr(before, what), what
     assert before.palette is None or np.array_equal(after.palette, before.palette)
 

@@ -8,7 +8,7 @@ import typer
 
 from register.cli.arguments import AsJson, Debug, Overwrite
 from register.cli.output import print_json
-from register.settings import Compression, Interpolation
+from register.settings import Compression, Interpolation, check_storage
 
 Transform = Annotated[str, typer.Argument(metavar="TRANSFORM", help="A transform.json.", show_default=False)]
 Images = Annotated[
@@ -20,7 +20,13 @@ Images = Annotated[
     ),
 ]
 Destination = Annotated[
-    str, typer.Option("-o", "--output", help="A file for one image, else a folder.", show_default=False)
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        help="A file for one image (.tif, .ome.tif, .ome.zarr, .png), else a folder.",
+        show_default=False,
+    ),
 ]
 Inverse = Annotated[
     bool, typer.Option("--inverse", help="Resample images like the fixed one onto the moving grid.")
@@ -34,10 +40,22 @@ Scale = Annotated[
 ]
 Method = Annotated[Interpolation, typer.Option(help="Interpolation of the pixels.")]
 Fill = Annotated[str, typer.Option(help="Value of pixels outside the image: a number, or `auto`.")]
-Packing = Annotated[Compression, typer.Option(help="Compression of TIFF tiles; all but jpeg are lossless.")]
+Packing = Annotated[
+    Compression,
+    typer.Option(
+        help="Compression; all but jpeg are lossless. `auto` is deflate for TIFF and zstd for OME-Zarr."
+    ),
+]
+Quality = Annotated[
+    int | None, typer.Option(help="Quality of --compression jpeg. [default: 90]", min=1, max=100)
+]
+Chunks = Annotated[
+    int | None,
+    typer.Option(help="Side of a chunk of OME-Zarr in pixels. [default: 512]", min=16, max=8192),
+]
 Pyramid = Annotated[
     bool | None,
-    typer.Option(help="Write coarser pyramid levels into a TIFF. [default: above 4096 pixels]"),
+    typer.Option(help="Write coarser pyramid levels. [default: above 4096 pixels; OME-Zarr always]"),
 ]
 Series = Annotated[
     int | None, typer.Option(help="Series to read from files with several. [default: the largest]", min=0)
@@ -58,7 +76,9 @@ def apply(
     scale: Scale = None,
     interpolation: Method = "bilinear",
     fill: Fill = "auto",
-    compression: Packing = "deflate",
+    compression: Packing = "auto",
+    jpeg_quality: Quality = None,
+    chunks: Chunks = None,
     pyramid: Pyramid = None,
     series: Series = None,
     level: Level = 0,
@@ -76,7 +96,8 @@ def apply(
     from register.workflows.aligned_image import OutputStyle
 
     refuse_inputs(Path(output), Path(transform))
-    style = OutputStyle(interpolation, fill, compression, pyramid)
+    check_storage(compression, jpeg_quality, chunks, zarr=output.lower().endswith(".zarr"))
+    style = OutputStyle(interpolation, fill, compression, pyramid, jpeg_quality, chunks)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:
         done = workflow.apply_at(

@@ -40,7 +40,7 @@ def merge(
     dtype: Type = None,
     interpolation: Method = "bilinear",
     fill: Fill = "auto",
-    compression: Packing = "deflate",
+    compression: Packing = "auto",
     pyramid: Pyramid = True,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -26,7 +26,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path.parent, _short(path.stem))
         yield beside
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
@@ -45,6 +45,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent, _short(path.name))
         yield beside
         if path.is_dir():
             _refuse_other_files(path)
@@ -97,6 +98,14 @@ def is_unfinished(folder: Path) -> bool:
     return (folder / UNFINISHED).exists()
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise ``FileError`` when a path exists and may not be overwritten."""
     if path.exists() and not overwrite:
@@ -129,13 +138,12 @@ def _refuse_other_files(folder: Path) -> None:
         raise FileError(folder, "is a folder with other files", "choose another --output")
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files that killed runs left beside ``path``."""
-    stem = _short(path.stem)
-    for left in path.parent.glob(f".{glob.escape(stem)}.*.part*"):
+def _remove_abandoned(folder: Path, stem: str) -> None:
+    """Remove the temporary files and folders of a name that killed runs left in ``folder``."""
+    for left in folder.glob(f".{glob.escape(stem)}.*.part*"):
         pid = left.name.removeprefix(f".{stem}.").split(".")[0]
         if pid.isdigit() and int(pid) != os.getpid() and not _is_running(int(pid)):
-            left.unlink(missing_ok=True)
+            remove(left)
 
 
 def _short(stem: str) -> str:

@@ -13,7 +13,7 @@ from register.compute.plan import ComputePlan
 from register.engine.pair import Alignment, Event, Listener
 from register.engine.quality.landmarks import landmark_errors
 from register.errors import AlignmentError, FileError, RegisterError
-from register.files.atomic import mark_unfinished, write_bytes, write_text
+from register.files.atomic import mark_unfinished, remove, write_bytes, write_text
 from register.files.hashes import sha256
 from register.images.pyramid import Level
 from register.images.shared_channels import common
@@ -258,7 +258,7 @@ def _remove_replaced(job: Job, files: dict[str, Path]) -> None:
     inputs = {Path(file).resolve() for named in files_of(job.settings).values() for file in named}
     for old in (job.output / name for name in RESULTS):
         if old not in files.values() and old.resolve() not in inputs:
-            old.unlink(missing_ok=True)
+            remove(old)
 
 
 def read_landmarks(chosen: Settings) -> Landmarks | None:

@@ -14,7 +14,7 @@ from register.errors import FileError, RegisterError
 from register.geometry import affine
 from register.images.grayscale import brightfield
 from register.io.images.model import Image
-from register.io.images.open import write_image
+from register.io.images.open import ZARR, write_image
 from register.io.images.working import Validity, sample
 from register.settings import Settings
 from register.transforms.canvas import Canvas
@@ -23,7 +23,7 @@ from register.transforms.transform import Inverse, Transform
 
 LARGE = 4096
 """Longest side in pixels above which a TIFF gets coarser levels by default."""
-PACKED = {"none": 1.0, "deflate": 0.7, "lzw": 0.7, "zstd": 0.7, "jpeg": 0.2}
+PACKED = {"none": 1.0, "auto": 0.7, "deflate": 0.7, "lzw": 0.7, "zstd": 0.7, "jpeg": 0.2}
 """Expected size of a file relative to its pixels in memory, by compression."""
 DEGENERATE = 1e-3, 1e3
 """Smallest and largest change of area by a transform for which the aligned image is computed."""
@@ -31,17 +31,26 @@ DEGENERATE = 1e-3, 1e3
 
 @dataclass(frozen=True)
 class OutputStyle:
-    """Interpolation, fill value, compression and pyramid of an aligned image."""
+    """Interpolation, fill value and storage of an aligned image."""
 
     interpolation: str = "bilinear"
     fill: str = "auto"
-    compression: str = "deflate"
+    compression: str = "auto"
     pyramid: bool | None = None
+    jpeg_quality: int | None = None
+    chunks: int | None = None
 
     @classmethod
     def of(cls, chosen: Settings) -> "OutputStyle":
         """The style that settings ask for."""
-        return cls(chosen.interpolation, chosen.fill, chosen.compression, chosen.pyramid)
+        return cls(
+            chosen.interpolation,
+            chosen.fill,
+            chosen.compression,
+            chosen.pyramid,
+            chosen.jpeg_quality,
+            chosen.chunks,
+        )
 
 
 PLAIN = OutputStyle()
@@ -113,7 +122,9 @@ def write_aligned(
 
     Raises ``FileError``, before anything is written when the disk has not enough space.
     """
-    pyramid = max(image.size) > LARGE if style.pyramid is None else style.pyramid
+    pyramid = style.pyramid
+    if pyramid is None:
+        pyramid = max(image.size) > LARGE or str(path).lower().endswith(ZARR)
     need = image.nbytes * PACKED[style.compression] * (4 / 3 if pyramid else 1) + (
         image.nbytes / 3 if pyramid else 0
     )
@@ -136,6 +147,8 @@ def write_aligned(
         path,
         image,
         compression=style.compression,
+        jpeg_quality=style.jpeg_quality,
+        chunks=style.chunks,
         pyramid=pyramid,
         nearest=style.interpolation == "nearest",
         tick=ticked,

@@ -12,7 +12,7 @@ from register.errors import FileError, RegisterError
 from register.files import remote
 from register.files.atomic import refuse_existing, refuse_inputs
 from register.io.images.model import LARGEST_SERIES, Image, Selection
-from register.io.images.open import aligned_name, check_written, is_written, open_image
+from register.io.images.open import ZARR, aligned_name, check_written, is_written, open_image
 from register.transforms.frame import Frame
 from register.transforms.transform import Inverse, Transform
 from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
@@ -195,7 +195,8 @@ def _outputs(images: list[Path], output: Path) -> list[Path]:
     """
     if len(images) > 1 and is_written(output):
         raise FileError(output, f"is one file for {len(images)} images", "name a folder")
-    if len(images) == 1 and output.suffix and not output.is_dir():
+    zarr = output.name.lower().endswith(ZARR)
+    if len(images) == 1 and output.suffix and (zarr or not output.is_dir()):
         check_written(output)
         return [output]
     stems = [path.name.split(".")[0] for path in images]

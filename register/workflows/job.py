@@ -15,6 +15,7 @@ from register.workflows.settings_files import files_of
 RESULTS = (
     "aligned.tif",
     "aligned.ome.tif",
+    "aligned.ome.zarr",
     "aligned.png",
     "transform.json",
     "overlay.png",
@@ -71,7 +72,8 @@ def refuse_overwrite(job: Job) -> None:
 
 def output_files(job: Job, moving: Image) -> dict[str, Path]:
     """The files that a job writes, by their role."""
-    names = {"aligned": aligned_name(moving), "transform": "transform.json", "overlay": "overlay.png"}
+    aligned = aligned_name(moving, job.settings.format)
+    names = {"aligned": aligned, "transform": "transform.json", "overlay": "overlay.png"}
     if job.settings.report:
         names["report"] = "report.html"
     if job.settings.valid_mask:

@@ -20,7 +20,7 @@ from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, 
 from register.workflows.ids import stem, unique
 
 COLOURS = "red", "green", "blue"
-SUFFIXES = (".ome.tif", ".ome.tiff")
+SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
 """Endings of the files that can be written."""
 
 
@@ -97,7 +97,7 @@ def merge(
 def check_output(output: Path, overwrite: bool) -> None:
     """Raise ``FileError`` for a file that exists, and for a format that cannot hold many channels."""
     if not output.name.lower().endswith(SUFFIXES):
-        raise FileError(output, "cannot hold many named channels", f"name a file {' or '.join(SUFFIXES)}")
+        raise FileError(output, "cannot hold many named channels", f"name a file {', '.join(SUFFIXES)}")
     refuse_existing(output, overwrite)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.images.pixels import Key, Pixels, SelectedChannels, spans
+from register.io.images.map_files import refuse_map_coordinates, refuse_map_file
 from register.io.images.open import open_image
 
 Point = tuple[float, float]
@@ -59,6 +60,7 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
 
     Raises ``FileError`` when the file cannot be read as a mask or has another size.
     """
+    refuse_map_file(Path(path))
     if Path(path).suffix.lower() in (".json", ".geojson"):
         return Polygons(size, _polygons(Path(path)))
     mask = open_image(path)
@@ -83,6 +85,8 @@ def _polygons(path: Path) -> tuple[Polygon, ...]:
         polygons = tuple(tuple(_ring(ring) for ring in rings) for rings in found)
     except (TypeError, ValueError, IndexError) as error:
         raise FileError(path, f"holds a polygon with wrong coordinates ({error})", "check the file") from None
+    vertices = [point for rings in polygons for ring in rings for point in ring]
+    refuse_map_coordinates(path, tree, vertices)
     if not polygons or any(not rings or min(map(len, rings)) < 3 for rings in polygons):
         raise FileError(path, "holds no polygon", "a mask consists of Polygon or MultiPolygon geometries")
     return polygons

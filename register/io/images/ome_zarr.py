@@ -14,12 +14,7 @@ from register.io.images import zarr_chunks
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, SeriesDescription
-
-UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
-"""Units of length of OME-Zarr, and their symbols."""
-RGB = "red", "green", "blue"
-Json = dict[str, Any]
-"""Metadata as read from the file."""
+from register.io.images.zarr_metadata import OWN, PURE, RGB, UNITS, Json
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,9 @@ def read(path: Path, selection: Selection) -> Image:
         levels[0],
         smaller=tuple(levels[1:]),
         kind="ome",
-        colour="rgb" if rgb else "grey",
+        colour="rgb" if rgb else "inverted" if _are_inverted(channels) else "grey",
+        nodata=_nodata(attributes),
+        position=_position(datasets[selection.level], axes, size),
         pixel_size=size,
         channel_names=() if rgb else names,
         channel_colours=() if rgb else colours,
@@ -162,10 +159,32 @@ def _axes(image: Json) -> str:
 
 def _is_rgb(names: tuple[str, ...], colours: tuple[int, ...]) -> bool:
     """Whether three channels are the colours of one picture: pure red, green and blue without other names."""
-    plain = all(
-        name.lower() in ("", letter, word) for name, letter, word in zip(names, "rgb", RGB, strict=False)
+    known = zip((name.lower() for name in names), RGB, strict=False)
+    return colours == tuple(map(_signed_rgba, PURE)) and all(
+        name in ("", word, word[0]) for name, word in known
     )
-    return plain and colours == tuple(signed_colour(*(255 * (n == k) for k in range(3))) for n in range(3))
+
+
+def _are_inverted(channels: list[Json]) -> bool:
+    """Whether all channels are shown with 0 as white."""
+    return bool(channels) and all(channel.get("inverted") is True for channel in channels)
+
+
+def _nodata(attributes: Json) -> float | None:
+    """The no-data value, which this program writes beside the attributes of OME-Zarr."""
+    try:
+        return float(attributes[OWN]["nodata"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _position(dataset: Json, axes: str, size: PixelSize | None) -> tuple[float, float, str] | None:
+    """The position of the first pixel and its unit; None where the file states none."""
+    for step in dataset.get("coordinateTransformations", []):
+        if step.get("type") == "translation" and size and size.unit:
+            moved = [float(x) for x in step["translation"]]
+            return moved[axes.index("X")], moved[axes.index("Y")], size.unit
+    return None
 
 
 def _pixel_size(image: Json, dataset: Json, axes: str) -> PixelSize | None:

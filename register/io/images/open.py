@@ -1,14 +1,14 @@
 """Open, read and write image files of any format."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import atomic_write
+from register.files.atomic import atomic_folder, atomic_write
 from register.io.images import raster
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
@@ -16,8 +16,13 @@ from register.io.images.reader import FileDescription, ImageReader, reader_of
 
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
-WRITTEN = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".png")
+ZARR = (".ome.zarr", ".zarr")
+WRITTEN = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".png", *ZARR)
 """The endings of names under which an image is written; each is one format."""
+
+
+ENDINGS = {"tiff": ".tif", "ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr", "png": ".png"}
+"""The ending of a file in each format that can be asked for."""
 
 
 def open_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
@@ -56,29 +61,53 @@ def read_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES)
         raise unreadable(path, error) from error
 
 
+@dataclass(frozen=True)
+class Storage:
+    """How an image is stored: its compression, the quality of JPEG, the side of a chunk, coarser levels.
+
+    ``auto`` is deflate for TIFF and zstd for OME-Zarr. Without ``pyramid``, OME-Zarr has coarser levels and
+    the other formats have none. ``nearest`` takes every second pixel for them, not means. None is the default
+    of the format.
+    """
+
+    compression: str = "auto"
+    jpeg_quality: int | None = None
+    chunks: int | None = None
+    pyramid: bool | None = None
+    nearest: bool = False
+
+
 def write_image(
     path: str | Path,
     image: Image,
     *,
-    compression: str = "deflate",
-    pyramid: bool = False,
+    compression: str = "auto",
+    jpeg_quality: int | None = None,
+    chunks: int | None = None,
+    pyramid: bool | None = None,
     nearest: bool = False,
     tick: Callable[[int], None] = lambda n: None,
 ) -> None:
-    """Write an image as PNG, OME-TIFF (``.ome.tif`` or ``kind="ome"``) or TIFF (``.tif``, ``.btf``).
+    """Write an image as PNG, OME-Zarr, OME-TIFF (``.ome.tif`` or ``kind="ome"``) or TIFF, by its name.
 
-    The file is written beside ``path`` and renamed when it is complete. ``compression``, ``pyramid`` and
-    ``nearest`` concern TIFF only. ``tick`` is called with the number of values that were written since its
-    last call. Raises ``FileError`` for a name with another ending, when the file cannot be written, or when
-    the format cannot hold the pixels.
+    It is written beside ``path`` and renamed when it is complete. ``compression`` ``auto`` is deflate for
+    TIFF and zstd for OME-Zarr; ``jpeg_quality`` (1 to 100) belongs to ``jpeg``, ``chunks`` (pixels) to
+    OME-Zarr. ``pyramid`` adds coarser levels, which OME-Zarr has unless it is False, of means or, with
+    ``nearest``, of every second pixel. ``tick`` is called with the number of values that were written since
+    its last call. Raises ``FileError`` for a name with another ending, when the file cannot be written, or
+    when the format cannot hold the pixels.
     """
     if not isinstance(image, Image):
         raise RegisterError(
             f"write_image takes a register.Image, not a {type(image).__name__}; for an array (c, h, w) write"
             " register.Image(array)"
         )
+    storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest)
     name = str(path).lower()
     check_written(path)
+    if name.endswith(ZARR):
+        _write_zarr(Path(path), image, storage, tick)
+        return
     with atomic_write(path) as beside:
         if name.endswith(".png"):
             raster.write_png(beside, image)
@@ -86,7 +115,30 @@ def write_image(
         from register.io.images import tiff_write  # needs PyTorch's threads, which reading does not
 
         image = replace(image, kind="ome") if name.endswith((".ome.tif", ".ome.tiff")) else image
-        tiff_write.write(beside, image, compression=compression, pyramid=pyramid, nearest=nearest, tick=tick)
+        tiff_write.write(
+            beside,
+            image,
+            compression=storage.compression,
+            jpeg_quality=storage.jpeg_quality,
+            pyramid=bool(storage.pyramid),
+            nearest=storage.nearest,
+            tick=tick,
+        )
+
+
+def _write_zarr(path: Path, image: Image, storage: Storage, tick: Callable[[int], None]) -> None:
+    """Write an OME-Zarr folder, which replaces an existing one when it is complete."""
+    from register.io.images import zarr_write
+
+    layout = zarr_write.ChunkLayout(
+        storage.chunks or zarr_write.CHUNK, "zstd" if storage.compression == "auto" else storage.compression
+    )
+    zarr_write.checked(path, image, layout)
+    with atomic_folder(path) as beside:
+        name, pyramid = path.name.removesuffix(".zarr").removesuffix(".ome"), storage.pyramid is not False
+        zarr_write.write(
+            beside, image, layout, name=name, pyramid=pyramid, nearest=storage.nearest, tick=tick
+        )
 
 
 def is_written(path: str | Path) -> bool:
@@ -118,18 +170,20 @@ def unreadable(path: object, error: Exception) -> FileError:
     return FileError(path, f"cannot be read as an image ({reason})", "check that the file is complete")
 
 
-def aligned_name(moving: Image) -> str:
-    """The file name of the aligned image: PNG for PNG, OME-TIFF or TIFF for all others.
+def aligned_name(moving: Image, form: str = "auto") -> str:
+    """The file name of the aligned image in a format, as ``--format`` names it.
 
-    OME-TIFF holds what TIFF does not: pyramids that every viewer reads, names and colours of channels, and
-    lookup tables of several hues.
+    ``auto`` is PNG for PNG, OME-TIFF or TIFF for all others. OME-TIFF holds what TIFF does not: pyramids that
+    every viewer reads, names and colours of channels, and lookup tables of several hues.
     """
+    if form != "auto":
+        return f"aligned{ENDINGS[form]}"
     plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
     if moving.kind == "png" and plain:
         return "aligned.png"
     of_channels = moving.channel_names or (moving.channel_colours and moving.channels > 1)
     hues = moving.lut is not None and ramp_colour(moving.lut) is None
-    ome = moving.kind == "ome" or moving.smaller or of_channels or hues
+    ome = moving.kind == "ome" or moving.smaller or (of_channels and moving.gdal is None) or hues
     return "aligned.ome.tif" if ome else "aligned.tif"
 
 

@@ -59,7 +59,7 @@ def stream(
     bits = image.dtype == np.bool_
     for group in groups:
         windows = iter([(slice(0, image.size[0]), slice(0, image.size[1]))]) if bits else _windows(image.size)
-        for (rows, columns), block in _computed(pool, image.pixels, group, windows):
+        for (rows, columns), block in computed(pool, image.pixels, group, windows):
             if coarser:
                 coarser.add(block, group, rows.start, columns.start)
             tick(block.size)
@@ -77,7 +77,7 @@ def _windows(size: tuple[int, int]) -> Iterator[Window]:
             yield slice(y, min(y + TILE, height)), slice(x, min(x + BLOCK, width))
 
 
-def _computed(
+def computed(
     pool: ThreadPoolExecutor, pixels: Pixels, channels: slice, windows: Iterator[Window]
 ) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Each window and its pixels, in order; a few are computed ahead."""

@@ -7,6 +7,8 @@ from typing import Any
 import tifffile
 
 from register.geometry.pixel_size import PixelSize
+from register.io.images import geotiff
+from register.io.images.geotiff import GEOTAGS, MODEL_TRANSFORMATION, PIXEL_SCALE, TIE_POINT
 from register.io.images.model import Image
 from register.io.images.tiff_vendors import stated
 
@@ -20,9 +22,6 @@ MICROMETRES = {
     "cm": 1e4,
     "inch": 25400.0,
 }
-PIXEL_SCALE, TIE_POINT, MODEL_TRANSFORMATION = 33550, 33922, 34264
-GEOTAGS = PIXEL_SCALE, TIE_POINT, MODEL_TRANSFORMATION, 34735, 34736, 34737
-"""The tags that place pixels on the earth; the last three are GeoKeys (OGC GeoTIFF 1.1, annex B)."""
 GDAL_NODATA, ORIENTATION, ICC_PROFILE = 42113, 274, 34675
 PLAUSIBLE = 1e-4, 1e6
 """Smallest and largest plausible size of a pixel, in micrometres."""
@@ -37,6 +36,7 @@ class TiffMetadata:
     nodata: float | None = None
     pixel_size: PixelSize | None = None
     position: tuple[float, float, str] | None = None
+    gdal: str | None = None
     channel_names: tuple[str, ...] = ()
     channel_colours: tuple[int, ...] = ()
 
@@ -53,6 +53,7 @@ class TiffMetadata:
             nodata=self.nodata,
             pixel_size=self.pixel_size,
             position=self.position,
+            gdal=self.gdal,
             channel_names=self.channel_names,
             channel_colours=self.channel_colours or image.channel_colours,
         )
@@ -64,11 +65,12 @@ def metadata(tif: tifffile.TiffFile, page: Any, index: int, channels: int) -> Ti
         found = _ome(tif, index, channels)
     else:
         maker, found = stated(tif, tif.series[index]), _resolution(tif, page)
-        of_channels = len(maker.names) == channels
+        of_channels, gdal = len(maker.names) == channels, geotiff.gdal_metadata(page)
         found = replace(
             found,
-            pixel_size=maker.pixel_size or found.pixel_size,
-            channel_names=maker.names if of_channels else (),
+            gdal=gdal,
+            pixel_size=maker.pixel_size or geotiff.pixel_size(tif, page) or found.pixel_size,
+            channel_names=maker.names if of_channels else geotiff.band_names(gdal, channels),
             channel_colours=maker.colours if of_channels and len(maker.colours) == channels else (),
         )
     return replace(found, nodata=_nodata(page))

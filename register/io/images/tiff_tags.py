@@ -5,11 +5,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from register._version import __version__
 from register.geometry.pixel_size import PixelSize
+from register.io.images.geotiff import GDAL_METADATA
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import Image
 from register.io.images.tiff_metadata import GDAL_NODATA, MICROMETRES
 
+CREATOR = f"register {__version__}"
+"""The program, as OME metadata name it."""
 TILE = 512
 """Side of a tile in pixels."""
 PHOTOMETRIC = {
@@ -21,6 +25,8 @@ PHOTOMETRIC = {
     "palette": "palette",
 }
 """The name that tifffile gives to each ``Image.colour``."""
+OME_UNITS = ("µm", "nm", "pm", "mm", "cm", "m", "km", "in", "ft")
+"""Units of length that OME metadata know (OME 2016-06, UnitsLength) and files here state."""
 COLOURED = ("rgb", "cmyk", "lab")
 """Colours of several channels, which are stored interleaved or planar."""
 AXES = {"": "YX", "contig": "YXS", "planar": "SYX", "pages": "CYX"}
@@ -86,6 +92,9 @@ def first_page_options(image: Image) -> Options:
     if image.nodata is not None:
         text = f"{image.nodata:.17g}"
         tags.append((GDAL_NODATA, 2, len(text) + 1, text, True))
+    if image.gdal is not None:
+        xml = image.gdal.encode()
+        tags.append((GDAL_METADATA, 2, len(xml) + 1, xml, True))
     if tags:
         options["extratags"] = tags
     axes = AXES[layout(image)]
@@ -106,7 +115,7 @@ def resolution_options(size: PixelSize | None) -> Options:
 
 def physical_size(size: PixelSize | None) -> Options:
     """OME's attributes of the size of a pixel; none when it is not known."""
-    if not size or not size.unit:
+    if not size or size.unit not in OME_UNITS:
         return {}
     return {
         "PhysicalSizeX": size.x,
@@ -118,7 +127,7 @@ def physical_size(size: PixelSize | None) -> Options:
 
 def _ome(image: Image, axes: str) -> Options:
     """The OME metadata of an image."""
-    attributes: Options = {"axes": axes, **physical_size(image.pixel_size)}
+    attributes: Options = {"axes": axes, "Creator": CREATOR, **physical_size(image.pixel_size)}
     planes = image.channels if axes == "CYX" else 1
     if image.position:
         x, y, unit = image.position

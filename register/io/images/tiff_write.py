@@ -16,12 +16,14 @@ from register.io.images.tiff_tags import Options, first_page_options, layout_opt
 
 BUFFER = 2**26
 """Bytes that are compressed at once."""
+JPEG_QUALITY = 90
 CODECS: dict[str, Options] = {
+    "auto": {"compression": "zlib"},
     "none": {"compression": None},
     "deflate": {"compression": "zlib"},
     "lzw": {"compression": "lzw"},
     "zstd": {"compression": "zstd"},
-    "jpeg": {"compression": "jpeg", "compressionargs": {"level": 90}},
+    "jpeg": {"compression": "jpeg", "compressionargs": {"level": JPEG_QUALITY}},
 }
 BIG = 2**32 - 2**25
 """Bytes of pixels above which a file is written as BigTIFF."""
@@ -33,7 +35,8 @@ def write(
     path: Path,
     image: Image,
     *,
-    compression: str = "deflate",
+    compression: str = "auto",
+    jpeg_quality: int | None = None,
     pyramid: bool = False,
     nearest: bool = False,
     tick: Tick = lambda n: None,
@@ -49,6 +52,8 @@ def write(
     sizes = _level_sizes(image.size) if pyramid else []
     total = sum(math.prod(size) for size in [image.size, *sizes]) * image.channels * image.dtype.itemsize
     packing = CODECS[compression] | {"maxworkers": device.threads(), "buffersize": BUFFER}
+    if jpeg_quality is not None:
+        packing["compressionargs"] = {"level": jpeg_quality}
     with ExitStack() as stack:
         pool = stack.enter_context(device.worker_threads())
         file = stack.enter_context(tifffile.TiffWriter(path, bigtiff=total > BIG, ome=image.kind == "ome"))

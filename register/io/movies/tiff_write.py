@@ -20,7 +20,7 @@ def stack_writer(path: Path, stack: Stack, compression: str) -> Iterator[Callabl
 
     The file is written beside ``path`` and renamed when the block ends without an exception.
     """
-    packed = None if compression == "none" else compression
+    packed = {"none": None, "auto": "deflate"}.get(compression, compression)
     first_page = _first_page(stack)
     with atomic_write(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import write_text
+from register.io.images.map_files import refuse_map_coordinates
 from register.io.points.model import DIGITS, Columns, Points, worst
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -62,6 +63,7 @@ def read_geojson(path: str | Path, text: str) -> GeoJSON:
         raise FileError(
             path, "holds no geometry with coordinates", "GeoJSON points, lines or polygons are needed"
         )
+    refuse_map_coordinates(path, content, found)
     return GeoJSON(content, points)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from register.errors import FileError
+from register.io.images.map_files import refuse_map_file
 from register.io.points import imagej
 from register.io.points.geojson import read_geojson
 from register.io.points.model import PointFile, Points
@@ -23,6 +24,7 @@ def read_point_file(path: str | Path) -> PointFile:
 
     Raises ``FileError`` naming the file and the line that is wrong.
     """
+    refuse_map_file(Path(path))
     if Path(path).suffix.lower() in imagej.SUFFIXES:
         return imagej.read_rois(path)
     try:

@@ -1,0 +1,152 @@
+"""Write OME-Zarr 0.5: one sharded zarr array per level of a pyramid, and their meaning in attributes.
+
+Source: the OME-NGFF specification 0.5 (ngff.openmicroscopy.org); sharding: Zarr core 3, sharding codec.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from register.compute import device
+from register.errors import FileError
+from register.io.images import zarr_metadata
+from register.io.images.model import Image
+from register.io.images.tiff_blocks import NextLevel, Tick, Window, computed, halved
+
+CHUNK, SHARD = 512, 2048
+"""Default side of a chunk, and the largest side of a shard of default chunks, in pixels."""
+PER_SHARD = 4
+"""Chunks along a side of a shard."""
+SMALLEST_LEVEL = 512
+"""The longest side, in pixels, of the coarsest level of a pyramid."""
+CODECS = ("none", "deflate", "zstd")
+"""Compressions of chunks, by the names that they have for TIFF."""
+Group = Any
+"""A zarr group, of a library that is imported when it is needed."""
+
+
+@dataclass(frozen=True)
+class ChunkLayout:
+    """Side of a chunk and compression of the chunks."""
+
+    side: int = CHUNK
+    compression: str = "zstd"
+
+    @property
+    def shard(self) -> int:
+        """The side of a shard in pixels."""
+        return self.side * PER_SHARD
+
+
+def write(
+    folder: Path,
+    image: Image,
+    layout: ChunkLayout,
+    *,
+    name: str = "",
+    pyramid: bool = True,
+    nearest: bool = False,
+    tick: Tick = lambda n: None,
+) -> None:
+    """Write an image as OME-Zarr 0.5 into a folder that does not exist yet.
+
+    The pixels are read shard by shard, so they may be computed while they are written. ``pyramid`` adds
+    levels of half the size down to 512 pixels, of means of 2 × 2 pixels or, with ``nearest``, of every second
+    pixel. ``name`` is that of the image in the metadata. ``tick`` is called with the number of values written
+    since its last call. Raises ``FileError`` for colours and compressions that the format does not have.
+    """
+    image = checked(folder, image, layout)
+    sizes = level_sizes(image.size) if pyramid else [image.size]
+    group = create(folder, image, sizes, layout, name=name, nearest=nearest)
+    with ExitStack() as stack:
+        pool = stack.enter_context(device.worker_threads())
+        for number, size in enumerate(sizes):
+            array, coarser = group[str(number)], None
+            if number + 1 < len(sizes):
+                beside = folder.with_name(f"{folder.name}.level{number}")
+                coarser = NextLevel(beside, image, sizes[number + 1], nearest)
+                stack.callback(beside.unlink, missing_ok=True)
+            for channels in groups(image):
+                windows = shards(size, layout.shard)
+                for (rows, columns), block in computed(pool, image.pixels, channels, windows):
+                    if coarser:
+                        coarser.add(block, channels, rows.start, columns.start)
+                    array[channels, rows, columns] = block
+                    tick(block.size)
+            if coarser:
+                image = replace(image, pixels=coarser.pixels(), smaller=())
+    zarr_metadata.state_contrast(group, image.colour)
+
+
+def checked(path: Path, image: Image, layout: ChunkLayout) -> Image:
+    """The image with the colours of its palette. Raises ``FileError`` for what OME-Zarr cannot hold."""
+    if layout.compression not in CODECS:
+        raise FileError(path, f"OME-Zarr has no {layout.compression} compression", f"use {', '.join(CODECS)}")
+    if image.colour in ("cmyk", "lab"):
+        raise FileError(path, f"OME-Zarr cannot hold {image.colour} colours", "write a .tif")
+    return image.coloured()
+
+
+def create(
+    folder: Path,
+    image: Image,
+    sizes: list[tuple[int, int]],
+    layout: ChunkLayout,
+    *,
+    name: str,
+    nearest: bool,
+) -> Group:
+    """The group with its metadata and an array of zeros, or of the no-data value, per level."""
+    import zarr
+
+    group = zarr.create_group(folder, zarr_format=3)
+    whole = image.nodata is not None and image.dtype.kind in "iu" and image.nodata.is_integer()
+    for number, size in enumerate(sizes):
+        sides = [min(layout.side, max(side, 1)) for side in size]
+        shard = [min(layout.shard, math.ceil(n / s) * s) for n, s in zip(size, sides, strict=True)]
+        group.create_array(
+            str(number),
+            shape=(image.channels, *size),
+            dtype=image.dtype,
+            chunks=(1, *sides),
+            shards=(1, *shard),
+            compressors=_codec(layout.compression),
+            fill_value=int(image.nodata) if whole and image.nodata is not None else 0,
+            dimension_names=["c", "y", "x"],
+        )
+    group.attrs.update(zarr_metadata.attributes(image, sizes, name, nearest=nearest))
+    return group
+
+
+def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """The sizes ``(height, width)`` of all levels of a pyramid, finest first."""
+    sizes = [size]
+    while max(sizes[-1]) > SMALLEST_LEVEL:
+        sizes.append(halved(sizes[-1]))
+    return sizes
+
+
+def groups(image: Image) -> list[slice]:
+    """The channels that are read together: all of a colour picture, whose file holds them together."""
+    if image.colour == "rgb" or image.alpha:
+        return [slice(0, image.channels)]
+    return [slice(n, n + 1) for n in range(image.channels)]
+
+
+def shards(size: tuple[int, int], side: int) -> Iterator[Window]:
+    """The windows of the shards of a level."""
+    for y in range(0, size[0], side):
+        for x in range(0, size[1], side):
+            yield slice(y, min(y + side, size[0])), slice(x, min(x + side, size[1]))
+
+
+def _codec(compression: str) -> Any:
+    """The compressor of the chunks."""
+    from zarr.codecs import GzipCodec, ZstdCodec
+
+    if compression == "none":
+        return None
+    return ZstdCodec(level=3) if compression == "zstd" else GzipCodec(level=5)
