@@ -17,6 +17,7 @@ from register.compute import device
 from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
 from register.engine import pair
+from register.engine.fit import held as held_points
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
 from register.geometry import pixel_size
@@ -25,6 +26,7 @@ from register.images.arrays import picture
 from register.images.pixels import check_dtype
 from register.images.pyramid import Level
 from register.io.images.given import ImageLike, PathLike, given_image, is_path, pixels_of
+from register.io.points.landmarks import Landmarks, read_pairs
 from register.io.transforms.initial import initial_matrix
 from register.kernels import dispatch
 from register.settings import Settings
@@ -42,6 +44,7 @@ def align(
     *,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
+    held: Landmarks | None = None,
     **values: Any,
 ) -> Alignment:
     """Align ``moving`` to ``fixed`` and return the transform, which maps fixed to moving pixels, with its
@@ -49,9 +52,10 @@ def align(
 
     The images are arrays or nested lists (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real
     type, or paths of files; their sizes, channels and types may differ. Pixels are invalid where they are NaN
-    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. The keyword arguments
-    ``values`` are options of ``register.settings.Settings``; lengths are in pixels of the fixed image, angles
-    in degrees. The verdict is in ``alignment.quality["verdict"]``, with reasons.
+    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. ``held`` are
+    fixed and moving landmarks (n, 2), ``(x, y)`` in pixels, which the fit follows as those of the option
+    ``landmarks_hold``. The keyword arguments ``values`` are options of ``register.settings.Settings``; lengths are in
+    pixels of the fixed image, angles in degrees. The verdict is in ``alignment.quality["verdict"]``, with reasons.
 
     Raises ``RegisterError`` for a setting that is not allowed and for an image that is none, ``FileError``
     for a file that cannot be read, and ``AlignmentError`` where an image has no texture or the images do not
@@ -75,7 +79,7 @@ def align(
         sizes = tuple((x.frame.height, x.frame.width) for x in (one, other))
         pixels = one.frame.pixel_size, other.frame.pixel_size
         alignment = align_levels(
-            one.level, other.level, (sizes[0], sizes[1]), chosen, plan=plan, pixels=pixels
+            one.level, other.level, (sizes[0], sizes[1]), chosen, plan=plan, pixels=pixels, landmarks=held
         )
     quality = replace(alignment.quality, fixed_grey=one.grey, moving_grey=other.grey)
     made = replace(alignment.transform, quality=quality, fixed=one.frame, moving=other.frame)
@@ -91,21 +95,31 @@ def align_levels(
     plan: ComputePlan,
     pixels: Sizes = (None, None),
     listener: Listener = lambda event: None,
+    landmarks: Landmarks | None = None,
 ) -> Alignment:
     """Align two grey levels, of images of ``sizes`` (height, width), on the device of the ``plan`` from the
     chosen start.
 
-    ``pixels`` are the pixel sizes of the images; where both are known they narrow the search. The CPU takes
+    ``pixels`` are the pixel sizes of the images; where both are known they narrow the search. ``landmarks``
+    hold; the default are those of the files that the settings name. The CPU takes
     over, with a warning, when the memory of the device does not suffice, or when MPS does not support an
     operation.
     """
     start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
+    pairs = _landmarks(chosen, landmarks)
     for now in (plan, plan.on_cpu):
         try:
             one, other = _on_device(fixed, moving, now.device)
             with now.active():
                 alignment = pair.align(
-                    one, other, sizes, chosen, start=start, pixel_ratio=ratio, listener=listener
+                    one,
+                    other,
+                    sizes,
+                    chosen,
+                    start=start,
+                    pixel_ratio=ratio,
+                    landmarks=pairs,
+                    listener=listener,
                 )
             return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
@@ -118,6 +132,26 @@ def align_levels(
             why = f"does not support an operation ({error})"
         warnings.warn(f"{plan.device} {why}; the CPU is used instead", RegisterWarning, stacklevel=2)
     raise AlignmentError("out of memory; use a smaller --max-size")
+
+
+def _landmarks(chosen: Settings, given: Landmarks | None) -> held_points.Landmarks | None:
+    """The landmarks that hold: the ``given`` points, or those of the files that the settings name.
+
+    Raises ``RegisterError`` for different numbers of points, and for none.
+    """
+    if given is None and chosen.landmarks_hold is None:
+        if chosen.landmark_sigma:
+            raise RegisterError("--landmark-sigma is the error of --landmarks-hold, which is not given")
+        return None
+    fixed, moving = given if given is not None else read_pairs(chosen.landmarks_hold or "")
+    one, other = (torch.as_tensor(np.asarray(x, np.float64)).reshape(-1, 2) for x in (fixed, moving))
+    if len(one) != len(other) or len(one) == 0:
+        raise RegisterError(
+            f"{len(one)} fixed and {len(other)} moving landmarks: the numbers must be equal and not 0"
+        )
+    if not all(bool(points.isfinite().all()) for points in (one, other)):
+        raise RegisterError("a held landmark has a coordinate that is not finite")
+    return held_points.Landmarks(one, other, chosen.landmark_sigma)
 
 
 def _on_device(fixed: Level, moving: Level, place: torch.device) -> tuple[Level, Level]:

@@ -146,6 +146,18 @@ class Settings:
         le=4,
     )
     allow_flip: bool = _option(False, INITIALISATION, "Search for a mirrored moving image too.")
+    landmarks_hold: str | None = _option(
+        None,
+        INITIALISATION,
+        "Landmarks that hold, `FIXED.csv,MOVING.csv` or one file with both (BigWarp): observations that the "
+        "fit follows where the images do not determine the map; wrong ones are named.",
+    )
+    landmark_sigma: float | None = _option(
+        None,
+        INITIALISATION,
+        "Standard deviation of a held landmark per axis, in moving pixels. [default: from their scatter]",
+        gt=0,
+    )
     max_size: int | None = _option(
         None,
         COMPUTING,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from register.cli.output import coloured, print_columns, print_rows
 
 if TYPE_CHECKING:
+    from register.transforms.quality import HeldLandmarks
     from register.workflows.align import Result
     from register.workflows.batch import PairOutcome
     from register.workflows.merge import Merged
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 COLOURS = {"ok": "green", "suspect": "yellow", "failed": "red", "unknown": "yellow", "error": "red"}
 WORDS = tuple(COLOURS)
 LISTED = 20
-"""How many frames a line names."""
+"""How many frames or landmarks are named."""
 
 
 def verdict_colour(word: str) -> str:
@@ -34,6 +35,8 @@ def result(done: Result, verbose: bool) -> None:
     quality, transform = done.alignment.quality, done.alignment.transform
     verdict = coloured(quality.verdict, verdict_colour(quality.verdict))
     rows = [("verdict", "\n".join([verdict, *quality.reasons])), *_measured(done)]
+    if quality.held:
+        rows.append(("landmarks", "\n".join(_held(quality.held))))
     rows.append(("seconds", f"{done.seconds:.1f}"))
     if verbose:
         seconds = transform.provenance.seconds
@@ -63,6 +66,19 @@ def _measured(done: Result) -> list[tuple[str, str]]:
         ("overlap", f"{_number(quality.overlap, '.0%')} of the fixed image"),
         ("folds", f"{quality.folds} (smallest det J {_number(quality.det_min, '.2f')})"),
     ]
+
+
+def _held(held: HeldLandmarks) -> list[str]:
+    """The number of held landmarks with their standard deviation, and the residual of each."""
+    kept = sum(bool(one.kept) for one in held.points)
+    given = "given" if held.sigma_given else "from their scatter"
+    lines = [f"{kept} of {len(held.points)} held, sigma {_number(held.sigma, '.2f')} px ({given})"]
+    for number, one in enumerate(held.points[:LISTED], 1):
+        left_out = "" if one.kept else ", not used: check it"
+        lines.append(f"{number}: {_number(one.residual, '.2f')} px{left_out}")
+    if len(held.points) > LISTED:
+        lines.append(f"and {len(held.points) - LISTED} more in transform.json")
+    return lines
 
 
 def _median_and_largest(median: float | None, largest: float | None) -> str:

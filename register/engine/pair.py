@@ -12,14 +12,15 @@ from register.compute import device
 from register.compute.clock import Clock
 from register.engine.fit import comparison, local_fit, metric_choice, model_choice
 from register.engine.fit.estimate import Estimate, LocalFit, coarse_grid
+from register.engine.fit.held import Landmarks
 from register.engine.fit.metric_choice import MetricChoice
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
-from register.engine.initial import first_estimate, registry, search, search_range
+from register.engine.initial import first_estimate, from_landmarks, registry, search, search_range
 from register.engine.initial import start as starts
 from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start
-from register.engine.quality import assess, patch_quality
+from register.engine.quality import assess, landmark_verdict, patch_quality
 from register.geometry import affine_tensors
 from register.geometry.arrays import Float64
 from register.images.pyramid import Level
@@ -83,14 +84,15 @@ def align(
     *,
     start: Tensor | None = None,
     pixel_ratio: float | None = None,
+    landmarks: Landmarks | None = None,
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """Align ``moving`` to ``fixed``.
 
     The levels are grey images (1, h, w) of any range with their masks, of originals of ``sizes`` (height,
     width). ``start`` (2, 3), a map from fixed to moving pixels, replaces the search; ``pixel_ratio``, the
-    fixed pixel size over the moving one where both are known, narrows it. Raises ``AlignmentError`` when an
-    image is constant or nothing overlaps.
+    fixed pixel size over the moving one where both are known, narrows it. ``landmarks`` hold. Raises
+    ``AlignmentError`` when an image is constant or nothing overlaps.
     """
     clock, curves = Clock(), dict[str, tuple[float, ...]]()
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
@@ -111,9 +113,13 @@ def align(
         ranges = search_range.ranges_of(settings, effort.candidates, pixel_ratio)
         with device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
             initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start)
+            if landmarks and start is None:
+                initial = from_landmarks.better(levels[-1], copy, initial, landmarks)
     listener(Event("global", "", 0.2, initial.similarity))
     deformed = _deformed(initial, levels[0], settings, effort)
-    problem = Problem(levels, copy, settings.model, effort, _max_shift(settings, sizes[0], deformed))
+    problem = Problem(
+        levels, copy, settings.model, effort, _max_shift(settings, sizes[0], deformed), landmarks
+    )
     with clock("global"):
         estimate, notes = first_estimate.fit(problem, initial, deformed, tick)
     with clock("metric"):
@@ -122,12 +128,16 @@ def align(
         estimate = _with_patches(problem, estimate, choice, report)
     with clock("global or local"):
         estimate, more = model_choice.simplest(problem, estimate, choice.metric, tick)
+    held = landmark_verdict.hold(problem, estimate, choice.metric) if landmarks else None
+    estimate = held.estimate if held else estimate
     with clock("verdict"):
         figures = assess.judge(problem, estimate, choice.metric, matches=initial.matches, frames=frames)
     quality, patches = replace(figures.quality, metric_choice=choice.reason), figures.patches
     all_notes = (*initial.notes, *notes, *more)
     quality = replace(quality, notes=all_notes, search_significance=initial.significance)
-    if quality.verdict == Verdict.FAILED and start is None:
+    if held:
+        quality = landmark_verdict.with_landmarks(quality, problem, held)
+    if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
         quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
         estimate = Estimate(affine_tensors.identity())
         patches = patch_quality.unknown(coarse_grid(*sizes[0]).count)
@@ -163,8 +173,8 @@ def _max_shift(settings: Settings, size: Size, deformed: LocalFit | None) -> flo
 
 def _metric(problem: Problem, estimate: Estimate, metric: str) -> MetricChoice:
     """The similarity that was asked for, or that suits the pair."""
-    if metric == "auto":
-        return metric_choice.choose(problem, estimate)
+    if metric == "auto":  # which the images decide
+        return metric_choice.choose(replace(problem, landmarks=None), estimate)
     return MetricChoice(metric, "asked for", estimate.patches, problem.levels)
 
 

@@ -101,6 +101,34 @@ class LandmarkSummary(Record):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class HeldLandmark(Record):
+    """A landmark that the alignment holds: its ``fixed`` and ``moving`` point (x, y) in pixels.
+
+    ``residual`` is the distance, in moving pixels, of the mapped fixed point from the moving one, ``kept``
+    whether the landmark was used; if not, it disagreed with the images and the other landmarks.
+    """
+
+    fixed: Numbers = ABSENT
+    moving: Numbers = ABSENT
+    residual: Number = ABSENT
+    kept: Flag = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeldLandmarks(Record):
+    """The landmarks that an alignment holds, in the order of their file.
+
+    ``sigma`` is their standard deviation per axis in moving pixels, ``sigma_given`` whether the user gave it
+    or it was estimated.
+    """
+
+    sigma: Number = ABSENT
+    sigma_given: Flag = ABSENT
+    files: Text = ABSENT
+    points: Annotated[tuple[HeldLandmark, ...], many(lambda: HeldLandmark)] = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Quality(Record):
     """The quality of a transform. Unknown figures are None; a missing verdict is ``unknown``.
 
@@ -139,6 +167,7 @@ class Quality(Record):
     shared_channels: Texts = ABSENT
     canvas: Annotated[CanvasPlace | None, one(lambda: CanvasPlace)] = ABSENT
     landmarks: Annotated[LandmarkSummary | None, one(lambda: LandmarkSummary)] = ABSENT
+    held: Annotated[HeldLandmarks | None, one(lambda: HeldLandmarks)] = ABSENT
     round_trip_median: Number = ABSENT
     round_trip_max: Number = ABSENT
     shift: Numbers = ABSENT

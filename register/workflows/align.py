@@ -193,6 +193,8 @@ def _described(transform: Transform, job: Job, images: Pair, canvas: Canvas | No
         moving_grey=images.moving_grey,
         shared_channels=images.fixed.shared,
     )
+    if quality.held:
+        quality = replace(quality, held=replace(quality.held, files=job.settings.landmarks_hold))
     if canvas:
         place = CanvasPlace(origin=(canvas.left, canvas.top), size=(canvas.width, canvas.height))
         quality = replace(quality, canvas=place)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from register.engine.fit import comparison, recover_patches
+from register.engine.fit import comparison, held, recover_patches
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.level import ADAM, GAUSS_NEWTON, optimise_patches
@@ -152,6 +152,7 @@ def _fit_pass(
     start = _on_grid(before, level, grid)
     local = before or LocalFit(level, grid, start)
     compare, schedule = problem.compare(level, matrix, metric), Schedule.of(problem, level, curved=curved)
+    start = _held(problem, compare, matrix, replace(local, level=level, grid=grid, parameters=start))
     optimise, stiffness = schedule.optimiser(grid), schedule.stiffness
     if curved and (one.refines or local.level is not level):
         trial = partial(optimise, steps=TRIAL_STEPS * schedule.steps_factor)
@@ -168,6 +169,15 @@ def _fit_pass(
     parameters, folds = patch_tensors.unfold(grid, parameters)
     history = local.history | {f"{one.name} {metric}": outcome.history}
     return LocalFit(level, grid, parameters, local.folds + folds, history, local.left_out)
+
+
+def _held(problem: Problem, compare: Comparison, matrix: Tensor, local: LocalFit) -> Tensor:
+    """The parameters of patches of a level with the landmarks held, where there are any."""
+    if problem.landmarks is None:
+        return local.parameters
+    found = held.hold(compare, local.level, Estimate(matrix, local), problem.landmarks).estimate.patches
+    assert found is not None
+    return found.parameters
 
 
 def _on_grid(local: LocalFit | None, level: Level, grid: PatchGrid) -> Tensor:

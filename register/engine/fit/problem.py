@@ -7,6 +7,7 @@ from torch import Tensor
 from register.engine.fit import comparison, global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate
+from register.engine.fit.held import Landmarks
 from register.images.pyramid import Level
 from register.settings import Effort
 from register.similarity.base import Windows
@@ -31,6 +32,8 @@ class Problem:
     model: str
     effort: Effort
     max_shift: float
+    landmarks: Landmarks | None = None
+    """Landmarks that hold."""
 
     @property
     def finest(self) -> Level:

@@ -37,10 +37,14 @@ class Start:
     matches: Matches | None = None
     above_chance: float = 0.0
     finder: str | None = None
+    landmarks: int = 0
+    """The number of held landmarks that gave the map instead of a finder."""
 
     @property
     def notes(self) -> list[str]:
         """Notes on how the map was found, for the record."""
+        if self.landmarks:
+            return [f"the alignment started from {self.landmarks} landmarks, because the images disagree"]
         return [f"the start finder {self.finder} found the initial map"] if self.finder else []
 
     @property
