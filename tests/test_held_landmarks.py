@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import TISSUE
 from scipy.ndimage import map_coordinates
 
 import register
@@ -14,8 +15,6 @@ from register.geometry import landmark_map
 from register.geometry.landmark_lattice import Lattice, leave_one_out
 from register.geometry.patch_grid import PatchGrid, displacement_at
 from register.io.points.landmarks import read_pairs
-
-from conftest import TISSUE
 
 
 def write_points(path, points):
