@@ -147,10 +147,11 @@ def cut_rows(data: Path) -> Iterator[str]:
             continue
         with_them = register.align(images[0], moving, preset="fast", held=(f[held], m[held]))
         error = [np.linalg.norm(one.transform.map(f[test]) - m[test], axis=1) for one in (alone, with_them)]
-        yield (
-            f"| {row['id']} | {np.median(error[0]):.1f} | {alone.quality.verdict} | {np.median(error[1]):.1f} |"
-            f" {with_them.quality.verdict} |"
+        verdicts = alone.quality.verdict, with_them.quality.verdict
+        before, after = (
+            f"{np.median(one):.1f} | {verdict}" for one, verdict in zip(error, verdicts, strict=True)
         )
+        yield f"| {row['id']} | {before} | {after} |"
 
 
 def main() -> None:

@@ -52,10 +52,11 @@ def align(
 
     The images are arrays or nested lists (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real
     type, or paths of files; their sizes, channels and types may differ. Pixels are invalid where they are NaN
-    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. ``held`` are
-    fixed and moving landmarks (n, 2), ``(x, y)`` in pixels, which the fit follows as those of the option
-    ``landmarks_hold``. The keyword arguments ``values`` are options of ``register.settings.Settings``; lengths are in
-    pixels of the fixed image, angles in degrees. The verdict is in ``alignment.quality["verdict"]``, with reasons.
+    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. ``held`` are fixed and
+    moving landmarks (n, 2), ``(x, y)`` in pixels, which the fit follows as those of the option
+    ``landmarks_hold``. The keyword arguments ``values`` are options of ``register.settings.Settings``;
+    lengths are in pixels of the fixed image, angles in degrees. The verdict is in
+    ``alignment.quality["verdict"]``, with reasons.
 
     Raises ``RegisterError`` for a setting that is not allowed and for an image that is none, ``FileError``
     for a file that cannot be read, and ``AlignmentError`` where an image has no texture or the images do not

@@ -112,14 +112,11 @@ def align(
     with clock("search"):
         ranges = search_range.ranges_of(settings, effort.candidates, pixel_ratio)
         with device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
-            initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start)
-            if landmarks and start is None:
-                initial = from_landmarks.better(levels[-1], copy, initial, landmarks)
+            initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start, landmarks)
     listener(Event("global", "", 0.2, initial.similarity))
     deformed = _deformed(initial, levels[0], settings, effort)
-    problem = Problem(
-        levels, copy, settings.model, effort, _max_shift(settings, sizes[0], deformed), landmarks
-    )
+    max_shift = _max_shift(settings, sizes[0], deformed)
+    problem = Problem(levels, copy, settings.model, effort, max_shift, landmarks)
     with clock("global"):
         estimate, notes = first_estimate.fit(problem, initial, deformed, tick)
     with clock("metric"):
@@ -128,15 +125,14 @@ def align(
         estimate = _with_patches(problem, estimate, choice, report)
     with clock("global or local"):
         estimate, more = model_choice.simplest(problem, estimate, choice.metric, tick)
-    held = landmark_verdict.hold(problem, estimate, choice.metric) if landmarks else None
-    estimate = held.estimate if held else estimate
+        held = landmark_verdict.hold(problem, estimate, choice.metric)
     with clock("verdict"):
+        estimate = held.estimate
         figures = assess.judge(problem, estimate, choice.metric, matches=initial.matches, frames=frames)
     quality, patches = replace(figures.quality, metric_choice=choice.reason), figures.patches
     all_notes = (*initial.notes, *notes, *more)
     quality = replace(quality, notes=all_notes, search_significance=initial.significance)
-    if held:
-        quality = landmark_verdict.with_landmarks(quality, problem, held)
+    quality = landmark_verdict.with_landmarks(quality, problem, held)
     if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
         quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
         estimate = Estimate(affine_tensors.identity())
@@ -147,13 +143,19 @@ def align(
 
 
 def _initial_map(
-    fixed: Level, moving: Level, ranges: list[SearchRange], matcher: str, start: Tensor | None
+    fixed: Level,
+    moving: Level,
+    ranges: list[SearchRange],
+    matcher: str,
+    start: Tensor | None,
+    landmarks: Landmarks | None,
 ) -> Start:
-    """The initial map that was given, or that the search finds."""
+    """The initial map that was given, or that the search finds, or that of held landmarks."""
     if start is not None:
         return starts.at_given_map(fixed, moving, start.double())
     always, fallback = registry.chosen(matcher)
-    return search.find(fixed, moving, ranges, always=always, fallback=fallback)
+    found = search.find(fixed, moving, ranges, always=always, fallback=fallback)
+    return from_landmarks.better(fixed, moving, found, landmarks) if landmarks else found
 
 
 def _deformed(initial: Start, coarsest: Level, settings: Settings, effort: Effort) -> LocalFit | None:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import torch
+
 from register.engine.fit import held
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.held import Held
@@ -16,11 +18,12 @@ LEAST_KEPT, LEAST_SHARE = 4, 0.5
 
 
 def hold(problem: Problem, estimate: Estimate, metric: str) -> Held:
-    """The estimate with the landmarks held, on the judging level, or on the level of its patches.
+    """The estimate with the landmarks held, if there are any, on the judging level, or on that of its patches.
 
     Where matching regions cannot be recognised, the images are taken to determine nothing.
     """
-    assert problem.landmarks is not None
+    if problem.landmarks is None:
+        return Held(estimate, torch.ones(0, dtype=torch.bool), 0.0)
     level = estimate.patches.level if estimate.patches else problem.judging_level
     found = recognised(problem.finest, problem.moving, estimate)
     chance = evidence.above_chance(problem.finest, problem.moving, estimate.matrix)
@@ -39,7 +42,8 @@ def with_landmarks(quality: Quality, problem: Problem, done: Held) -> Quality:
     landmarks agree on it.
     """
     landmarks = problem.landmarks
-    assert landmarks is not None
+    if landmarks is None:
+        return quality
     errors = landmarks.errors(done.estimate, problem.finest).tolist()
     each = tuple(
         HeldLandmark(fixed=tuple(fixed), moving=tuple(moving), residual=round(error, 3), kept=kept)
