@@ -125,14 +125,12 @@ def align(
         estimate = _with_patches(problem, estimate, choice, report)
     with clock("global or local"):
         estimate, more = model_choice.simplest(problem, estimate, choice.metric, tick)
-        held = landmark_verdict.hold(problem, estimate, choice.metric)
+        estimate = (held := landmark_verdict.hold(problem, estimate, choice.metric)).estimate
     with clock("verdict"):
-        estimate = held.estimate
         figures = assess.judge(problem, estimate, choice.metric, matches=initial.matches, frames=frames)
-    quality, patches = replace(figures.quality, metric_choice=choice.reason), figures.patches
-    all_notes = (*initial.notes, *notes, *more)
-    quality = replace(quality, notes=all_notes, search_significance=initial.significance)
-    quality = landmark_verdict.with_landmarks(quality, problem, held)
+    quality, all_notes = landmark_verdict.with_landmarks(figures.quality, problem, held), [*notes, *more]
+    quality = _recorded(quality, initial, choice.reason, all_notes)
+    patches = figures.patches
     if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
         quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
         estimate = Estimate(affine_tensors.identity())
@@ -189,6 +187,12 @@ def _with_patches(
     start, finer = Estimate(estimate.matrix, choice.patches), problem.effort.finer
     patches = local_fit.fit(problem, start, choice.metric, choice.levels_left, finer=finer, report=report)
     return Estimate(estimate.matrix, patches)
+
+
+def _recorded(quality: Quality, initial: Start, reason: str, notes: list[str]) -> Quality:
+    """The quality with the reason for the metric, the notes on every stage and the evidence of the start."""
+    every, significance = (*initial.notes, *notes), initial.significance
+    return replace(quality, metric_choice=reason, notes=every, search_significance=significance)
 
 
 def _rejected(quality: Quality, estimate: Estimate, advice: list[str]) -> Quality:

@@ -18,7 +18,7 @@ LEAST_KEPT, LEAST_SHARE = 4, 0.5
 
 
 def hold(problem: Problem, estimate: Estimate, metric: str) -> Held:
-    """The estimate with the landmarks held, if there are any, on the judging level, or on that of its patches.
+    """The estimate with the landmarks held, if any, on the judging level or on that of its patches.
 
     Where matching regions cannot be recognised, the images are taken to determine nothing.
     """
