@@ -27,7 +27,7 @@ from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
 from register.settings import Effort, Settings, effort_of
 from register.transforms.frame import Frame
-from register.transforms.quality import Quality, Verdict
+from register.transforms.quality import PatchFigures, Quality, Verdict
 from register.transforms.transform import Transform
 
 MAX_SHIFT, DEFORMED_SHIFT = 0.1, 1.5
@@ -115,8 +115,8 @@ def align(
             initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start, landmarks)
     listener(Event("global", "", 0.2, initial.similarity))
     deformed = _deformed(initial, levels[0], settings, effort)
-    max_shift = _max_shift(settings, sizes[0], deformed)
-    problem = Problem(levels, copy, settings.model, effort, max_shift, landmarks)
+    limit = _max_shift(settings, sizes[0], deformed)
+    problem = Problem(levels, copy, settings.model, effort, limit, landmarks)
     with clock("global"):
         estimate, notes = first_estimate.fit(problem, initial, deformed, tick)
     with clock("metric"):
@@ -128,13 +128,11 @@ def align(
         estimate = (held := landmark_verdict.hold(problem, estimate, choice.metric)).estimate
     with clock("verdict"):
         figures = assess.judge(problem, estimate, choice.metric, matches=initial.matches, frames=frames)
-    quality, all_notes = landmark_verdict.with_landmarks(figures.quality, problem, held), [*notes, *more]
-    quality = _recorded(quality, initial, choice.reason, all_notes)
-    patches = figures.patches
+    judged, patches = landmark_verdict.with_landmarks(figures.quality, problem, held), figures.patches
+    quality = _recorded(judged, initial, choice.reason, [*notes, *more])
     if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
         quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
-        estimate = Estimate(affine_tensors.identity())
-        patches = patch_quality.unknown(coarse_grid(*sizes[0]).count)
+        estimate, patches = _identity(sizes[0])
     transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
     listener(Event("done", "", 1.0, quality.similarity_after))
     return Alignment(transform, clock.seconds, curves | estimate.history)
@@ -187,6 +185,11 @@ def _with_patches(
     start, finer = Estimate(estimate.matrix, choice.patches), problem.effort.finer
     patches = local_fit.fit(problem, start, choice.metric, choice.levels_left, finer=finer, report=report)
     return Estimate(estimate.matrix, patches)
+
+
+def _identity(size: Size) -> tuple[Estimate, PatchFigures]:
+    """What is written where an alignment failed."""
+    return Estimate(affine_tensors.identity()), patch_quality.unknown(coarse_grid(*size).count)
 
 
 def _recorded(quality: Quality, initial: Start, reason: str, notes: list[str]) -> Quality:
