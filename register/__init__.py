@@ -12,21 +12,27 @@ from register.errors import RegisterError, RegisterWarning
 
 if TYPE_CHECKING:
     from register.api import align, warp
+    from register.engine.movie.online import Reference, align_movie
     from register.engine.pair import Alignment
     from register.io.images.model import Image
     from register.io.images.open import read_image, write_image
     from register.settings import Settings
+    from register.transforms.movie import MovieTransforms, load_movie
     from register.transforms.transform import Transform
 
 __all__ = [
     "Alignment",
     "Image",
+    "MovieTransforms",
+    "Reference",
     "RegisterError",
     "RegisterWarning",
     "Settings",
     "Transform",
     "__version__",
     "align",
+    "align_movie",
+    "load_movie",
     "read_image",
     "warp",
     "write_image",
@@ -35,9 +41,13 @@ __all__ = [
 _HOMES = {
     "Alignment": "register.engine.pair",
     "Image": "register.io.images.model",
+    "MovieTransforms": "register.transforms.movie",
+    "Reference": "register.engine.movie.online",
     "Settings": "register.settings",
     "Transform": "register.transforms.transform",
     "align": "register.api",
+    "align_movie": "register.engine.movie.online",
+    "load_movie": "register.transforms.movie",
     "read_image": "register.io.images.open",
     "warp": "register.api",
     "write_image": "register.io.images.open",

@@ -23,7 +23,7 @@ ORDER = [
     "engine.quality",
     "engine.initial",
     "engine.pair",
-    "engine.frame",
+    "engine.movie",
     "engine.group",
     "io.images",
     "io.movies",
@@ -40,7 +40,7 @@ ORDER = [
 LIBRARIES = {
     "cv2": ("images.filters", "engine.initial.features"),
     "tifffile": ("io.images", "io.movies", "io.transforms", "cli.main"),
-    "imagecodecs": ("io.images", "report", "workflows.doctor"),
+    "imagecodecs": ("io.images", "io.movies", "report", "workflows.doctor"),
     "PIL": ("io.images", "report"),
     "typer": ("cli",),
     "rich": ("cli",),

@@ -8,10 +8,11 @@ import pytest
 import tifffile
 
 from register import settings
+from register.engine.movie.options import WITHOUT_MEANING
 from register.errors import RegisterError
 from register.images.line_offset import line_offset
+from register.io.movies.layout import Layout
 from register.io.movies.open import open_stack
-from register.io.movies.source import Layout
 from register.workflows.movie import job, run, table, trend
 
 FAST = settings.check(preset="fast", model="translation", report=False)
@@ -57,22 +58,17 @@ def test_frames_after_a_blank_one_are_right(tmp_path, frames, to):
 
 
 def test_a_chain_is_as_good_as_its_worst_link(tmp_path, frames, monkeypatch):
-    from register.workflows.movie import chain
-    from register.workflows.movie import frames as aligning
+    from register.transforms.quality import Verdict
+    from register.workflows.movie import chain, tasks
 
     monkeypatch.setattr(chain, "ANCHOR", 100)
-    true = aligning.frame.align
+    true = tasks.link
 
-    def doubtful(reference, level):
-        found = true(reference, level)
-        doubt = abs(float(level.image.mean()) - float(frames[2].mean())) < 0.5
-        return (
-            dataclasses.replace(found, quality=dataclasses.replace(found.quality, verdict="suspect"))
-            if doubt
-            else found
-        )
+    def doubtful(index, against):
+        found = true(index, against)
+        return dataclasses.replace(found, verdict=Verdict.SUSPECT) if index == 2 else found
 
-    monkeypatch.setattr(aligning.frame, "align", doubtful)
+    monkeypatch.setattr(tasks, "link", doubtful)
     rows = aligned(tmp_path / "m.tif", frames[:5], "previous", tmp_path / "o")
     assert rows[2].verdict == "suspect"
     assert rows[3].against == "frame 1"  # the last good frame
@@ -144,13 +140,19 @@ def test_a_file_that_is_cut_short_is_used_as_far_as_it_goes(tmp_path, frames, co
     stack.close()
 
 
-@pytest.mark.parametrize("name", job.WITHOUT_MEANING)
+@pytest.mark.parametrize("name", WITHOUT_MEANING)
 def test_an_option_without_meaning_is_refused(tmp_path, name):
     values = {
         "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "canvas": "union", "device": "cpu",
-        "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "fixed_plane": "Z=0", "moving_plane": "Z=0",
+        "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "metric": "ncc", "optimizer": "adam", "max_size": 100,
+        "format": "ome-zarr", "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",
     }  # fmt: skip
-    asked = job.Movie(("m.tif",), "mean", tmp_path / "o", settings.check(**{name: values.get(name, 1)}))
+    asked = job.Movie(
+        ("m.tif",),
+        "mean",
+        tmp_path / "o",
+        dataclasses.replace(settings.check(), **{name: values.get(name, 1)}),
+    )
     with pytest.raises(RegisterError, match=f"--{name.replace('_', '-')} has no meaning"):
         run.run(asked)
 

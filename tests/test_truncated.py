@@ -14,8 +14,8 @@ from register.errors import FileError
 from register.io.images import zarr_chunks
 from register.io.images.model import Selection
 from register.io.images.open import read_image
+from register.io.movies.layout import Layout
 from register.io.movies.open import open_stack
-from register.io.movies.source import Layout
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(1, 65535, (3, 64, 80), np.uint16)

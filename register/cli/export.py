@@ -18,6 +18,7 @@ Spacing = Annotated[
         help="Distance of field samples, control points or knots, in fixed pixels. [default: by format]"
     ),
 ]
+Frame = Annotated[int | None, typer.Option(min=0, help="Frame of a movie's transforms.npz, counted from 0.")]
 SplineError = Annotated[
     float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)
 ]
@@ -27,6 +28,7 @@ def export(
     transform: TransformPath,
     form: Format,
     output: Output,
+    frame: Frame = None,
     spacing: Spacing = None,
     tolerance: SplineError = 0.01,
     overwrite: Overwrite = False,
@@ -38,5 +40,7 @@ def export(
 
     if form not in EXPORTS.names():
         raise typer.BadParameter(f"--to {form!r} is not allowed: choose one of {', '.join(EXPORTS.names())}")
-    report = workflow(transform, form, output, spacing=spacing, tolerance=tolerance, overwrite=overwrite)
+    report = workflow(
+        transform, form, output, frame=frame, spacing=spacing, tolerance=tolerance, overwrite=overwrite
+    )
     print_values(report, as_json)

@@ -9,10 +9,11 @@ from register.cli.align import AsJson, Debug, Quiet
 from register.cli.arguments import one_of
 from register.cli.options import with_settings
 from register.cli.series import Run, align_movie, model_is_given
+from register.engine.movie.options import WITHOUT_MEANING
 from register.errors import RegisterError
-from register.io.movies.source import Layout, plane_number
+from register.io.movies.layout import Layout, plane_number
 from register.settings import Settings
-from register.workflows.movie.job import BAD_FRAMES, WITHOUT_MEANING, Movie
+from register.workflows.movie.job import BAD_FRAMES, Movie
 
 FRAMES, FILES, RUNNING = "Frames", "Files", "Running"
 

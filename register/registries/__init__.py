@@ -78,6 +78,7 @@ EXPORTS = Registry(
         "gcp": Entry(
             "register.io.transforms.control_points:GCP", "ground control points in a GDAL virtual raster"
         ),
+        "json": Entry("register.io.transforms.own:EXPORT", "transform.json, of a frame of a movie"),
     },
 )
 

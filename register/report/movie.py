@@ -27,7 +27,7 @@ class FrameRow(Protocol):
     @property
     def reasons(self) -> str: ...  # noqa: D102
     @property
-    def similarity(self) -> float | None: ...  # noqa: D102
+    def similarity(self) -> float: ...  # noqa: D102
     @property
     def shift_x(self) -> float: ...  # noqa: D102
     @property
@@ -83,7 +83,7 @@ def _charts(rows: Sequence[FrameRow], across: Mean, down: Mean) -> list[Figure]:
     """The shift and, where known, the similarity of every frame."""
     shifts = maps.over_frames({"x": across, "y": down}, "shift, px")
     drawn = [figure(shifts, "Shift of the centre of every frame.")]
-    similarity = np.array([np.nan if row.similarity is None else row.similarity for row in rows])
+    similarity = np.array([row.similarity for row in rows])
     if np.isfinite(similarity).any():
         chart = maps.over_frames({"similarity": similarity}, "similarity")
         drawn.append(figure(chart, "Similarity of every frame to its reference, after alignment."))

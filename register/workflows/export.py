@@ -2,15 +2,25 @@
 
 from pathlib import Path
 
+from register.errors import FileError
 from register.files.atomic import refuse_existing, refuse_inputs
 from register.io.transforms.export import export as write
+from register.transforms.movie import load_movie
 from register.transforms.transform import Transform
 
 
 def export(
-    source: Path, form: str, output: Path, *, spacing: float | None, tolerance: float, overwrite: bool = False
+    source: Path,
+    form: str,
+    output: Path,
+    *,
+    frame: int | None = None,
+    spacing: float | None,
+    tolerance: float,
+    overwrite: bool = False,
 ) -> dict[str, object]:
-    """Write a saved transform in the format ``form`` and return what was written.
+    """Write a saved transform, or that of a ``frame`` of a movie, in the format ``form``; returns what was
+    written.
 
     ``spacing`` is the distance of field samples, control points or knots in fixed pixels, ``tolerance`` the
     largest error of a fitted B-spline in pixels. Raises ``FileError`` when the output exists or the format
@@ -18,5 +28,17 @@ def export(
     """
     refuse_inputs(output, source)
     refuse_existing(output, overwrite)
-    report = write(Transform.load(source), form, output, spacing=spacing, tolerance=tolerance)
+    report = write(_loaded(source, frame), form, output, spacing=spacing, tolerance=tolerance)
     return {"format": form, "file": str(output), **report.values()}
+
+
+def _loaded(source: Path, frame: int | None) -> Transform:
+    """The transform of a JSON file, or of a frame of a movie. Raises ``FileError``."""
+    if source.suffix.lower() != ".npz":
+        if frame is not None:
+            raise FileError(source, "is not a movie's transforms.npz", "leave --frame out")
+        return Transform.load(source)
+    movie = load_movie(source)
+    if frame is None or frame >= len(movie):
+        raise FileError(source, f"holds {len(movie)} frames", "name one by --frame, counted from 0")
+    return movie[frame].checked()

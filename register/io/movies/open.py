@@ -9,7 +9,7 @@ from register.errors import FileError, RegisterError
 from register.io.images.open import open_image
 from register.io.images.reader import image_suffixes
 from register.io.movies import tiff_pages
-from register.io.movies.source import AS_STORED, Layout
+from register.io.movies.layout import AS_STORED, Layout
 from register.io.movies.stack import ImageFiles, Joined, Stack
 
 TIFF = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm")

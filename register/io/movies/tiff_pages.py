@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from register.errors import FileError
 from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
 from register.io.images.tiff_metadata import metadata
+from register.io.movies.layout import AS_STORED, Layout
 from register.io.movies.raw import RawFrames, whole_frames
-from register.io.movies.source import AS_STORED, Layout, checked
+from register.io.movies.source import checked
 from register.io.movies.stack import Stack
 
 Pages = tuple[tuple[int, ...], ...]

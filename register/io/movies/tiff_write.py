@@ -5,43 +5,42 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from register.files.atomic import atomic_write
 from register.io.images.tiff_tags import Options, physical_size, resolution_options
+from register.io.movies.encode import stored
 from register.io.movies.stack import Stack
 
 
 @contextmanager
-def stack_writer(path: Path, stack: Stack, compression: str) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """A function that adds one frame (c, h, w) to a BigTIFF with the metadata of ``stack``.
+def stack_writer(
+    path: Path, stack: Stack, compression: str
+) -> Iterator[Callable[["bytes | NDArray[Any]"], None]]:
+    """A function that adds one frame (c, h, w), or its only strip, encoded, to a BigTIFF with the metadata of
+    ``stack``.
 
     The file is written beside ``path`` and renamed when the block ends without an exception.
     """
     packed = {"none": None, "auto": "deflate"}.get(compression, compression)
-    first_page = _first_page(stack)
+    first_page, (_, height, width) = _first_page(stack), stack.shape
+    page = (height, width, 3) if stack.rgb else (height, width)
     with atomic_write(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
 
-        def add(frame: NDArray[Any]) -> None:
+        def add(frame: "bytes | NDArray[Any]") -> None:
+            strip: Options = {"shape": page, "dtype": stack.dtype, "rowsperstrip": height}
             file.write(
-                _stored(frame, stack.rgb),
+                iter([frame]) if isinstance(frame, bytes) else stored(frame, stack.rgb),
                 photometric="rgb" if stack.rgb else "minisblack",
                 compression=packed,
                 metadata=None,
+                **(strip if isinstance(frame, bytes) else {}),
                 **first_page,
             )
             first_page.clear()
 
         yield add
-
-
-def _stored(frame: NDArray[Any], rgb: bool) -> NDArray[Any]:
-    """A frame (c, h, w) as it is stored: (h, w, 3) for colour, (h, w) for one channel, else by channel."""
-    if rgb:
-        return np.moveaxis(frame, 0, 2)
-    return frame[0] if len(frame) == 1 else frame
 
 
 def _first_page(stack: Stack) -> Options:

@@ -1,40 +1,30 @@
-"""What is written for frames that failed: the motion between their neighbours, the frame as it is, or
-nothing."""
+"""The maps of frames that failed: the motion between their neighbours, or none."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from register.engine import frame
-from register.transforms.quality import Verdict
-from register.transforms.transform import Transform
+from register.geometry.spline_map import SplineMap
+from register.transforms.movie import FrameTransform
 from register.workflows.movie.job import BadFrames
 
 
-def is_bad(transform: Transform) -> bool:
-    """Whether a frame failed."""
-    return transform.quality.verdict == Verdict.FAILED
-
-
-def filled(found: Sequence[Transform], how: BadFrames) -> list[Transform]:
-    """The transforms, those of bad frames replaced by the motion between the nearest good ones, or, for
-    ``keep`` and ``blank``, by the identity."""
-    good = [index for index, transform in enumerate(found) if not is_bad(transform)]
+def filled(found: Sequence[FrameTransform], how: BadFrames) -> list[FrameTransform]:
+    """The transforms; those of bad frames have the motion between the nearest good ones, or, for ``keep`` and
+    ``blank``, none."""
+    good = np.array([index for index, one in enumerate(found) if not one.bad])
     result = list(found)
-    for index, transform in enumerate(found):
-        if not is_bad(transform):
+    for index, one in enumerate(found):
+        if not one.bad:
             continue
-        if how != "interpolate" or not good:
-            made, why = _unmoved(transform), "the frame is not moved"
+        if how != "interpolate" or not len(good):
+            made, why = SplineMap(one.map.height, one.map.width, np.eye(2, 3)), "the frame is not moved"
         else:
-            before = max((n for n in good if n < index), default=min(good))
-            after = min((n for n in good if n > index), default=max(good))
+            place = int(np.searchsorted(good, index))
+            before, after = (int(good[min(max(n, 0), len(good) - 1)]) for n in (place - 1, place))
             made, why = _between(found, index, before, after), _source(before, after)
-        quality = replace(
-            transform.quality, reasons=(*transform.quality.reasons, why), shift=frame.shift(made)
-        )
-        result[index] = replace(made, quality=quality, provenance=transform.provenance)
+        result[index] = replace(one, map=made, reasons=(*one.reasons, why))
     return result
 
 
@@ -45,17 +35,19 @@ def _source(before: int, after: int) -> str:
     return f"the motion between frames {before} and {after} is used"
 
 
-def _unmoved(transform: Transform) -> Transform:
-    """The identity."""
-    return Transform("rigid", transform.fixed, transform.moving, np.eye(2, 3))
-
-
-def _between(found: Sequence[Transform], index: int, before: int, after: int) -> Transform:
+def _between(found: Sequence[FrameTransform], index: int, before: int, after: int) -> SplineMap:
     """The motion of two frames, interpolated linearly in time."""
-    one, other = found[before], found[after]
+    one, other = found[before].map, found[after].map
     share = 0.0 if before == after else (index - before) / (after - before)
     matrix = (1 - share) * one.matrix + share * other.matrix
-    if one.matrices is None or other.matrices is None or one.grid != other.grid or one.chain or other.chain:
-        return Transform("affine", one.fixed, one.moving, matrix)
-    patches = (1 - share) * one.matrices + share * other.matrices
-    return Transform("local", one.fixed, one.moving, matrix, one.grid, patches)
+    own = None
+    if one.coefficients is not None or other.coefficients is not None:
+        own = (1 - share) * _spline(one, other) + share * _spline(other, one)
+    return SplineMap(one.height, one.width, matrix, own)
+
+
+def _spline(of: SplineMap, other: SplineMap) -> np.ndarray:
+    """The coefficients of a map, zero where it has none."""
+    if of.coefficients is not None:
+        return of.coefficients
+    return np.zeros_like(other.coefficients)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
-from register.engine import frame
-from register.geometry import affine
+import numpy as np
+
+from register.transforms.movie import FrameTransform
 from register.transforms.quality import Verdict
-from register.transforms.transform import Link, Transform
 
 ANCHOR = 10
 """Interval of frames at which ``previous`` aligns to the reference again, so that errors do not accumulate.
@@ -17,13 +17,13 @@ TRIED = 3
 RANK = (Verdict.OK, Verdict.SUSPECT, Verdict.UNKNOWN, Verdict.FAILED)
 """Verdicts, best first."""
 
-Submit = Callable[[int, int | None], "Future[Transform]"]
+Submit = Callable[[int, int | None], "Future[FrameTransform]"]
 """Starts the alignment of a frame to another one, or to the reference."""
 
 
 def chained(
-    count: int, number: int, submit: Submit, ahead: int, known: Callable[[int], Transform | None]
-) -> Iterator[Transform]:
+    count: int, number: int, submit: Submit, ahead: int, known: Callable[[int], FrameTransform | None]
+) -> Iterator[FrameTransform]:
     """The transforms of all frames from the reference, which is frame ``number``, in order.
 
     Transforms that are ``known`` are not computed again. Frame k is aligned to the last good frame, to those
@@ -31,7 +31,7 @@ def chained(
     transform has the worst verdict of its links. Links to the frame before are computed ``ahead``, in the
     hope that it is good.
     """
-    done: dict[int, Transform] = {}
+    done: dict[int, FrameTransform] = {}
     links = _Links(submit)
     for index in range(count):
         for later in range(index, min(index + ahead, count)):
@@ -48,14 +48,14 @@ class _Links:
 
     def __init__(self, submit: Submit) -> None:
         self.submit = submit
-        self.started: dict[tuple[int, int | None], Future[Transform]] = {}
+        self.started: dict[tuple[int, int | None], Future[FrameTransform]] = {}
 
     def expect(self, index: int, against: int | None) -> None:
         """Start the alignment of a frame, unless it was started."""
         if (index, against) not in self.started:
             self.started[index, against] = self.submit(index, against)
 
-    def get(self, index: int, against: int | None) -> Transform:
+    def get(self, index: int, against: int | None) -> FrameTransform:
         """The transform of a frame."""
         self.expect(index, against)
         return self.started[index, against].result()
@@ -66,10 +66,13 @@ class _Links:
 
 
 def _best(
-    index: int, number: int, done: dict[int, Transform], link: Callable[[int, int | None], Transform]
-) -> Transform:
+    index: int,
+    number: int,
+    done: dict[int, FrameTransform],
+    link: Callable[[int, int | None], FrameTransform],
+) -> FrameTransform:
     """The first transform that is ``ok``, or the best of those that were tried."""
-    tried = list[Transform]()
+    tried = list[FrameTransform]()
     if index == number:
         return link(index, None)
     good = _good(done)
@@ -77,29 +80,26 @@ def _best(
     for against in first:
         found = link(index, against)
         tried.append(found if against is None else composed(done[against], found))
-        if tried[-1].quality.verdict == Verdict.OK:
+        if tried[-1].verdict == Verdict.OK:
             break
-    return min(tried, key=lambda one: RANK.index(one.quality.verdict))
+    return min(tried, key=lambda one: RANK.index(one.verdict))
 
 
-def _good(done: dict[int, Transform]) -> list[int]:
+def _good(done: dict[int, FrameTransform]) -> list[int]:
     """The frames to which others may be aligned: the latest ``ok`` ones, then the latest suspect one."""
     latest = sorted(done, reverse=True)
     ok, suspect = (
-        [n for n in latest if done[n].quality.verdict == verdict] for verdict in (Verdict.OK, Verdict.SUSPECT)
+        [n for n in latest if done[n].verdict == verdict] for verdict in (Verdict.OK, Verdict.SUSPECT)
     )
     return [*ok[: TRIED - 1], *suspect[:1]]
 
 
-def composed(before: Transform, link: Transform) -> Transform:
+def composed(before: FrameTransform, link: FrameTransform) -> FrameTransform:
     """The transform of a frame from the reference, by that of the frame that it was aligned to."""
-    links = (*(before.chain or (Link(before),)), Link(link))
-    chain = Transform(
-        "chain", before.fixed, link.moving, affine.compose(link.matrix, before.matrix), chain=links
-    )
-    verdict = Verdict.worst((before.quality.verdict, link.quality.verdict))
-    reasons = link.quality.reasons
-    if verdict != link.quality.verdict:
-        reasons = (*reasons, f"frame {link.provenance.against}, to which it is aligned, is {verdict}")
-    quality = replace(link.quality, verdict=verdict, reasons=reasons, shift=frame.shift(chain))
-    return replace(chain, quality=quality, provenance=link.provenance)
+    verdict = Verdict.worst((before.verdict, link.verdict))
+    reasons = link.reasons
+    if verdict != link.verdict:
+        reasons = (*reasons, f"frame {link.against}, to which it is aligned, is {verdict}")
+    error = float(np.hypot(before.expected_error, link.expected_error))
+    made = before.map.then(link.map)
+    return replace(link, map=made, verdict=verdict, reasons=reasons, expected_error=error)

@@ -1,11 +1,10 @@
-"""What a movie is asked to do, and which options of an alignment have a meaning for it."""
+"""What a movie is asked to do."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from register.errors import RegisterError
-from register.io.movies.source import AS_STORED, Layout
+from register.io.movies.layout import AS_STORED, Layout
 from register.settings import Settings
 
 BadFrames = Literal["interpolate", "keep", "blank"]
@@ -14,25 +13,6 @@ empty."""
 BAD_FRAMES: tuple[BadFrames, ...] = get_args(BadFrames)
 NAMED = "first", "previous", "mean", "middle"
 """The references that have a name."""
-WITHOUT_MEANING = (
-    "moving_channel",
-    "fixed_level",
-    "moving_level",
-    "fixed_plane",
-    "moving_plane",
-    "series",
-    "init",
-    "seed",
-    "valid_mask",
-    "pyramid",
-    "format",
-    "jpeg_quality",
-    "chunks",
-    "landmarks",
-    "canvas",
-    "device",
-)
-"""Options of an alignment of two images that a movie does not have."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +36,3 @@ class Movie:
     bidirectional: str = "0"
     keep_trend: bool = False
     first: int | None = None
-
-
-def refuse_meaningless(chosen: Settings) -> None:
-    """Raise ``RegisterError`` naming an option that is set and that a movie does not have."""
-    usual = Settings()
-    for option in fields(Settings):
-        if option.name in WITHOUT_MEANING and getattr(chosen, option.name) != getattr(usual, option.name):
-            raise RegisterError(f"--{option.name.replace('_', '-')} has no meaning for a movie; leave it out")

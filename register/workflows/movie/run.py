@@ -1,48 +1,36 @@
-"""``register movie``: frames aligned to one frame, to their mean, to an image, or each to the one before."""
+"""``register movie``: frames aligned to their mean, to one frame, to an image, or each to the one before."""
 
-import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from itertools import chain as concatenated
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from register._version import __version__
 from register.compute import device
+from register.engine.movie.options import refuse_meaningless
 from register.errors import FileError, RegisterError
 from register.files.atomic import atomic_write, refuse_inputs, write_text
+from register.geometry.arrays import Float64
+from register.io.images.model import Image
+from register.io.images.open import write_image
 from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.open import open_stack
-from register.io.movies.stack import Stack
 from register.io.movies.tiff_write import stack_writer
-from register.settings import Settings
-from register.transforms.resample import default_fill, warp_pixels
-from register.transforms.transform import Transform
-from register.workflows.movie import bad_frames, frames, trend
-from register.workflows.movie.job import Movie, refuse_meaningless
+from register.transforms.movie import FrameTransform, MovieTransforms
+from register.workflows.movie import bad_frames, chain, reference, tasks, trend
+from register.workflows.movie.job import Movie
+from register.workflows.movie.pool import AHEAD, in_order, pool_of
+from register.workflows.movie.progress_files import Unfinished, stamp_of
 from register.workflows.movie.table import Row, read_table, row_of, text_of
-from register.workflows.settings_files import hashes
+from register.workflows.movie.tasks import CHUNK, Channel, Task, Template
 
-TRANSFORMS, STAMP, TABLE, PAGE, BAD = (
-    "transforms",
-    "series.json",
-    "series.csv",
-    "index.html",
-    "bad_frames.npy",
-)
-
-
-@dataclass(frozen=True)
-class Channel:
-    """Frames that are resampled, the file they go to, and their interpolation."""
-
-    stack: Stack
-    target: Path
-    interpolation: str
+TRANSFORMS, TABLE, PAGE = "transforms.npz", "series.csv", "index.html"
+BAD, REFERENCE = "bad_frames.npy", "reference.tif"
+Means = tuple[Float64, Float64]
+"""The mean (h, w) of the good frames before and after the alignment."""
 
 
 def run(
@@ -52,24 +40,24 @@ def run(
     redo: bool = False,
     tick: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Align every frame and write the aligned stacks, the transforms, ``series.csv`` and ``index.html``.
+    """Align every frame; write the aligned frames, their transforms, ``series.csv`` and ``index.html``.
 
-    Transforms (``transforms/NNNNN.json``) of an interrupted run of the same movie are used again unless
-    ``redo``. Memory does not grow with the number of frames. Raises ``RegisterError``.
+    The chunks of frames of an interrupted run of the same movie are used again unless ``redo``. Memory does
+    not grow with the pixels of the movie, only with its transforms. Raises ``RegisterError``.
     """
     refuse_meaningless(movie.settings)
     with ExitStack() as opened:
         channels = _channels(movie)
         for one in channels:
             opened.callback(one.stack.close)
-        count = count or min(device.cores(), len(channels[0].stack))
+        count = count or min(device.cores(), -(-len(channels[0].stack) // CHUNK))
         opened.enter_context(
             device.using_threads(1 if count > 1 else movie.settings.threads)
         )  # the workers use the others
         return _run(movie, channels, count, redo, tick)
 
 
-def _channels(movie: Movie) -> list[Channel]:
+def _channels(movie: Movie) -> tuple[Channel, ...]:
     """The movie and its other channels. Raises ``RegisterError`` where they do not fit together."""
     layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
     stack = shortened(open_stack(movie.sources, layout), movie.first)
@@ -89,127 +77,109 @@ def _channels(movie: Movie) -> list[Channel]:
         channels.append(Channel(other, movie.output / f"aligned_{stem}.tif", how))
     if len({one.target for one in channels}) < len(channels):
         raise RegisterError("two --also files have the same name; their results would overwrite each other")
-    return channels
+    return tuple(channels)
 
 
 def _run(
-    movie: Movie, channels: list[Channel], count: int, redo: bool, tick: Callable[[Row], None]
+    movie: Movie, channels: tuple[Channel, ...], count: int, redo: bool, tick: Callable[[Row], None]
 ) -> list[Row]:
     """``run`` with the stacks open."""
-    stack, folder, table = channels[0].stack, movie.output / TRANSFORMS, movie.output / TABLE
+    table, unfinished = movie.output / TABLE, Unfinished(movie.output)
+    stamp = stamp_of(movie, [(one.stack.files, one.interpolation) for one in channels])
+    targets = [*(one.target for one in channels), table, movie.output / TRANSFORMS]
     read = [file for one in channels for file in one.stack.files]
-    for result in (*(one.target for one in channels), table, movie.output / PAGE, movie.output / BAD):
+    read += [Path(movie.to)] * Path(movie.to).is_file()
+    for result in (*targets, movie.output / PAGE, movie.output / BAD, movie.output / REFERENCE):
         refuse_inputs(result, *read)
-    stamp = _stamp(movie, channels)
-    known = {} if redo else _stamp_of(folder)
-    if known == stamp and all(name.exists() for name in (*(one.target for one in channels), table)):
+    if not redo and unfinished.is_finished(stamp) and all(path.exists() for path in targets):
         return read_table(table)
-    asked = frames.task(stack, movie.to, movie.settings, folder)
-    if known.get("transforms") != stamp["transforms"]:
-        for old in folder.glob("*.json"):
-            old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    table.unlink(missing_ok=True)  # its presence marks a complete series
-    write_text(folder / STAMP, json.dumps(stamp, indent=1))
-    found = list[Transform]()
-    for index, transform in enumerate(frames.transforms(asked, count)):
-        found.append(transform)
-        tick(row_of(index, transform))
-    filled = bad_frames.filled(found, movie.bad_frames)
-    filled = trend.kept(filled) if movie.keep_trend else filled
-    for index, (one, other) in enumerate(zip(found, filled, strict=True)):
-        if one is not other:
-            other.save(asked.path(index))
-    means = _write(channels, filled, movie)
-    rows = [row_of(index, transform) for index, transform in enumerate(filled)]
-    with atomic_write(movie.output / BAD) as beside, open(beside, "wb") as file:
-        np.save(file, np.array([row.bad for row in rows]))
-    if movie.settings.report:
-        draw(movie, rows, means)
+    made = reference.build(channels[0].stack, movie.to, movie.settings)
+    number = reference.number_of(channels[0].stack, movie.to, movie.settings)
+    asked = Task(channels, movie.settings, Template(made.image, made.variance, made.sigma), number)
+    unfinished.begin(stamp, redo)
+    table.unlink(missing_ok=True)
+    with pool_of(asked, count) as pool:
+        found = list[FrameTransform]()
+        for one in _aligned(asked, pool, movie.to == "previous", count, unfinished):
+            tick(row_of(len(found), one))
+            found.append(one)
+        found = bad_frames.filled(found, movie.bad_frames)
+        found = trend.kept(found) if movie.keep_trend else found
+        MovieTransforms(movie.settings.model, tuple(found)).save(movie.output / TRANSFORMS)
+        means = _write(asked, pool, found, movie, count)
+    rows = [row_of(index, one) for index, one in enumerate(found)]
+    _write_rest(movie, asked, rows, means)
+    unfinished.end(stamp)
     write_text(table, text_of(rows))
     return rows
 
 
-class Means:
-    """The mean over a movie of the good frames' first channel, before and after the alignment."""
+def _aligned(
+    asked: Task, pool: Executor, chained: bool, count: int, unfinished: Unfinished
+) -> Iterator[FrameTransform]:
+    """The transforms of all frames in order; chunks are saved when they are complete."""
+    frames, ahead = len(asked.stack), AHEAD * count if count > 1 else 1
+    known = unfinished.chunks(asked.settings.model)
+    numbers = range(-(-frames // CHUNK))
+    if chained and asked.number is not None:
+        before = list(concatenated.from_iterable(known))
+        links = chain.chained(
+            frames,
+            asked.number,
+            lambda index, against: pool.submit(tasks.link, index, against),
+            ahead * 4 if count > 1 else 1,
+            lambda index: before[index] if index < len(before) else None,
+        )
+        chunks: Iterator[list[FrameTransform]] = (
+            [next(links) for _ in asked.chunk(number)] for number in numbers
+        )
+    else:
+        rest = in_order(
+            lambda number: pool.submit(tasks.align_chunk, number), list(numbers)[len(known) :], ahead
+        )
+        chunks = concatenated(known, rest)
+    for number, chunk in enumerate(chunks):
+        if number >= len(known):
+            unfinished.save(number, asked.settings.model, chunk)
+        yield from chunk
 
-    def __init__(self) -> None:
-        self.before: NDArray[np.float64] = np.zeros(())
-        self.after: NDArray[np.float64] = np.zeros(())
-        self.frames = 0
 
-    def add(self, before: NDArray[Any], after: NDArray[Any]) -> None:
-        """A frame (h, w) before and after."""
-        self.before = self.before + np.nan_to_num(before.astype(np.float64))
-        self.after = self.after + np.nan_to_num(after.astype(np.float64))
-        self.frames += 1
+def _write(
+    asked: Task, pool: Executor, found: list[FrameTransform], movie: Movie, count: int
+) -> Means | None:
+    """Resample and write all frames; all files are completed or none. Returns the means of good frames."""
+    before = after = np.zeros(asked.stack.shape[1:])
+    good = 0
 
+    def submit(number: int) -> "Future[tasks.Written]":
+        chunk = asked.chunk(number)
+        return pool.submit(tasks.write_chunk, chunk.start, found[chunk.start : chunk.stop], movie.bad_frames)
 
-def _write(channels: list[Channel], transforms: list[Transform], movie: Movie) -> Means:
-    """Resample and write frame by frame, each stack into its own file; all files are completed or none."""
-    chosen, means = movie.settings, Means()
     with ExitStack() as opened:
         add = [
-            opened.enter_context(stack_writer(one.target, one.stack, chosen.compression)) for one in channels
+            opened.enter_context(stack_writer(one.target, one.stack, asked.settings.compression))
+            for one in asked.channels
         ]
-        for index, transform in enumerate(transforms):
-            bad = bad_frames.is_bad(transform)
-            for number, one in enumerate(channels):
-                fill = _fill(chosen, one.stack)
-                pixels = one.stack.frame(index)
-                if bad and movie.bad_frames == "blank":
-                    empty = default_fill(pixels.dtype) if fill is None else fill
-                    warped = np.full_like(pixels, empty)
-                else:
-                    warped = warp_pixels(pixels, transform, interpolation=one.interpolation, fill=fill)
-                add[number](warped)
-                if number == 0 and not bad:
-                    means.add(pixels[0], warped[0])
-    return means
+        chunks = range(-(-len(found) // CHUNK))
+        for written in in_order(submit, chunks, AHEAD * count if count > 1 else 1):
+            for put, pages in zip(add, written.pages, strict=True):
+                for page in pages:
+                    put(page)
+            before, after, good = before + written.before, after + written.after, good + written.good
+    return (before / good, after / good) if good else None
 
 
-def _fill(chosen: Settings, stack: Stack) -> float | None:
-    return stack.nodata if chosen.fill == "auto" else float(chosen.fill)
-
-
-def draw(movie: Movie, rows: list[Row], means: Means) -> None:
-    """Draw ``index.html``: the drift, the frames that failed, and the means before and after."""
+def _write_rest(movie: Movie, asked: Task, rows: list[Row], means: Means | None) -> None:
+    """Write the reference, which frames are bad, and the page."""
+    image = asked.template.image.numpy()[None]
+    write_image(
+        movie.output / REFERENCE,
+        Image(image, kind="other", path=REFERENCE, pixel_size=asked.stack.pixel_size),
+    )
+    with atomic_write(movie.output / BAD) as beside, open(beside, "wb") as file:
+        np.save(file, np.array([row.bad for row in rows]))
+    if not movie.settings.report or means is None:
+        return
     from register.report.movie import movie as page  # templates take a while to load
 
-    count = max(means.frames, 1)
-    empty = np.zeros((1, 1)) if not means.frames else 0.0
-    text = page(
-        Path(movie.sources[0]).name, movie.to, rows, means.before / count + empty, means.after / count + empty
-    )
-    write_text(movie.output / PAGE, text)
-
-
-def _stamp(movie: Movie, channels: list[Channel]) -> dict[str, object]:
-    """Files with their sizes and times, reference, settings and version: what the results depend on.
-
-    The transforms of another run can be used where these are equal; the stacks of other channels are extra.
-    """
-
-    def known(one: Stack) -> list[list[object]]:
-        return [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in one.files]
-
-    made = {
-        "register": __version__,
-        "files": known(channels[0].stack),
-        "to": movie.to,
-        "settings": asdict(movie.settings),
-        "others": hashes(movie.settings),
-        "layout": asdict(movie.layout),
-        "bidirectional": movie.bidirectional,
-        "first": movie.first,
-    }
-    other = [[one.interpolation, known(one.stack)] for one in channels[1:]]
-    return {"transforms": made, "also": other, "bad_frames": movie.bad_frames, "trend": movie.keep_trend}
-
-
-def _stamp_of(folder: Path) -> dict[str, object]:
-    path = folder / STAMP
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    write_text(movie.output / PAGE, page(Path(movie.sources[0]).name, movie.to, rows, *means))

@@ -2,41 +2,50 @@
 
 import csv
 import io
+import math
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from register.transforms.quality import Verdict
-from register.transforms.transform import Transform
+from register.transforms.movie import REFERENCE, FrameTransform
 
 
 @dataclass(frozen=True)
 class Row:
-    """The outcome of a frame: verdict, reasons, similarity, shift of the centre in pixels, reference, and
-    whether the frame is bad: what was written for it does not follow from its own pixels."""
+    """The outcome of a frame: verdict, reasons, correlation of blocks, shift of the centre in pixels, and the
+    frame it was aligned to; whether it is bad; rotation in degrees, root mean square of the deformation and
+    expected error in pixels.
+
+    What is written for a bad frame does not follow from its own pixels.
+    """
 
     frame: int
     verdict: str
     reasons: str
-    similarity: float | None
+    similarity: float
     shift_x: float
     shift_y: float
     against: str
-    bad: bool = False
+    bad: bool
+    rotation: float
+    deformation: float
+    expected_error: float | None
 
 
-def row_of(index: int, transform: Transform) -> Row:
+def row_of(index: int, of: FrameTransform) -> Row:
     """The row of a frame."""
-    quality, against = transform.quality, transform.provenance.against
-    across, down = quality.shift or (0.0, 0.0)
+    across, down = of.map.shift
     return Row(
         index,
-        quality.verdict,
-        "; ".join(quality.reasons),
-        quality.similarity_after,
-        across,
-        down,
-        "reference" if against == "reference" else f"frame {against}",
-        quality.verdict == Verdict.FAILED,
+        str(of.verdict),
+        "; ".join(of.reasons),
+        round(of.similarity, 5),
+        round(across, 4),
+        round(down, 4),
+        "reference" if of.against == REFERENCE else f"frame {of.against}",
+        of.bad,
+        round(of.map.rotation, 4),
+        round(of.map.extent, 4),
+        round(of.expected_error, 4) if math.isfinite(of.expected_error) else None,
     )
 
 
@@ -45,7 +54,9 @@ def text_of(rows: list[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(Row))
-    writer.writerows((*astuple(row)[:-1], int(row.bad)) for row in rows)
+    for row in rows:
+        values = astuple(row)
+        writer.writerow(int(value) if isinstance(value, bool) else value for value in values)
     return text.getvalue()
 
 
@@ -57,11 +68,14 @@ def read_table(path: Path) -> list[Row]:
                 int(r["frame"]),
                 r["verdict"],
                 r["reasons"],
-                float(r["similarity"]) if r["similarity"] else None,
+                float(r["similarity"]),
                 float(r["shift_x"]),
                 float(r["shift_y"]),
                 r["against"],
                 r["bad"] == "1",
+                float(r["rotation"]),
+                float(r["deformation"]),
+                float(r["expected_error"]) if r["expected_error"] else None,
             )
             for r in csv.DictReader(file)
         ]

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from register.engine import frame
 from register.geometry import affine
 from register.geometry.arrays import Float64
-from register.transforms.transform import Link, Transform
+from register.geometry.spline_map import SplineMap
+from register.transforms.movie import FrameTransform
 
 HALF = 10
 """Frames on either side of a frame from which its slow motion is computed."""
@@ -32,18 +32,10 @@ def slow(matrices: Float64) -> Float64:
     return found
 
 
-def kept(found: Sequence[Transform]) -> list[Transform]:
+def kept(found: Sequence[FrameTransform]) -> list[FrameTransform]:
     """The transforms without their slow part, which stays in the aligned frames."""
-    result = []
-    for transform, trend in zip(found, slow(np.stack([one.matrix for one in found])), strict=True):
-        back = affine.invert(trend)
-        matrix = affine.compose(transform.matrix, back)
-        if transform.matrices is None and not transform.chain:
-            made = replace(transform, model="affine", matrix=matrix)
-        else:
-            first = Transform("affine", transform.fixed, transform.fixed, back)
-            links = (Link(first), *(transform.chain or (Link(transform),)))
-            made = Transform("chain", transform.fixed, transform.moving, matrix, chain=links)
-        quality = replace(transform.quality, shift=frame.shift(made))
-        result.append(replace(made, quality=quality, provenance=transform.provenance))
-    return result
+    trends = slow(np.stack([one.map.matrix for one in found]))
+    return [
+        replace(one, map=SplineMap(one.map.height, one.map.width, affine.invert(trend)).then(one.map))
+        for one, trend in zip(found, trends, strict=True)
+    ]

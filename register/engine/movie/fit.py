@@ -1,0 +1,117 @@
+"""Fit the displacement of one frame by Gauss-Newton steps with the Hessian of the reference."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register.engine.movie import tensors
+from register.engine.movie.reference import Reference
+from register.engine.movie.space import folded
+from register.engine.movie.target import LevelTarget, shrunk
+from register.geometry import affine, affine_tensors
+from register.kernels.movie import Displaced
+
+STEPS = {"fast": 1, "balanced": 2, "accurate": 4}
+"""Steps at full resolution, at least, by preset."""
+COARSE_STEPS = 3
+"""Steps on each coarser level."""
+STILL = 0.05
+"""Root mean square of a step in pixels from which another one is made."""
+LEAST_GAIN, MOST_GAIN = 0.25, 4.0
+"""Smallest and largest ratio of a frame's contrast to that of the reference."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A frame is at M (x + u(x)): ``matrix`` M (2, 3) float64 and the ``coefficients`` (2, rows, columns) of
+    the spline u in pixels, None for a global model.
+
+    ``moving`` is the root mean square of the last step, in pixels, ``misfit`` the mean squared error relative
+    to the variance that the reference assumes, ``overlap`` the share of the reference's weight that the frame
+    covers.
+    """
+
+    matrix: Tensor
+    coefficients: Tensor | None
+    moving: float
+    misfit: float
+    overlap: float
+
+    def displaced(self, reference: Reference, frame: Tensor, level: LevelTarget) -> Displaced:
+        """A prepared frame (h, w) on a level, at the positions that were fitted."""
+        own = torch.zeros(level.space.shape) if self.coefficients is None else self.coefficients / level.step
+        return _displaced(level, shrunk(frame, level.step), self.matrix, own)
+
+
+def fit(reference: Reference, frame: Tensor, matrix: Tensor) -> Fit:
+    """The displacement of a prepared frame (h, w) from a start (2, 3)."""
+    space, steps = reference.levels[-1].space, STEPS[reference.settings.preset]
+    found = Fit(matrix, None if space.directions is not None else torch.zeros(space.shape), 0.0, 1.0, 1.0)
+    for level in reference.levels:
+        smaller, finest = shrunk(frame, level.step), level is reference.levels[-1]
+        grey = (1.0, 0.0)
+        for number in range(2 * steps + COARSE_STEPS if finest else COARSE_STEPS):
+            found, grey = _step(reference, level, smaller, found, grey)
+            if finest and number >= steps - 1 and found.moving < STILL:
+                break
+    return _centred(found)
+
+
+def _step(
+    reference: Reference, level: LevelTarget, frame: Tensor, before: Fit, grey: tuple[float, float]
+) -> tuple[Fit, tuple[float, float]]:
+    """The fit after one step on a level, and the gain and level of the frame's grey values before it."""
+    space = level.space
+    own = torch.zeros(space.shape) if before.coefficients is None else before.coefficients / level.step
+    displaced = _displaced(level, frame, before.matrix, own)
+    gradient, sums = tensors.step(displaced, level.target, (*grey, level.limit))
+    right = level.share * space.reduced(gradient)
+    if before.coefficients is not None:
+        right = right - level.prior @ own.reshape(-1).double()
+    change = level.step * (level.inverse @ right)
+    if not bool(torch.isfinite(change).all()):
+        return before, grey
+    statistics = _statistics(level, sums, grey)
+    if before.coefficients is None:
+        moved = folded(reference.settings.model, reference.size, before.matrix, change)
+        size = math.sqrt(float(change.square().sum()))
+        return Fit(moved, None, size, *statistics[:2]), statistics[2]
+    coefficients = before.coefficients + change.reshape(space.shape).float()
+    size = math.sqrt(float(2 * change.square().mean()))
+    return Fit(before.matrix, coefficients, size, *statistics[:2]), statistics[2]
+
+
+def _statistics(
+    level: LevelTarget, sums: Tensor, grey: tuple[float, float]
+) -> tuple[float, float, tuple[float, float]]:
+    """Misfit, overlap, and the gain and level of the samples by linear regression on the reference."""
+    weight, v, vv, vr, r, rr = sums.tolist()
+    total = level.weight
+    if weight <= 1e-6 * total or total <= 0:
+        return math.inf, 0.0, grey
+    variance, covariance = rr - r * r / weight, vr - v * r / weight
+    gain = min(max(covariance / max(variance, 1e-30), LEAST_GAIN), MOST_GAIN)
+    base = v / weight - gain * r / weight
+    error = rr - 2 * (vr - base * r) / gain + (vv - 2 * base * v + base * base * weight) / gain**2
+    count = level.pixels * weight / total
+    return max(error, 0.0) / max(count, 1.0), weight / total, (gain, base)
+
+
+def _displaced(level: LevelTarget, frame: Tensor, matrix: Tensor, own: Tensor) -> Displaced:
+    """A frame (h, w) on a level at M (x + u(x)), with the coefficients of u in pixels of the level."""
+    up = affine_tensors.scaling(level.step, level.step)
+    local = affine.compose(affine.compose(affine.invert(up), matrix), up)
+    numbers = tuple(local.flatten().tolist())
+    return Displaced(frame.contiguous(), level.space.y, level.space.x, own.contiguous(), numbers)
+
+
+def _centred(found: Fit) -> Fit:
+    """The same map with the mean of the coefficients in its matrix."""
+    if found.coefficients is None:
+        return found
+    mean = found.coefficients.double().mean((1, 2))
+    moved = affine.compose(found.matrix, affine_tensors.translation(float(mean[0]), float(mean[1])))
+    rest = found.coefficients - mean.float()[:, None, None]
+    return Fit(moved, rest, found.moving, found.misfit, found.overlap)

@@ -1,0 +1,115 @@
+"""Align one frame of a movie to the reference: fast where it is recognised, by a full search elsewhere."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from register.engine.fit.working_copy import levels_of, working_copy
+from register.engine.initial import registry, search, search_range
+from register.engine.movie import tensors
+from register.engine.movie.evidence import Evidence, evidence
+from register.engine.movie.filtered import is_constant
+from register.engine.movie.fit import Fit, fit
+from register.engine.movie.motion import Motion
+from register.engine.movie.reference import Reference
+from register.engine.movie.shift import shift_of
+from register.engine.movie.target import shrunk
+from register.engine.quality import verdict
+from register.errors import AlignmentError
+from register.geometry import affine, affine_tensors
+from register.images import pyramid
+from register.images.line_offset import line_offset
+from register.kernels.movie import Displaced
+from register.settings import PRESETS
+from register.transforms.quality import Verdict
+
+SEARCHED = 320
+"""Longest side, in pixels, of the images in which rotations and scales are searched."""
+LARGEST_STEP = 1.0
+"""Root mean square of the last step, in pixels, beyond which a fit has not converged."""
+LEAST_OVERLAP, FULL_OVERLAP = 0.1, 0.6
+"""Shares of the reference's weight that a frame must cover to be recognised, and to be ``ok``."""
+
+
+def follow(
+    reference: Reference, frame: Tensor, mask: Tensor | None = None, near: Tensor | None = None
+) -> Motion:
+    """The motion of a grey frame (h, w) float32, valid where ``mask`` (h, w) is not 0.
+
+    The start is the shift by phase correlation; where the frame is not recognised after the fit, ``near``
+    (2, 3), the map of another frame, with a shift; and last the search over rotations and scales. Raises
+    ``AlignmentError`` for a constant or dark frame.
+    """
+    if is_constant(frame if mask is None else torch.where(mask > 0, frame, torch.nan)):
+        raise AlignmentError("is constant and cannot be aligned", "frame")
+    prepared = reference.prepared(frame, mask)
+    if float(torch.isfinite(prepared).float().mean()) < LEAST_OVERLAP:
+        raise AlignmentError("is dark", "frame")
+    tried = [_tried(reference, prepared, affine_tensors.identity())]
+    if not _good(tried[-1]) and near is not None:
+        tried.append(_tried(reference, prepared, near))
+    if not _good(tried[-1]):
+        matrix = _searched(reference, frame, mask)
+        if matrix is not None:
+            tried += [_tried(reference, prepared, matrix)]
+    found, seen = min(tried, key=lambda one: (one[1].wrong, -one[1].correlation))
+    return _judged(reference, frame, found, seen)
+
+
+def _tried(reference: Reference, frame: Tensor, matrix: Tensor) -> tuple[Fit, Evidence]:
+    """The fit of a prepared frame from a map (2, 3) after a shift by phase correlation, and its evidence."""
+    level = reference.coarse
+    small = shrunk(frame, level.step)
+    if bool((matrix != affine_tensors.identity()).any()):
+        up = affine_tensors.scaling(level.step, level.step)
+        local = affine.compose(affine.compose(affine.invert(up), matrix), up)
+        zero = torch.zeros(level.space.shape)
+        numbers = tuple(local.flatten().tolist())
+        small = tensors.resample(Displaced(small, level.space.y, level.space.x, zero, numbers), 0.0)
+    x, y = shift_of(reference.spectrum, small.nan_to_num())
+    moved = affine.compose(matrix, affine_tensors.translation(x * level.step, y * level.step))
+    found = fit(reference, frame, moved)
+    return found, evidence(reference, frame, found)
+
+
+def _good(tried: tuple[Fit, Evidence]) -> bool:
+    """Whether a fit is recognised and has converged."""
+    found, seen = tried
+    converged = found.moving < LARGEST_STEP and found.overlap > LEAST_OVERLAP
+    return verdict.called(seen.wrong) == Verdict.OK and converged
+
+
+def _searched(reference: Reference, frame: Tensor, mask: Tensor | None) -> Tensor | None:
+    """The map (2, 3) that the search over rotations and scales finds; None where an image is constant."""
+    settings = reference.settings
+    level = pyramid.base(frame.nan_to_num()[None], None if mask is None else mask[None].float())
+    try:
+        fixed = levels_of(working_copy(reference.grey, SEARCHED, "reference"))[-1]
+        moving = working_copy(level, SEARCHED, "frame")
+    except AlignmentError:
+        return None
+    ranges = search_range.ranges_of(settings, PRESETS[settings.preset].candidates, None)
+    always, fallback = registry.chosen(settings.matcher)
+    return search.find(fixed, moving, ranges, always=always, fallback=fallback).matrix
+
+
+def _judged(reference: Reference, frame: Tensor, found: Fit, seen: Evidence) -> Motion:
+    """The motion with its verdict and reasons."""
+    called, reasons = verdict.called(seen.wrong), list[str]()
+    if called != Verdict.OK:
+        reasons.append(f"the frame is not recognised in its reference: probably wrong ({seen.wrong:.0%})")
+    doubts = []
+    if found.overlap <= FULL_OVERLAP:
+        doubts.append(f"the frame covers only {found.overlap:.0%} of the reference")
+    if found.moving >= LARGEST_STEP:
+        doubts.append(f"the fit has not converged: its last step was {found.moving:.1f} px")
+    lines = line_offset([frame])
+    if lines:
+        doubts.append(f"odd lines lie {lines} px beside even lines; --bidirectional auto corrects it")
+    if doubts:
+        called = Verdict.worst((called, Verdict.SUSPECT))
+    error = reference.error * math.sqrt(max(found.misfit, 0.0)) if math.isfinite(found.misfit) else math.inf
+    return Motion(
+        found.matrix, found.coefficients, called, (*reasons, *doubts), seen.wrong, seen.correlation, error
+    )

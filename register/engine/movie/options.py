@@ -1,0 +1,38 @@
+"""Which options of an alignment have a meaning for a movie."""
+
+from dataclasses import fields
+
+from register.errors import RegisterError
+from register.settings import Settings
+
+WITHOUT_MEANING = (
+    "moving_channel",
+    "fixed_level",
+    "moving_level",
+    "fixed_plane",
+    "moving_plane",
+    "series",
+    "init",
+    "seed",
+    "valid_mask",
+    "pyramid",
+    "format",
+    "jpeg_quality",
+    "chunks",
+    "landmarks",
+    "canvas",
+    "device",
+    "metric",
+    "optimizer",
+    "max_size",
+    "max_shift",
+)
+"""Options of an alignment of two images that a movie does not have."""
+
+
+def refuse_meaningless(chosen: Settings) -> None:
+    """Raise ``RegisterError`` naming an option that is set and that a movie does not have."""
+    usual = Settings()
+    for option in fields(Settings):
+        if option.name in WITHOUT_MEANING and getattr(chosen, option.name) != getattr(usual, option.name):
+            raise RegisterError(f"--{option.name.replace('_', '-')} has no meaning for a movie; leave it out")

@@ -1,0 +1,125 @@
+"""Build the reference of a movie from some of its frames: their mean after they were aligned."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from register.engine.movie import tensors
+from register.engine.movie.evidence import evidence
+from register.engine.movie.filtered import filtered, is_constant, sigma_of
+from register.engine.movie.fit import fit
+from register.engine.movie.reference import COARSE_SIDE, Reference, prepare
+from register.engine.movie.shift import shift_of, spectrum
+from register.engine.movie.target import shrunk
+from register.engine.quality import verdict
+from register.errors import AlignmentError
+from register.geometry import affine_tensors
+from register.settings import Settings
+from register.transforms.quality import Verdict
+
+SEED, THUMBNAIL = 8, 64
+"""Frames whose mean is the first reference, and the longest side of the images by which they are chosen."""
+PASSES, FIRST_SHARE, MORE = 4, 0.3, 0.13
+"""Passes with shifts alone, the share of the frames that the first one averages, and how it grows."""
+FITTED = 2
+"""Passes in which frames are fitted."""
+FEWEST = 3
+"""Fitted frames of which a mean is made."""
+
+
+def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None = None) -> Reference:
+    """The reference of grey frames (h, w) float32, NaN where invalid.
+
+    The frames that are most similar to one another are averaged; all are aligned to the mean by their
+    shift, and the best of them averaged, a growing share of them; then they are fitted, and the mean and the
+    variance of those that are recognised are taken. With an image ``fixed`` (h, w), frames are aligned to it
+    instead, and where too few are recognised it is the reference itself. Constant frames are left out.
+    Raises ``AlignmentError`` where all are.
+
+    Source: the order of steps is that of suite2p (Pachitariu et al., bioRxiv 061507, 2017).
+    """
+    used = [one for one in frames if not is_constant(one)]
+    if fixed is None and not used:
+        raise AlignmentError("has no frame that is not constant", "reference")
+    sigma = sigma_of(used or [fixed if fixed is not None else frames[0]])
+    if len(used) < FEWEST:
+        return prepare(used[0] if fixed is None else fixed, settings, sigma=sigma)
+    start = _shifted_mean(used, sigma) if fixed is None else fixed
+    reference = prepare(start, settings, sigma=sigma)
+    for _ in range(FITTED):
+        made = _fitted_mean(used, reference)
+        if made is None:
+            return reference
+        reference = prepare(made[0], settings, sigma=sigma, variance=made[1])
+    return reference
+
+
+def _shifted_mean(frames: list[Tensor], sigma: float) -> Tensor:
+    """The mean (h, w) of frames after shifts, NaN where none is valid."""
+    step = max(round(max(frames[0].shape) / COARSE_SIDE), 1)
+    small = [shrunk(filtered(one.nan_to_num(), None, sigma), step) for one in frames]
+    kept, moves = _alike(small), [(0, 0)] * len(frames)
+    for number in range(PASSES):
+        mean = torch.stack([torch.roll(small[n], moves[n], (0, 1)) for n in kept]).mean(0)
+        target = spectrum(mean)
+        shifts = [shift_of(target, one) for one in small]
+        moves = [(-round(y), -round(x)) for x, y in shifts]
+        alike = torch.tensor(
+            [
+                _correlation(mean, torch.roll(one, move, (0, 1)))
+                for one, move in zip(small, moves, strict=True)
+            ]
+        )
+        count = max(FEWEST, round(len(frames) * (FIRST_SHARE + MORE * number)))
+        kept = alike.argsort(descending=True)[:count].tolist()
+    whole = [torch.roll(frames[n], (step * moves[n][0], step * moves[n][1]), (0, 1)) for n in kept]
+    return torch.stack(whole).nanmean(0)
+
+
+def _alike(frames: list[Tensor]) -> list[int]:
+    """The frames that are most similar to one of them: that for which their similarity is highest."""
+    side = max(max(frames[0].shape) // THUMBNAIL, 1)
+    small = torch.stack([avg_pool2d(one[None], side).flatten() for one in frames])
+    small = small - small.mean(1, keepdim=True)
+    small = small / small.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    likeness = small @ small.T
+    count = min(SEED, len(frames))
+    seed = int(likeness.sort(dim=1, descending=True)[0][:, 1:count].mean(1).argmax())
+    return likeness[seed].argsort(descending=True)[:count].tolist()
+
+
+def _fitted_mean(frames: list[Tensor], reference: Reference) -> tuple[Tensor, Tensor] | None:
+    """The mean (h, w) of fitted frames and the variance (h, w) of filtered ones; None for too few."""
+    total, weight = torch.zeros(2, *reference.size, dtype=torch.float64)
+    seen, squares = torch.zeros(2, *reference.size, dtype=torch.float64)
+    count, finest = 0, reference.levels[-1]
+    for frame in frames:
+        valid = torch.isfinite(frame)
+        prepared = reference.prepared(frame.nan_to_num(), None if bool(valid.all()) else valid.float())
+        x, y = shift_of(reference.spectrum, shrunk(prepared.nan_to_num(), reference.coarse.step))
+        move = affine_tensors.translation(x * reference.coarse.step, y * reference.coarse.step)
+        found = fit(reference, prepared, move)
+        if verdict.called(evidence(reference, prepared, found).wrong) != Verdict.OK or found.moving > 1:
+            continue
+        count += 1
+        warped = tensors.resample(found.displaced(reference, frame, finest), math.nan)
+        inside = torch.isfinite(warped)
+        total += warped.nan_to_num()
+        weight += inside
+        other = tensors.resample(found.displaced(reference, prepared, finest), math.nan).nan_to_num()
+        seen += other
+        squares += other.square()
+    if count < FEWEST:
+        return None
+    mean = torch.where(weight > 0.5 * count, total / weight.clamp(min=1), torch.nan)
+    number = weight.clamp(min=1)
+    variance = (squares / number - (seen / number).square()).clamp(min=0)
+    return mean.float(), variance.float()
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / (one.norm() * other.norm()).clamp(min=1e-12))

@@ -1,0 +1,76 @@
+"""Resample a frame by its map."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from register.engine.movie import tensors
+from register.geometry.spline_map import SplineMap
+from register.kernels.movie import Axis, Displaced
+from register.transforms.movie import FrameTransform, transform_of
+from register.transforms.quality import Verdict
+from register.transforms.resample import warp_pixels
+
+EXACT = 2**24
+"""Integers below this are exact in float32."""
+LARGEST = 4096
+"""Longest side, in pixels, at which float32 positions are exact to 0.0005 pixels."""
+
+
+def resampled(pixels: NDArray[Any], of: SplineMap, interpolation: str, fill: float) -> NDArray[Any]:
+    """The frame (c, h, w) on the grid of the reference, ``fill`` outside it.
+
+    The map is that of its patches, as in ``transforms.resample``. One pass in float32 computes it where
+    values and positions are exact in that type.
+    """
+    if not _suits(pixels, interpolation):
+        transform = transform_of("local", FrameTransform(of, Verdict.UNKNOWN))
+        return warp_pixels(pixels, transform, interpolation=interpolation, fill=fill)
+    y, x, coefficients = _bases(of)
+    numbers = tuple(of.matrix.ravel().tolist())
+    planes = []
+    for plane in pixels:
+        frame = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
+        planes.append(tensors.resample(Displaced(frame, y, x, coefficients, numbers), fill).numpy())
+    found = np.stack(planes)
+    if pixels.dtype.kind == "f":
+        return found
+    limits = np.iinfo(pixels.dtype)
+    return np.rint(found).clip(limits.min, limits.max).astype(pixels.dtype)
+
+
+def _suits(pixels: NDArray[Any], interpolation: str) -> bool:
+    """Whether float32 is exact enough."""
+    if interpolation != "bilinear" or not 2 <= min(pixels.shape[1:]) <= max(pixels.shape[1:]) <= LARGEST:
+        return False
+    if pixels.dtype == np.float32:
+        return bool(np.isfinite(pixels).all())
+    return pixels.dtype.kind in "ui" and pixels.dtype.itemsize <= 2
+
+
+def _bases(of: SplineMap) -> tuple[Axis, Axis, torch.Tensor]:
+    """The basis of the patches along y and x, and their coefficients (2, 2 rows, 2 columns): of each patch in
+    turn its displacement and its derivatives."""
+    patches = SplineMap(of.height, of.width, np.eye(2, 3), of.coefficients).patches()
+    if patches is None:
+        axes = [Axis(4, torch.zeros(4, n), torch.zeros(n, dtype=torch.int32)) for n in (of.height, of.width)]
+        return axes[0], axes[1], torch.zeros(2, 4, 4)
+    from register.geometry import patch_grid
+
+    grid, matrices = patches
+    parameters = patch_grid.from_matrices(grid, matrices)
+    found = np.zeros((2, 2 * grid.rows, 2 * grid.columns), np.float32)
+    found[:, ::2, ::2], found[:, ::2, 1::2], found[:, 1::2, ::2] = np.moveaxis(parameters, 1, 0)
+    y = _hats(of.height, grid.rows, grid.spacing[1])
+    return y, _hats(of.width, grid.columns, grid.spacing[0]), torch.from_numpy(found)
+
+
+def _hats(length: int, count: int, spacing: float) -> Axis:
+    """The basis of patches along an axis: of each a hat, and the hat times the distance from its centre."""
+    steps = (np.arange(length) + 0.5) / spacing
+    first = np.clip(np.floor(steps), 0, count - 2).astype(np.int32)
+    t = steps - first
+    values = np.stack([1 - t, (1 - t) * t, t, t * (t - 1)]).astype(np.float32)
+    return Axis(2 * count, torch.from_numpy(values), torch.from_numpy(2 * first))

@@ -1,0 +1,166 @@
+"""What a worker does: align a chunk of frames, align a frame to another one, resample and encode a chunk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from register.engine.movie.follow import follow
+from register.engine.movie.motion import of_motion
+from register.engine.movie.reference import Reference
+from register.engine.movie.reference import prepare as prepared
+from register.errors import RegisterError
+from register.geometry.spline_map import SplineMap
+from register.io.movies.encode import encoded
+from register.io.movies.stack import Stack
+from register.settings import Settings
+from register.transforms.movie import REFERENCE, FrameTransform
+from register.transforms.quality import Verdict
+from register.transforms.resample import default_fill
+from register.workflows.movie.greys import grey, with_nan
+from register.workflows.movie.resampled import resampled
+
+CHUNK = 16
+"""Frames of a task."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Frames that are resampled, the file they go to, and their interpolation."""
+
+    stack: Stack
+    target: Path
+    interpolation: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a reference is prepared from: image and variance (h, w), and the smoothing in pixels."""
+
+    image: Tensor
+    variance: Tensor | None
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """The input of a worker: the channels, the movie first; the settings; and the reference, or the number of
+    the frame that is one."""
+
+    channels: tuple[Channel, ...]
+    settings: Settings
+    template: Template
+    number: int | None
+
+    @property
+    def stack(self) -> Stack:
+        """The movie."""
+        return self.channels[0].stack
+
+    def chunk(self, number: int) -> range:
+        """The frames of a chunk."""
+        return range(number * CHUNK, min((number + 1) * CHUNK, len(self.stack)))
+
+
+class Worker(NamedTuple):
+    """State of a worker process: the task, and its prepared reference."""
+
+    asked: Task
+    reference: Reference
+
+
+class Written(NamedTuple):
+    """The encoded frames of a chunk, of each channel, and the sums (h, w) of good frames before and after."""
+
+    pages: list[list[bytes | NDArray[Any]]]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    good: int
+
+
+_workers: list[Worker] = []
+"""The state of this process, set when it starts; the last entry is used."""
+
+
+def prepare(asked: Task) -> None:
+    """Prepare this process for a task."""
+    made = asked.template
+    reference = prepared(made.image, asked.settings, sigma=made.sigma, variance=made.variance)
+    _workers.append(Worker(asked, reference))
+
+
+def align_chunk(number: int) -> list[FrameTransform]:
+    """The transforms of the frames of a chunk to the reference."""
+    asked, reference = _workers[-1]
+    near: Tensor | None = None
+    found = []
+    for index in asked.chunk(number):
+        made = _aligned(asked, reference, index, near)
+        if made.verdict == Verdict.OK:
+            near = torch.from_numpy(made.map.matrix)
+        found.append(made)
+    return found
+
+
+def link(index: int, against: int | None) -> FrameTransform:
+    """The transform of a frame from another one, or from the reference."""
+    asked, reference = _workers[-1]
+    if index == asked.number:
+        return identity(asked.stack)
+    if against is None:
+        return _aligned(asked, reference, index, None)
+    before = with_nan(grey(asked.stack, against, asked.settings, asked.settings.moving_mask))
+    try:
+        made = prepared(before, asked.settings, sigma=asked.template.sigma)
+    except RegisterError as error:
+        return failed(asked.stack, str(error), against)
+    return _aligned(asked, made, index, None, against)
+
+
+def write_chunk(first: int, transforms: list[FrameTransform], how: str) -> Written:
+    """Resample and encode frames from ``first`` on; bad ones are filled where ``how`` is ``blank``."""
+    asked = _workers[-1].asked
+    pages = [list[bytes | NDArray[Any]]() for _ in asked.channels]
+    sums = np.zeros((2, *asked.stack.shape[1:]))
+    for index, transform in enumerate(transforms, start=first):
+        for number, one in enumerate(asked.channels):
+            pixels = one.stack.frame(index)
+            fill = one.stack.nodata if asked.settings.fill == "auto" else float(asked.settings.fill)
+            fill = default_fill(pixels.dtype) if fill is None else fill
+            if transform.bad and how == "blank":
+                moved = np.full_like(pixels, fill)
+            else:
+                moved = resampled(pixels, transform.map, one.interpolation, fill)
+            pages[number].append(encoded(moved, one.stack.rgb, asked.settings.compression))
+            if number == 0 and not transform.bad:
+                sums[0] += np.nan_to_num(pixels[0])
+                sums[1] += np.nan_to_num(moved[0])
+    return Written(pages, sums[0], sums[1], sum(not one.bad for one in transforms))
+
+
+def identity(stack: Stack) -> FrameTransform:
+    """The transform of the reference frame itself."""
+    _, height, width = stack.shape
+    return FrameTransform(SplineMap(height, width, np.eye(2, 3)), Verdict.OK, (), 1.0, 0.0)
+
+
+def failed(stack: Stack, why: str, against: int = REFERENCE) -> FrameTransform:
+    """The transform of a frame that cannot be aligned."""
+    _, height, width = stack.shape
+    unmoved = SplineMap(height, width, np.eye(2, 3))
+    return FrameTransform(unmoved, Verdict.FAILED, (why,), 0.0, np.inf, against)
+
+
+def _aligned(
+    asked: Task, reference: Reference, index: int, near: Tensor | None, against: int = REFERENCE
+) -> FrameTransform:
+    """The transform of a frame to a reference."""
+    try:
+        image, mask = grey(asked.stack, index, asked.settings, asked.settings.moving_mask)
+        return of_motion(follow(reference, image, mask, near), reference.size, against)
+    except RegisterError as error:
+        return failed(asked.stack, str(error), against)
