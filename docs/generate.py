@@ -314,15 +314,24 @@ def records() -> str:
 
 
 def schema() -> str:
-    """The page that shows the JSON Schema of ``transform.json``."""
-    path = next((ROOT / "register").rglob("transform.schema.json"))
+    """The page that shows the JSON Schemas of ``transform.json`` and ``group.json``."""
+    return (
+        _schema("transform", "[transform.json](transform-format.md) explains the keys.")
+        + "\n"
+        + _schema("group", "A [set of images](../how-to/sets-of-images.md) has one such file.")
+    )
+
+
+def _schema(name: str, more: str) -> str:
+    """A JSON Schema with its heading."""
+    path = next((ROOT / "register").rglob(f"{name}.schema.json"))
     text = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=2, ensure_ascii=False)
     return "\n".join(
         [
-            "# JSON Schema of transform.json",
+            f"# JSON Schema of {name}.json",
             "",
             "The schema that the reader checks files against. It is installed with the package as "
-            f"`{path.relative_to(ROOT)}`. [transform.json](transform-format.md) explains the keys.",
+            f"`{path.relative_to(ROOT)}`. {more}",
             "",
             "```json",
             text,

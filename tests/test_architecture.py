@@ -46,7 +46,7 @@ LIBRARIES = {
     "rich": ("cli",),
     "jinja2": ("report",),
     "triton": ("kernels.triton",),
-    "pydantic": ("settings", "transforms.schema"),
+    "pydantic": ("settings", "transforms.schema", "transforms.group_schema"),
 }
 """Where a library may be imported."""
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -21,6 +21,7 @@ COMMANDS = {
     "align": "Align MOVING to FIXED.",
     "batch": "Align many pairs, each into a folder of its own, and write a table of all.",
     "movie": "Correct the motion of a movie: align its frames to one reference.",
+    "group": "Bring a set of images into one common frame: slides, rounds, serial sections.",
     "apply": "Resample other images by a saved transform.",
     "merge": "Write the channels of aligned images into one file, on the grid of their fixed image.",
     "points": "Map points from the fixed image to the moving one, into a file of the same kind.",

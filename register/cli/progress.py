@@ -71,6 +71,12 @@ def of_pairs(count: int, silent: bool) -> Iterator[Callable[[PairOutcome], None]
 
 
 @contextmanager
+def of_links(silent: bool) -> Iterator[Callable[[PairOutcome], None]]:
+    """A callback that prints a line per finished link of a set; their number is not known before."""
+    yield (lambda outcome: None) if silent else _print_pair
+
+
+@contextmanager
 def of_frames(count: int, silent: bool) -> Iterator[Callable[[Row], None]]:
     """A callback that advances a bar per frame, on a terminal."""
     if silent or not is_terminal(sys.stdout):

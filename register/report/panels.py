@@ -74,13 +74,17 @@ class Scene:
     def _sampled(self, transform: Transform, x: NDArray[np.float64], y: NDArray[np.float64]) -> Grey:
         """The moving grey at columns x and rows y of the fixed level, by a transform of the originals."""
         up = self.fixed.original_from_level.numpy()
-        down = affine.invert(self.moving.original_from_level.numpy())
-        units = (float(down[0, 0]), float(down[1, 1])), (float(down[0, 2]), float(down[1, 2]))
-        mapped = transform.map_grid(up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2], units)
-        points = torch.from_numpy(mapped).float()
-        values = interpolation.sample(self.moving.image[None], points[None])[0, 0]
-        grey: Grey = torch.where(interpolation.inside(points, *self.moving.size), values, torch.nan).numpy()
-        return grey
+        return sampled(self.moving, transform, up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2])
+
+
+def sampled(level: Level, transform: Transform, x: NDArray[np.float64], y: NDArray[np.float64]) -> Grey:
+    """The grey (len(y), len(x)) of a moving level at fixed positions x and y, NaN outside the image."""
+    down = affine.invert(level.original_from_level.numpy())
+    units = (float(down[0, 0]), float(down[1, 1])), (float(down[0, 2]), float(down[1, 2]))
+    points = torch.from_numpy(transform.map_grid(x, y, units)).float()
+    values = interpolation.sample(level.image[None], points[None])[0, 0]
+    grey: Grey = torch.where(interpolation.inside(points, *level.size), values, torch.nan).numpy()
+    return grey
 
 
 def valid_grey(level: Level) -> Grey:

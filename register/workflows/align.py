@@ -28,7 +28,7 @@ from register.report.panels import Scene
 from register.settings import Settings, working_size
 from register.transforms.canvas import Canvas
 from register.transforms.frame import Frame
-from register.transforms.quality import CanvasPlace, LandmarkSummary
+from register.transforms.quality import CanvasPlace, LandmarkSummary, Verdict
 from register.transforms.resample import ValidMask
 from register.transforms.transform import Transform
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
@@ -89,7 +89,7 @@ class Pair:
 def run(job: Job, listener: Listener = lambda event: None) -> Result:
     """Align a pair and write ``aligned.*``, ``overlay.png``, ``report.html`` and, last, ``transform.json``.
 
-    Every file is written completely or not at all. Raises ``RegisterError``.
+    A brief job writes less. Every file is written completely or not at all. Raises ``RegisterError``.
     """
     with device.using_threads(job.settings.threads):
         return _run(job, listener)
@@ -111,14 +111,19 @@ def _run(job: Job, listener: Listener) -> Result:
         summary = landmark_summary(alignment.transform, landmarks, job.settings)
         written = replace(written, quality=replace(written.quality, landmarks=summary))
     files = output_files(job, images.moving.image)
+    if job.brief and written.quality.verdict == Verdict.OK:
+        files = {"transform": files["transform"]}
     with mark_unfinished(job.output):
-        with clock("warp and write"):
-            _write_images(files, images, alignment.transform, canvas, job.settings, listener)
+        if "aligned" in files:
+            with clock("warp and write"):
+                _write_images(files, images, alignment.transform, canvas, job.settings, listener)
         listener(Event("report", "", 1.0, None))
-        with clock("pictures"):
-            scene = Scene.of(images.fixed_level, images.moving_level, written)
-            sheet, page = _pictures(scene, report=job.settings.report)
-            write_bytes(files["overlay"], sheet)
+        page = None
+        if "overlay" in files:
+            with clock("pictures"):
+                scene = Scene.of(images.fixed_level, images.moving_level, written)
+                sheet, page = _pictures(scene, report=job.settings.report)
+                write_bytes(files["overlay"], sheet)
         seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds
         seconds["total"] = round(time.perf_counter() - start, 3)
         written = replace(written, provenance=replace(written.provenance, seconds=seconds))

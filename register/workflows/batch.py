@@ -92,6 +92,7 @@ def _align_pair(pair: Pair, target: str, redo: bool, local: LocalFiles) -> PairO
         overwrite=True,
         names=(pair.fixed, pair.moving),
         asked=pair.settings,
+        brief=pair.brief,
     )
     done = align.run(job)
     if remote.is_remote(target):
@@ -166,8 +167,9 @@ def run(
     *,
     max_failures: int | None = None,
     tick: Callable[[PairOutcome], None] = lambda outcome: None,
+    draw: bool = True,
 ) -> list[PairOutcome]:
-    """Align all pairs by a runner, write ``summary.csv`` as they finish and ``index.html`` at the end.
+    """Align all pairs by a runner, write ``summary.csv`` as they finish and, with ``draw``, ``index.html``.
 
     Returns the outcomes in the order of the pairs. Stops early after ``max_failures`` errors and verdicts
     ``failed``. Raises ``FileError`` where a table would replace the ``manifest`` or an image. The summary is
@@ -191,7 +193,8 @@ def run(
         if close:
             close()
         write_summary(_ordered(pairs, found), output)
-    draw_index(_ordered(pairs, found), output)
+    if draw:
+        draw_index(_ordered(pairs, found), output)
     return _ordered(pairs, found)
 
 

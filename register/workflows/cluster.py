@@ -1,6 +1,7 @@
 """Pairs on a Dask cluster: one task per pair; the task of a lost worker is repeated on another."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from register.errors import RegisterError
@@ -74,4 +75,4 @@ def absolute(name: str) -> str:
 def _with_absolute_paths(pair: Pair) -> Pair:
     """The pair with absolute paths."""
     chosen = with_files(pair.settings, absolute)
-    return Pair(pair.id, absolute(pair.fixed), absolute(pair.moving), chosen)
+    return replace(pair, fixed=absolute(pair.fixed), moving=absolute(pair.moving), settings=chosen)

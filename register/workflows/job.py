@@ -30,7 +30,8 @@ class Job:
     """One pair: the files of the fixed and the moving image, the folder for the results, and the settings.
 
     Where the files are local copies of remote ones, ``names`` are the addresses of the images, and ``asked``
-    the settings with the addresses of masks, landmarks and initial maps.
+    the settings with the addresses of masks, landmarks and initial maps. Of a ``brief`` job only the
+    transform is written, and pictures where the verdict is not ok.
     """
 
     fixed: Path
@@ -40,6 +41,7 @@ class Job:
     overwrite: bool = False
     names: tuple[str, str] | None = None
     asked: Settings | None = None
+    brief: bool = False
 
 
 def check_folder(output: str | Path) -> None:
@@ -72,6 +74,9 @@ def refuse_overwrite(job: Job) -> None:
 
 def output_files(job: Job, moving: Image) -> dict[str, Path]:
     """The files that a job writes, by their role."""
+    if job.brief:
+        names = {"transform": "transform.json", "overlay": "overlay.png", "report": "report.html"}
+        return {role: job.output / name for role, name in names.items()}
     aligned = aligned_name(moving, job.settings.format)
     names = {"aligned": aligned, "transform": "transform.json", "overlay": "overlay.png"}
     if job.settings.report:

@@ -39,12 +39,16 @@ LISTED = 5
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair of a batch: its id, which names its folder, its files or addresses, and its settings."""
+    """One pair of a batch: its id, which names its folder, its files or addresses, and its settings.
+
+    Of a ``brief`` one only the transform is written, and pictures where the verdict is not ok.
+    """
 
     id: str
     fixed: str
     moving: str
     settings: Settings
+    brief: bool = False
 
 
 @dataclass(frozen=True)

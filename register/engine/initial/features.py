@@ -98,8 +98,8 @@ def _match(fixed: Level, moving: Level, detection: Detection, model: str) -> tup
     """
     filters.opencv()
     fixed, moving = (pyramid.shrink(level, max(level.size) / detection.side) for level in (fixed, moving))
-    with device.concurrently(lambda: _features(moving, detection)) as features_of_moving:
-        (at_fixed, described), (at_moving, others) = _features(fixed, detection), features_of_moving()
+    with device.concurrently(lambda: _known_features(moving, detection)) as features_of_moving:
+        (at_fixed, described), (at_moving, others) = _known_features(fixed, detection), features_of_moving()
     if min(len(described), len(others)) < LEAST:
         return None, 0.0
     tried: list[tuple[Matches | None, float]] = []
@@ -109,6 +109,11 @@ def _match(fixed: Level, moving: Level, detection: Detection, model: str) -> tup
         if consensus.count(tried[-1][0]) >= CERTAIN:
             break
     return max(tried, key=lambda found: consensus.count(found[0]))
+
+
+def _known_features(level: Level, detection: Detection) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """The features of a level, detected once."""
+    return pyramid.cached(level, ("features", detection), lambda: _features(level, detection))
 
 
 def _features(level: Level, detection: Detection) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

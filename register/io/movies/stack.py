@@ -18,8 +18,8 @@ class Stack:
     """Frames (c, h, w) of one size and data type, and what their files state about them.
 
     ``axis`` is the axis along which the frames lie, T or Z. ``step`` is the time between frames in seconds,
-    and ``pixel_size`` is the size of a pixel; both are None where the file does not state them. ``notes``
-    say what was left out.
+    or their distance along Z in the unit of the pixel size, and ``pixel_size`` is the size of a pixel; both
+    are None where the file does not state them. ``notes`` say what was left out.
     """
 
     name: str

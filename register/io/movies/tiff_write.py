@@ -49,6 +49,8 @@ def _first_page(stack: Stack) -> Options:
     attributes: Options = {"Name": stack.name, **physical_size(stack.pixel_size)}
     if stack.step and stack.axis == "T":
         attributes |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
+    if stack.step and stack.axis == "Z" and stack.pixel_size and stack.pixel_size.unit:
+        attributes |= {"PhysicalSizeZ": stack.step, "PhysicalSizeZUnit": stack.pixel_size.unit}
     plane = (height, width)
     shape: tuple[int, ...] = (count, *plane)
     stored, axes = (count, 1, 1, *plane, 1), "YX"

@@ -1,0 +1,157 @@
+"""The links of a set: pairs aligned by the runners of ``batch``, in rounds while links are missing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from register.engine.group import graph
+from register.engine.group.links import Link
+from register.errors import RegisterError
+from register.settings import Settings
+from register.transforms.transform import Transform
+from register.workflows import batch
+from register.workflows.batch import PairOutcome, Runner
+from register.workflows.pairs import Pair
+from register.workflows.sets.images import SetImage, link_pair
+
+LINKS = "links"
+"""The folder of the links, below that of the set."""
+ROUNDS = 3
+"""Times that pairs around links which are not ok are added."""
+MIRRORED = "the mirrored moving image matches"
+"""The note of an alignment that suggests to mirror the image."""
+
+
+@dataclass(frozen=True)
+class LinkResult:
+    """A finished link between two images, which are indices: its outcome, and its transform if it has one."""
+
+    fixed: int
+    moving: int
+    outcome: PairOutcome
+    transform: Transform | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The verdict; ``failed`` where there was an error."""
+        return self.outcome.verdict or "failed"
+
+    @property
+    def reasons(self) -> str:
+        """Why the verdict is not ok: reasons or the error."""
+        return self.outcome.error or self.outcome.reasons
+
+    def link(self) -> Link | None:
+        """The link for the joint solution."""
+        return None if self.transform is None else Link.of(self.fixed, self.moving, self.transform)
+
+
+@dataclass
+class Links:
+    """Aligns the links of a set, and remembers the better of a link and its mirrored repetition.
+
+    ``runner_for`` makes the runner for some pairs; ``starts`` are files of landmarks for some links.
+    """
+
+    images: Sequence[SetImage]
+    output: Path
+    settings: Settings
+    runner_for: Callable[[tuple[Pair, ...]], Runner]
+    starts: dict[graph.Pair, str] = field(default_factory=dict)
+    tick: Callable[[PairOutcome], None] = lambda outcome: None
+    found: dict[graph.Pair, LinkResult] = field(default_factory=dict)
+
+    def pair(self, one: int, other: int, *, mirrored: bool = False) -> Pair:
+        """The pair of a link, started from landmarks where some were given."""
+        start = self.starts.get((one, other))
+        chosen = replace(self.settings, init=start) if start else self.settings
+        return link_pair(self.images[one], self.images[other], chosen, mirrored=mirrored)
+
+    def align(self, links: Iterable[graph.Pair], *, mirrored: bool = False) -> None:
+        """Align some links; those that were finished before are read."""
+        wanted: list[graph.Pair] = list(dict.fromkeys((min(link), max(link)) for link in links))
+        if not wanted:
+            return
+        pairs = {self.pair(*link, mirrored=mirrored).id: link for link in wanted}
+        asked = tuple(self.pair(*link, mirrored=mirrored) for link in wanted)
+        folder = str(self.output / LINKS)
+        for one in batch.run(asked, folder, self.runner_for(asked), tick=self.tick, draw=False):
+            self._keep(pairs[one.id], one, Path(folder) / one.id / batch.TRANSFORM)
+
+    def _keep(self, link: graph.Pair, outcome: PairOutcome, path: Path) -> None:
+        """Keep a result unless an earlier one of the same link is as good."""
+        transform = None if outcome.error else Transform.load(path)
+        made = LinkResult(*link, outcome, transform)
+        rank = ("failed", "unknown", "suspect", "ok")
+        known = self.found.get(link)
+        if known is None or rank.index(made.verdict) > rank.index(known.verdict):
+            self.found[link] = made
+
+    def verdicts(self) -> dict[graph.Pair, str]:
+        """The verdicts of all links so far."""
+        return {link: result.verdict for link, result in self.found.items()}
+
+
+def run(links: Links, order: Sequence[int], neighbours: int) -> list[LinkResult]:
+    """Align all links that a set needs, and return them in the order of the set.
+
+    First the neighbours and the links with landmarks; then, mirrored, those of images none of whose links is
+    ok; then pairs around links that are not ok, several times.
+    """
+    links.align([*graph.neighbours(order, neighbours), *links.starts])
+    _mirrored(links)
+    for _ in range(ROUNDS):
+        more = graph.around(order, links.verdicts())
+        if not more:
+            break
+        links.align(more)
+        _mirrored(links)
+    place = {image: position for position, image in enumerate(order)}
+    return sorted(links.found.values(), key=lambda x: (place[x.fixed], place[x.moving]))
+
+
+def _mirrored(links: Links) -> None:
+    """Repeat, mirrored, the links that are not ok of images that have no ok link."""
+    if links.settings.allow_flip:
+        return
+    verdicts = links.verdicts()
+    joined = {image for link, verdict in verdicts.items() if verdict == "ok" for image in link}
+    tried = {link for link, result in links.found.items() if result.outcome.id.endswith(".mirrored")}
+    wanted = []
+    for link, verdict in verdicts.items():
+        notes = links.found[link].transform
+        hinted = notes is not None and any(MIRRORED in note for note in notes.quality.notes)
+        alone = not set(link) <= joined
+        if (
+            verdict != "ok"
+            and not links.found[link].outcome.error
+            and (hinted or alone)
+            and link not in tried
+        ):
+            wanted.append(link)
+    links.align(wanted, mirrored=True)
+
+
+def parse_starts(texts: Sequence[str], images: Sequence[SetImage]) -> dict[graph.Pair, str]:
+    """The files of landmarks of links, from texts ``FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv``.
+
+    Raises ``RegisterError`` for an unknown id, or a text of another form.
+    """
+    index = {image.id: number for number, image in enumerate(images)}
+    found = {}
+    for text in texts:
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) != 4:
+            raise RegisterError(f"--link {text!r}: write FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv")
+        for name in parts[:2]:
+            if name not in index:
+                raise RegisterError(f"--link: no image has the id {name!r}; there are {', '.join(index)}")
+        for name in parts[2:]:
+            if not Path(name).is_file():
+                raise RegisterError(f"--link: {name} does not exist; check the path")
+        one, other = index[parts[0]], index[parts[1]]
+        files = parts[2:]
+        if one > other:
+            one, other, files = other, one, files[::-1]
+        found[one, other] = ",".join(files)
+    return found

@@ -1,0 +1,200 @@
+"""``register group``: a set of images in one frame, what does not belong named, links that are done again alone."""
+
+import csv
+import json
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import ome_types
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+import register
+from register.errors import RegisterError
+from register.geometry import affine
+from register.report import group as page
+from register.settings import Settings
+from register.transforms import group_schema
+from register.workflows.sets import images as inputs
+from register.workflows.sets import order
+
+SIDE = 260
+
+
+def texture(seed, size=SIDE + 120):
+    rng = np.random.default_rng(seed)
+    layers = sum(s * gaussian_filter(rng.normal(size=(size, size)), s) for s in (1.5, 3, 8))
+    return layers / layers.std()
+
+
+def section(content, angle, shift, mirrored=False):
+    """An image of some content, and its map (2, 3) from pixels to the content."""
+    matrix = affine.similarity(angle, 1.0, (SIDE / 2, SIDE / 2), np.array(content.shape) / 2 + shift)
+    if mirrored:
+        matrix = affine.compose(matrix, np.array([[-1.0, 0, SIDE - 1], [0, 1, 0]]))
+    x = np.arange(SIDE, dtype=float)
+    points = affine.apply_to_grid(matrix[None], x, x)[0]
+    values = map_coordinates(content, [points[..., 1], points[..., 0]], order=3, mode="reflect")
+    return np.clip(128 + 40 * values, 0, 255).astype(np.uint8), matrix
+
+
+@pytest.fixture(scope="module")
+def sections(tmp_path_factory):
+    """Four sections, one of them mirrored, and a foreign one, with their true maps."""
+    folder = tmp_path_factory.mktemp("sections")
+    content, rng, truth = texture(1), np.random.default_rng(2), {}
+    for n in range(4):
+        content = 0.9 * content + 0.43 * texture(10 + n)
+        image, truth[f"s{n}"] = section(content, 0.5 * n, rng.uniform(-8, 8, 2), mirrored=n == 2)
+        tifffile.imwrite(folder / f"s{n}.tif", image)
+    tifffile.imwrite(folder / "s9_foreign.tif", section(texture(99), 0, 0)[0])
+    return folder, truth
+
+
+def errors(out, truth):
+    """The median error of every image against the first, in pixels."""
+    points = affine.points_at(np.linspace(60, 200, 9), np.linspace(60, 200, 9)).reshape(-1, 2)
+    found = {name: register.Transform.load(out / name / "transform.json") for name in truth}
+    first = found["s0"]
+    return {
+        name: float(np.median(np.linalg.norm(
+            affine.apply(truth[name], found[name].map(points)) - affine.apply(truth["s0"], first.map(points)), axis=1
+        )))
+        for name in truth
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_set_is_aligned_and_what_does_not_belong_is_named(sections, tmp_path, program):
+    folder, truth = sections
+    out = tmp_path / "out"
+    asked = ["group", folder, "-o", out, "--preset", "fast", "--model", "affine", "--workers", "1"]
+    merged = ["--merge", tmp_path / "all.ome.tif", "--volume", tmp_path / "volume.ome.tif", "--overwrite"]
+    done = program(*asked, *merged)
+    assert done.returncode == 3, done.stderr
+    assert "s9_foreign  failed" in done.stdout
+    file = json.loads((out / "group.json").read_text())
+    shipped = json.loads((inputs.Path(group_schema.__file__).parent / "group.schema.json").read_text())
+    assert shipped == group_schema.schema()
+    jsonschema.validate(file, shipped)
+    verdicts = {image["id"]: image["verdict"] for image in file["images"]}
+    assert verdicts == {"s0": "ok", "s1": "ok", "s2": "ok", "s3": "ok", "s9_foreign": "failed"}
+    assert max(errors(out, truth).values()) < 0.3
+    assert register.Transform.load(out / "s2" / "transform.json").quality.det_global < 0, "it is mirrored"
+    assert not (out / "s9_foreign" / "aligned.tif").exists()
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    assert [row["mirrored"] for row in rows] == ["", "", "yes", "", ""]
+    channels = ome_types.from_tiff(tmp_path / "all.ome.tif").images[0].pixels.channels
+    assert [channel.name for channel in channels] == ["s0", "s1", "s2", "s3"]
+    volume = tifffile.imread(tmp_path / "volume.ome.tif")
+    assert np.array_equal(volume[1], tifffile.imread(out / "s1" / "aligned.tif"))
+    assert not volume[4].any()
+    again = program(*asked, "--no-images")
+    assert again.stdout.count("done before") >= 10
+    assert not (out / "s1" / "aligned.tif").exists()
+    clean = errors(out, truth)
+    path = out / "links" / "s0--s1" / "transform.json"
+    spoilt = register.Transform.load(path)
+    replace(spoilt, matrix=affine.compose(affine.translation(30.0, 5.0), spoilt.matrix)).save(path)
+    program(*asked)
+    links = {(x["fixed"], x["moving"]): x for x in json.loads((out / "group.json").read_text())["links"]}
+    assert links["s0", "s1"]["weight"] < 0.1
+    assert all(error < 1.5 * clean[name] + 0.05 for name, error in errors(out, truth).items())
+    points = affine.points_at(np.array([60.0, 200]), np.array([60.0, 200])).reshape(-1, 2)
+    back = affine.compose(affine.invert(truth["s1"]), truth["s0"])
+    for name, values in (("f.csv", points), ("m.csv", affine.apply(back, points))):
+        text = "\n".join(f"{x},{y}" for x, y in values)
+        (tmp_path / name).write_text(f"x,y\n{text}\n")
+    done = program(*asked, "--link", f"s0,s1,{tmp_path / 'f.csv'},{tmp_path / 'm.csv'}")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("s0--s1:"))
+    assert "done again: init changed" in line
+    assert done.stdout.count("done again") == 1
+    links = {(x["fixed"], x["moving"]): x for x in json.loads((out / "group.json").read_text())["links"]}
+    assert links["s0", "s1"]["weight"] > 0.5
+
+
+def test_images_come_from_folders_patterns_and_tables_in_natural_order(tmp_path):
+    for name in ("s10.tif", "s2.tif", "s1.tif", "notes.txt"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    assert [image.id for image in inputs.listed([str(tmp_path)])] == ["s1", "s2", "s10"]
+    assert [image.id for image in inputs.listed([str(tmp_path / "s?.tif")])] == ["s1", "s2"]
+    table = tmp_path / "set.csv"
+    table.write_text("image,id,channel,position\ns1.tif,late,DAPI,2\ns2.tif,early,,1\n")
+    found = inputs.from_table(str(table))
+    assert [(image.id, image.channel) for image in found] == [("early", None), ("late", "DAPI")]
+    pair = inputs.link_pair(*found, Settings(), mirrored=True)
+    assert (pair.id, pair.settings.moving_channel, pair.settings.allow_flip) == (
+        "early--late.mirrored",
+        "DAPI",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("image,colour\na.tif,red\n", "has a column 'colour'; columns are image, id"),
+        ("id\na\n", "has no column image"),
+        ("image,position\na.tif,first\n", "line 2: position 'first' is not a number"),
+        ("image,id\n,a\n", "line 2 names no image"),
+        ("image\na.tif\na.tif\n", "is named twice"),
+        ("image\na.tif\n", "at least two images"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_in_one_line(tmp_path, table, message):
+    (tmp_path / "set.csv").write_text(table)
+    with pytest.raises(RegisterError, match=message):
+        inputs.from_table(str(tmp_path / "set.csv"))
+
+
+def test_wrong_usage_is_refused_before_anything_is_computed(tmp_path, program):
+    for n in range(2):
+        tifffile.imwrite(tmp_path / f"s{n}.tif", np.full((40, 40), n, np.uint8))
+    for options, code, message in (
+        (["--reference", "s7"], 1, "--reference 's7': auto, mean, or one of s0, s1"),
+        (["--link", "s0,s7,a.csv,b.csv"], 1, "no image has the id 's7'"),
+        (["--thickness", "3"], 1, "--thickness is the distance of the planes of a --volume"),
+        (["--merge", tmp_path / "all.png"], 1, "cannot hold many named channels"),
+        (["--init", "start.json"], 2, "start one link by"),
+    ):
+        done = program("group", tmp_path, "-o", tmp_path / "out", *options)
+        assert (done.returncode, message in done.stderr) == (code, True), (options, done.stderr)
+        assert not (tmp_path / "out").exists()
+    planned = program("group", tmp_path, "--dry-run", "--json")
+    assert json.loads(planned.stdout)["links"] == [["s0", "s1"]]
+
+
+def test_a_group_file_that_is_wrong_is_refused(tmp_path):
+    path = tmp_path / "group.json"
+    for text, message in (
+        ("{", "is not a group file"),
+        ('{"version": 2}', "has version 2"),
+        ("{}", "format"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RegisterError, match=message):
+            group_schema.read(path)
+
+
+def test_the_page_draws_the_graph_and_names_everything():
+    grey = np.random.default_rng(0).random((30, 40)).astype(np.float32)
+    rows = [page.SetRow(f"s{n}", "ok", "", 1, 0.1, grey, grey) for n in range(3)]
+    rows.append(page.SetRow("<foreign>", "failed", "no link", 0, None, None, None))
+    links = [
+        page.LinkRow(0, 1, "ok", 1.0, 0.1, 0.05, ""),
+        page.LinkRow(1, 3, "failed", 0.0, None, None, "why"),
+    ]
+    text = page.page("out", [("images", "4")], rows, links, ["a note"])
+    assert text.count('class="frame"') == 3
+    assert text.count("<figcaption>Section ") == 4
+    assert text.count("<path ") == 2
+    assert "stroke-width" in text
+    assert "&lt;foreign&gt;" in text
+    assert "<foreign>" not in text
+
+
+def test_images_without_matches_come_last_in_an_order():
+    matched = np.array([[0, 0, 9, 1], [0, 0, 0, 0], [9, 0, 0, 30], [1, 0, 30, 0]], float)
+    assert order.order_of(matched) == [0, 2, 3, 1]
