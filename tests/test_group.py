@@ -42,12 +42,12 @@ def section(content, angle, shift, mirrored=False):
 
 @pytest.fixture(scope="module")
 def sections(tmp_path_factory):
-    """Four sections, one of them mirrored, and a foreign one, with their true maps."""
+    """Three sections, one of them mirrored, and a foreign one, with their true maps."""
     folder = tmp_path_factory.mktemp("sections")
     content, rng, truth = texture(1), np.random.default_rng(2), {}
-    for n in range(4):
+    for n in range(3):
         content = 0.9 * content + 0.43 * texture(10 + n)
-        image, truth[f"s{n}"] = section(content, 0.5 * n, rng.uniform(-8, 8, 2), mirrored=n == 2)
+        image, truth[f"s{n}"] = section(content, 0.2 * n, rng.uniform(-8, 8, 2), mirrored=n == 1)
         tifffile.imwrite(folder / f"s{n}.tif", image)
     tifffile.imwrite(folder / "s9_foreign.tif", section(texture(99), 0, 0)[0])
     return folder, truth
@@ -70,7 +70,8 @@ def errors(out, truth):
 def test_a_set_is_aligned_and_what_does_not_belong_is_named(sections, tmp_path, program):
     folder, truth = sections
     out = tmp_path / "out"
-    asked = ["group", folder, "-o", out, "--preset", "fast", "--model", "affine", "--workers", "1"]
+    asked = ["group", folder, "-o", out, "--preset", "fast", "--model", "affine", "--rotation-range", "40"]
+    asked += ["--workers", "1"]
     merged = ["--merge", tmp_path / "all.ome.tif", "--volume", tmp_path / "volume.ome.tif", "--overwrite"]
     done = program(*asked, *merged)
     assert done.returncode == 3, done.stderr
@@ -80,19 +81,19 @@ def test_a_set_is_aligned_and_what_does_not_belong_is_named(sections, tmp_path, 
     assert shipped == group_schema.schema()
     jsonschema.validate(file, shipped)
     verdicts = {image["id"]: image["verdict"] for image in file["images"]}
-    assert verdicts == {"s0": "ok", "s1": "ok", "s2": "ok", "s3": "ok", "s9_foreign": "failed"}
+    assert verdicts == {"s0": "ok", "s1": "ok", "s2": "ok", "s9_foreign": "failed"}
     assert max(errors(out, truth).values()) < 0.3
-    assert register.Transform.load(out / "s2" / "transform.json").quality.det_global < 0, "it is mirrored"
+    assert register.Transform.load(out / "s1" / "transform.json").quality.det_global < 0, "it is mirrored"
     assert not (out / "s9_foreign" / "aligned.tif").exists()
     rows = list(csv.DictReader((out / "summary.csv").open()))
-    assert [row["mirrored"] for row in rows] == ["", "", "yes", "", ""]
+    assert [row["mirrored"] for row in rows] == ["", "yes", "", ""]
     channels = ome_types.from_tiff(tmp_path / "all.ome.tif").images[0].pixels.channels
-    assert [channel.name for channel in channels] == ["s0", "s1", "s2", "s3"]
+    assert [channel.name for channel in channels] == ["s0", "s1", "s2"]
     volume = tifffile.imread(tmp_path / "volume.ome.tif")
     assert np.array_equal(volume[1], tifffile.imread(out / "s1" / "aligned.tif"))
-    assert not volume[4].any()
+    assert not volume[3].any()
     again = program(*asked, "--no-images")
-    assert again.stdout.count("done before") >= 10
+    assert again.stdout.count("done before") >= 6
     assert not (out / "s1" / "aligned.tif").exists()
     clean = errors(out, truth)
     path = out / "links" / "s0--s1" / "transform.json"

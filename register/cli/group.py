@@ -155,24 +155,18 @@ def group(
     skipped. Exits with 0 when done, 1 when an image could not be read, 3 when an image failed.
     """
     from register.cli import progress, show_group
-    from register.workflows.merge import MergeOptions
     from register.workflows.sets import files, page
     from register.workflows.sets import images as inputs
     from register.workflows.sets import solve as workflow
 
-    if bool(images) == bool(table):
-        raise typer.BadParameter("give images, folders or patterns, or one --table")
-    if settings.init not in ("auto", "identity", "center"):
-        raise typer.BadParameter("--init of a set is auto, identity or center; start one link by --link")
+    _check_usage(images, table, settings)
     found = inputs.from_table(table) if table else inputs.listed(images or [])
     settings = replace(
         settings, fixed_channel=channel, moving_channel=channel, series=series, fixed_level=level,
         moving_level=level, fixed_plane=plane, moving_plane=plane,
     )  # fmt: skip
     options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()))
-    merging = MergeOptions(drop_repeated=drop_repeated)
-    extras = files.Extras(images_written, merge, merging, volume, thickness, overwrite)
-    extras.check()
+    extras = files.extras(images_written, merge, drop_repeated, volume, thickness, overwrite=overwrite)
     if dry_run:
         planned = workflow.plan(found, settings, options, workers)
         print_json(show_group.plan_values(planned)) if as_json else show_group.plan(planned)
@@ -188,6 +182,14 @@ def group(
     elif not quiet:
         show_group.result(made, output, extras)
     _exit(made)
+
+
+def _check_usage(images: list[str] | None, table: str | None, settings: Settings) -> None:
+    """Raise ``BadParameter`` unless images or a table are given, and for an initial map from a file."""
+    if bool(images) == bool(table):
+        raise typer.BadParameter("give images, folders or patterns, or one --table")
+    if settings.init not in ("auto", "identity", "center"):
+        raise typer.BadParameter("--init of a set is auto, identity or center; start one link by --link")
 
 
 def _runner(

@@ -14,6 +14,8 @@ ALL_PAIRS = 6
 """Number of images up to which every pair is aligned."""
 REACH = 3
 """Positions beyond an image that are tried where its links to neighbours are not ok."""
+GIVE_UP = 4
+"""Number of failed links after which an image without a better one is not linked any more."""
 ROUNDS = 200
 """Most rounds of the search for the shortest order."""
 
@@ -36,6 +38,7 @@ def around(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
     """
     place = {image: position for position, image in enumerate(order)}
     tried = {frozenset(pair) for pair in verdicts}
+    hopeless = _hopeless(verdicts)
     wanted: list[tuple[int, int]] = []
     for pair, verdict in verdicts.items():
         if verdict != "ok":
@@ -46,7 +49,16 @@ def around(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
     found = [
         (order[low], order[high]) for low, high in dict.fromkeys(wanted) if low >= 0 and high < len(order)
     ]
-    return [pair for pair in found if frozenset(pair) not in tried]
+    return [pair for pair in found if frozenset(pair) not in tried and not hopeless & set(pair)]
+
+
+def _hopeless(verdicts: Mapping[Pair, str]) -> set[int]:
+    """Images of which ``GIVE_UP`` or more links failed and none is better."""
+    links: dict[int, list[str]] = {}
+    for pair, verdict in verdicts.items():
+        for image in pair:
+            links.setdefault(image, []).append(verdict)
+    return {image for image, own in links.items() if len(own) >= GIVE_UP and set(own) == {"failed"}}
 
 
 def _between(order: Sequence[int], place: Mapping[int, int], good: Collection[Pair]) -> list[Pair]:

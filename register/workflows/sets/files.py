@@ -21,6 +21,7 @@ from register.io.movies.tiff_write import stack_writer
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
+from register.transforms.schema import Json
 from register.workflows import merge
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 from register.workflows.batch import TRANSFORM
@@ -44,16 +45,21 @@ class Extras:
     merging: MergeOptions = field(default_factory=MergeOptions)
     volume: Path | None = None
     thickness: float | None = None
-    overwrite: bool = False
 
-    def check(self) -> None:
-        """Raise ``RegisterError`` for files that cannot be written."""
-        if self.merge:
-            merge.check_output(self.merge, self.overwrite)
-        if self.volume:
-            merge.check_output(self.volume, self.overwrite)
-        if self.thickness is not None and not self.volume:
-            raise RegisterError("--thickness is the distance of the planes of a --volume; name one")
+
+def extras(
+    images: bool, merged: Path | None, drop_repeated: bool, volume: Path | None, thickness: float | None,
+    *, overwrite: bool,
+) -> Extras:  # fmt: skip
+    """What is written besides transforms. Raises ``RegisterError`` for files that cannot be written."""
+    for path in (merged, volume):
+        if path:
+            merge.check_output(path, overwrite)
+    if thickness is not None and not volume:
+        raise RegisterError("--thickness is the distance of the planes of a --volume; name one")
+    if drop_repeated and not merged:
+        raise RegisterError("--drop-repeated concerns the channels of --merge; name a file for them")
+    return Extras(images, merged, MergeOptions(drop_repeated=drop_repeated), volume, thickness)
 
 
 def write(
@@ -184,7 +190,7 @@ def table(group: Group) -> str:
         member = group.members[number]
         own = [x for x in group.links if number in (x.result.fixed, x.result.moving)]
         error = member.transform.quality.expected_error if member.transform else None
-        mirrored = bool(member.transform and member.transform.quality.det_global < 0)  # type: ignore[operator]
+        area = member.transform.quality.det_global if member.transform else None
         writer.writerow(
             [
                 member.image.id,
@@ -195,13 +201,13 @@ def table(group: Group) -> str:
                 "" if error is None else error,
                 len(own),
                 sum(x.result.verdict == "ok" for x in own),
-                "yes" if mirrored else "",
+                "yes" if area is not None and area < 0 else "",
             ]
         )
     return text.getvalue()
 
 
-def group_values(group: Group) -> dict[str, Any]:
+def group_values(group: Group) -> Json:
     """The content of ``group.json``."""
     ids = [member.image.id for member in group.members]
     names = [None if n is None else ids[n] for n in group.references]

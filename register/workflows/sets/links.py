@@ -7,11 +7,13 @@ from pathlib import Path
 from register.engine.group import graph
 from register.engine.group.links import Link
 from register.errors import RegisterError
+from register.images.pyramid import Level
 from register.settings import Settings
 from register.transforms.transform import Transform
 from register.workflows import batch
 from register.workflows.batch import PairOutcome, Runner
 from register.workflows.pairs import Pair
+from register.workflows.sets import order as ordering
 from register.workflows.sets.images import SetImage, link_pair
 
 LINKS = "links"
@@ -50,30 +52,44 @@ class LinkResult:
 class Links:
     """Aligns the links of a set, and remembers the better of a link and its mirrored repetition.
 
-    ``runner_for`` makes the runner for some pairs; ``starts`` are files of landmarks for some links.
+    ``runner_for`` makes the runner for some pairs, ``read`` the small grey level of an image; ``starts`` are
+    files of landmarks for some links.
     """
 
     images: Sequence[SetImage]
     output: Path
     settings: Settings
     runner_for: Callable[[tuple[Pair, ...]], Runner]
+    read: Callable[[SetImage], Level]
     starts: dict[graph.Pair, str] = field(default_factory=dict)
     tick: Callable[[PairOutcome], None] = lambda outcome: None
+    levels: dict[int, Level] = field(default_factory=dict)
     found: dict[graph.Pair, LinkResult] = field(default_factory=dict)
 
     def pair(self, one: int, other: int, *, mirrored: bool = False) -> Pair:
-        """The pair of a link, started from landmarks where some were given."""
+        """The pair of a link, started from landmarks where some were given.
+
+        It is searched mirrored too where features match in the mirrored image only.
+        """
         start = self.starts.get((one, other))
         chosen = replace(self.settings, init=start) if start else self.settings
+        if not (start or mirrored or chosen.allow_flip or chosen.init != "auto"):
+            chosen = replace(chosen, allow_flip=ordering.is_mirrored(self._level(one), self._level(other)))
         return link_pair(self.images[one], self.images[other], chosen, mirrored=mirrored)
+
+    def _level(self, image: int) -> Level:
+        """A small grey level of an image, read once."""
+        if image not in self.levels:
+            self.levels[image] = self.read(self.images[image])
+        return self.levels[image]
 
     def align(self, links: Iterable[graph.Pair], *, mirrored: bool = False) -> None:
         """Align some links; those that were finished before are read."""
         wanted: list[graph.Pair] = list(dict.fromkeys((min(link), max(link)) for link in links))
         if not wanted:
             return
-        pairs = {self.pair(*link, mirrored=mirrored).id: link for link in wanted}
         asked = tuple(self.pair(*link, mirrored=mirrored) for link in wanted)
+        pairs = {pair.id: link for pair, link in zip(asked, wanted, strict=True)}
         folder = str(self.output / LINKS)
         for one in batch.run(asked, folder, self.runner_for(asked), tick=self.tick, draw=False):
             self._keep(pairs[one.id], one, Path(folder) / one.id / batch.TRANSFORM)
@@ -111,7 +127,8 @@ def run(links: Links, order: Sequence[int], neighbours: int) -> list[LinkResult]
 
 
 def _mirrored(links: Links) -> None:
-    """Repeat, mirrored, the links that are not ok of images that have no ok link."""
+    """Repeat, mirrored, links of images without an ok link: suspect ones, and failed ones of which the search
+    found that the mirrored image matches."""
     if links.settings.allow_flip:
         return
     verdicts = links.verdicts()

@@ -1,4 +1,4 @@
-"""The order of the images of a set: as given, or found by their similarity."""
+"""What features say about a set before its images are aligned: their order, and which are mirrored."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,10 +7,14 @@ import numpy as np
 from register.engine.fit.working_copy import working_copy
 from register.engine.group import graph
 from register.engine.initial import consensus, features, search_range
+from register.engine.initial.finder import CERTAIN
 from register.errors import RegisterError
 from register.geometry.arrays import Float64
+from register.images import pyramid
 from register.images.pyramid import Level
 
+RATIO = 2
+"""Factor by which more features must match in a mirrored image than in the image itself."""
 SIDE = features.FEW.side
 """Longest side, in pixels, of the copies that are compared."""
 
@@ -35,6 +39,18 @@ def by_similarity(levels: Sequence[Level], tick: Callable[[float], None] = lambd
     return order_of(matched)
 
 
+def is_mirrored(fixed: Level, moving: Level) -> bool:
+    """Whether the features of two grey levels match only if one image is mirrored."""
+    one, other = _copy(fixed), _copy(moving)
+    if one is None or other is None:
+        return False
+    upright, reverse = (
+        consensus.count(features.match(one, x, detection=features.FEW))
+        for x in (other, search_range.mirror(other))
+    )
+    return reverse >= CERTAIN and reverse > RATIO * upright
+
+
 def order_of(matched: Float64) -> list[int]:
     """The order from the numbers (n, n) of matched features; images without any come last."""
     alone = [image for image in range(len(matched)) if not matched[image].any()]
@@ -46,8 +62,8 @@ def order_of(matched: Float64) -> list[int]:
 
 
 def _copy(level: Level) -> Level | None:
-    """A small working copy; None for an image without content."""
+    """A small working copy, made once; None for an image without content."""
     try:
-        return working_copy(level, SIDE, "fixed")
+        return pyramid.cached(level, "small copy", lambda: working_copy(level, SIDE, "fixed"))
     except RegisterError:
         return None

@@ -11,6 +11,7 @@ from register.engine.group.solution import AGREES, Solution
 from register.errors import RegisterError
 from register.files.hashes import sha256
 from register.files.remote import is_remote
+from register.images.pyramid import Level
 from register.io.images.masks import read_mask
 from register.io.images.model import Image, Selection
 from register.io.images.open import open_image
@@ -152,13 +153,7 @@ def planned_links(
         raise RegisterError(f"fewer than two images can be read: {first}")
     if options.order == "given":
         return readable, []
-    levels = []
-    for n in readable:
-        image = opened(images[n], settings)
-        mask = images[n].mask
-        validity = Validity(image, settings.nodata, read_mask(mask, image.size) if mask else None)
-        channel = images[n].channel or settings.fixed_channel
-        levels.append(working_level(image, validity, ordering.SIDE, channel=channel)[0])
+    levels = [small_level(images[n], settings) for n in readable]
     order = [readable[n] for n in ordering.by_similarity(levels, tick)]
     return order, ["the order was found by similarity"]
 
@@ -199,6 +194,14 @@ def plan(
     )  # fmt: skip
 
 
+def small_level(image: SetImage, settings: Settings) -> Level:
+    """A small grey level of an image, of the channel that is compared."""
+    found = opened(image, settings)
+    validity = Validity(found, settings.nodata, read_mask(image.mask, found.size) if image.mask else None)
+    channel = image.channel or settings.fixed_channel
+    return working_level(found, validity, ordering.SIDE, channel=channel)[0]
+
+
 def solve(
     images: Sequence[SetImage],
     output: Path,
@@ -217,7 +220,10 @@ def solve(
         raise RegisterError(f"{output}: results of a set need a local folder")
     found = open_set(images, settings)
     order, notes = planned_links(images, found, options, settings)
-    links = Links(images, output, settings, runner_for, set_links.parse_starts(options.starts, images), tick)
+    starts = set_links.parse_starts(options.starts, images)
+    links = Links(
+        images, output, settings, runner_for, lambda image: small_level(image, settings), starts, tick
+    )
     results = set_links.run(links, order, options.neighbours)
     return _solved(images, found, order, results, settings, options, notes)
 
