@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import refuse_existing, refuse_inputs
+from register.files.atomic import refuse_existing, refuse_inputs, refuse_inputs
 from register.files.hashes import sha256
 from register.files.remote import is_remote
 from register.images.pixels import Converted, Pixels, SelectedChannels, Stacked
@@ -111,6 +111,7 @@ def write_parts(
     notes: Sequence[str] = (),
 ) -> Merged:
     """Write images that lie on one grid into one file. Raises ``RegisterError`` as ``merge`` does."""
+    refuse_inputs(output, *(Path(part.path) for part in parts))
     image = merged_image(parts, options)
     style = replace(style, pyramid=True if style.pyramid is None else style.pyramid)
     write_aligned(output, image, style, tick=tick)
@@ -256,7 +257,10 @@ def _opened(frame: Frame, transform: Transform, kind: str, source: Path) -> Imag
         raise FileError(frame.path, "is at a remote address", "copy it, and align the copies")
     settings = transform.provenance.settings
     part = Selection(
-        settings.get("series"), settings.get(f"{kind}_level") or 0, settings.get(f"{kind}_plane")
+        settings.get("series"),
+        settings.get(f"{kind}_level") or 0,
+        settings.get(f"{kind}_plane"),
+        bool(settings.get("allow_truncated")),
     )
     image = open_image(frame.path, part).coloured()
     if image.size != (frame.height, frame.width):

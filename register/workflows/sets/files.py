@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import write_text
+from register.files.atomic import refuse_inputs, remove, write_text
 from register.images.pixels import EVERYTHING
 from register.io.images.model import Image
 from register.io.images.open import aligned_name
@@ -55,6 +55,8 @@ def extras(
     for path in (merged, volume):
         if path:
             merge.check_output(path, overwrite)
+    if volume and volume.name.lower().endswith(".zarr"):
+        raise FileError(volume, "cannot be a volume", "name an .ome.tif")
     if thickness is not None and not volume:
         raise RegisterError("--thickness is the distance of the planes of a --volume; name one")
     if drop_repeated and not merged:
@@ -69,6 +71,11 @@ def write(
     aligned = {member.image.id: _aligned(member, settings) for member in group.members if member.transform}
     if extras.volume:
         check_volume(group, aligned, extras.thickness)
+    inputs = [Path(member.image.path) for member in group.members]
+    for member in group.members:
+        refuse_inputs(output / member.image.id, *inputs)
+    if extras.volume:
+        refuse_inputs(extras.volume, *inputs)
     total, done = max(len(aligned) + bool(extras.merge) + bool(extras.volume), 1), 0
     (output / GROUP).unlink(missing_ok=True)
     for member in group.members:
@@ -76,7 +83,7 @@ def write(
         if not member.transform:
             _remove(folder, ())
             continue
-        name = aligned_name(opened(member.image, settings))
+        name = aligned_name(opened(member.image, settings), settings.format)
         _remove(folder, (name,) if extras.images else ())
         if extras.images:
             write_aligned(folder / name, aligned[member.image.id], OutputStyle.of(settings))
@@ -110,7 +117,7 @@ def _remove(folder: Path, kept: Sequence[str]) -> None:
     """Remove the results of an earlier run from the folder of an image."""
     for name in RESULTS:
         if name not in kept:
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
 
 
 def check_volume(group: Group, aligned: dict[str, Image], thickness: float | None) -> None:

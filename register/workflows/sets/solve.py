@@ -113,7 +113,7 @@ class Opened:
 
 def selection(settings: Settings) -> Selection:
     """The part of each file that is read."""
-    return Selection(settings.series, settings.fixed_level, settings.fixed_plane)
+    return Selection(settings.series, settings.fixed_level, settings.fixed_plane, settings.allow_truncated)
 
 
 def open_set(images: Sequence[SetImage], settings: Settings) -> Opened:
