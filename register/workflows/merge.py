@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from register.errors import FileError, RegisterError
-from register.files.atomic import refuse_existing, refuse_inputs, refuse_inputs
+from register.files.atomic import refuse_existing, refuse_inputs
 from register.files.hashes import sha256
 from register.files.remote import is_remote
 from register.images.pixels import Converted, Pixels, SelectedChannels, Stacked
