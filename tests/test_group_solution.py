@@ -172,7 +172,7 @@ def test_global_models_are_recovered_also_mirrored(model):
         angle = 0.0 if model == "translation" else rng.uniform(-3, 3)
         scale = 1.0 if model in ("translation", "rigid") else rng.uniform(0.7, 1.4)
         made = affine.similarity(angle, scale, (200, 200), rng.uniform(190, 210, 2))
-        if n == 2 and model != "translation":
+        if n == 2:
             made = affine.compose(np.array([[-1.0, 0, SIZE - 1], [0, 1, 0]]), made)
         if model == "affine":
             made = affine.compose(np.array([[1.0, rng.normal(0, 0.1), 0], [0, 1, 0]]), made)
@@ -204,7 +204,10 @@ def test_links_go_around_those_that_are_not_ok_and_join_parts():
     more = graph.around(order, verdicts)
     assert {(0, 2), (1, 4)} <= set(more)
     assert not set(more) & set(pairs)
-    assert len(graph.neighbours(range(6), 2)) == 15
+    assert len(graph.others(range(6), dict.fromkeys(PAIRS, "ok"))) == 6
+    assert graph.others(range(4), {(0, 1): "ok", (1, 2): "ok", (2, 3): "failed", (1, 3): "failed"}) == [
+        (0, 2)
+    ]
     assert parts(5, [(0, 1), (3, 4), (1, 4)]) == [[0, 1, 3, 4], [2]]
 
 

@@ -14,19 +14,27 @@ ALL_PAIRS = 6
 """Number of images up to which every pair is aligned."""
 REACH = 3
 """Positions beyond an image that are tried where its links to neighbours are not ok."""
-GIVE_UP = 4
+GIVE_UP = 3
 """Number of failed links after which an image without a better one is not linked any more."""
 ROUNDS = 200
 """Most rounds of the search for the shortest order."""
 
 
 def neighbours(order: Sequence[int], count: int) -> list[Pair]:
-    """The pairs of images at most ``count`` positions apart; every pair of a small set."""
+    """The pairs of images at most ``count`` positions apart."""
     last = len(order)
-    reach = last if last <= ALL_PAIRS else count
     return [
-        (order[first], order[first + step]) for step in range(1, reach + 1) for first in range(last - step)
+        (order[first], order[first + step]) for step in range(1, count + 1) for first in range(last - step)
     ]
+
+
+def others(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
+    """All other pairs of a small set; those of images whose links have all failed are left out."""
+    if len(order) > ALL_PAIRS:
+        return []
+    hopeless, tried = _hopeless(verdicts, most=1), {frozenset(pair) for pair in verdicts}
+    found = neighbours(order, len(order) - 1)
+    return [pair for pair in found if frozenset(pair) not in tried and not hopeless & set(pair)]
 
 
 def around(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
@@ -52,13 +60,13 @@ def around(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
     return [pair for pair in found if frozenset(pair) not in tried and not hopeless & set(pair)]
 
 
-def _hopeless(verdicts: Mapping[Pair, str]) -> set[int]:
-    """Images of which ``GIVE_UP`` or more links failed and none is better."""
+def _hopeless(verdicts: Mapping[Pair, str], most: int = GIVE_UP - 1) -> set[int]:
+    """Images of which more than ``most`` links failed and none is better."""
     links: dict[int, list[str]] = {}
     for pair, verdict in verdicts.items():
         for image in pair:
             links.setdefault(image, []).append(verdict)
-    return {image for image, own in links.items() if len(own) >= GIVE_UP and set(own) == {"failed"}}
+    return {image for image, own in links.items() if len(own) > most and set(own) == {"failed"}}
 
 
 def _between(order: Sequence[int], place: Mapping[int, int], good: Collection[Pair]) -> list[Pair]:

@@ -67,11 +67,11 @@ def solve(
     own = [replace(x, fixed=index[x.fixed], moving=index[x.moving]) for x in links]
     matched = [sampled(link) for link in own]
     kind = "affine" if model in ("affine", "local") else "similarity"
-    kind = "translation" if model == "translation" else kind
-    found = global_maps.solve(
-        len(members), matched, index[centre], _mirrored(own, len(members), index[centre]), kind
-    )
-    common = _rigid(found.common_from_image) if model == "rigid" else found.common_from_image
+    mirrored = _mirrored(own, len(members), index[centre])
+    kind = "translation" if model == "translation" and not any(mirrored) else kind
+    found = global_maps.solve(len(members), matched, index[centre], mirrored, kind)
+    isometric = model == "rigid" or (model == "translation" and kind != model)
+    common = _rigid(found.common_from_image) if isometric else found.common_from_image
     held = None if reference == MEAN else index[centre]
     if held is None:
         common = global_maps.without_net_shape(common)

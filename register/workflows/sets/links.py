@@ -112,10 +112,11 @@ def run(links: Links, order: Sequence[int], neighbours: int) -> list[LinkResult]
     """Align all links that a set needs, and return them in the order of the set.
 
     First the neighbours and the links with landmarks; then, mirrored, those of images none of whose links is
-    ok; then pairs around links that are not ok, several times.
+    ok; then all other pairs of a small set; then pairs around links that are not ok, several times.
     """
     links.align([*graph.neighbours(order, neighbours), *links.starts])
     _mirrored(links)
+    links.align(graph.others(order, links.verdicts()))
     for _ in range(ROUNDS):
         more = graph.around(order, links.verdicts())
         if not more:

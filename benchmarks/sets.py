@@ -1,0 +1,472 @@
+"""Sets of images with known truth: errors between neighbours and over the set, drift, defects, order, cost.
+
+    python -m benchmarks.sets sections [--count 12] [--side 600] [--draws 1] [--defects] [--preset balanced]
+    python -m benchmarks.sets simulated [--count 60] [--draws 3]
+    python -m benchmarks.sets order [--count 12] [--side 400] [--draws 3]
+    python -m benchmarks.sets rounds [--count 5] [--side 2000]
+    python -m benchmarks.sets cost [--count 12] [--side 1000] [--every 4]
+
+Sections are textures that decorrelate by a factor of 0.8 each, under warps that add up, any rotation, on
+canvases of different sizes. An error is the distance of the points of the content that two images show at the
+same place of the common frame, inside the tissue. ``chain`` is the same links between neighbours put together
+by ``compose``; ``SIFT chain`` and ``SIFT star`` are affine maps by OpenCV between neighbours, and to the
+reference; ``stackreg`` is pystackreg's, where that is installed, on canvases padded to one size. VALIS and
+palom (libvips, Java) and Fiji (Java) are not run here.
+
+``simulated`` draws links with smooth errors of up to 0.15 px instead of aligning images. ``rounds`` are
+images of four channels with DAPI at different places; the pixels that are merged are compared with those of
+``register apply``. ``cost`` is the time of ``register group`` over that of ``register align`` for its links.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from benchmarks import results
+from benchmarks.synthetic import smooth_field
+from register import settings
+from register.engine.group import fields, graph, solution
+from register.engine.group.links import Link
+from register.geometry import affine
+from register.geometry.patch_grid import PatchGrid
+from register.io.images.model import Image
+from register.io.images.open import write_image
+from register.transforms import compose
+from register.transforms.frame import Frame
+from register.transforms.quality import PatchFigures, Quality
+from register.transforms.transform import Transform
+from register.workflows import batch
+from register.workflows.sets import files
+from register.workflows.sets import images as inputs
+from register.workflows.sets import solve as workflow
+
+DECORRELATION, WARP = 0.8, 0.004
+"""Correlation of neighbouring sections, and the largest displacement that each adds, in sides of an image."""
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Section:
+    """An image (h, w) and the map from its pixels (n, 2) to points of the content."""
+
+    image: Array
+    content: Callable[[Array], Array]
+
+
+def texture(side: int, rng: np.random.Generator) -> Array:
+    layers = sum(s * gaussian_filter(rng.normal(size=(side, side)), s) for s in (1.5, 3, 8, 20))
+    return layers / layers.std()
+
+
+def sections(count: int, side: int, seed: int) -> list[Section]:
+    """Serial sections of a round tissue."""
+    rng, wide = np.random.default_rng(seed), side + side // 3
+    content, warp, made = texture(wide, rng), np.zeros((wide, wide, 2)), []
+    y, x = np.indices((wide, wide)) - wide / 2
+    tissue = np.clip(1.5 - np.hypot(x / (0.44 * side), y / (0.4 * side)) ** 4, 0, 1)
+    for number in range(count):
+        if number:
+            content = DECORRELATION * content + np.sqrt(1 - DECORRELATION**2) * texture(wide, rng)
+            warp = warp + smooth_field(wide, wide, WARP * side, seed * 1000 + number)
+        width, height = side + rng.integers(-side // 20, side // 20, 2)
+        turn = affine.similarity(
+            rng.uniform(-np.pi, np.pi),
+            1.0,
+            (width / 2, height / 2),
+            wide / 2 + rng.uniform(-0.03, 0.03, 2) * side,
+        )
+
+        def place(points: Array, turn: Array = turn, warp: Array = warp) -> Array:
+            here = affine.apply(turn, points)
+            moved = [map_coordinates(warp[..., k], here.T[::-1], order=3, mode="nearest") for k in (0, 1)]
+            return here + np.stack(moved, -1)
+
+        at = place(
+            affine.points_at(np.arange(width, dtype=float), np.arange(height, dtype=float)).reshape(-1, 2)
+        )
+        grey = 0.92 - tissue * (0.45 + 0.1 * content)
+        values = map_coordinates(grey, at.T[::-1], order=3, mode="nearest").reshape(height, width)
+        values = values + rng.normal(0, 0.01, values.shape)
+        made.append(Section(np.rint(values.clip(0, 1) * 60000).astype(np.uint16), place))
+    return made
+
+
+def spoil(made: list[Section], seed: int) -> dict[str, int]:
+    """Change sections as accidents do; their places by what happened to them."""
+    rng, count = np.random.default_rng(seed), len(made)
+    torn, lost, foreign, mirrored = (round(share * count) for share in (0.2, 0.4, 0.6, 0.8))
+    image = made[torn].image.copy()
+    image[:, image.shape[1] // 2 :] = np.roll(image[:, image.shape[1] // 2 :], 12, axis=0)
+    made[torn] = replace(made[torn], image=image)
+    image = np.full_like(made[lost].image, round(0.92 * 60000))
+    height, width = image.shape
+    kept = slice(round(0.3 * height), round(0.7 * height)), slice(round(0.32 * width), round(0.69 * width))
+    image[kept] = made[lost].image[kept]
+    made[lost] = replace(made[lost], image=image)
+    made[foreign] = replace(
+        made[foreign], image=sections(1, max(height, width), int(rng.integers(1e6)))[0].image
+    )
+    before = made[mirrored]
+    last = before.image.shape[1] - 1
+
+    def place(points: Array) -> Array:
+        return before.content(np.stack([last - points[:, 0], points[:, 1]], -1))
+
+    made[mirrored] = Section(before.image[:, ::-1].copy(), place)
+    return {"torn": torn, "lost": lost, "foreign": foreign, "mirrored": mirrored}
+
+
+def written(made: list[Section], folder: Path) -> list[inputs.SetImage]:
+    for number, one in enumerate(made):
+        tifffile.imwrite(folder / f"s{number:03d}.tif", one.image)
+    return inputs.listed([str(folder)])
+
+
+def errors(maps: dict[int, Callable[[Array], Array]], made: list[Section], frame: Frame) -> dict[str, float]:
+    """Medians of the errors between neighbours, and from the first image to the last, in pixels."""
+    points = frame.sample_points(40)
+    middle, radius = np.array([frame.width, frame.height]) / 2, 0.36 * min(frame.width, frame.height)
+    points = points[np.linalg.norm(points - middle, axis=1) < radius]
+    shown = {n: made[n].content(maps[n](points)) for n in sorted(maps)}
+    order = list(shown)
+    apart = [np.linalg.norm(shown[a] - shown[b], axis=1) for a, b in pairwise(order)]
+    ends = np.linalg.norm(shown[order[0]] - shown[order[-1]], axis=1)
+    return {
+        "neighbours": float(np.median([np.median(x) for x in apart])),
+        "worst neighbours": float(max(np.median(x) for x in apart)),
+        "first to last": float(np.median(ends)),
+        "images": len(order),
+    }
+
+
+def chained(group: workflow.Group, count: int) -> dict[int, Callable[[Array], Array]]:
+    """The maps from the reference by the links between neighbours alone, put together by ``compose``."""
+    known = {(x.result.fixed, x.result.moving): x.result.transform for x in group.links}
+    first = group.references[0] or 0
+    found = {first: known[first, first + 1] if first + 1 < count else compose.invert(known[first - 1, first])}
+    maps: dict[int, Callable[[Array], Array]] = {first: lambda points: points}
+    for step in (1, -1):
+        made = None
+        for n in range(first + step, count if step > 0 else -1, step):
+            pair = (n - 1, n) if step > 0 else (n, n + 1)
+            link = known.get(pair)
+            if link is None or link.quality.verdict == "failed":
+                break
+            link = link if step > 0 else compose.invert(link)
+            made = link if made is None else compose.compose(made, link)
+            maps[n] = made.map
+    del found
+    return maps
+
+
+def by_sift(made: list[Section], first: int, *, star: bool) -> dict[int, Callable[[Array], Array]]:
+    """Affine maps from the reference by SIFT and RANSAC, between neighbours or all to the reference."""
+
+    def affine_between(one: int, other: int) -> Array | None:
+        sift = cv2.SIFT_create(4000)
+        (a, da), (b, db) = (
+            sift.detectAndCompute((made[n].image // 256).astype(np.uint8), None) for n in (one, other)
+        )
+        near = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(da, db)
+        source, target = (
+            np.float64([k[i].pt for k, i in pairs])
+            for pairs in ([(a, m.queryIdx) for m in near], [(b, m.trainIdx) for m in near])
+        )
+        return cv2.estimateAffine2D(source, target, ransacReprojThreshold=3.0, maxIters=10000)[0]
+
+    maps = {first: affine.identity()}
+    for step in (1, -1):
+        for n in range(first + step, len(made) if step > 0 else -1, step):
+            before = first if star else n - step
+            found = affine_between(before, n) if before in maps else None
+            if found is not None:
+                maps[n] = affine.compose(found, maps[before])
+    return {n: (lambda points, matrix=matrix: affine.apply(matrix, points)) for n, matrix in maps.items()}
+
+
+def by_stackreg(made: list[Section], first: int) -> dict[int, Callable[[Array], Array]]:
+    """Affine maps by pystackreg between neighbours, on canvases padded to one size; empty without it."""
+    try:
+        from pystackreg import StackReg
+    except ImportError:
+        return {}
+    size = np.max([x.image.shape for x in made], axis=0)
+    padded = [
+        np.pad(x.image, [(0, m - n) for m, n in zip(size, x.image.shape, strict=True)], mode="edge")
+        for x in made
+    ]
+    engine, maps = StackReg(StackReg.AFFINE), {first: affine.identity()}
+    for step in (1, -1):
+        for n in range(first + step, len(made) if step > 0 else -1, step):
+            matrix = engine.register(padded[n - step].astype(float), padded[n].astype(float))[:2]
+            maps[n] = affine.compose(matrix, maps[n - step])
+    return {n: (lambda points, matrix=matrix: affine.apply(matrix, points)) for n, matrix in maps.items()}
+
+
+def solved(
+    images: list[inputs.SetImage], out: Path, preset: str, order: str = "given"
+) -> tuple[workflow.Group, float]:
+    chosen = settings.check(preset=preset, report=False)
+    begin = time.perf_counter()
+    options = workflow.GroupOptions(order)
+    made = workflow.solve(
+        images, out, chosen, options, lambda pairs: batch.sequential(str(out / "links")),
+        tick=lambda one: print(f"  {one.id}: {one.verdict or one.error}", flush=True),
+    )  # fmt: skip
+    return made, time.perf_counter() - begin
+
+
+def run_sections(options: argparse.Namespace) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for draw in range(options.draws):
+        made = sections(options.count, options.side, draw)
+        happened = spoil(made, draw) if options.defects else {}
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            (folder / "in").mkdir()
+            images = written(made, folder / "in")
+            if options.defects:
+                workflow_links(images, folder / "out", options.preset)
+            group, seconds = solved(images, folder / "out", options.preset)
+        maps = {n: x.transform.map for n, x in enumerate(group.members) if x.transform and x.group == 1}
+        verdicts = {name: str(group.members[n].verdict) for name, n in happened.items()}
+        frame, first = group.frames[0], group.references[0] or 0
+        row = {"method": "group", "draw": draw, "seconds": round(seconds, 1), **errors(maps, made, frame)}
+        rows.append(row | {"links": len(group.links), "defects": verdicts})
+        ways = {"chain": chained(group, len(made))}
+        if not options.defects:
+            ways |= {
+                "SIFT chain": by_sift(made, first, star=False),
+                "SIFT star": by_sift(made, first, star=True),
+                "stackreg": by_stackreg(made, first),
+            }
+        for name, found in ways.items():
+            if len(found) > 1:
+                rows.append({"method": name, "draw": draw, **errors(found, made, frame)})
+    return rows
+
+
+def workflow_links(images: list[inputs.SetImage], out: Path, preset: str) -> None:
+    """Align the links, and spoil one by hand: its transform is shifted by 9 pixels and still called ok."""
+    solved(images, out, preset)
+    path = out / "links" / f"{images[0].id}--{images[1].id}" / "transform.json"
+    link = Transform.load(path)
+    shift = affine.translation(9.0, -6.0)
+    matrices = None if link.matrices is None else affine.compose(shift, link.matrices)
+    replace(link, matrix=affine.compose(shift, link.matrix), matrices=matrices).save(path)
+
+
+def run_simulated(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Drift of a long stack, from links with smooth errors: joint solution and chain."""
+    side = 600
+    frame, grid = Frame(side, side), PatchGrid.cover(side, side, 60)
+    points = frame.sample_points(25)
+    rows: list[dict[str, object]] = []
+    for draw in range(options.draws):
+        count, truth, links = options.count, [], []
+        field = np.zeros((grid.rows, grid.columns, 2))
+        for n in range(count):
+            field = field + (on_grid(side, grid, 1.0, 7000 * draw + n) if n else 0)
+            turn = affine.similarity(0.7 * n, 1.0, (side / 2, side / 2), (side / 2, side / 2))
+            truth.append(Transform("local", frame, frame, turn, grid, fields.maps_of(grid, turn, field)))
+        for number, (a, b) in enumerate(graph.neighbours(range(count), 2)):
+            exact = compose.compose(compose.invert(truth[a]), truth[b])
+            centres = grid.centres().reshape(-1, 2)
+            wish = exact.map(centres) + on_grid(side, grid, 0.15, 90000 * (draw + 1) + number).reshape(-1, 2)
+            move = (affine.apply(affine.invert(exact.matrix), wish) - centres).reshape(field.shape)
+            figures = PatchFigures(expected_error=(0.15,) * grid.count)
+            made = Transform(
+                "local", frame, frame, exact.matrix, grid, fields.maps_of(grid, exact.matrix, move),
+                patch_figures=figures, quality=Quality(verdict="ok"),
+            )  # fmt: skip
+            links.append(Link.of(a, b, made))
+        middle = count // 2
+        inside = points[np.linalg.norm(points - side / 2, axis=1) < 0.4 * side]
+        begin = time.perf_counter()
+        joint = solution.solve([frame] * count, range(count), links, reference=middle).transforms
+        seconds = time.perf_counter() - begin
+        known = {(x.fixed, x.moving): x.transform for x in links}
+        base = truth[middle].map(inside)
+        there = {n: truth[n].inverse().map(joint[n].map(base)) for n in (0, count - 1)}
+        row = {name: float(np.median(np.linalg.norm(there[n] - inside, axis=1))) for name, n in
+               (("first image", 0), ("last image", count - 1))}  # fmt: skip
+        rows.append({"method": "group", "draw": draw, "seconds": round(seconds, 1), **row})
+        chain = {}
+        for name, end, step in (("first image", 0, -1), ("last image", count - 1, 1)):
+            at = base
+            for n in range(middle, end, step):
+                at = known[n, n + 1].map(at) if step > 0 else known[n - 1, n].inverse().map(at)
+            chain[name] = float(np.median(np.linalg.norm(truth[end].inverse().map(at) - inside, axis=1)))
+        rows.append({"method": "chain", "draw": draw, **chain})
+    return rows
+
+
+def on_grid(side: int, grid: PatchGrid, amplitude: float, seed: int) -> Array:
+    """A smooth field at the centres of a grid."""
+    dense = smooth_field(64, 64, amplitude, seed)
+    at = (grid.centres() + 0.5) / side * 63
+    return np.stack(
+        [map_coordinates(dense[..., k], [at[..., 1], at[..., 0]], order=3, mode="nearest") for k in (0, 1)],
+        -1,
+    )
+
+
+def run_order(options: argparse.Namespace) -> list[dict[str, object]]:
+    rows = []
+    for draw in range(options.draws):
+        made, rng = sections(options.count, options.side, 50 + draw), np.random.default_rng(draw)
+        place = rng.permutation(options.count)
+        with tempfile.TemporaryDirectory() as folder:
+            images = written([made[n] for n in place], Path(folder))
+            chosen = settings.check()
+            begin = time.perf_counter()
+            found = workflow.open_set(images, chosen)
+            order, _ = workflow.planned_links(images, found, workflow.GroupOptions("auto"), chosen)
+            seconds = time.perf_counter() - begin
+        steps = np.abs(np.diff(place[order]))
+        rows.append({"draw": draw, "right": bool(steps.max() == 1), "wrong steps": int((steps != 1).sum()),
+                     "seconds": round(seconds, 1)})  # fmt: skip
+    return rows
+
+
+def run_rounds(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Rounds whose nuclear stain is at different places; the merged pixels against those of ``apply``."""
+    rng, side = np.random.default_rng(0), options.side
+    nuclei = texture(side + 80, rng)
+    shifts, names = [(0.0, 0.0)], ["A", "B", "C"]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for number in range(options.count):
+            if number:
+                shifts.append(tuple(rng.uniform(-30, 30, 2)))
+            y, x = np.indices((side, side), dtype=float)
+            at = [y + 40 + shifts[-1][1], x + 40 + shifts[-1][0]]
+            dapi = map_coordinates(nuclei, at, order=3) * 6000 + 25000
+            planes = [rng.normal(20000, 3000, (side, side)) for _ in names]
+            planes.insert((number + 2) % 4, dapi + rng.normal(0, 300, dapi.shape))
+            labels = [f"{name}{number}" for name in names]
+            labels.insert((number + 2) % 4, "DAPI")
+            image = Image(
+                np.stack(planes).clip(0, 65535).astype(np.uint16), kind="ome", channel_names=tuple(labels)
+            )
+            write_image(folder / f"r{number}.ome.tif", image)
+        out = folder / "out"
+        images = inputs.listed([str(folder / "r*.ome.tif")])
+        chosen = settings.check(report=False)
+        begin = time.perf_counter()
+        group = workflow.solve(
+            images,
+            out,
+            chosen,
+            workflow.GroupOptions(reference="r0"),
+            lambda pairs: batch.sequential(str(out / "links")),
+        )
+        files.write(group, out, chosen, files.Extras(images=False, merge=folder / "all.ome.tif"))
+        seconds = time.perf_counter() - begin
+        points = Frame(side, side).sample_points(30)
+        inside = points[(np.abs(points - side / 2) < 0.45 * side).all(1)]
+        off = [
+            float(np.median(np.linalg.norm(x.transform.map(inside) + shift - inside, axis=1)))
+            for x, shift in zip(group.members, np.array(shifts), strict=True)
+        ]
+        merged = tifffile.imread(folder / "all.ome.tif")
+        same = True
+        for number in range(options.count):
+            transform = out / f"r{number}" / "transform.json"
+            command = [
+                "apply",
+                transform,
+                folder / f"r{number}.ome.tif",
+                "-o",
+                folder / "a.ome.tif",
+                "--overwrite",
+            ]
+            subprocess.run(
+                [sys.executable, "-m", "register", *map(str, command)], check=True, capture_output=True
+            )
+            same &= np.array_equal(tifffile.imread(folder / "a.ome.tif"), merged[4 * number : 4 * number + 4])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return [{"largest median error": max(off), "merged pixels are apply's": same, "peak GB": round(peak, 2),
+             "seconds": round(seconds, 1)}]  # fmt: skip
+
+
+def run_cost(options: argparse.Namespace) -> list[dict[str, object]]:
+    """The whole command against one ``register align`` per link."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "in").mkdir()
+        images = written(sections(options.count, options.side, 0), folder / "in")
+        program = [sys.executable, "-m", "register"]
+        begin = time.perf_counter()
+        command = [
+            *program,
+            "group",
+            str(folder / "in"),
+            "-o",
+            str(folder / "out"),
+            "--preset",
+            options.preset,
+        ]
+        subprocess.run(command, check=False, capture_output=True)
+        whole = time.perf_counter() - begin
+        alone, count = 0.0, 0
+        for one, other in graph.neighbours(range(len(images)), 2)[:: options.every]:
+            begin = time.perf_counter()
+            pair = [images[one].path, images[other].path, "-o", str(folder / f"{one}-{other}")]
+            subprocess.run(
+                [*program, "align", *pair, "--preset", options.preset], check=False, capture_output=True
+            )
+            alone, count = alone + time.perf_counter() - begin, count + 1
+        links = len(graph.neighbours(range(len(images)), 2))
+    total = alone / count * links
+    return [{"group": round(whole, 1), "align of each link": round(total, 1), "timed links": count,
+             "ratio": round(whole / total, 2)}]  # fmt: skip
+
+
+RUNS = {
+    "sections": run_sections,
+    "simulated": run_simulated,
+    "order": run_order,
+    "rounds": run_rounds,
+    "cost": run_cost,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=RUNS)
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--side", type=int, default=600)
+    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1, help="time only every Nth link alone (cost)")
+    parser.add_argument("--preset", default="balanced")
+    parser.add_argument(
+        "--defects", action="store_true", help="a torn, a lost, a foreign, a mirrored section"
+    )
+    results.add_options(parser)
+    options = parser.parse_args()
+    rows = RUNS[options.what](options)
+    for row in rows:
+        print(
+            ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
+            flush=True,
+        )
+    results.keep(options, rows)
+
+
+if __name__ == "__main__":
+    main()
