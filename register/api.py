@@ -4,6 +4,7 @@ import platform
 import warnings
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, get_args, overload
 
 import numpy as np
@@ -16,7 +17,7 @@ from register._version import __version__
 from register.compute import device
 from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
-from register.engine import pair
+from register.engine import pair, still
 from register.engine.fit import held as held_points
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
@@ -112,16 +113,16 @@ def align_levels(
         try:
             one, other = _on_device(fixed, moving, now.device)
             with now.active():
-                alignment = pair.align(
-                    one,
-                    other,
-                    sizes,
-                    chosen,
+                run = partial(
+                    pair.align,
+                    sizes=sizes,
+                    settings=chosen,
                     start=start,
                     pixel_ratio=ratio,
                     landmarks=pairs,
                     listener=listener,
                 )
+                alignment = still.align(one, other, run)
             return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
             if now.device.type == "cpu":

@@ -23,6 +23,7 @@ ORDER = [
     "engine.quality",
     "engine.initial",
     "engine.pair",
+    "engine.still",
     "engine.movie",
     "engine.group",
     "io.images",

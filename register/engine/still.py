@@ -1,0 +1,244 @@
+"""Align images in which something stays at its place while the content moves: text, scale bars, dust.
+
+What is equal in both images without any displacement, while the rest is not or agrees under another map, is
+left out, and the images are aligned again.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from register.compute import sums
+from register.engine.fit.working_copy import working_copy
+from register.engine.pair import Alignment
+from register.geometry import affine, affine_tensors
+from register.images import filters, interpolation, preprocess
+from register.images.pyramid import Level
+from register.transforms.quality import Verdict
+from register.transforms.transform import Transform
+
+SIDE = 768
+"""Longest side, in pixels, of the copies on which such parts are looked for."""
+SIGMA, AROUND = 1.2, 6.0
+"""Standard deviations, in pixels, of the Gaussian before the gradients are taken, and of that over which
+their agreement is averaged."""
+EDGE = 3.0
+"""Length of a gradient from which it is an edge, in units of the median."""
+SAME, EQUAL = 0.35, 0.5
+"""Difference of two gradients, in units of the larger one, up to which they are equal, and the share of the
+edges around a pixel that are equal if it stays."""
+FEWEST, LEAST_AREA, MOST_AREA = 0.01, 0.01, 0.5
+"""Share of the pixels around one that stays that are edges, at least; share of the image that stays, at least
+and at most."""
+SHIFTS = (0.17, 0.08), (-0.11, 0.23), (0.05, -0.19), (-0.26, -0.07), (0.31, 0.29), (0.02, 0.38)
+"""Displacements, as shares of the width and height, at which equality by chance is measured."""
+ABOVE_CHANCE = 4.0
+"""Area that is equal without displacement, at least, in units of the largest one by chance."""
+LAG, NEIGHBOURHOOD = 3, 8.0
+"""Displacement, in pixels, at which noise is not correlated with itself, and the standard deviation of the
+local mean that is subtracted before."""
+BLOCKS = 1, 2, 4
+"""Sides of the blocks of pixels that are averaged before, in which weak content differs from noise."""
+LEAST_STRUCTURE, AGREES = 0.05, 0.4
+"""Least correlation of the rest with itself at that displacement, for it to show anything; and the least
+correlation of both images without displacement, in units of that with themselves, for it to agree."""
+CLIPPED = 3.0
+"""Largest distance from the local mean, in units of its median."""
+MOVED = 2.0
+"""Least displacement, in pixels of the copy, by a map under which a part that stays is less equal."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The gradients (2, h, w) of an image, and which of its pixels are edges, bool (h, w)."""
+
+    gradient: Tensor
+    are: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor, mask: Tensor) -> "Edges":
+        """The edges of a grey plane (1, h, w) with its mask (1, h, w)."""
+        along_x, along_y = filters.differences(filters.smooth(image[None], SIGMA))
+        gradient = torch.cat([along_x, along_y], 1)[0]
+        length = torch.hypot(*gradient)
+        solid = preprocess.erode(mask[None], 4)[0, 0] > 0
+        least = EDGE * filters.median(length[solid]) if bool(solid.any()) else math.inf
+        return cls(gradient, solid & (length > max(least, 1e-3)))
+
+
+def align(fixed: Level, moving: Level, run: Callable[[Level, Level], Alignment]) -> Alignment:
+    """Align two grey levels by ``run``, without what stays at its place while the rest moves.
+
+    Where the rest cannot be aligned by itself, the verdict is at best ``suspect``, and no error is expected.
+    """
+    first = run(fixed, moving)
+    if fixed.size != moving.size:
+        return first
+    one, other = (working_copy(x, SIDE, name) for x, name in ((fixed, "fixed"), (moving, "moving")))
+    edges = Edges.of(one.image, one.mask), Edges.of(other.image, other.mask)
+    known, transform = first.quality.verdict != Verdict.FAILED, first.transform
+    still = _still(*edges)
+    if still is not None and not any(follows(one, other, still, x) for x in (None, transform)[: 1 + known]):
+        again = _without(fixed, moving, still, run)
+        if again.quality.verdict != Verdict.FAILED:
+            return again
+        return _doubted(first, float(sums.mean(still.float())))
+    if known and (still := _moved_apart(one, other, edges, transform)) is not None:
+        again = _without(fixed, moving, still, run)
+        return again if again.quality.verdict == Verdict.OK else first
+    return first
+
+
+def follows(fixed: Level, moving: Level, still: Tensor, transform: Transform | None) -> bool:
+    """Whether two working copies agree under a transform, or at the same place, outside of what stays.
+
+    ``still`` (h, w) is what stays. They agree if they are as correlated as each of them is with itself a few
+    pixels away, at the resolution at which that is most. Images that show nothing do not disagree.
+    """
+    rest = preprocess.erode((fixed.mask * moving.mask * ~still)[None], 2)[0]
+    most, block = max((_structure(fixed, moving, rest, block), block) for block in BLOCKS)
+    if most < LEAST_STRUCTURE:
+        return True
+    image, mask = moving.image, rest
+    if transform is not None:
+        points = _points(fixed, moving, transform)
+        image, mask = _sampled(image, points), _sampled(moving.mask * ~still, points) * rest
+        mask = (mask > 0.99).float()
+    one, other = _detail(fixed.image, mask, block), _detail(image, mask, block)
+    at_lag = [_covariance(x[..., LAG:], x[..., :-LAG]) for x in (one, other)]
+    return abs(_covariance(one, other)) >= AGREES * math.sqrt(max(at_lag[0] * at_lag[1], 0.0))
+
+
+def _structure(fixed: Level, moving: Level, rest: Tensor, block: int) -> float:
+    """The correlation with itself, a few pixels away, of the rest of the image that shows less."""
+    each = [_detail(x.image, rest, block) for x in (fixed, moving)]
+    return min(_covariance(x[..., LAG:], x[..., :-LAG]) / max(_covariance(x, x), 1e-12) for x in each)
+
+
+def _moved_apart(
+    fixed: Level, moving: Level, edges: tuple[Edges, Edges], transform: Transform
+) -> Tensor | None:
+    """What stays at its place, of two working copies, although the global map of a transform moves it: bool
+    (h, w).
+
+    It is less equal under the map. None where nothing is.
+    """
+    matrix = torch.as_tensor(transform.matrix, dtype=torch.float64)
+    step = affine.compose(affine.invert(moving.original_from_level), matrix)
+    step = affine.compose(step, fixed.original_from_level)
+    axes = interpolation.axes(*fixed.size, device=fixed.image.device)
+    points, places = (
+        affine.apply_to_grid(x[None].to(fixed.image), *axes) for x in (step, affine_tensors.identity())
+    )
+    far = (points - places).norm(dim=-1)[0] > MOVED
+    if float(sums.mean(far.float())) < LEAST_AREA:
+        return None
+    under = Edges.of(_sampled(moving.image, points), _sampled(moving.mask, points))
+    equal_there = _agreement(edges[0], under)[0]
+    return _still(*edges, far & (_agreement(*edges)[0] > equal_there + EQUAL / 2))
+
+
+def _points(fixed: Level, moving: Level, transform: Transform) -> Tensor:
+    """The pixels (1, h, w, 2) of the moving copy at those of the fixed copy under a transform."""
+    height, width = fixed.size
+    x, y = (torch.arange(n, dtype=torch.float64) for n in (width, height))
+    originals = affine.apply(fixed.original_from_level, affine.points_at(x, y).reshape(-1, 2))
+    mapped = affine.apply(affine.invert(moving.original_from_level), transform.map(originals))
+    return mapped.reshape(1, height, width, 2).to(fixed.image)
+
+
+def _sampled(plane: Tensor, points: Tensor) -> Tensor:
+    """A plane (1, h, w) at points (1, h, w, 2), 0 outside."""
+    return interpolation.sample(plane[None], points, padding="zeros")[0]
+
+
+def _still(one: Edges, other: Edges, allowed: Tensor | None = None) -> Tensor | None:
+    """The pixels (h, w) around which the edges of two images are equal, where ``allowed``.
+
+    None for too many, and for no more than are equal by chance, after other displacements.
+    """
+    found = _equal(one, other)
+    region = found if allowed is None else found & allowed
+    region = filters.widened(region[None, None].float(), round(AROUND))[0, 0] > 0
+    if not LEAST_AREA <= float(sums.mean(region.float())) <= MOST_AREA:
+        return None
+    height, width = found.shape
+    by_chance = 0.0
+    for x, y in SHIFTS:
+        shift = round(y * height), round(x * width)
+        rolled = Edges(other.gradient.roll(shift, (1, 2)), other.are.roll(shift, (0, 1)))
+        by_chance = max(by_chance, float(sums.mean(_equal(one, rolled).float())))
+    return region if float(sums.mean(found.float())) > ABOVE_CHANCE * by_chance else None
+
+
+def _equal(one: Edges, other: Edges) -> Tensor:
+    """The pixels (h, w) around which most edges are equal in two images."""
+    equal, edges = _agreement(one, other)
+    return (equal > EQUAL) & (edges > FEWEST)
+
+
+def _agreement(one: Edges, other: Edges) -> tuple[Tensor, Tensor]:
+    """The share (h, w) of the edges around each pixel that are equal in two images, and the share of pixels
+    that are edges."""
+    lengths = torch.maximum(torch.hypot(*one.gradient), torch.hypot(*other.gradient))
+    same = torch.hypot(*(one.gradient - other.gradient)) < SAME * lengths
+    planes = torch.stack([one.are & other.are & same, one.are, other.are]).float()
+    equal, first, second = filters.smooth_widely(planes[None], AROUND)[0]
+    edges = (first + second) / 2
+    return equal / edges.clamp(min=1e-6), edges
+
+
+def _detail(image: Tensor, mask: Tensor, block: int) -> Tensor:
+    """A plane (1, h, w) in blocks, minus its local mean, 0 where ``mask`` (1, h, w) is 0, outliers clipped.
+
+    Remains of what stays would otherwise outweigh weak content.
+    """
+    weight = (avg_pool2d(mask, block) > 0.99).to(image)
+    image = avg_pool2d(image, block) * weight
+    total, count = filters.smooth_widely(torch.stack([image, weight]), NEIGHBOURHOOD)
+    detail = (image - total / count.clamp(min=1e-3)) * weight
+    known = detail[weight > 0]
+    limit = CLIPPED * filters.median(known.abs()) if len(known) else 0.0
+    return detail.clamp(-limit, limit)
+
+
+def _covariance(one: Tensor, other: Tensor) -> float:
+    """The sum of the products of two planes."""
+    return float(sums.total(one * other))
+
+
+def _without(
+    fixed: Level, moving: Level, still: Tensor, run: Callable[[Level, Level], Alignment]
+) -> Alignment:
+    """The alignment without what stays, by a mask (h, w) of a working copy."""
+    rest = 1 - interpolate(still[None, None].float(), size=fixed.size, mode="nearest")[0]
+    found = run(*(Level(x.image, x.mask * rest, x.original_from_level) for x in (fixed, moving)))
+    share = float(sums.mean(still.float()))
+    note = f"{share:.1%} of the image stays at its place while the rest moves, and was left out"
+    return _with_quality(found, notes=(*(found.quality.notes or ()), note))
+
+
+def _doubted(found: Alignment, share: float) -> Alignment:
+    """The alignment of which a ``share`` of the image may decide that only stays at its place."""
+    reason = (
+        f"{share:.1%} of the image is equal at the same place in both images, and the rest does not follow:"
+        " text, a scale bar or dust may decide; mask it with --fixed-mask and --moving-mask"
+    )
+    patches = found.transform.patch_figures
+    unknown = tuple(None for _ in patches.expected_error or ())
+    transform = replace(found.transform, patch_figures=replace(patches, expected_error=unknown))
+    found = replace(found, transform=transform)
+    verdict = Verdict.worst([found.quality.verdict, Verdict.SUSPECT])
+    reasons = (reason, *(found.quality.reasons or ()))
+    return _with_quality(found, verdict=verdict, reasons=reasons, expected_error=None)
+
+
+def _with_quality(found: Alignment, **changed: Any) -> Alignment:
+    """The alignment with other figures of its quality."""
+    quality = replace(found.quality, **changed)
+    return replace(found, transform=replace(found.transform, quality=quality))
