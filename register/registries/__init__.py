@@ -37,6 +37,13 @@ READERS = Registry(
     "register.readers",
     {
         "ome-zarr": Entry("register.io.images.ome_zarr:READER", "OME-Zarr folders"),
+        "slideio": Entry("register.io.images.slideio_read:READER", "CZI, VSI and ZVI (extra slides)"),
+        "openslide": Entry(
+            "register.io.images.openslide_read:READER",
+            "MRXS, BIF, VMS, Sakura, DICOM slides (extra slides)",
+        ),
+        "imaris": Entry("register.io.images.imaris:READER", "Imaris IMS (extra microscopes)"),
+        "fits": Entry("register.io.images.fits:READER", "FITS images (extra astronomy)"),
         "instruments": Entry(
             "register.io.images.instruments:READER", "formats of instruments that are refused by name"
         ),

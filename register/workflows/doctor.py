@@ -29,8 +29,24 @@ PACKAGES = (
 )
 CODECS = "DEFLATE", "LZW", "ZSTD", "JPEG", "JPEG2K", "JPEGXL", "WEBP", "LERC", "PNG"
 """Compressions of TIFF and PNG files, by their names in imagecodecs."""
-EXTRAS = {"export": ("h5py", "nibabel", "roifile"), "dask": ("distributed", "fsspec")}
+EXTRAS = {
+    "export": ("h5py", "nibabel", "roifile"),
+    "dask": ("distributed", "fsspec"),
+    "slides": ("openslide", "slideio"),
+    "microscopes": ("h5py",),
+    "astronomy": ("astropy",),
+}
 """Optional packages, by the extra that installs them."""
+DISTRIBUTIONS = {"openslide": "openslide-python"}
+"""Names of packages that differ from those of their modules."""
+OPENS = {
+    "export": "ITK HDF5, NIfTI, ImageJ regions",
+    "dask": "clusters, remote addresses",
+    "slides": "CZI, ZVI, VSI, MRXS, BIF, VMS, Sakura, DICOM slides",
+    "microscopes": "Imaris IMS",
+    "astronomy": "FITS",
+}
+"""What each extra is for."""
 
 
 class Finding(NamedTuple):
@@ -134,7 +150,9 @@ def _codecs() -> Finding:
 
 def _extra(name: str, modules: tuple[str, ...]) -> Finding:
     missing = [module for module in modules if find_spec(module) is None]
+    purpose = OPENS.get(name, "")
     if missing:
-        advice = f"pip install 'register-cli[{name}]'"
+        advice = f"pip install 'register-cli[{name}]' for {purpose}"
         return Finding(f"extra {name}", f"without {', '.join(missing)}", advice)
-    return Finding(f"extra {name}", ", ".join(f"{module} {_version(module)}" for module in modules))
+    versions = (f"{module} {_version(DISTRIBUTIONS.get(module, module))}" for module in modules)
+    return Finding(f"extra {name}", f"{', '.join(versions)}: {purpose}")

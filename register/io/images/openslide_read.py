@@ -1,0 +1,95 @@
+"""Read MRXS, BIF, VMS, Sakura and DICOM slides with OpenSlide, region by region."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from register.errors import FileError
+from register.geometry.pixel_size import PixelSize
+from register.io.images.instrument_format import Format, matcher, of_file, suffixes
+from register.io.images.levels import level_factor
+from register.io.images.model import Image, Selection
+from register.io.images.reader import FileDescription, ImageReader
+from register.io.images.regions import Regions, checked_level, library
+
+FORMATS = (
+    Format("a 3DHISTECH MRXS, of which the pixels lie in the folder beside it", (".mrxs",)),
+    Format("a Ventana BIF", (".bif",)),
+    Format("a Hamamatsu VMS, of which the pixels lie in the files beside it", (".vms", ".vmu")),
+    Format("a Sakura slide", (".svslide",)),
+    Format("a DICOM file", (".dcm",)),
+)
+VENDORS = {
+    ".mrxs": "mirax",
+    ".bif": "ventana",
+    ".vms": "hamamatsu",
+    ".vmu": "hamamatsu",
+    ".svslide": "sakura",
+    ".dcm": "dicom",
+}
+"""What OpenSlide calls the makers of the formats: it also opens a preview as a plain TIFF."""
+
+
+def read(path: Path, selection: Selection) -> Image:
+    """The slide at a level, with its coarser levels; colours (3, h, w) on the background of the file.
+
+    Raises ``FileError`` without OpenSlide, and for files that it does not open.
+    """
+    slide = _open(path)
+    if selection.series:
+        raise FileError(path, "has one series", "leave out --series")
+    level = checked_level(path, selection, slide.level_count)
+    levels = [_level(slide, number) for number in range(level, slide.level_count)]
+    across, down = (slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy")
+    size = None
+    if across and down:
+        full, own = slide.level_dimensions[0], slide.level_dimensions[level]
+        size = PixelSize(float(across), float(down), "µm")
+        size = size.times(*(level_factor(n, m) for n, m in zip(full, own, strict=True)))
+    return Image(
+        levels[0], kind="other", colour="rgb", layout="contig", smaller=tuple(levels[1:]), pixel_size=size
+    )
+
+
+def describe(path: Path) -> FileDescription:
+    """The axes and the number of levels."""
+    return FileDescription("YXS", _open(path).level_count)
+
+
+READER = ImageReader("openslide", matcher(FORMATS), read, suffixes(FORMATS), describe)
+
+
+def _open(path: Path) -> Any:
+    """An open slide."""
+    kind = of_file(FORMATS, path)
+    openslide = library("openslide", path, kind, "slides")
+    try:
+        slide = openslide.OpenSlide(path)
+    except openslide.OpenSlideError as error:
+        problem = f"is {kind.name}, and OpenSlide cannot read it ({error})"
+        raise FileError(path, problem, f"check its files, or {kind.advice}") from None
+    vendor = slide.properties.get("openslide.vendor", "")
+    if vendor != VENDORS[path.suffix.lower()]:
+        slide.close()
+        problem = f"is {kind.name} by its name, and {vendor} by its content"
+        raise FileError(path, problem, "give it the ending of its own format")
+    return slide
+
+
+def _level(slide: Any, level: int) -> Regions:
+    """The pixels of one level, over the background colour where the scanner took none."""
+    width, height = slide.level_dimensions[level]
+    factor = slide.level_downsamples[level]
+    text = slide.properties.get("openslide.background-color") or "FFFFFF"
+    background = np.frombuffer(bytes.fromhex(text), np.uint8).astype(np.uint16)
+
+    def region(channels: range, rows: range, columns: range) -> NDArray[Any]:
+        corner = round(columns.start * factor), round(rows.start * factor)
+        found = np.asarray(slide.read_region(corner, level, (len(columns), len(rows))))
+        opacity = found[..., 3:].astype(np.uint16)
+        mixed = (found[..., :3] * opacity + background * (255 - opacity) + 127) // 255
+        return np.moveaxis(mixed.astype(np.uint8), 2, 0)[channels.start : channels.stop]
+
+    return Regions((3, height, width), np.dtype(np.uint8), region)

@@ -1,0 +1,144 @@
+"""Read CZI, VSI and ZVI with SlideIO, region by region: scenes, levels, channels, z and time."""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from register.errors import FileError
+from register.geometry.pixel_size import PixelSize
+from register.io.images.instrument_format import Format, matcher, of_file, suffixes
+from register.io.images.levels import level_factors
+from register.io.images.lookup_tables import signed_colour
+from register.io.images.model import Image, Selection
+from register.io.images.reader import FileDescription, ImageReader, SeriesDescription
+from register.io.images.regions import Regions, checked_level, checked_series, library
+
+FORMATS = (
+    Format("a Zeiss CZI", (".czi",), b"ZISRAWFILE"),
+    Format("a Zeiss ZVI", (".zvi",)),
+    Format("an Olympus VSI, of which the pixels lie in the folder beside it", (".vsi",)),
+)
+DRIVERS = {".czi": "CZI", ".zvi": "ZVI", ".vsi": "VSI"}
+RESOLUTION = 1e6
+"""Micrometres in the unit of a scene's resolution."""
+
+
+def read(path: Path, selection: Selection) -> Image:
+    """The largest scene of the file, or the selected one, with its levels.
+
+    Raises ``FileError`` without SlideIO, for files that it does not open, and for a stack of which no plane
+    is chosen.
+    """
+    slide = _open(path)
+    scenes = [slide.get_scene(number) for number in range(slide.num_scenes)]
+    number = checked_series(path, selection, [math.prod(scene.rect[2:]) for scene in scenes])
+    scene = scenes[number]
+    axes, shape = _axes(scene)
+    chosen = selection.indices(path, axes, shape)
+    level = checked_level(path, selection, scene.num_zoom_levels)
+    levels = [_level(slide, scene, k, chosen) for k in range(level, scene.num_zoom_levels)]
+    rgb = scene.num_channels == 3 and levels[0].dtype == np.uint8 and not any(_names(scene))
+    size = None
+    if all(side > 0 for side in scene.resolution):
+        factors = level_factors(_size(scene, 0), _size(scene, level))
+        across, down = scene.resolution
+        size = PixelSize(across * RESOLUTION, down * RESOLUTION, "µm").times(*factors)
+    notes = (f"series {number} of {len(scenes)} was read, the largest",) if len(scenes) > 1 else ()
+    of_channels = not rgb and "C" not in chosen
+    return Image(
+        levels[0],
+        kind="ome",
+        colour="rgb" if rgb else "grey",
+        smaller=tuple(levels[1:]),
+        pixel_size=size,
+        channel_names=_names(scene) if of_channels and any(_names(scene)) else (),
+        channel_colours=_colours(slide, scene.num_channels) if of_channels else (),
+        notes=notes if selection.series is None else (),
+    )
+
+
+def describe(path: Path) -> FileDescription:
+    """The axes of the largest scene, and all scenes."""
+    slide = _open(path)
+    scenes = [slide.get_scene(number) for number in range(slide.num_scenes)]
+    series = [
+        SeriesDescription(*_axes(scene), str(np.dtype(scene.get_channel_data_type(0))), scene.num_zoom_levels)
+        for scene in scenes
+    ]
+    largest = max(range(len(scenes)), key=lambda number: math.prod(scenes[number].rect[2:]))
+    return FileDescription(series[largest].axes, series[largest].levels, tuple(series))
+
+
+READER = ImageReader("slideio", matcher(FORMATS), read, suffixes(FORMATS), describe)
+
+
+def _open(path: Path) -> Any:
+    """An open file."""
+    kind = of_file(FORMATS, path)
+    slideio = library("slideio", path, kind, "slides")
+    if path.suffix.lower() == ".vsi" and not any(path.with_name(f"_{path.stem}_").rglob("*.ets")):
+        raise FileError(path, f"is {kind.name}; that has no .ets in it", f"copy it too, or {kind.advice}")
+    try:
+        return slideio.open_slide(str(path), DRIVERS.get(path.suffix.lower(), "CZI"))
+    except Exception as error:  # SlideIO raises RuntimeError for anything
+        reason = " ".join(str(error).split())[:200]
+        problem = f"is {kind.name}, and SlideIO cannot read it ({reason})"
+        raise FileError(path, problem, f"check its files, or {kind.advice}") from None
+
+
+def _axes(scene: Any) -> tuple[str, tuple[int, ...]]:
+    """The axes of a scene and their sizes; those of one element are left out, but x and y."""
+    width, height = scene.rect[2:]
+    sizes = {"T": scene.num_t_frames, "Z": scene.num_z_slices, "C": scene.num_channels}
+    sizes |= {"Y": height, "X": width}
+    kept = {axis: n for axis, n in sizes.items() if n > 1 or axis in "YX"}
+    return "".join(kept), tuple(kept.values())
+
+
+def _size(scene: Any, level: int) -> tuple[int, int]:
+    """Height and width of a level."""
+    size = scene.get_zoom_level_info(level).size
+    return int(size.height), int(size.width)
+
+
+def _level(slide: Any, scene: Any, level: int, chosen: dict[str, int]) -> Regions:
+    """The pixels of one level in the chosen plane. The file stays open as long as they are used."""
+    height, width = _size(scene, level)
+    z, t = chosen.get("Z", 0), chosen.get("T", 0)
+    wanted = [chosen["C"]] if "C" in chosen else list(range(scene.num_channels))
+
+    def region(channels: range, rows: range, columns: range) -> NDArray[Any]:
+        found = scene.read_block_from_level(
+            level,
+            (columns.start, rows.start, len(columns), len(rows)),
+            channel_indices=[wanted[n] for n in channels],
+            slices=(z, z + 1),
+            frames=(t, t + 1),
+        )
+        array: NDArray[Any] = np.asarray(found).reshape(len(rows), len(columns), len(channels))
+        assert slide is not None  # keeps the file open
+        return np.moveaxis(array, 2, 0)
+
+    return Regions((len(wanted), height, width), np.dtype(scene.get_channel_data_type(wanted[0])), region)
+
+
+def _names(scene: Any) -> tuple[str, ...]:
+    """The names of the channels."""
+    return tuple(str(scene.get_channel_name(n) or "") for n in range(scene.num_channels))
+
+
+def _colours(slide: Any, channels: int) -> tuple[int, ...]:
+    """The colours of the channels of a CZI, ``#AARRGGBB`` in its display settings; none elsewhere."""
+    try:
+        root = ElementTree.fromstring(slide.raw_metadata)
+    except (ElementTree.ParseError, TypeError):
+        return ()
+    texts = [each.findtext("Color") or "" for each in root.findall(".//DisplaySetting/Channels/Channel")]
+    found = [re.fullmatch(r"#(?:[0-9A-Fa-f]{2})?([0-9A-Fa-f]{6})", text) for text in texts]
+    colours = [signed_colour(*bytes.fromhex(match[1])) for match in found if match]
+    return tuple(colours) if len(colours) == channels else ()

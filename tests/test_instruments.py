@@ -1,0 +1,170 @@
+"""Files of instruments, written by their libraries: values, names, sizes, levels, planes; and without the library."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from register.errors import FileError
+from register.io.images import fits, imaris, instruments, openslide_read, slideio_read
+from register.io.images.lookup_tables import signed_colour
+from register.io.images.model import Selection
+from register.io.images.open import open_image
+
+RNG = np.random.default_rng(6)
+READERS = (openslide_read, slideio_read, imaris, fits, instruments)
+
+
+@pytest.fixture
+def scene(texture):
+    """Two channels (2, 300, 400) uint16."""
+    return np.stack([texture[:300, :400], texture[50:350, 20:420]]) * 60000
+
+
+def write_imaris(path, stack, extent):
+    """An Imaris 5.5 file of (c, z, h, w) with two levels, padded to chunks of 64."""
+    h5py = pytest.importorskip("h5py")
+
+    def text(value):
+        return np.array([c.encode() for c in str(value)], "S1")
+
+    with h5py.File(path, "w") as file:
+        for level, factor in ((0, 1), (1, 2)):
+            part = stack[:, :, ::factor, ::factor]
+            for channel, values in enumerate(part):
+                group = file.create_group(f"DataSet/ResolutionLevel {level}/TimePoint 0/Channel {channel}")
+                for axis, size in zip("ZYX", values.shape, strict=True):
+                    group.attrs[f"ImageSize{axis}"] = text(size)
+                padding = [(0, 0), *((0, -size % 64) for size in values.shape[1:])]
+                group.create_dataset(
+                    "Data", data=np.pad(values, padding), chunks=(1, 64, 64), compression="gzip"
+                )
+        info = file.create_group("DataSetInfo/Image").attrs
+        info["Unit"] = text("um")
+        for n, length in enumerate(extent):
+            info[f"ExtMin{n}"], info[f"ExtMax{n}"] = text(0), text(length)
+        for n, (name, colour) in enumerate((("DAPI", "0 0 1"), ("CD3", "1 0.5 0"))):
+            channel = file.create_group(f"DataSetInfo/Channel {n}").attrs
+            channel["Name"], channel["Color"] = text(name), text(colour)
+
+
+def test_imaris(tmp_path, scene, program):
+    stack = np.stack([scene, scene // 2], axis=1).astype(np.uint16)  # (c, z, h, w)
+    write_imaris(tmp_path / "a.ims", stack, (100.0, 150.0, 2.0))
+    with pytest.raises(FileError, match=r"axes ZCYX .*--fixed-plane Z=0"):
+        open_image(tmp_path / "a.ims")
+    found = open_image(tmp_path / "a.ims", Selection(plane="Z=1"))
+    assert np.array_equal(found.pixels[:, :, :], stack[:, 1])
+    assert np.array_equal(found.pixels[1:2, 70:90, 100:170], stack[1:2, 1, 70:90, 100:170])
+    assert (found.pixel_size, found.channel_names) == ((0.25, 0.5, "µm"), ("DAPI", "CD3"))
+    assert found.channel_colours == (signed_colour(0, 0, 255), signed_colour(255, 128, 0))
+    assert np.array_equal(found.smaller[0][:, :, :], stack[:, 1, ::2, ::2])
+    assert open_image(tmp_path / "a.ims", Selection(level=1, plane="Z=0")).pixel_size == (0.5, 1.0, "µm")
+
+
+def write_fits(path, values, **cards):
+    astropy = pytest.importorskip("astropy.io.fits")
+    unit = astropy.CompImageHDU if path.name.endswith(".fz") else astropy.PrimaryHDU
+    options = {"compression_type": "RICE_1"} if path.name.endswith(".fz") else {}
+    made = unit(values, **options)
+    made.header.update(cards)
+    made.writeto(path)
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fit", "a.fits.gz", "a.fits.fz"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+def test_fits_values_are_those_that_astropy_reads(tmp_path, name, dtype):
+    values = (RNG.normal(size=(70, 90)) * 100).astype(dtype)
+    if dtype == "uint16":
+        values[0, :4] = 10, 30000, 33000, 60000
+    if dtype == "int16":
+        values[0, 0] = -5
+    if dtype == "float32" and not name.endswith("fz"):
+        values[3, 4] = np.nan
+    write_fits(tmp_path / name, values)
+    found = open_image(tmp_path / name)
+    exact = not (dtype == "float32" and name.endswith("fz"))  # Rice quantises floats
+    assert np.allclose(found.pixels[:, :, :][0], values, atol=0 if exact else 5, rtol=0, equal_nan=True)
+    assert found.dtype == values.dtype
+    assert np.array_equal(found.pixels[0:1, 5:9, 80:90], found.pixels[:, :, :][:, 5:9, 80:90])
+
+
+def test_fits_cubes_scales_and_places_on_the_sky(tmp_path):
+    fits_of = pytest.importorskip("astropy.io.fits")
+    cube = RNG.integers(0, 99, (3, 40, 50)).astype(np.int16)
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 20.0, "CDELT1": -0.0002,
+           "CDELT2": 0.0001, "CRPIX1": 1.0, "CRPIX2": 1.0}  # fmt: skip
+    write_fits(tmp_path / "cube.fits", cube, **sky)
+    with pytest.raises(FileError, match="axes ZYX"):
+        open_image(tmp_path / "cube.fits")
+    found = open_image(tmp_path / "cube.fits", Selection(plane="Z=2"))
+    assert np.array_equal(found.pixels[:, :, :][0], cube[2])
+    assert found.pixel_size.xy == pytest.approx((0.72, 0.36))
+    assert found.pixel_size.unit == "arcsec"
+    scaled = fits_of.PrimaryHDU(np.array([[1, 2], [3, -32768]], np.int16))
+    scaled.header.update({"BZERO": 100.0, "BSCALE": 0.5, "BLANK": -32768})
+    scaled.writeto(tmp_path / "scaled.fits")
+    values = open_image(tmp_path / "scaled.fits").pixels[:, :, :][0]
+    assert np.allclose(values, [[100.5, 101], [101.5, np.nan]], equal_nan=True)
+    fits_of.PrimaryHDU().writeto(tmp_path / "none.fits")
+    with pytest.raises(FileError, match="holds no image"):
+        open_image(tmp_path / "none.fits")
+
+
+def test_czi(tmp_path, scene):
+    pytest.importorskip("slideio")
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="pylibCZIrw writes the file")
+    planes = np.stack([scene, scene // 3]).astype(np.uint16)  # (z, c, h, w)
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        for z in range(2):
+            for c in range(2):
+                file.write(planes[z, c][..., None], plane={"C": c, "Z": z, "T": 0}, location=(0, 0))
+        file.write_metadata(
+            document_name="a", channel_names={0: "DAPI", 1: "CD3"}, scale_x=0.25e-6, scale_y=0.25e-6
+        )
+    with pytest.raises(FileError, match="axes ZCYX"):
+        open_image(tmp_path / "a.czi")
+    found = open_image(tmp_path / "a.czi", Selection(plane="Z=1"))
+    assert np.array_equal(found.pixels[:, :, :], planes[1])
+    assert np.array_equal(found.pixels[1:2, 70:90, 100:170], planes[1, 1:2, 70:90, 100:170])
+    assert found.pixel_size.xy == pytest.approx((0.25, 0.25))
+    assert found.channel_names == ("DAPI", "CD3")
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__.split(".")[-1])
+def test_without_its_library_a_format_is_named_with_the_way_out(tmp_path, monkeypatch, program, reader):
+    real = importlib.import_module
+
+    def missing(name, *rest):
+        if name.split(".")[0] in ("openslide", "slideio", "h5py", "astropy"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr("register.io.images.regions.import_module", missing)
+    for known in reader.FORMATS:
+        for suffix in known.suffixes:
+            path = tmp_path / f"slide{suffix}"
+            path.write_bytes(known.magic or b"anything")
+            done = program("info", path)
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"error: {path}: is {known.name}")
+            assert done.stderr.count("\n") == 1
+            assert known.advice in done.stderr
+            assert ("pip install 'register-cli[" in done.stderr) == (reader is not instruments)
+        if known.magic:
+            (tmp_path / "renamed.dat").write_bytes(known.magic.ljust(40, b"\0"))
+            with pytest.raises(FileError, match=known.name):
+                open_image(tmp_path / "renamed.dat")
+
+
+@pytest.mark.parametrize("reader", READERS[:4], ids=lambda reader: reader.__name__.split(".")[-1])
+def test_damaged_files_are_refused_in_one_line(tmp_path, program, reader):
+    library = {"openslide_read": "openslide", "slideio_read": "slideio", "imaris": "h5py", "fits": "astropy"}
+    pytest.importorskip(library[reader.__name__.split(".")[-1]])
+    for known in reader.FORMATS:
+        for suffix in known.suffixes:
+            for content in (b"x", known.magic + RNG.bytes(3000)):
+                (tmp_path / f"slide{suffix}").write_bytes(content)
+                done = program("info", tmp_path / f"slide{suffix}")
+                assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+                assert f"slide{suffix}: " in done.stderr
