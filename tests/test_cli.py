@@ -364,6 +364,7 @@ def test_apply_takes_a_plane_of_a_stack_and_a_level_of_a_pyramid(tissue, tmp_pat
 
 def test_results_of_a_killed_run_are_replaced_and_those_of_a_finished_run_are_not(tmp_path, program):
     from register.files.atomic import atomic_write, mark_unfinished
+    from register.files.owner import owner
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt), mark_unfinished(out):
@@ -372,7 +373,8 @@ def test_results_of_a_killed_run_are_replaced_and_those_of_a_finished_run_are_no
     out.mkdir()
     (out / ".unfinished").touch()
     (out / "aligned.tif").write_bytes(b"whole, but the transform is missing")
-    (out / ".overlay.999999999.part.png").write_bytes(b"half")
+    killed = owner().replace(f"-{os.getpid()}-", "-999999999-")
+    (out / f".overlay.{killed}.part.png").write_bytes(b"half")
     done = program("align", *FUNDUS, "-o", out, "--preset", "fast", "--no-report", "-q")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["aligned.tif", "overlay.png", "transform.json"]

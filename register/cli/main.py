@@ -102,6 +102,9 @@ def _prepare_process() -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     # job schedulers send SIGTERM before they kill a process; it ends the program as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hang_up = getattr(signal, "SIGHUP", None)  # of a closed terminal; ``nohup`` has it ignored
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        signal.signal(hang_up, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are not UTF-8

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from register.errors import FileError
+from register.files.owner import is_abandoned, owner
 
 LONGEST = 200
 """Length of a file name, in bytes, up to which the name of its temporary file is derived from it."""
@@ -23,7 +24,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     Otherwise it is removed. Raises ``FileError`` when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{_short(path.stem)}.{os.getpid()}.part{path.suffix}")
+    beside = path.with_name(f".{_short(path.stem)}.{owner()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent, _short(path.stem))
@@ -42,7 +43,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path`` for a folder, which replaces ``path`` if the block ends without an
     exception."""
     path = Path(path)
-    beside = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
+    beside = path.with_name(f".{_short(path.name)}.{owner()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent, _short(path.name))
@@ -141,8 +142,7 @@ def _refuse_other_files(folder: Path) -> None:
 def _remove_abandoned(folder: Path, stem: str) -> None:
     """Remove the temporary files and folders of a name that killed runs left in ``folder``."""
     for left in folder.glob(f".{glob.escape(stem)}.*.part*"):
-        pid = left.name.removeprefix(f".{stem}.").split(".")[0]
-        if pid.isdigit() and int(pid) != os.getpid() and not _is_running(int(pid)):
+        if is_abandoned(left.name.removeprefix(f".{stem}.").split(".")[0], left):
             remove(left)
 
 
@@ -150,14 +150,3 @@ def _short(stem: str) -> str:
     """A name, or its checksum if the name has ``LONGEST`` bytes or more."""
     name = os.fsencode(stem)
     return stem if len(name) < LONGEST else f"{zlib.crc32(name):08x}"
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process of that number is running."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -1,8 +1,5 @@
 """``register batch``: many pairs; finished ones are skipped, and an error in one does not stop the others."""
 
-import csv
-import io
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +10,8 @@ from register.errors import RegisterError, is_out_of_memory
 from register.files import remote
 from register.files.atomic import is_unfinished, refuse_inputs, write_text
 from register.files.hashes import sha256
+from register.files.scratch import scratch_folder
+from register.files.tables import table_text
 from register.settings import Settings
 from register.transforms.transform import Transform
 from register.workflows import align, report
@@ -132,7 +131,7 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
 
 
 def _load(target: str) -> Transform:
-    with tempfile.TemporaryDirectory() as place:
+    with scratch_folder() as place:
         return Transform.load(remote.fetch(f"{target}/{TRANSFORM}", Path(place)))
 
 
@@ -211,13 +210,9 @@ def _refuse_tables(output: str, manifest: str | None, pairs: tuple[Pair, ...]) -
 
 def write_summary(outcomes: list[PairOutcome], output: str) -> None:
     """Write ``summary.csv``, a row per finished pair, atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in fields(PairOutcome)]
-    writer.writerow(names)
-    for one in outcomes:
-        writer.writerow(["" if value is None else value for value in (getattr(one, name) for name in names)])
-    _write(text.getvalue(), f"{output}/{SUMMARY}")
+    rows = ([getattr(one, name) for name in names] for one in outcomes)
+    _write(table_text(names, rows), f"{output}/{SUMMARY}")
 
 
 def draw_index(outcomes: list[PairOutcome], output: str) -> None:
@@ -227,7 +222,7 @@ def draw_index(outcomes: list[PairOutcome], output: str) -> None:
     if not remote.is_remote(output):
         report.draw_index([Path(output) / name for name in done], Path(output) / report.INDEX, errors)
         return
-    with tempfile.TemporaryDirectory() as place:
+    with scratch_folder() as place:
         for name in done:
             folder = Path(place) / name
             folder.mkdir()

@@ -1,9 +1,13 @@
 """Ids of images and pairs: names of folders, made of file names, all different."""
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+
+LONGEST = 120
+"""Bytes of an id up to which it is not cut: file systems allow 255, of which results need some."""
 
 
 def stem(name: str) -> str:
@@ -45,4 +49,9 @@ def natural(key: str) -> list[tuple[int, str]]:
 
 
 def _allowed(name: str) -> str:
-    return re.sub(r"[^\w.+=@-]+", "_", name).strip("._")
+    """A name of letters that folders may have, cut with a checksum where it is long."""
+    made = re.sub(r"[^\w.+=@-]+", "_", name).strip("._")
+    if len(made.encode(errors="surrogateescape")) <= LONGEST:
+        return made
+    begin = made.encode(errors="surrogateescape")[: LONGEST - 9].decode(errors="ignore")
+    return f"{begin}_{zlib.crc32(name.encode(errors='surrogateescape')):08x}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.geometry import affine, arrays
-from register.io.images.open import describe_file, open_image
+from register.io.images.open import describe_file, open_header
 from register.io.images.reader import FileDescription
 from register.transforms.transform import Transform
 
@@ -26,7 +26,7 @@ def describe(path: Path) -> dict[str, Any]:
         return {"path": str(path), "kind": "transform"} | describe_transform(Transform.load(path))
     description = describe_file(path)
     try:
-        image = open_image(path)
+        image = open_header(path)
     except FileError as error:  # a stack, for example, cannot be aligned but can be described
         if description is None:
             raise

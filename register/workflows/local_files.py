@@ -1,6 +1,5 @@
 """Local paths of files: those at remote addresses are copied into a folder that is removed at the end."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from register.errors import FileError
 from register.files import remote
+from register.files.scratch import scratch_folder
 from register.settings import Settings
 from register.workflows.job import Job
 from register.workflows.settings_files import with_files
@@ -39,7 +39,7 @@ class LocalFiles:
 @contextmanager
 def local_files() -> Iterator[LocalFiles]:
     """``LocalFiles`` in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="register-") as place:
+    with scratch_folder() as place:
         yield LocalFiles(Path(place))
 
 

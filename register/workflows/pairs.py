@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from register import settings
 from register.errors import FileError, RegisterError
 from register.files.remote import is_remote, names, read_text
+from register.files.tables import plain
 from register.io.images.reader import image_suffixes
 from register.io.points.landmarks import LandmarkFiles
 from register.settings import Settings
@@ -140,7 +141,7 @@ def table(path: str, chosen: Settings) -> Pairing:
     Paths are relative to the folder of the table. BIRL's column names are accepted. Raises ``FileError``
     naming the line that is wrong.
     """
-    rows = list(csv.reader(io.StringIO(read_text(path))))
+    rows = [[plain(cell) for cell in row] for row in csv.reader(io.StringIO(read_text(path)))]
     header = [_column(name) for name in rows[0]] if rows else []
     _check_header(path, header)
     pairs = []

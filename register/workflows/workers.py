@@ -4,18 +4,22 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import torch
 
 from register.compute.device import cores
+from register.compute.free_memory import free_memory
 from register.errors import RegisterError
 from register.files.remote import is_remote
+from register.files.scratch import remove_open
 from register.workflows.batch import PairOutcome, Runner, align_pair, sequential
 from register.workflows.job import Job
 from register.workflows.pairs import Pair
@@ -26,18 +30,6 @@ MEASURED = 8
 KILLED = "its process was killed twice; memory may not suffice: use fewer --workers or a smaller --max-size"
 SHARE = 0.8
 """Fraction of the free memory that workers may use."""
-
-
-def free_memory() -> int | None:
-    """Free bytes, the smaller of the machine's and its control group's; None where neither is known."""
-    found = []
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        line = next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemAvailable"))
-        found.append(int(line.split()[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return min(found) if found else None
 
 
 def worker_count(pairs: list[Pair], asked: int | None = None) -> int:
@@ -102,6 +94,7 @@ def _pool(
 
     The pairs that were running then are added to ``broken``.
     """
+    start_quietly()
     context = multiprocessing.get_context("spawn")
     started = context.Value("i", 0)
     pool = ProcessPoolExecutor(
@@ -129,9 +122,23 @@ def _pool(
             raise
 
 
+def start_quietly() -> None:
+    """Start the process that frees the semaphores of killed programs, so that it does so without a word."""
+    option = "ignore::UserWarning:multiprocessing.resource_tracker"
+    sys.warnoptions.append(option)
+    try:
+        if hasattr(os, "fork"):  # Windows frees them itself
+            resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(option)
+
+
 def prepare(threads: int, started: "Synchronized[int]") -> None:
-    """Prepare a worker: it ignores Ctrl-C, ends with its parent, and takes its share of threads and a GPU."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a worker: it ignores Ctrl-C and a closed terminal, ends with its parent, and takes its share of
+    threads and a GPU."""
+    for name in ("SIGINT", "SIGHUP"):  # of the terminal or scheduler, which the parent gets too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     with started.get_lock():
@@ -144,4 +151,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        remove_open()
         os._exit(1)

@@ -16,6 +16,7 @@ from register.io.images.reader import FileDescription, ImageReader, reader_of
 
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
+Read = Callable[[Path, Selection], Image]
 ZARR = (".ome.zarr", ".zarr")
 WRITTEN = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".png", *ZARR)
 """The endings of names under which an image is written; each is one format."""
@@ -34,10 +35,21 @@ def open_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES)
     """
     if not isinstance(path, str | Path | PathLike):
         raise RegisterError(f"an image file is named by a path, not by a {type(path).__name__}")
-    path = Path(path)
+    return _opened(Path(path), selection, lambda reader: reader.read)
+
+
+def open_header(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
+    """The image of a file for its size, type and metadata; formats that are decoded at once are not decoded.
+
+    Raises ``FileError`` as ``open_image`` does.
+    """
+    return _opened(Path(path), selection, lambda reader: reader.header or reader.read)
+
+
+def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]) -> Image:
+    """The image of a file by a function of its reader."""
     try:
-        reader = reader_for(path)
-        image = replace(reader.read(path, selection), path=str(path))
+        image = replace(way(reader_for(path))(path, selection), path=str(path))
         if 0 in image.pixels.shape:
             raise FileError(
                 path,

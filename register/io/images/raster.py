@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from register.compute.free_memory import check_memory
 from register.errors import FileError
 from register.io.images import jpeg2000, netpbm, png
 from register.io.images.lookup_tables import is_grey, ramp_colour
@@ -66,7 +67,14 @@ def write_png(path: Path, image: Image) -> None:
     png.write(path, pixels, image.icc)
 
 
-READER = ImageReader("raster", matches, read, SUFFIXES)
+def header(path: Path, selection: Selection) -> Image:
+    """The image of a file whose pixels are not decoded; see ``raster_header.header``."""
+    from register.io.images import raster_header
+
+    return raster_header.header(path, selection)
+
+
+READER = ImageReader("raster", matches, read, SUFFIXES, header=header)
 
 
 def _read_deep_png(path: Path, head: bytes) -> Image:
@@ -150,6 +158,9 @@ def _check_size(path: Path, width: int, height: int, per_pixel: int) -> None:
             f"is {width} × {height} pixels, too large for a format that is decoded at once",
             "save it as a tiled TIFF",
         )
+    stored = 4 if per_pixel > 1 else 1  # Pillow keeps colour in four bytes, and a second, upright copy of it
+    copies = per_pixel * (3 if per_pixel > 1 else 2)
+    check_memory(path, width * height * (2 * stored + copies), "save it as a tiled TIFF")
 
 
 def _image(

@@ -38,6 +38,7 @@ class ImageReader:
     object with ``shape``, ``dtype`` and ``[channels, rows, columns]``, and may raise any exception for a
     damaged file. ``suffixes`` are the endings, in lower case and with the dot, of files that ``register
     batch`` lists in a folder. ``describe(path)`` adds axes and series to ``register info``.
+    ``header(path, selection)`` gives the image without decoding it, for formats that are decoded at once.
 
     The built-in readers are tried first, so that another package cannot change by accident how a TIFF or a
     PNG is read. A reader with ``before_built_in`` is tried before them.
@@ -48,6 +49,7 @@ class ImageReader:
     read: Callable[[Path, Selection], Image]
     suffixes: tuple[str, ...] = ()
     describe: Callable[[Path], FileDescription] | None = None
+    header: Callable[[Path, Selection], Image] | None = None
     before_built_in: bool = False
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from register.compute.free_memory import check_memory
 from register.errors import FileError
 from register.images.pixels import Pixels
 from register.io.images import tiff_extent
 from register.io.images.model import Selection
 from register.io.images.windows import Mapped, Segmented
 
+AT_ONCE = "save it with tiles, which are read by windows"
 PAGE_AXES = ("YX", "YXS", "SYX")
 ORIENTATIONS = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 """The steps along rows and columns of upright pixels (TIFF 6.0, tag Orientation); 5 to 8 are transposed."""
@@ -48,6 +50,7 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
     )
     pages = _pages(series, chosen) if plain and 0 not in page.shape else []
     if not pages or not all(_in_file(path, x) for x in pages):
+        check_memory(path, 2 * math.prod(shape) * series.dtype.itemsize, AT_ONCE)
         return view(series.asarray())
     if any(page is None for page in pages) and not selection.allow_truncated:
         raise tiff_extent.cut_off(
@@ -56,8 +59,9 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
     return _segmented(path, series, pages, selection)
 
 
-def upright(pixels: Pixels, orientation: int) -> NDArray[Any]:
+def upright(path: Path, pixels: Pixels, orientation: int) -> NDArray[Any]:
     """The pixels (c, h, w) rotated and mirrored as the TIFF tag Orientation states."""
+    check_memory(path, 2 * math.prod(pixels.shape) * pixels.dtype.itemsize, AT_ONCE)
     array = pixels[slice(None), slice(None), slice(None)]
     if orientation >= 5:
         array = array.transpose(0, 2, 1)
@@ -137,6 +141,7 @@ def _segmented(
     stored = tuple(
         ((0,), (0,)) if x is None else (tuple(x.dataoffsets), tuple(x.databytecounts)) for x in pages
     )
+    check_memory(path, 3 * side[0] * side[1] * samples * series.dtype.itemsize, AT_ONCE)
     grid = -(-page.imagelength // side[0]), -(-page.imagewidth // side[1])
     end, height = path.stat().st_size, page.imagelength
     rows = [

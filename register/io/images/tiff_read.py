@@ -56,7 +56,7 @@ def _read(path: Path, selection: Selection) -> Image:
         if turn != 1 and pixels[0].shape[1] < _sides(series)[0]:
             raise cut_off(path, "its rows are stored rotated", "copy the file again")
         if turn != 1:
-            pixels = [upright(pixels[0], turn)]
+            pixels = [upright(path, pixels[0], turn)]
         if display.palette is not None and pixels[0].dtype == np.bool_:
             pixels = [x[EVERYTHING].astype(np.uint8) for x in pixels]
         factors = level_factors(_sides(base), _sides(series))

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from register.compute.free_memory import check_memory
 from register.errors import FileError
 
 ADVICE = "copy the folder again, or read what is left with --allow-truncated"
@@ -43,6 +44,7 @@ def check(folder: Path, array: Any, spans: Iterable[range]) -> None:
     expected = array.dtype.itemsize
     for side in array.chunks:
         expected *= side
+    check_memory(folder, 3 * expected, "write it with smaller chunks")
     for place in product(*ranges):
         path = folder / array.metadata.encode_chunk_key(place)
         why = _fault(path, codec, expected) if path.is_file() else None

@@ -33,6 +33,7 @@ def pool_of(asked: Task, count: int) -> Iterator[Executor]:
         tasks.prepare(asked)
         yield Here()
         return
+    workers.start_quietly()
     context = get_context("spawn")
     threads, started = asked.settings.threads or max(cores() // count, 1), context.Value("i", 0)
     pool = ProcessPoolExecutor(count, context, initializer=_prepare, initargs=(threads, started, asked))

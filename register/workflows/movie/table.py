@@ -1,11 +1,11 @@
 """The table of a movie, ``series.csv``: one row per frame."""
 
 import csv
-import io
 import math
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from register.files.tables import table_text
 from register.transforms.movie import REFERENCE, FrameTransform
 
 
@@ -51,13 +51,8 @@ def row_of(index: int, of: FrameTransform) -> Row:
 
 def text_of(rows: list[Row]) -> str:
     """The table as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Row))
-    for row in rows:
-        values = astuple(row)
-        writer.writerow(int(value) if isinstance(value, bool) else value for value in values)
-    return text.getvalue()
+    plain = ([int(x) if isinstance(x, bool) else x for x in astuple(row)] for row in rows)
+    return table_text([field.name for field in fields(Row)], plain)
 
 
 def read_table(path: Path) -> list[Row]:
