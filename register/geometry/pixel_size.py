@@ -23,6 +23,19 @@ class PixelSize(NamedTuple):
         return self.x, self.y
 
 
+def measured(x: object, y: object, unit: str | None) -> PixelSize | None:
+    """The pixel size that a file states; None where it states no positive numbers."""
+    try:
+        across, down = float(str(x)), float(str(y))
+    except ValueError:
+        return None
+    if not all(SMALLEST < side < 1 / SMALLEST for side in (across, down)):
+        return None
+    return PixelSize(across, down, unit)
+
+
+SMALLEST = 1e-30
+"""Sides of pixels that are smaller, or larger than its inverse, are damage in any unit."""
 Sizes = tuple[PixelSize | None, PixelSize | None]
 """The pixel sizes of the fixed and of the moving image."""
 

@@ -11,17 +11,23 @@ from pydantic_core import PydanticCustomError
 
 from register.errors import FileError, TransformError
 from register.files.atomic import write_text
+from register.files.json_text import parse_json
 from register.registries import MODELS
 
 CONVENTION = "maps fixed (x, y) to moving (x, y); pixels, 0-based, pixel centres at integers; x right, y down"
 
 Json = dict[str, Any]
 """An object of the file."""
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Row = Annotated[list[Number], Field(min_length=3, max_length=3)]
+LARGEST = 1e9
+"""The largest number of pixels, and of a matrix: more is damage, with which nothing can be computed."""
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Bounded = Annotated[float, Field(allow_inf_nan=False, strict=True, ge=-LARGEST, le=LARGEST)]
+Count = Annotated[int, Field(strict=True, gt=0, le=int(LARGEST))]
+Row = Annotated[list[Bounded], Field(min_length=3, max_length=3)]
 Matrix = Annotated[list[Row], Field(min_length=2, max_length=2)]
-Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
-Step = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pair = Annotated[list[Bounded], Field(min_length=2, max_length=2)]
+Step = Annotated[float, Field(ge=1e-3, le=LARGEST, allow_inf_nan=False, strict=True)]
+Side = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 
 
 def models() -> tuple[str, ...]:
@@ -52,9 +58,9 @@ class FrameFile(Open):
     """The pixel grid of an image."""
 
     path: str | None = None
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    pixel_size: Pair | None = None
+    width: Count
+    height: Count
+    pixel_size: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     pixel_unit: str | None = None
     sha256: str | None = None
 
@@ -68,8 +74,8 @@ class GlobalFile(Open):
 class PatchesFile(Open):
     """The patch grid and its absolute affine maps, row by row, column fastest."""
 
-    columns: int = Field(ge=2)
-    rows: int = Field(ge=2)
+    columns: Annotated[Count, Field(ge=2)]
+    rows: Annotated[Count, Field(ge=2)]
     origin: Pair
     spacing: Annotated[list[Step], Field(min_length=2, max_length=2)]
     blend: Literal["bilinear"]
@@ -115,13 +121,13 @@ def schema() -> Json:
 def read(path: str | Path) -> TransformFile:
     """The checked content of a file. Raises ``FileError`` naming the file and what is wrong with it."""
     try:
-        return parse(json.loads(Path(path).read_text(encoding="utf-8")))
+        return parse(parse_json(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise FileError(path, f"cannot be opened ({error.strerror})", "check the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except ValueError as error:
         why = f"is not JSON ({str(error).splitlines()[0]})"
         raise FileError(path, why, "it should be a transform.json this program wrote") from None
-    except TransformError as error:
+    except (TransformError, RecursionError) as error:
         raise FileError(path, str(error)) from None
 
 
@@ -133,6 +139,8 @@ def parse(values: object) -> TransformFile:
     if not isinstance(values, dict) or values.get("format") != "register-transform":
         raise TransformError("is not a transform file: its key 'format' is not 'register-transform'")
     version = values.get("version")
+    if isinstance(version, bool):
+        raise TransformError("version: it is true or false, not a number")
     if isinstance(version, int) and version > 1:
         raise TransformError(
             f"has version {version}; this program reads version 1; install a newer register-cli"

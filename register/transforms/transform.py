@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Units = tuple[tuple[float, float], tuple[float, float]]
 """Scale and offset of x and y, from pixels to other units."""
 PIXELS: Units = ((1.0, 1.0), (0.0, 0.0))
+SMALLEST = 1e-12
+"""The determinant from which on a global map, and its inverse, can be computed with."""
 BATCH = 16384
 """Number of points that are mapped at a time, which limits the memory."""
 
@@ -203,6 +205,8 @@ class Transform:
                 )
         for link in self.chain:
             link.transform.checked()
+        if not self.chain and not SMALLEST < abs(float(affine.determinant(self.matrix))) < 1 / SMALLEST:
+            raise TransformError("the global matrix cannot be inverted: it maps an area to nothing or to all")
         if not self.chain and self.smallest_determinant() <= 0:
             raise TransformError(
                 "the transform folds: its Jacobian determinant is not positive everywhere in the fixed image"

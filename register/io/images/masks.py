@@ -1,6 +1,5 @@
 """Read masks: images that are 0 where pixels are excluded, or GeoJSON polygons around the included pixels."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
+from register.files.json_text import number, parse_json
 from register.images.pixels import Key, Pixels, SelectedChannels, spans
 from register.io.images.map_files import refuse_map_coordinates, refuse_map_file
 from register.io.images.open import open_image
 
+LARGEST_COORDINATE = 1e9
+"""The largest coordinate of a polygon, in pixels."""
 Point = tuple[float, float]
 Polygon = tuple[tuple[Point, ...], ...]
 """An outer ring, and the rings of the holes."""
@@ -75,7 +77,7 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
 def _polygons(path: Path) -> tuple[Polygon, ...]:
     """The polygons of a GeoJSON file."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
         found = [rings for kind, coordinates in _geometries(tree) for rings in _rings(kind, coordinates)]
     except FileNotFoundError:
         raise FileError(path, "does not exist", "check the path") from None
@@ -83,7 +85,7 @@ def _polygons(path: Path) -> tuple[Polygon, ...]:
         raise FileError(path, f"cannot be read as GeoJSON ({error})", "check the file") from None
     try:
         polygons = tuple(tuple(_ring(ring) for ring in rings) for rings in found)
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise FileError(path, f"holds a polygon with wrong coordinates ({error})", "check the file") from None
     vertices = [point for rings in polygons for ring in rings for point in ring]
     refuse_map_coordinates(path, tree, vertices)
@@ -101,7 +103,15 @@ def _rings(kind: str, coordinates: Any) -> list[Any]:
 
 def _ring(ring: Any) -> tuple[Point, ...]:
     """The points of a ring."""
-    return tuple((float(point[0]), float(point[1])) for point in ring)
+    return tuple((_coordinate(point[0]), _coordinate(point[1])) for point in ring)
+
+
+def _coordinate(value: object) -> float:
+    """A coordinate in pixels. Raises ``ValueError`` for one that no image has."""
+    found = number(value, "a coordinate")
+    if abs(found) > LARGEST_COORDINATE:
+        raise ValueError(f"{found:g} is too large")
+    return found
 
 
 def _geometries(tree: Any) -> Iterator[tuple[str, Any]]:

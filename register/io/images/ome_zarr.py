@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.geometry.pixel_size import PixelSize
+from register.geometry.pixel_size import PixelSize, measured
 from register.images.pixels import Key, spans
 from register.io.images import zarr_chunks
 from register.io.images.lookup_tables import signed_colour
@@ -194,11 +194,14 @@ def _pixel_size(image: Json, dataset: Json, axes: str) -> PixelSize | None:
     scale = np.ones(len(axes))
     for step in [*dataset.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]:
         if step.get("type") == "scale":
-            scale = scale * np.array(step["scale"], float)
+            given = step.get("scale")
+            if not isinstance(given, list) or len(given) != len(axes):
+                return None
+            scale = scale * np.array(given, float)
     unit = UNITS.get(str(units.get("X")))
     if unit is None or units.get("X") != units.get("Y"):
         return None
-    return PixelSize(float(scale[axes.index("X")]), float(scale[axes.index("Y")]), unit)
+    return measured(scale[axes.index("X")], scale[axes.index("Y")], unit)
 
 
 def _names(channels: list[Json]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import struct
 import warnings
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,10 @@ def write_png(path: Path, image: Image) -> None:
 
 def header(path: Path, selection: Selection) -> Image:
     """The image of a file whose pixels are not decoded; see ``raster_header.header``."""
-    from register.io.images import raster_header
-
-    return raster_header.header(path, selection)
+    made: Image = import_module("register.io.images.raster_header").header(
+        path, selection
+    )  # imports this module
+    return made
 
 
 READER = ImageReader("raster", matches, read, SUFFIXES, header=header)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tifffile
 
-from register.geometry.pixel_size import PixelSize
+from register.geometry.pixel_size import PixelSize, measured
 from register.io.images import geotiff
 from register.io.images.geotiff import GEOTAGS, MODEL_TRANSFORMATION, PIXEL_SCALE, TIE_POINT
 from register.io.images.model import Image
@@ -131,7 +131,7 @@ def _ome(tif: tifffile.TiffFile, index: int, channels: int) -> TiffMetadata:
     if not x:
         return found
     unit = pixels.get("PhysicalSizeXUnit", "µm")
-    return replace(found, pixel_size=PixelSize(float(x), float(y or x), unit))
+    return replace(found, pixel_size=measured(x, y or x, unit))
 
 
 def _ome_position(plane: ElementTree.Element | None) -> tuple[float, float, str] | None:

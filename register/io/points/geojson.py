@@ -11,8 +11,9 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import write_text
+from register.files.json_text import number, parse_json
 from register.io.images.map_files import refuse_map_coordinates
-from register.io.points.model import DIGITS, Columns, Points, worst
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, worst
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 
@@ -51,14 +52,13 @@ def read_geojson(path: str | Path, text: str) -> GeoJSON:
     Raises ``FileError`` when there are none, or they are no numbers.
     """
     try:
-        content = json.loads(text)
-        found = [[float(v) for v in position[:2]] for position in _positions(content)]
+        content = parse_json(text)
+        found = [[_coordinate(v) for v in position[:2]] for position in _positions(content)]
         points = np.array(found, np.float64).reshape(-1, 2)
+        _check_properties(content)
     except (ValueError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise FileError(path, f"cannot be read as GeoJSON ({reason})", "check the file") from None
-    if not np.isfinite(points).all():
-        raise FileError(path, "holds a coordinate that is not finite", "remove it")
     if not found:
         raise FileError(
             path, "holds no geometry with coordinates", "GeoJSON points, lines or polygons are needed"
@@ -90,6 +90,21 @@ def _leaves(coordinates: Any) -> Iterator[list[Any]]:
     if len(coordinates) < 2:
         raise ValueError(f"the position {coordinates!r} has no x and y")
     yield coordinates
+
+
+def _coordinate(value: object) -> float:
+    """A coordinate in pixels. Raises ``ValueError`` for one that no image has."""
+    found = number(value, "a coordinate")
+    if abs(found) > LARGEST_COORDINATE:
+        raise ValueError(f"the coordinate {found:g} is too large")
+    return found
+
+
+def _check_properties(content: Any) -> None:
+    """Raise ``ValueError`` where the properties of a feature are neither an object nor missing."""
+    for feature in _features(content):
+        if not isinstance(feature.get("properties") or {}, dict):
+            raise ValueError(f"the properties {str(feature['properties'])[:40]!r} are not an object")
 
 
 def _features(node: Any) -> Iterator[Any]:

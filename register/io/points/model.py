@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST_COORDINATE = 1e9
+"""The largest coordinate that a point of an image can have, in pixels: more is a damaged file."""
 DIGITS = 6
 """Decimals written: a millionth of a pixel."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import write_text
-from register.io.points.model import DIGITS, Columns, Points, Value
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value
 
 SHOWN = 60
 """The number of characters of a line that a message quotes."""
@@ -60,6 +60,9 @@ def read_table(path: str | Path, text: str) -> Table:
 
 def _coordinates(path: str | Path, header: list[str]) -> tuple[int, int]:
     """The indices of the columns with x and y; of napari's axes, the last two are row and column."""
+    repeated = next((name for name in ("x", "y") if header.count(name) > 1), None)
+    if repeated:
+        raise FileError(path, f"has {header.count(repeated)} columns called {repeated}", "name one of them")
     if "x" in header and "y" in header:
         return header.index("x"), header.index("y")
     axes = sorted(name for name in header if name.startswith("axis-"))
@@ -81,6 +84,8 @@ def _point(path: str | Path, number: int, row: list[str], x: int, y: int) -> tup
         raise FileError(path, f"line {number} has no number under x or y: {line!r}", "correct it") from None
     if not all(map(math.isfinite, point)):
         raise FileError(path, f"line {number} has a coordinate that is not finite: {line!r}", "remove it")
+    if max(map(abs, point)) > LARGEST_COORDINATE:
+        raise FileError(path, f"line {number} has a coordinate that is too large: {line!r}", "correct it")
     return point
 
 

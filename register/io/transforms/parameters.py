@@ -30,6 +30,8 @@ class GlobalParameters:
         """
         *linear_values, tx, ty = self.values
         linear = self._linear(linear_values)
+        if len(self.centre) not in (0, 2):
+            raise ValueError("a centre has two coordinates")
         centre = np.array(self.centre or [0.0, 0.0])
         offset = np.array([tx, ty]) + centre - linear @ centre
         return np.column_stack([linear, offset])

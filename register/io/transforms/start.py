@@ -9,6 +9,9 @@ from register.errors import FileError
 from register.geometry.pixel_size import PixelSize, Sizes, comparable
 from register.io.transforms import elastix, itk
 
+LARGEST, SMALLEST = 1e9, 1e-12
+"""The largest number of a matrix, and the determinant from which on it can be inverted."""
+
 
 def read_start(path: str | Path, sizes: Sizes = (None, None)) -> NDArray[np.float64]:
     """The matrix (2, 3), in pixels, of a 2-D affine, similarity, rigid or translation transform.
@@ -24,7 +27,8 @@ def read_start(path: str | Path, sizes: Sizes = (None, None)) -> NDArray[np.floa
     program = elastix if text.lstrip().startswith(("(", "//")) else itk
     found = program.read_global(path, text)
     try:
-        physical = found.affine()
+        with np.errstate(over="ignore", invalid="ignore"):  # which the check below refuses
+            physical = found.affine()
     except (KeyError, ValueError):
         raise FileError(
             path,
@@ -33,7 +37,9 @@ def read_start(path: str | Path, sizes: Sizes = (None, None)) -> NDArray[np.floa
         ) from None
     fixed_size, moving_size = comparable(sizes) or (PixelSize(1.0, 1.0), PixelSize(1.0, 1.0))
     fixed, moving = np.array(fixed_size.xy), np.array(moving_size.xy)[:, None]
-    matrix = np.hstack([physical[:, :2] * fixed / moving, physical[:, 2:] / moving])
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) == 0:
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = np.hstack([physical[:, :2] * fixed / moving, physical[:, 2:] / moving])
+    size = abs(np.linalg.det(matrix[:, :2])) if abs(matrix).max() < LARGEST else 0.0  # a NaN is not below
+    if not SMALLEST < size < 1 / SMALLEST:
         raise FileError(path, "holds a map that cannot be inverted", "check its parameters")
     return matrix
