@@ -44,7 +44,7 @@ LAG, NEIGHBOURHOOD = 3, 8.0
 local mean that is subtracted before."""
 BLOCKS = 1, 2, 4
 """Sides of the blocks of pixels that are averaged before, in which weak content differs from noise."""
-LEAST_STRUCTURE, AGREES = 0.05, 0.4
+LEAST_STRUCTURE, AGREES = 0.05, 0.8
 """Least correlation of the rest with itself at that displacement, for it to show anything; and the least
 correlation of both images without displacement, in units of that with themselves, for it to agree."""
 CLIPPED = 3.0
@@ -98,11 +98,13 @@ def follows(fixed: Level, moving: Level, still: Tensor, transform: Transform | N
     """Whether two working copies agree under a transform, or at the same place, outside of what stays.
 
     ``still`` (h, w) is what stays. They agree if they are as correlated as each of them is with itself a few
-    pixels away, at the resolution at which that is most. Images that show nothing do not disagree.
+    pixels away, at the finest resolution at which they show something. Images that show nothing do not
+    disagree.
     """
     rest = preprocess.erode((fixed.mask * moving.mask * ~still)[None], 2)[0]
-    most, block = max((_structure(fixed, moving, rest, block), block) for block in BLOCKS)
-    if most < LEAST_STRUCTURE:
+    shown = (block for block in BLOCKS if _structure(fixed, moving, rest, block) >= LEAST_STRUCTURE)
+    block = next(shown, None)
+    if block is None:
         return True
     image, mask = moving.image, rest
     if transform is not None:
