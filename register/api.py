@@ -109,6 +109,7 @@ def align_levels(
     """
     start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
     pairs = _landmarks(chosen, landmarks)
+    near = pixel_size.in_pixels(chosen.shift_range, pixels[0]) if chosen.shift_range else None
     for now in (plan, plan.on_cpu):
         try:
             one, other = _on_device(fixed, moving, now.device)
@@ -120,6 +121,7 @@ def align_levels(
                     start=start,
                     pixel_ratio=ratio,
                     landmarks=pairs,
+                    shift_range=near,
                     listener=listener,
                 )
                 alignment = still.align(one, other, run)

@@ -145,6 +145,13 @@ class Settings:
         ge=1,
         le=4,
     )
+    shift_range: str | None = _option(
+        None,
+        INITIALISATION,
+        "Largest displacement of the fixed image's centre to search, in pixels of the fixed image or with a "
+        "unit, as 30 or 5µm. [default: any]",
+        pattern=r"^\d+(\.\d*)?\s*(px|nm|[uµμ]m|mm)?$",
+    )
     allow_flip: bool = _option(False, INITIALISATION, "Search for a mirrored moving image too.")
     landmarks_hold: str | None = _option(
         None,

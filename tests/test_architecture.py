@@ -22,6 +22,7 @@ ORDER = [
     "engine.fit",
     "engine.quality",
     "engine.initial",
+    "engine.ambiguity",
     "engine.pair",
     "engine.still",
     "engine.movie",

@@ -19,6 +19,8 @@ import pytest
 import torch
 
 import register
+from register.engine.ambiguity import outcome
+from register.engine.ambiguity.rivals import Rival
 from register.engine.quality import verdict
 from register.registries import MODELS
 from register.settings import Settings
@@ -191,10 +193,17 @@ def test_every_reason_of_a_verdict_is_explained():
         for one in (figures, unclear)
         for reason in verdict.verdict(one, ["weak"] * 9 + ["capped"], diagonal=1000.0)[1]
     }
+    for shift, rotation, slides in (
+        ((60.0, 10.0), 0.0, False),
+        ((60.0, 10.0), 0.0, True),
+        ((0.0, 0.0), 90.0, False),
+    ):
+        reasons.add(Rival(torch.eye(2, 3), shift, rotation, 60.0, slides).reason())
+    reasons.add(outcome.BEYOND)
     page = (ROOT / "docs" / "how-to" / "suspect.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\*\*(.*)\*\*$", page, flags=re.MULTILINE)
     plain = [re.sub(r"[\d.]+(%|st|nd|rd|th)?", "…", reason) for reason in reasons]
-    assert len(plain) == len(explained) == 8
+    assert len(plain) == len(explained) == 12
     assert [r for r in plain if not any(r.startswith(re.sub("50th", "…", e)) for e in explained)] == []
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from register.compute import device
 from register.compute.clock import Clock
-from register.engine.fit import comparison, local_fit, metric_choice, model_choice
+from register.engine.ambiguity import candidates, outcome, rivals
+from register.engine.ambiguity.rivals import Resolved
+from register.engine.fit import comparison, global_fit, local_fit, metric_choice, model_choice
 from register.engine.fit.estimate import Estimate, LocalFit, coarse_grid
-from register.engine.fit.held import Landmarks
+from register.engine.fit.held import Held, Landmarks
 from register.engine.fit.metric_choice import MetricChoice
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
@@ -30,6 +32,9 @@ from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Quality, Verdict
 from register.transforms.transform import Transform
 
+STRUCTURE = "structure"
+"""The similarity by which an estimate is compared with another one before the similarity of the pair is
+chosen."""
 MAX_SHIFT, DEFORMED_SHIFT = 0.1, 1.5
 """The default largest displacement of a patch from the global map, as a share of the diagonal of the fixed
 image, and in units of that of the patches of a deformed start."""
@@ -85,18 +90,74 @@ def align(
     start: Tensor | None = None,
     pixel_ratio: float | None = None,
     landmarks: Landmarks | None = None,
+    shift_range: float | None = None,
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """Align ``moving`` to ``fixed``.
 
     The levels are grey images (1, h, w) of any range with their masks, of originals of ``sizes`` (height,
     width). ``start`` (2, 3), a map from fixed to moving pixels, replaces the search; ``pixel_ratio``, the
-    fixed pixel size over the moving one where both are known, narrows it. ``landmarks`` hold. Raises
+    fixed pixel size over the moving one where both are known, narrows it, and so does ``shift_range``, the
+    largest displacement of the fixed image's centre in its pixels. ``landmarks`` hold. Raises
     ``AlignmentError`` when an image is constant or nothing overlaps.
     """
-    clock, curves = Clock(), dict[str, tuple[float, ...]]()
+    clock, effort = Clock(), effort_of(settings, sizes[0])
+    with clock("working copies"):
+        levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
+        copy = working_copy(moving, effort.max_size, "moving")
+    listener(Event("search", "", 0.02, None))
+    ranges = search_range.ranges_of(
+        settings, effort.candidates, pixel_ratio, shift=shift_range, size=sizes[0]
+    )
+    with clock("search"), device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
+        initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start, landmarks)
+    listener(Event("global", "", 0.2, initial.similarity))
+    deformed = _deformed(initial, levels[0], settings, effort)
+    limit = _max_shift(settings, sizes[0], deformed)
+    problem = Problem(levels, copy, settings.model, effort, limit, landmarks)
+    within = ranges[-1] if start is None and landmarks is None else None
+    fitted = _fit(problem, initial, deformed, within, settings.metric, clock, listener)
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
-    effort = effort_of(settings, sizes[0])
+    estimate, metric, initial = fitted.estimate, fitted.choice.metric, fitted.initial
+    with clock("verdict"):
+        figures = assess.judge(problem, estimate, metric, matches=initial.matches, frames=frames)
+    judged = landmark_verdict.with_landmarks(figures.quality, problem, fitted.held)
+    quality, patches = outcome.applied(judged, figures.patches, fitted.resolved)
+    quality = _recorded(quality, initial, fitted.choice.reason, fitted.notes)
+    if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
+        quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
+        estimate, patches = _identity(sizes[0])
+    transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
+    listener(Event("done", "", 1.0, quality.similarity_after))
+    return Alignment(transform, clock.seconds, fitted.history | estimate.history)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What the fit found: the estimate, the start it is based on, its rivals, the similarity, what landmarks
+    hold, notes, and losses by level of the global map."""
+
+    estimate: Estimate
+    initial: Start
+    resolved: Resolved
+    choice: MetricChoice
+    held: Held
+    notes: list[str]
+    history: dict[str, tuple[float, ...]]
+
+
+def _fit(
+    problem: Problem,
+    initial: Start,
+    deformed: LocalFit | None,
+    within: SearchRange | None,
+    metric: str,
+    clock: Clock,
+    listener: Listener,
+) -> _Fitted:
+    """The fit from an initial map: the global map, the one that content decides for among its rivals
+    ``within`` the range that was searched, the similarity, and the patches."""
+    curves = dict[str, tuple[float, ...]]()
 
     def tick(name: str, outcome: OptimisationResult) -> None:
         curves[name] = outcome.history
@@ -105,37 +166,18 @@ def align(
     def report(level: str, share: float, similarity: float) -> None:
         listener(Event("local", level, 0.4 + 0.55 * share, similarity))
 
-    with clock("working copies"):
-        levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
-        copy = working_copy(moving, effort.max_size, "moving")
-    listener(Event("search", "", 0.02, None))
-    with clock("search"):
-        ranges = search_range.ranges_of(settings, effort.candidates, pixel_ratio)
-        with device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
-            initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start, landmarks)
-    listener(Event("global", "", 0.2, initial.similarity))
-    deformed = _deformed(initial, levels[0], settings, effort)
-    limit = _max_shift(settings, sizes[0], deformed)
-    problem = Problem(levels, copy, settings.model, effort, limit, landmarks)
     with clock("global"):
-        estimate, notes = first_estimate.fit(problem, initial, deformed, tick)
+        estimate, resolved, notes = _global(problem, initial, deformed, within, tick)
+    if resolved.replaced:  # the matches are evidence for another map
+        initial = replace(initial, matches=None)
     with clock("metric"):
-        choice = _metric(problem, estimate, settings.metric)
+        choice = _metric(problem, estimate, metric)
     with clock("local"):
         estimate = _with_patches(problem, estimate, choice, report)
     with clock("global or local"):
         estimate, more = model_choice.simplest(problem, estimate, choice.metric, tick)
         estimate = (held := landmark_verdict.hold(problem, estimate, choice.metric)).estimate
-    with clock("verdict"):
-        figures = assess.judge(problem, estimate, choice.metric, matches=initial.matches, frames=frames)
-    judged, patches = landmark_verdict.with_landmarks(figures.quality, problem, held), figures.patches
-    quality = _recorded(judged, initial, choice.reason, [*notes, *more])
-    if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
-        quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
-        estimate, patches = _identity(sizes[0])
-    transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
-    listener(Event("done", "", 1.0, quality.similarity_after))
-    return Alignment(transform, clock.seconds, curves | estimate.history)
+    return _Fitted(estimate, initial, resolved, choice, held, [*notes, *more], curves)
 
 
 def _initial_map(
@@ -159,6 +201,34 @@ def _deformed(initial: Start, coarsest: Level, settings: Settings, effort: Effor
     if settings.model != "local":
         return None
     return first_estimate.deformed_patches(initial, coarsest, effort.patch_size)
+
+
+def _global(
+    problem: Problem,
+    initial: Start,
+    deformed: LocalFit | None,
+    within: SearchRange | None,
+    tick: global_fit.Tick,
+) -> tuple[Estimate, Resolved, list[str]]:
+    """The first estimate, what is known of its rivals, and notes.
+
+    Where the images repeat themselves, content decides between the global maps ``within`` the range that was
+    searched. Deformed patches are kept only if they explain the images better: features may be matched to
+    other repeats.
+    """
+    estimate, notes = first_estimate.fit(problem, initial, deformed, tick)
+    if within is None:
+        return estimate, Resolved(estimate.matrix), notes
+    if estimate.patches is None:
+        resolved = rivals.resolve(problem, estimate.matrix, within)
+        return (Estimate(resolved.matrix) if resolved.replaced else estimate), resolved, notes
+    if candidates.is_repetitive(problem.finest, problem.moving):
+        undeformed, more = first_estimate.fit(problem, initial, None, tick)
+        resolved = rivals.resolve(problem, undeformed.matrix, within)
+        instead = Estimate(resolved.matrix)
+        if problem.windows(estimate, STRUCTURE).loss_decrease(problem.windows(instead, STRUCTURE)) > 0:
+            return instead, replace(resolved, replaced=True), more
+    return estimate, Resolved(estimate.matrix), notes
 
 
 def _max_shift(settings: Settings, size: Size, deformed: LocalFit | None) -> float:

@@ -1,6 +1,12 @@
 """The physical size of a pixel."""
 
+import re
 from typing import NamedTuple
+
+from register.errors import RegisterError
+
+METRES = {"nm": 1e-9, "µm": 1e-6, "um": 1e-6, "micron": 1e-6, "mm": 1e-3, "cm": 1e-2, "m": 1.0}
+"""Units of length, in metres."""
 
 
 class PixelSize(NamedTuple):
@@ -50,3 +56,18 @@ def ratio(sizes: Sizes) -> float | None:
     """The width of a fixed pixel over that of a moving one; None where it is not known."""
     known = comparable(sizes)
     return known[0].x / known[1].x if known else None
+
+
+def in_pixels(length: str, size: PixelSize | None) -> float:
+    """A length in pixels from a number with an optional unit, as ``30``, ``30px`` or ``5µm``.
+
+    Raises ``RegisterError`` where it has a unit of length and the pixel size is not known in one.
+    """
+    number, unit = re.match(r"([\d.]+)\s*(.*)", length.replace("μ", "µ")).groups()  # type: ignore[union-attr]
+    if unit in ("", "px"):
+        return float(number)
+    if not size or size.unit not in METRES:
+        raise RegisterError(
+            f"{length} cannot be converted to pixels: the pixel size is not known; give pixels"
+        )
+    return float(number) * METRES[unit] / (size.x * METRES[size.unit])

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from register.compute import device, sums
 from register.engine.initial.finder import Proposal, StartFinder
-from register.engine.initial.search_range import SearchRange
+from register.engine.initial.search_range import SearchRange, ShiftRange
 from register.geometry import affine, affine_tensors
 from register.images import descriptors, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
@@ -30,6 +30,8 @@ DISTINCT = 0.04
 """Mean distance of the corners of two distinct starts, as a share of the moving image's longer side."""
 LEAST_SCORE = 3.0
 """Standard score that every rotation reaches at some translation by chance."""
+LEAST_RADIUS = 0.75
+"""Pixels within which there is a shift of the correlation, however small the range of shifts."""
 ROTATIONS = 12
 """Rotated images that are correlated at once."""
 MANY = 150
@@ -52,7 +54,7 @@ def _sweep(
     """The starts of one sweep in all orientations of the moving image, best first."""
     found = list[Proposal]()
     for each in within.orientations(moving):
-        found += candidates(fixed, each, angles=angles, scales=scales)
+        found += candidates(fixed, each, angles=angles, scales=scales, shift=within.shift)
     return sorted(found, key=lambda start: -start.score)
 
 
@@ -69,9 +71,12 @@ class Planes(NamedTuple):
         return Planes(_reverse(self.structure, side), _reverse(self.energy, side // BLOCK))
 
 
-def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -> list[Proposal]:
-    """Starts among all translations, ``angles`` (degrees, fixed to moving) and ``scales`` (moving pixels
-    per fixed pixel), best first. Their score is in standard deviations above the mean.
+def candidates(
+    fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor, shift: ShiftRange | None = None
+) -> list[Proposal]:
+    """Starts among all translations, or those in the range of ``shift``, ``angles`` (degrees, fixed to
+    moving) and ``scales`` (moving pixels per fixed pixel), best first. Their score is in standard deviations
+    above the mean.
 
     At every scale both images are shrunk to one pixel size and their orientation structure is computed
     once; that of the moving image is rotated with its vectors, and the normalised correlation over the
@@ -82,7 +87,7 @@ def candidates(fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor) -
     """
 
     def at(scale: float) -> list[tuple[Tensor, Tensor]]:
-        return list(_at_scale(fixed, moving, angles, scale))
+        return list(_at_scale(fixed, moving, angles, scale, shift))
 
     found = list[tuple[Tensor, Tensor]]()
     with device.worker_threads() as pool:
@@ -112,7 +117,9 @@ def distinct(found: list[Proposal], count: int, fixed: Level, moving: Level) -> 
     return [found[i] for i in kept]
 
 
-def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iterator[tuple[Tensor, Tensor]]:
+def _at_scale(
+    fixed: Level, moving: Level, angles: Tensor, scale: float, shift: ShiftRange | None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Scores (n,) and maps (n, 2, 3), in original pixels, of the best translations of all rotations at one
     scale."""
     extents = max(fixed.size) * pyramid.pixel(fixed), max(moving.size) * pyramid.pixel(moving) / scale
@@ -132,7 +139,13 @@ def _at_scale(fixed: Level, moving: Level, angles: Tensor, scale: float) -> Iter
     to_level, from_level = moving.original_from_level, affine.invert(fixed.original_from_level)
     for chunk, both in _half_turns(angles):
         for rotations, planes in _rotated(image, chunk, both, ratio, side, moving.size, shape):
-            scores, shifts = _peaks(*_correlation(spectra, planes, shape, least), fixed.size)
+            correlation, mean, spread = _correlation(spectra, planes, shape, least)
+            if shift:
+                discs = [
+                    shift.shifts(affine.compose(to_level, one.double()), from_level) for one in rotations
+                ]
+                correlation = _near(correlation, discs, fixed.size)
+            scores, shifts = _peaks(correlation, mean, spread, fixed.size)
             steps = affine.compose(torch.stack(rotations)[:, None], affine_tensors.translations(shifts))
             yield scores.flatten(), affine.compose(to_level, affine.compose(steps, from_level)).flatten(0, 1)
 
@@ -231,6 +244,18 @@ def _correlation(
     ) * BLOCK**2  # shifts in blocks with any overlap at a corner
     mean = sums.plane(score).flatten() / count
     return score, mean, (sums.plane(score.square()).flatten() / count - mean.square()).clamp(min=1e-6).sqrt()
+
+
+def _near(score: Tensor, discs: list[tuple[Tensor, float]], size: tuple[int, int]) -> Tensor:
+    """The correlation (b, H, W), 0 at the shifts that are outside of each one's disc (centre, radius)."""
+    rows, columns = score.shape[1:]
+    y, x = (torch.arange(n, device=score.device, dtype=torch.float64) for n in (rows, columns))
+    y, x = torch.where(y > rows - size[0], y - rows, y), torch.where(x > columns - size[1], x - columns, x)
+    kept = torch.zeros_like(score)
+    for each, (centre, radius) in zip(range(len(score)), discs, strict=True):
+        inside = torch.hypot(x - centre[0], (y - centre[1])[:, None]) <= max(radius, LEAST_RADIUS)
+        kept[each] = score[each] * inside
+    return kept
 
 
 def _peaks(

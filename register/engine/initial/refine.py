@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from register.engine.fit import comparison, global_fit
+from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start, significances
 from register.engine.quality import evidence
 from register.geometry import affine
@@ -19,16 +20,18 @@ KEPT = 25
 """One in this many starts is kept if that is more: on a coarse level, some of many wrong starts are as
 significant as the correct one."""
 METRIC = "mind"
+OUTSIDE = -1e3
+"""Significance of a start outside of the range of shifts: below every other one."""
 
 
-def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
+def refine(fixed: Level, moving: Level, matrices: Tensor, within: SearchRange) -> Start:
     """Fit starts (n, 2, 3) on a coarse level, the best of them on a finer one, and return the most
     significant.
 
-    Starts of similar scale are fitted as one batch. Where the ``model`` is affine or local, similarities
-    are fitted.
+    Starts of similar scale are fitted as one batch. Where the model is affine or local, similarities are
+    fitted. One that leaves the range of shifts is not significant.
     """
-    model = "similarity" if model in ("affine", "local") else model
+    model = "similarity" if within.model in ("affine", "local") else within.model
     for side, steps, keep in ROUNDS:
         found = []
         sides = [_balanced_side(fixed, moving, matrix, side) for matrix in matrices]
@@ -40,6 +43,8 @@ def refine(fixed: Level, moving: Level, matrices: Tensor, model: str) -> Start:
             refined = affine.compose(group, comparison.residual_in_original_pixels(residual, level))
             found.append((refined, *significances(moved)))
         matrices, mean, significance = (torch.cat(x) for x in zip(*found, strict=True))
+        near = torch.tensor([within.is_near(one) for one in matrices])
+        significance = torch.where(near.to(significance.device), significance, OUTSIDE)
         order = significance.argsort(descending=True)[: max(keep, len(matrices) // KEPT)]
         matrices, mean, significance = matrices[order], mean[order], significance[order]
     above_chance = evidence.above_chance(fixed, moving, matrices[0])

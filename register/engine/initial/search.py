@@ -104,7 +104,7 @@ def _refined(
 ) -> Start:
     """The most significant start after the refinement of a first map (2, 3) and of some proposals."""
     matrices = torch.stack([first, *(proposal.matrix for proposal in proposals)])
-    return refine(fixed, moving, matrices, within.model)
+    return refine(fixed, moving, matrices, within)
 
 
 def _better(

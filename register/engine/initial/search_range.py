@@ -16,8 +16,35 @@ ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
 """Rotation in degrees, and scale factor, within which most image pairs lie."""
 FINER = 0.67
 """Steps of the ordinary range in units of those of the full range."""
+TOLERANCE, TOLERATED = 0.05, 1.0
+"""Share of the radius, and pixels, by which a refined map may leave the range of shifts."""
 SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
 """Scale factors searched when the scale is not known, and around the scale that pixel sizes give."""
+
+
+@dataclass(frozen=True)
+class ShiftRange:
+    """A disc of ``radius`` moving pixels around the ``place`` (x, y) where the fixed image's ``centre``
+    (x, y) is looked for."""
+
+    centre: tuple[float, float]
+    place: tuple[float, float]
+    radius: float
+
+    def contains(self, matrix: Tensor) -> bool:
+        """Whether a map (2, 3) of the originals takes the centre into the disc, with some tolerance."""
+        found = affine.apply(matrix, torch.tensor([self.centre], dtype=matrix.dtype))[0]
+        return math.dist(found.tolist(), self.place) <= self.radius * (1 + TOLERANCE) + TOLERATED
+
+    def shifts(self, to_moving: Tensor, from_fixed: Tensor) -> tuple[Tensor, float]:
+        """The disc (2,) and its radius, in the shifts of a correlation.
+
+        A shift takes pixels of the fixed level, ``from_fixed`` (2, 3) of the original, to those of a canvas,
+        which the similarity ``to_moving`` (2, 3) takes to the original moving image.
+        """
+        points = torch.tensor([self.centre], dtype=torch.float64), torch.tensor([self.place]).double()
+        fixed, canvas = affine.apply(from_fixed, points[0]), affine.apply(affine.invert(to_moving), points[1])
+        return (canvas - fixed)[0], self.radius / affine.scale(to_moving)
 
 
 @dataclass(frozen=True)
@@ -26,7 +53,7 @@ class SearchRange:
 
     They are maps of a ``model`` with rotations of up to ``rotation`` degrees in both directions and scales
     within a factor ``scale`` of ``middle``, and reflections too with ``flip``. ``count`` starts of each sweep
-    are refined.
+    are refined. With ``shift`` the fixed image's centre is found near the same place of the moving image.
     """
 
     model: str
@@ -35,6 +62,7 @@ class SearchRange:
     scale: float = SCALE_RANGE
     middle: float = 1.0
     flip: bool = False
+    shift: ShiftRange | None = None
 
     def contains(self, matrix: Tensor) -> bool:
         """Whether a map (2, 3) lies within the range, with one step of tolerance.
@@ -45,7 +73,12 @@ class SearchRange:
             matrix = torch.cat([-matrix[:, :1], matrix[:, 1:]], dim=1)
         parts = affine.decompose(matrix)
         rotated = abs(parts.rotation) <= self.rotation + ANGLE_STEP
-        return rotated and abs(math.log(parts.scale / self.middle)) <= math.log(self.scale * SCALE_STEP)
+        scaled = abs(math.log(parts.scale / self.middle)) <= math.log(self.scale * SCALE_STEP)
+        return rotated and scaled and self.is_near(matrix)
+
+    def is_near(self, matrix: Tensor) -> bool:
+        """Whether a map (2, 3) shifts the centre by no more than is allowed."""
+        return self.shift is None or self.shift.contains(matrix)
 
     def sweeps(self) -> list[tuple[Tensor, Tensor]]:
         """Angles and scales of the full range, and of the ordinary range in finer steps."""
@@ -63,21 +96,38 @@ class SearchRange:
         return [moving, mirror(moving)] if self.flip else [moving]
 
 
-def ranges_of(settings: Settings, count: int, pixel_ratio: float | None) -> list[SearchRange]:
+def ranges_of(
+    settings: Settings,
+    count: int,
+    pixel_ratio: float | None,
+    *,
+    shift: float | None = None,
+    size: tuple[int, int] = (0, 0),
+) -> list[SearchRange]:
     """The ranges to search one after the other: around the scale that pixel sizes give, then the full range.
 
-    ``pixel_ratio`` is the fixed pixel size over the moving one, None where either is not known.
+    ``pixel_ratio`` is the fixed pixel size over the moving one, None where either is not known. ``shift``
+    bounds the displacement of the centre of a fixed image of ``size`` (height, width), in its pixels.
     """
+    near = None if shift is None else _shift_range(shift, size, pixel_ratio or 1.0)
     full = SearchRange(
         settings.model,
         settings.rotation_range,
         count,
         settings.scale_range or SCALE_RANGE,
         flip=settings.allow_flip,
+        shift=near,
     )
     if not pixel_ratio:
         return [full]
     return [replace(full, scale=settings.scale_range or KNOWN_SCALE_RANGE, middle=pixel_ratio), full]
+
+
+def _shift_range(shift: float, size: tuple[int, int], ratio: float) -> ShiftRange:
+    """The range of shifts of up to some fixed pixels, around the same place at the scale of the pixel
+    sizes."""
+    centre = (size[1] - 1) / 2, (size[0] - 1) / 2
+    return ShiftRange(centre, (centre[0] * ratio, centre[1] * ratio), shift * ratio)
 
 
 def angles(limit: float, step: float = ANGLE_STEP) -> Tensor:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from register.files.atomic import atomic_write, write_bytes, write_text
 from register.geometry import affine
+from register.geometry.pixel_size import METRES
 from register.io.transforms.export_format import ExportFormat, ExportOptions, ExportReport
-from register.io.transforms.units import METRES, PIXELS, Units
+from register.io.transforms.units import PIXELS, Units
 from register.transforms.schema import CONVENTION
 from register.transforms.transform import Transform
 

@@ -1,0 +1,213 @@
+"""Ambiguity: whether another map explains two images as well as the one that was found.
+
+Where several do, the one that content decides for is taken, or else the smallest displacement.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register.compute import sums
+from register.engine.ambiguity import candidates
+from register.engine.fit import comparison, global_fit
+from register.engine.fit.problem import Problem
+from register.engine.initial.search_range import SearchRange
+from register.geometry import affine
+from register.images import filters, interpolation, preprocess
+from register.images.pyramid import Level
+from register.similarity.base import Windows
+
+SIDE = 512
+"""Longest side, in pixels, of the level on which rivals are refined and compared."""
+DECISIVE = 4.0
+"""Standard errors by which one map must be better, window by window, for it to be told from the other."""
+DECISIVE_OUTLIERS = 2.2
+"""The same for the number of windows that differ in brightness beyond the noise (a defect, a missing row)."""
+OUTLYING = 6.0
+"""Robust standard deviations from which on the difference of a window is no noise."""
+MODELS = {"translation": "translation", "rigid": "rigid"}
+"""The global models with which rivals are refined; a similarity with the others."""
+LEAST_WINDOWS = 8
+LEAST_SIMILARITY, LEAST_RESIDUAL, LEAST_OUTLIER = 0.015, 0.003, 0.05
+"""Differences of the mean similarity of structure, of the mean residual (as a share of the variance),
+and of the residual of one window, below which a difference may come from interpolation, however little
+noise there is."""
+LEAST_COVERED, LEAST_COMMON = 0.75, 0.5
+"""Windows that a rival covers in all, and those of the best map that it covers, as shares of the windows of
+the best map."""
+SAME_SHIFT, SAME_ROTATION = 2.0, 3.0
+"""Pixels of the level, and degrees, within which two refined maps are one."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A map that explains the images as well.
+
+    ``shift`` is the further shift in fixed pixels, ``rotation`` the further rotation in degrees, ``distance``
+    the root mean square displacement over the image, in moving pixels.
+    ``slides`` says that all shifts in this direction explain them as well.
+    """
+
+    matrix: Tensor
+    shift: tuple[float, float]
+    rotation: float
+    distance: float
+    slides: bool = False
+
+    def reason(self) -> str:
+        """The rival in words."""
+        if abs(self.rotation) > SAME_ROTATION:
+            return f"a further rotation by {self.rotation:.0f}° explains the images as well"
+        x, y = self.shift
+        if self.slides:
+            return f"the images do not determine the shift along ({x:.0f}, {y:.0f})"
+        return f"a shift by a further ({x:.0f}, {y:.0f}) px explains the images as well"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The map (2, 3) that is taken, and the nearest of the others that explain the images as well."""
+
+    matrix: Tensor
+    rivals: tuple[Rival, ...] = ()
+    replaced: bool = False
+    beyond: bool = False  # the map lies outside of the range of shifts that was asked for
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A refined map and how it explains the images: similarity by window, and residual brightness by
+    window."""
+
+    matrix: Tensor
+    structure: Windows
+    residual: Tensor  # (n,) mean squared residual of the window after a linear fit of all intensities
+    valid: Tensor  # (n,) share of the window that both images cover
+    slides: bool = False
+
+
+def resolve(problem: Problem, matrix: Tensor, within: SearchRange) -> Resolved:
+    """The map (2, 3) that explains the images best, or with the smallest displacement among equals.
+
+    Maps outside of the range that was searched are not considered. Maps are compared on the windows that
+    both cover, by the similarity of structure and by the residual of a linear fit of the intensities, so
+    that a few defects in a lattice, or its border, decide.
+    """
+    fixed, moving, model = problem.finest, problem.moving, MODELS.get(problem.model, "similarity")
+    rotations = [0.0]
+    if model != "translation":
+        own = affine.decompose(matrix).rotation
+        rotations += [a for a in (90.0, 180.0, 270.0) if abs((own + a + 180) % 360 - 180) <= within.rotation]
+    if not within.is_near(matrix):
+        return Resolved(matrix, beyond=True)
+    around = candidates.around(fixed, moving, matrix, rotations)
+    found = [each for each in around if within.is_near(each.matrix)]
+    if not found:
+        return Resolved(matrix)
+    level = global_fit.at_side(fixed, SIDE)
+    refined = _distinct(level, moving, [candidates.Candidate(matrix, 1.0), *found], model, within)
+    best = 0
+    for number in range(1, len(refined)):
+        if _better(refined[number], refined[best]):
+            best = number
+    equal = [each for each in refined if each is refined[best] or _as_good(each, refined[best])]
+    centre = candidates.centre_of(fixed)
+    equal.sort(key=lambda each: candidates.displacement(each.matrix, centre))
+    taken = equal[0].matrix
+    rivals = sorted((_rival(taken, other, fixed) for other in equal[1:]), key=_order)
+    kept = equal[0] is refined[0]
+    return Resolved(matrix if kept else taken, tuple(rivals), not kept)
+
+
+def _distinct(
+    level: Level, moving: Level, starts: list[candidates.Candidate], model: str, within: SearchRange
+) -> list[_Explained]:
+    """The refined maps within a range that are not one and the same, in the order of their starts."""
+    made, places, centre = list[_Explained](), list[tuple[Tensor, float]](), candidates.centre_of(level)
+    for start in starts:
+        refined = global_fit.fit([level], moving, start.matrix, model=model, metric="ncc", exact=True)
+        place, rotation = affine.apply(refined, centre), affine.decompose(refined).rotation
+        near = SAME_SHIFT * affine.scale(level.original_from_level)
+        known = not within.is_near(refined) or any(
+            float((place - other).norm()) < near and abs((rotation - angle + 180) % 360 - 180) < SAME_ROTATION
+            for other, angle in places
+        )
+        if not known:
+            places.append((place, rotation))
+            made.append(_explain(level, moving, refined, slides=start.slides))
+    return made
+
+
+def _explain(level: Level, moving: Level, matrix: Tensor, *, slides: bool) -> _Explained:
+    compare = global_fit.compare_at(level, moving, matrix[None], "ncc", smoothing=global_fit.EXACT_SMOOTHING)
+    points = compare.points_under()
+    warped = interpolation.sample(compare.moving, points)
+    inside = interpolation.inside(points, *compare.moving.shape[-2:])[:, None]
+    seen = interpolation.sample(compare.moving_mask, points, padding="zeros") * inside * level.mask[None]
+    valid = preprocess.erode((seen > 0.99).to(warped), 8)
+    count = sums.total(valid).clamp(min=1)
+    f, w = (x - sums.total(x * valid) / count for x in (compare.fixed, warped))
+    factor = sums.total(f * w * valid) / sums.total(w.square() * valid).clamp(min=1e-9)
+    variance = (sums.total(f.square() * valid) / count).clamp(min=1e-9)
+    residual = (f - factor * w).square() * valid / variance
+    totals, counts = (filters.window_sums(x, compare.window).flatten() for x in (residual, valid))
+    structure = comparison.windows(global_fit.compare_at(level, moving, matrix[None], "structure"))
+    return _Explained(matrix, structure, totals / counts.clamp(min=1e-3), counts / compare.window**2, slides)
+
+
+def _as_good(other: _Explained, best: _Explained) -> bool:
+    """Whether a map explains about as much of the images as the best one, on mostly the same windows, and no
+    worse."""
+    own = float(best.valid.sum())
+    both = float(torch.minimum(best.valid, other.valid).sum())
+    covers = float(other.valid.sum()) > LEAST_COVERED * own and both > LEAST_COMMON * own
+    return covers and not _better(best, other)
+
+
+def _better(one: _Explained, other: _Explained) -> bool:
+    """Whether one map explains the images decisively better than another, on the windows that both cover."""
+    both = torch.minimum(one.valid, other.valid) > 0.99
+    values = [each.structure.value[0][both] for each in (one, other)]
+    similar = _standard_errors(values[0] - values[1], LEAST_SIMILARITY)
+    ours, theirs = one.residual[both], other.residual[both]
+    if len(ours) < LEAST_WINDOWS:
+        return False
+    bright = _standard_errors(theirs - ours, LEAST_RESIDUAL)
+    residuals = torch.cat([ours, theirs])
+    noise = OUTLYING * float((residuals - residuals.median()).abs().median()) / 0.6745
+    limit = float(residuals.median()) + max(noise, LEAST_OUTLIER)
+    fewer, more = int((ours > limit).sum()), int((theirs > limit).sum())
+    outliers = (more - fewer) / math.sqrt(more + fewer + 4)
+    evidence = (similar + bright) / math.sqrt(2) / DECISIVE, outliers / DECISIVE_OUTLIERS
+    return max(evidence, key=abs) > 1
+
+
+def _standard_errors(difference: Tensor, least: float) -> float:
+    """The mean of differences (n,) in units of its standard error; 0 for few, and for a mean below
+    ``least``."""
+    mean = float(difference.mean()) if len(difference) else 0.0
+    if len(difference) < LEAST_WINDOWS or abs(mean) < least:
+        return 0.0
+    return mean / max(float(difference.std()) / math.sqrt(len(difference)), 1e-9)
+
+
+def _rival(taken: Tensor, other: _Explained, fixed: Level) -> Rival:
+    """What another map does further than the one that is taken."""
+    centre, corners = candidates.centre_of(fixed), candidates.corners_of(fixed)
+    apart = affine.apply(other.matrix, corners) - affine.apply(taken, corners)
+    further = affine.compose(affine.invert(taken), other.matrix)
+    x, y = (affine.apply(further, centre) - centre)[0].tolist()
+    return Rival(
+        other.matrix,
+        (x, y),
+        affine.decompose(further).rotation,
+        float(apart.square().sum(-1).mean().sqrt()),
+        other.slides,
+    )
+
+
+def _order(rival: Rival) -> tuple[bool, bool, float]:
+    """Slides first, then shifts, then rotations, the smaller first."""
+    return not rival.slides, abs(rival.rotation) > SAME_ROTATION, math.hypot(*rival.shift)
