@@ -68,6 +68,16 @@ def startup(rows: Rows) -> dict[str, str]:
     return {f"`{row['command']}`": f"{row['this']['median']:.2f} s" for row in rows}
 
 
+def movies(rows: Rows) -> dict[str, str]:
+    """Errors in good frames, wrong frames that are ok, and processor time, by level of light."""
+    figures = {}
+    for row in rows:
+        wrong, cost = len(row["ok_and_wrong"]), f"{row['cpu_ms']:.0f} ms of the processor a frame"
+        name = f"{row['level']} light, {row['program']}: median and 90th percentile of the error"
+        figures[name] = f"{row['median']:.3f} px, {row['p90']:.3f} px; {wrong} ok and off by 3 px; {cost}"
+    return figures
+
+
 def _verdicts(rows: Rows) -> str:
     return ", ".join(str(sum(row["verdict"] == name for row in rows)) for name in ("ok", "suspect", "failed"))
 
@@ -76,6 +86,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Rows], dict[str, str]]]] = {
     "accuracy-real": ("Real pairs with landmarks", accuracy),
     "accuracy-synthetic": ("Synthetic pairs with a known warp", accuracy),
     "verdicts": ("Verdicts", verdicts),
+    "movie": ("Movies with a known motion", movies),
     "startup": ("Whole processes", startup),
 }
 """The results that a section is made from, its title, and the figures of its rows by their names."""

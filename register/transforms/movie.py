@@ -88,7 +88,7 @@ class MovieTransforms(Sequence["Transform"]):
     def load(path: str | Path) -> "MovieTransforms":
         """Read the file. Raises ``FileError`` naming what is wrong."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 values = {name: file[name] for name in file.files}
             if str(values["format"]) != FORMAT or int(values["version"]) != VERSION:
                 raise FileError(path, f"is not version {VERSION} of {FORMAT}", "update register")

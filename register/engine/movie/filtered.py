@@ -67,13 +67,16 @@ def noise_of(image: Tensor) -> float:
 
 def sigma_of(images: list[Tensor]) -> float:
     """The smoothing, in pixels, that suits the noise of frames (h, w)."""
-    ratios = []
-    for image in images:
-        noise = WHITE * noise_of(image)
-        seen = filtered(image.nan_to_num(), None, FINE)
-        signal = max(float(seen.square().mean()) - noise**2, 0.0) ** 0.5
-        ratios.append(signal / max(noise, 1e-12))
-    return COARSE if sorted(ratios)[len(ratios) // 2] < 1.0 else FINE
+    ratios = sorted(map(structure_of, images))
+    return COARSE if ratios[len(ratios) // 2] < 1.0 else FINE
+
+
+def structure_of(image: Tensor) -> float:
+    """The standard deviation of what an image (h, w) shows, relative to that of its noise after smoothing."""
+    noise = WHITE * noise_of(image)
+    seen = filtered(image.nan_to_num(), None, FINE)
+    signal = max(float(seen.square().mean()) - noise**2, 0.0) ** 0.5
+    return signal / max(noise, 1e-12)
 
 
 def is_constant(image: Tensor) -> bool:

@@ -9,7 +9,7 @@ from register.engine.fit.working_copy import levels_of, working_copy
 from register.engine.initial import registry, search, search_range
 from register.engine.movie import tensors
 from register.engine.movie.evidence import Evidence, evidence
-from register.engine.movie.filtered import is_constant
+from register.engine.movie.filtered import is_constant, structure_of
 from register.engine.movie.fit import Fit, fit
 from register.engine.movie.motion import Motion
 from register.engine.movie.reference import Reference
@@ -26,6 +26,8 @@ from register.transforms.quality import Verdict
 
 SEARCHED = 320
 """Longest side, in pixels, of the images in which rotations and scales are searched."""
+LEAST_STRUCTURE = 0.4
+"""Standard deviation of what a frame shows, relative to its noise, from which it is searched."""
 LARGEST_STEP = 1.0
 """Root mean square of the last step, in pixels, beyond which a fit has not converged."""
 LEAST_OVERLAP, FULL_OVERLAP = 0.1, 0.6
@@ -49,7 +51,7 @@ def follow(
     tried = [_tried(reference, prepared, affine_tensors.identity())]
     if not _good(tried[-1]) and near is not None:
         tried.append(_tried(reference, prepared, near))
-    if not _good(tried[-1]):
+    if not _good(tried[-1]) and structure_of(frame) > LEAST_STRUCTURE:
         matrix = _searched(reference, frame, mask)
         if matrix is not None:
             tried += [_tried(reference, prepared, matrix)]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import tifffile
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def _first_page(stack: Stack) -> Options:
         shape, stored, axes = (count, *plane, 3), (count, 1, 1, *plane, 3), "YXS"
     elif channels > 1:
         shape, stored, axes = (count, channels, *plane), (count * channels, 1, 1, *plane, 1), "CYX"
-    ome = tifffile.OmeXml()
+    ome = tifffile.OmeXml(UUID=str(uuid5(NAMESPACE_URL, f"{stack.name} {stack.dtype} {shape}")))
     ome.addimage(stack.dtype, shape, stored, axes=stack.axis + axes, **attributes)
     resolution = resolution_options(stack.pixel_size)
     return {"software": "register", **resolution, "description": ome.tostring(declaration=True).encode()}

@@ -95,9 +95,9 @@ static void sample_row(const Motion *m, Row *row, int y) {
     for (int x = 0; x < width; x++) {
         int at = place[x] < 0 ? 0 : place[x];
         float fx = across[x], fy = down[x];
-        float top = upper[at] + fx * (upper[at + 1] - upper[at]);
-        float low = lower[at] + fx * (lower[at + 1] - lower[at]);
-        value[x] = place[x] < 0 ? NAN : top + fy * (low - top);
+        float top = (1 - fx) * upper[at] + fx * upper[at + 1]; /* exact on pixels */
+        float low = (1 - fx) * lower[at] + fx * lower[at + 1];
+        value[x] = place[x] < 0 ? NAN : (1 - fy) * top + fy * low;
     }
 }
 
