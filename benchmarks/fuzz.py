@@ -2,8 +2,10 @@
 
     python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER]
 
-Small TIFF, PNG, JPEG, transform, GeoJSON and CSV files, and those of a folder if one is given, are mutated
-(bytes flipped, set to extremes, removed, repeated, the end cut off) and read as the program reads them.
+Small TIFF, PNG, JPEG, OME-Zarr, transform, GeoJSON, CSV, ITK and elastix files, and those of a folder if one
+is given, are mutated and read as the program reads them. Half are changed byte by byte (flipped, set to
+extremes, removed, repeated, the end cut off), the others by structure: values of JSON, words of texts.
+A seed that cannot be read is a fault too.
 Workers are separate processes with limits of memory and of time per file; a file that ends one, or raises
 another exception, is printed with the seed that reproduces it.
 """
@@ -13,7 +15,9 @@ import contextlib
 import faulthandler
 import io
 import json
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +30,20 @@ import numpy as np
 import tifffile
 from PIL import Image as Pillow
 
+STRUCTURED = {
+    ".transform": "json",
+    ".geojson": "json",
+    ".json": "json",
+    ".csv": "text",
+    ".tfm": "text",
+    ".elastix": "text",
+}
+"""Suffixes of seeds that are mutated by structure too."""
+VALUES = (
+    None, True, False, 0, -1, 5, 2**31, 10**30, 10**400, 1e308, -1e-308, float("nan"), float("inf"),
+    "", "abc", "=1", [], {}, [[]], [1, 2], {"type": "Polygon"}, "x" * 5000,
+)  # fmt: skip
+WORDS = ("", "-1", "1e999", "nan", "abc", '"', "(", "9" * 400, "0", "1e-320", "Transform:", "\x00", "é")
 SECONDS, MEMORY, BATCH = 10, 3 * 2**30, 250
 EXTREMES = (
     b"\0",
@@ -97,10 +115,88 @@ def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
         ],
     }
     found.append(("mask.geojson", json.dumps(tree).encode()))
+    found += text_seeds()
+    found.append(("plane.zarr", zarr_seed(grey)))
     for path in sorted(folder.rglob("*")) if folder else []:
         if path.is_file() and 0 < path.stat().st_size < 100_000:
             found.append((path.name, path.read_bytes()))
     return found
+
+
+def text_seeds() -> list[tuple[str, bytes]]:
+    """Starts of ITK and elastix."""
+    itk = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_2_2\n"
+    itk += "Parameters: 1 0 0 1 3 4\nFixedParameters: 10 20\n"
+    elastix = '(Transform "EulerTransform")\n(TransformParameters 0.1 2 3)\n(CenterOfRotationPoint 5 6)\n'
+    return [("start.tfm", itk.encode()), ("start.elastix", elastix.encode())]
+
+
+def zarr_seed(grey: np.ndarray) -> bytes:
+    """An OME-Zarr: the files of its folder by their names, as JSON with a character for each byte."""
+    import zarr
+
+    scale = [{"type": "scale", "scale": [0.5, 0.5]}]
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    image = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = zarr.create_group(scratch, zarr_format=2, attributes={"multiscales": [image]})
+        root.create_array("0", data=grey, chunks=(32, 32))
+        files = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
+        content = {str(path.relative_to(scratch)): path.read_bytes().decode("latin-1") for path in files}
+    return json.dumps(content).encode()
+
+
+def write_mutant(path: Path, data: bytes, rng: np.random.Generator | None) -> None:
+    """Write a mutant of a seed, or without random numbers the seed itself."""
+    if path.suffix != ".zarr":
+        path.write_bytes(data if rng is None else mutant(path.suffix, data, rng))
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    files = {name: text.encode("latin-1") for name, text in json.loads(data).items()}
+    if rng is not None:
+        name = list(files)[int(rng.integers(0, len(files)))]
+        files[name] = mutant(".json" if name.rpartition("/")[2].startswith(".z") else "", files[name], rng)
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+
+
+def mutant(suffix: str, data: bytes, rng: np.random.Generator) -> bytes:
+    """A copy that is damaged byte by byte or by structure."""
+    if suffix not in STRUCTURED or rng.random() < 0.5:
+        return mutate(data, rng)
+    if STRUCTURED[suffix] == "json":
+        tree = json.loads(data)
+        for _ in range(int(rng.integers(1, 4))):
+            tree = changed(tree, rng)
+        return json.dumps(tree).encode()
+    words = re.split(r"([\s,()]+)", data.decode())
+    for _ in range(int(rng.integers(1, 4))):
+        words[int(rng.integers(0, len(words)))] = WORDS[int(rng.integers(0, len(WORDS)))]
+    return "".join(words).encode()
+
+
+def changed(node: object, rng: np.random.Generator) -> object:
+    """A JSON tree with one value replaced, removed or repeated at random."""
+    inside = (
+        list(node.items())
+        if isinstance(node, dict)
+        else list(enumerate(node))
+        if isinstance(node, list)
+        else []
+    )
+    if not inside or rng.random() < 0.15:
+        return VALUES[int(rng.integers(0, len(VALUES)))]
+    key, value = inside[int(rng.integers(0, len(inside)))]
+    way = rng.random()
+    if isinstance(node, dict):
+        rest = {k: v for k, v in node.items() if k != key}
+        return rest if way < 0.1 else {**node, key: changed(value, rng)}
+    if way < 0.1:
+        return [v for k, v in inside if k != key]
+    if way < 0.2:
+        return [*node, value]
+    return [changed(v, rng) if k == key else v for k, v in inside]
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
@@ -129,6 +225,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
     from register.io.images.masks import read_mask
     from register.io.images.open import read_image
     from register.io.points.open import read_point_file
+    from register.io.transforms.start import read_start
     from register.transforms.transform import Transform
 
     masked = 40, 50
@@ -143,7 +240,25 @@ def readers() -> dict[str, Callable[[Path], object]]:
             read_mask(str(path), masked)[everything]
         return read_point_file(path)
 
-    return {".transform": transform, ".csv": read_point_file, ".geojson": geojson, "": read_image}
+    def start(path: Path) -> object:
+        return read_start(path)
+
+    texts = {".transform": transform, ".csv": read_point_file, ".geojson": geojson}
+    return texts | {".tfm": start, ".elastix": start, "": read_image}
+
+
+def check_seeds() -> list[str]:
+    """The faults of seeds that cannot be read: a fuzzer of them would test an error message."""
+    faults, how = [], readers()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, data in seeds(None):
+            path = Path(scratch) / name
+            write_mutant(path, data, None)
+            try:
+                how.get(path.suffix, how[""])(path)
+            except Exception as error:
+                faults.append(f"wrong seed {name}: {type(error).__name__} {error}")
+    return faults
 
 
 def work(begin: int, count: int, folder: Path | None) -> int:
@@ -166,7 +281,7 @@ def work(begin: int, count: int, folder: Path | None) -> int:
             rng = np.random.default_rng(number)
             name, data = known[number % len(known)]
             path = Path(scratch) / f"mutant{Path(name).suffix}"
-            path.write_bytes(mutate(data, rng))
+            write_mutant(path, data, rng)
             print(f"at {number}", flush=True)
             signal.alarm(SECONDS)
             try:
@@ -223,7 +338,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.work:
         raise SystemExit(1 if work(*options.work, options.seeds) else 0)
-    faults = run(options.count, options.seeds)
+    faults = check_seeds() + run(options.count, options.seeds)
     print(*faults, sep="\n")
     print(f"{len(faults)} faults in {options.count} damaged files")
     raise SystemExit(1 if faults else 0)
