@@ -15,7 +15,17 @@ from register.transforms.transform import Transform
 RNG = np.random.default_rng(0)
 CASES = {
     "align": ["align", "f.tif", "out/aligned.tif", "-o", "out", "--overwrite"],
-    "align, mask": ["align", "f.tif", "m.tif", "--fixed-mask", "out/valid.tif", "-o", "out", "--overwrite"],
+    "align, mask": [
+        "align",
+        "f.tif",
+        "m.tif",
+        "--fixed-mask",
+        "out/valid.tif",
+        "-o",
+        "out",
+        "--overwrite",
+        "--valid-mask",
+    ],
     "align, init": ["align", "f.tif", "m.tif", "--init", "out/transform.json", "-o", "out", "--overwrite"],
     "apply": ["apply", "t.json", "m.tif", "-o", "m.tif", "--overwrite"],
     "apply, link": ["apply", "t.json", "m.tif", "-o", "link.tif", "--overwrite"],

@@ -58,10 +58,11 @@ def refuse_overwrite(job: Job) -> None:
     """Raise ``FileError`` unless the output is a writable folder without results, or with ``overwrite``."""
     if job.output.exists() and not job.output.is_dir():
         raise FileError(job.output, "is a file, not a folder", "choose another --output")
-    inputs = [job.fixed, job.moving, *(Path(x) for files in files_of(job.settings).values() for x in files)]
+    named = [Path(x) for files in files_of(job.settings).values() for x in files]
+    unwritten = ["valid.tif"] * (not job.settings.valid_mask) + ["report.html"] * (not job.settings.report)
     for name in RESULTS:
         if (job.output / name).exists():
-            refuse_inputs(job.output / name, *inputs)
+            refuse_inputs(job.output / name, job.fixed, job.moving, *(named if name not in unwritten else []))
     folder = next(path for path in [job.output, *job.output.absolute().parents] if path.exists())
     if not os.access(folder, os.W_OK) or not folder.is_dir():
         raise FileError(job.output, "cannot be written (no permission)", "choose another --output")
