@@ -11,11 +11,22 @@ from register.cli.output import print_json
 
 Points = Annotated[
     Path,
-    typer.Argument(metavar="POINTS", help="CSV with x and y, napari's CSV, or GeoJSON.", show_default=False),
+    typer.Argument(
+        metavar="POINTS", help="A table, GeoJSON, Parquet or ImageJ's regions.", show_default=False
+    ),
 ]
 Origin = Annotated[
     Literal["corner", "center"] | None,
-    typer.Option(help="Position of (0, 0) in pixel (0, 0). [default: corner for GeoJSON, center for CSV]"),
+    typer.Option(help="Position of (0, 0) in pixel (0, 0). [default: by the kind of file]"),
+]
+
+Columns = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y", help="Columns of a table with x and y. [default: by their names]"),
+]
+Unit = Annotated[
+    Literal["px", "µm", "mm"] | None,
+    typer.Option(help="Unit of the coordinates. [default: by the names of the columns, else px]"),
 ]
 
 
@@ -25,6 +36,8 @@ def points(
     output: Output,
     inverse: Inverse = False,
     origin: Origin = None,
+    columns: Columns = None,
+    unit: Unit = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -36,8 +49,9 @@ def points(
 
     refuse_inputs(output, transform)
     done = map_points(
-        Transform.load(transform), source, output, inverse=inverse, origin=origin, overwrite=overwrite
-    )
+        Transform.load(transform), source, output, inverse=inverse, origin=origin, columns=columns,
+        unit=unit, overwrite=overwrite,
+    )  # fmt: skip
     if as_json:
         print_json(asdict(done) | {"file": str(output)})
         return

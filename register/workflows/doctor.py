@@ -35,6 +35,7 @@ EXTRAS = {
     "slides": ("openslide", "slideio"),
     "microscopes": ("h5py",),
     "astronomy": ("astropy",),
+    "tables": ("pyarrow", "orjson"),
 }
 """Optional packages, by the extra that installs them."""
 DISTRIBUTIONS = {"openslide": "openslide-python"}
@@ -45,6 +46,7 @@ OPENS = {
     "slides": "CZI, ZVI, VSI, MRXS, BIF, VMS, Sakura, DICOM slides",
     "microscopes": "Imaris IMS",
     "astronomy": "FITS",
+    "tables": "Parquet tables of points, large GeoJSON faster",
 }
 """What each extra is for."""
 

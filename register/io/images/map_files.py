@@ -1,7 +1,6 @@
 """Vector files in the coordinates of a map, which are not pixels: they are refused, with their system."""
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ ADVICE = "give pixel coordinates: GDAL's gdaltransform -i converts them with the
 LONGITUDE, LATITUDE = 180.0, 90.0
 FEW, CLOSE = 3, 20.0
 """Points below this number, or further apart in degrees or pixels, are taken as pixels."""
+SOME = 1000
+"""Points that are compared with each other."""
 DECIMALS = 1e-3
 """Coordinates that are no multiple of this are written with more decimals than pixels are."""
 
@@ -37,7 +38,7 @@ def refuse_map_file(path: Path) -> None:
         raise FileError(path, f"is {name} in map coordinates ({_system(path)})", ADVICE)
 
 
-def refuse_map_coordinates(path: object, tree: Any, points: Sequence[Sequence[float]]) -> None:
+def refuse_map_coordinates(path: object, tree: Any, points: Any) -> None:
     """Raise ``FileError`` for GeoJSON with a ``crs``, or whose points can only be longitudes and latitudes.
 
     Such points lie in the range of degrees, and are negative, or several within a distance that no pixels
@@ -52,13 +53,14 @@ def refuse_map_coordinates(path: object, tree: Any, points: Sequence[Sequence[fl
 
 def _are_degrees(points: Any) -> bool:
     """Whether points (n, 2) can only be longitudes and latitudes."""
-    different = np.unique(points, axis=0)
-    if len(different) < FEW or (np.abs(points) > (LONGITUDE, LATITUDE)).any():
+    if (np.abs(points) > (LONGITUDE, LATITUDE)).any():
+        return False
+    extent = float((points.max(0) - points.min(0)).max())
+    outside = bool((points < -1).all(axis=0).any())
+    if extent >= (CLOSE if outside else 1) or len(np.unique(points[:SOME], axis=0)) < FEW:
         return False
     fine = np.abs(points / DECIMALS - np.round(points / DECIMALS)) > 1e-6
-    extent = float((different.max(0) - different.min(0)).max())
-    outside = bool((different < -1).all(axis=0).any())
-    return bool(fine.mean() > 0.5) and (extent < 1 or (extent < CLOSE and outside))
+    return bool(fine.mean() > 0.5)
 
 
 def _crs_name(crs: Any) -> str:

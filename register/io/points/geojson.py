@@ -1,119 +1,198 @@
 """Points in GeoJSON files of any nesting; everything but the coordinates is kept."""
 
-import copy
-import json
+import gc
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.files.atomic import write_text
+from register.files import fast_json
+from register.files.compressed import write_bytes
 from register.files.json_text import number, parse_json
 from register.io.images.map_files import refuse_map_coordinates
-from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, worst
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
+Line = list[Any]
+"""A list of positions."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A GeoJSON tree, its lists of positions, and its features, each with the range of its points."""
+
+    tree: Any
+    lines: list[Line]
+    features: list[tuple[Any, int, int]]
 
 
 @dataclass(frozen=True)
 class GeoJSON:
-    """A GeoJSON tree; ``points`` are all its positions in the order of the file."""
+    """A GeoJSON file; ``points`` are all its positions in the order of the file."""
 
-    content: Any
+    content: Content
     points: Points
     corner: bool = True
+    unit: str = "px"
+    suffixes: tuple[str, ...] = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 
     def write(self, path: str | Path, points: Points, columns: Columns) -> None:
-        """Write the tree with other positions.
+        """Write the file with other positions, which replace those in ``content``.
 
         The properties of each feature get, per column, the worst value of its points: false, or the largest
-        number.
+        number; null where it is not known. Those of QuPath's objects get them as ``measurements`` too,
+        because it drops other properties.
         """
-        content = copy.deepcopy(self.content)
-        values = iter(points.tolist())
-        for position in _positions(content):
-            position[:2] = [round(v, DIGITS) for v in next(values)]
-        offset = 0
-        for feature in _features(content):
-            end = offset + sum(1 for _ in _positions(feature))
-            properties = feature["properties"] = feature.get("properties") or {}
-            for name, column in columns.items():
-                properties[name] = worst([v for v in column[offset:end] if v is not None])
-            offset = end
-        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
+        with _without_collection():
+            _move(self.content.lines, np.round(points, DIGITS))
+            features = self.content.features
+            worst = {name: _worst(np.asarray(values), features) for name, values in columns.items()}
+            for number, (feature, _, _) in enumerate(features):
+                properties = feature["properties"] = feature.get("properties") or {}
+                values = {name: of_features[number] for name, of_features in worst.items()}
+                properties.update(values)
+                if "objectType" in properties or "object_type" in properties:
+                    _add_measurements(properties, values)
+            write_bytes(path, fast_json.dumps(self.content.tree) + b"\n")
 
 
 def read_geojson(path: str | Path, text: str) -> GeoJSON:
     """The positions in the text of a GeoJSON file.
 
-    Raises ``FileError`` when there are none, or they are no numbers.
+    Raises ``FileError`` when there are none, when they are no numbers, or not pixels.
     """
     try:
-        content = parse_json(text)
-        found = [[_coordinate(v) for v in position[:2]] for position in _positions(content)]
-        points = np.array(found, np.float64).reshape(-1, 2)
+        with _without_collection():
+            content = Content(parse_json(text), [], [])
+            _collect(content.tree, content, 0, in_feature=False)
+            lines = [_array(line) for line in content.lines]
+        points = np.concatenate(lines) if lines else np.empty((0, 2))
+        if len(points) and not np.abs(points).max() <= LARGEST_COORDINATE:
+            raise ValueError(f"a coordinate is not finite or larger than {LARGEST_COORDINATE:g}")
         _check_properties(content)
     except (ValueError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise FileError(path, f"cannot be read as GeoJSON ({reason})", "check the file") from None
-    if not found:
+    if not len(points):
         raise FileError(
             path, "holds no geometry with coordinates", "GeoJSON points, lines or polygons are needed"
         )
-    refuse_map_coordinates(path, content, found)
+    refuse_map_coordinates(path, content.tree, points)
     return GeoJSON(content, points)
 
 
-def _positions(node: Any) -> Iterator[list[Any]]:
-    """Every position of every geometry in a tree, at any depth: QuPath adds one for the nucleus."""
+def _collect(node: Any, content: Content, count: int, *, in_feature: bool) -> int:
+    """Add the lists of positions below a node to ``content``, and its features; returns the number of points.
+
+    ``count`` is the number of points before the node. QuPath adds a geometry for the nucleus of a cell.
+    """
+    first = count
+    feature = False
     if isinstance(node, dict):
         if node.get("type") in GEOMETRIES and "coordinates" in node:
-            yield from _leaves(node["coordinates"])
-            return
-        node = list(node.values())
-    if isinstance(node, list):
-        for value in node:
-            yield from _positions(value)
+            for line in _of_coordinates(node["coordinates"]):
+                content.lines.append(line)
+                count += len(line)
+            return count
+        feature = not in_feature and node.get("type") == "Feature"
+        children: Any = node.values()
+    else:
+        children = node if isinstance(node, list) else ()
+    for child in children:
+        if isinstance(child, dict | list):
+            count = _collect(child, content, count, in_feature=in_feature or feature)
+    if feature:
+        content.features.append((node, first, count))
+    return count
 
 
-def _leaves(coordinates: Any) -> Iterator[list[Any]]:
-    """Every position in nested lists of coordinates."""
-    if not isinstance(coordinates, list):
-        raise TypeError(f"coordinates hold {coordinates!r} where a list is expected")
-    if not coordinates or isinstance(coordinates[0], list):
-        for nested in coordinates:
-            yield from _leaves(nested)
-        return
-    if len(coordinates) < 2:
-        raise ValueError(f"the position {coordinates!r} has no x and y")
-    yield coordinates
-
-
-def _coordinate(value: object) -> float:
-    """A coordinate in pixels. Raises ``ValueError`` for one that no image has."""
-    found = number(value, "a coordinate")
-    if abs(found) > LARGEST_COORDINATE:
-        raise ValueError(f"the coordinate {found:g} is too large")
-    return found
-
-
-def _check_properties(content: Any) -> None:
+def _check_properties(content: Content) -> None:
     """Raise ``ValueError`` where the properties of a feature are neither an object nor missing."""
-    for feature in _features(content):
+    for feature, _, _ in content.features:
         if not isinstance(feature.get("properties") or {}, dict):
             raise ValueError(f"the properties {str(feature['properties'])[:40]!r} are not an object")
 
 
-def _features(node: Any) -> Iterator[Any]:
-    """The features of a tree, in order."""
-    if isinstance(node, dict):
-        if node.get("type") == "Feature":
-            yield node
-            return
-        node = list(node.values())
-    if isinstance(node, list):
-        for value in node:
-            yield from _features(value)
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Switch off the search for circles of references, which takes long with millions of lists."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
+
+
+def _array(line: Line) -> Points:
+    """The positions (n, 2) of a line. Raises ``ValueError`` for one without x and y."""
+    kinds = set(map(type, chain.from_iterable(line)))
+    if not kinds <= {int, float}:
+        number(next(x for position in line for x in position if type(x) not in (int, float)), "a coordinate")
+    found = np.array([position[:2] for position in line], np.float64)
+    if found.shape != (len(line), 2):
+        raise ValueError(f"the position {line[0]!r} has no x and y")
+    return found
+
+
+def _move(lines: list[Line], points: Points) -> None:
+    """Replace the positions of lines by points, one after the other; heights stay."""
+    at = 0
+    for line in lines:
+        new = points[at : at + len(line)].tolist()
+        at += len(line)
+        for position, xy in zip(line, new, strict=True):
+            position[:2] = xy
+
+
+def _worst(values: NDArray[Any], features: list[tuple[Any, int, int]]) -> list[Value]:
+    """The worst value of each feature's points: false, or the largest number; None where it is not known."""
+    found: list[Value] = [None] * len(features)
+    kept = [n for n, (_, start, end) in enumerate(features) if end > start]
+    if not kept:
+        return found
+    ranges = np.array([features[n][1:] for n in kept]).ravel()
+    padded = np.append(values, values[-1:])  # an end may be the number of values
+    if values.dtype == np.bool_:
+        reduced = np.logical_and.reduceat(padded, ranges)[::2].tolist()
+    else:
+        largest = np.fmax.reduceat(padded.astype(np.float64), ranges)[::2].tolist()
+        reduced = [round(x, DIGITS) if math.isfinite(x) else None for x in largest]
+    for n, value in zip(kept, reduced, strict=True):
+        found[n] = value
+    return found
+
+
+def _add_measurements(properties: Any, values: dict[str, Value]) -> None:
+    """Add values to QuPath's measurements, which are numbers: an object, or a list in older files."""
+    numbers = {name.replace("_", " "): float(x) for name, x in values.items() if isinstance(x, bool | float)}
+    known = properties.get("measurements")
+    if isinstance(known, list):
+        kept = [each for each in known if not (isinstance(each, dict) and each.get("name") in numbers)]
+        properties["measurements"] = kept + [{"name": name, "value": x} for name, x in numbers.items()]
+    else:
+        properties["measurements"] = {**(known or {}), **numbers}
+
+
+def _of_coordinates(coordinates: Any) -> Iterator[Line]:
+    """Every list of positions in nested lists of coordinates; that of a point has one position."""
+    if not isinstance(coordinates, list):
+        raise TypeError(f"coordinates hold {coordinates!r} where a list is expected")
+    if not coordinates:
+        return
+    first = coordinates[0]
+    if not isinstance(first, list):
+        yield [coordinates]
+    elif first and not isinstance(first[0], list):
+        yield coordinates
+    else:
+        for nested in coordinates:
+            yield from _of_coordinates(nested)

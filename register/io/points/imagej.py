@@ -9,7 +9,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import atomic_write
-from register.io.points.model import Columns, Points, worst
+from register.io.points.model import Columns, Points, as_lists, worst
 
 SUFFIXES = (".roi", ".zip")
 POINT = 10
@@ -34,6 +34,8 @@ class Rois:
     regions: list[Any]
     points: Points
     corner: bool = True
+    unit: str = "px"
+    suffixes: tuple[str, ...] = SUFFIXES
 
     def write(self, path: str | Path, points: Points, columns: Columns) -> None:
         """Write the regions with other vertices, with decimals; rectangles and ovals become polygons.
@@ -41,10 +43,10 @@ class Rois:
         The properties of each region get, per column, the worst value of its vertices.
         """
         roifile = _roifile(path)
-        offset, moved = 0, []
+        offset, moved, lists = 0, [], as_lists(columns)
         for region in self.regions:
             end = offset + len(_vertices(region))
-            properties = {name: worst(values[offset:end]) for name, values in columns.items()}
+            properties = {name: worst(values[offset:end]) for name, values in lists.items()}
             moved.append(_moved(roifile, region, points[offset:end]))
             moved[-1].props = "".join(f"{name}: {str(x).lower()}\n" for name, x in properties.items())
             offset = end

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,13 @@ DIGITS = 6
 Points = NDArray[np.float64]
 """Points (n, 2), ``(x, y)`` in pixels."""
 Value = bool | int | float | str | None
-Columns = Mapping[str, Sequence[Value]]
+Columns = Mapping[str, Sequence[Value] | NDArray[Any]]
 """One value per point, by the name of the column or property it is written to."""
+
+
+def as_lists(columns: Columns) -> dict[str, list[Value]]:
+    """The columns as lists of Python's own values."""
+    return {name: np.asarray(values).tolist() for name, values in columns.items()}
 
 
 class PointFile(Protocol):
@@ -30,6 +35,14 @@ class PointFile(Protocol):
     @property
     def corner(self) -> bool:
         """Whether (0, 0) is the corner of pixel (0, 0) in this kind of file, and not its centre."""
+
+    @property
+    def unit(self) -> str:
+        """The unit of the coordinates: ``px``, ``µm`` or ``mm``."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The endings of names under which this kind of file is written."""
 
     def write(self, path: str | Path, points: Points, columns: Columns) -> None:
         """Write the file with other points and additional values."""

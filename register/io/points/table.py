@@ -1,4 +1,4 @@
-"""Points in CSV files: columns x and y, or napari's axis-0 and axis-1; all other columns are kept."""
+"""Points in tables of text, separated by commas, tabs or semicolons; all other columns are kept."""
 
 import csv
 import io
@@ -10,69 +10,87 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import write_text
-from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value
+from register.io.points.columns import SHOWN, Place, place
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value, as_lists, worst
 
-SHOWN = 60
-"""The number of characters of a line that a message quotes."""
+DELIMITERS = "\t", ";", ","
+VISIUM = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
+"""The columns of Space Ranger's ``tissue_positions_list.csv``, which has no header."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV: header, rows, the indices of the columns with x and y, and the points of the rows."""
+    """A table: header, rows, where the coordinates are, and the points: one per row, or four of a box."""
 
     header: list[str]
     rows: list[list[str]]
-    x: int
-    y: int
+    place: Place
     points: Points
-    corner: bool = False
+    delimiter: str = ","
+    headed: bool = True
+    suffixes: tuple[str, ...] = (".csv", ".tsv", ".txt")
+
+    @property
+    def corner(self) -> bool:
+        """Whether (0, 0) is the corner of pixel (0, 0)."""
+        return self.place.corner
+
+    @property
+    def unit(self) -> str:
+        """The unit of the coordinates."""
+        return self.place.unit
 
     def write(self, path: str | Path, points: Points, columns: Columns) -> None:
-        """Write the table with other points (n, 2); columns of the same name are replaced, others added."""
+        """Write the table with other points (n, 2); columns of the same name are replaced, others added.
+
+        A box becomes the smallest one around its mapped corners, with the worst of their values.
+        """
+        lists = as_lists(columns)
         names = [*self.header, *(name for name in columns if name not in self.header)]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for number, (row, (x, y)) in enumerate(zip(self.rows, points.tolist(), strict=True)):
+        file, count = io.StringIO(), len(self.place.corners)
+        writer = csv.writer(file, delimiter=self.delimiter, lineterminator="\n")
+        if self.headed:
+            writer.writerow(names)
+        low, high = (part(points.reshape(-1, count, 2), axis=1) for part in (np.min, np.max))
+        for number, row in enumerate(self.rows):
             cells = row + [""] * (len(names) - len(row))
-            cells[self.x], cells[self.y] = _decimal(x), _decimal(y)
-            for name, values in columns.items():
-                cells[names.index(name)] = _cell(values[number])
+            for axis, indices in enumerate((self.place.x, self.place.y)):
+                for index, end in zip(indices, (low, high), strict=False):
+                    cells[index] = _decimal(end[number, axis])
+            for name, values in lists.items():
+                own = values[number * count : (number + 1) * count]
+                cells[names.index(name)] = _cell(own[0] if count == 1 else worst(own))
             writer.writerow(cells)
         write_text(path, file.getvalue())
 
 
-def read_table(path: str | Path, text: str) -> Table:
-    """The points of the text of a CSV file. Raises ``FileError`` naming the line that is wrong."""
+def read_table(path: str | Path, text: str, named: str | None = None) -> Table:
+    """The points of the text of a table; ``named`` are the columns with x and y, ``X,Y``.
+
+    Raises ``FileError`` naming the line that is wrong.
+    """
+    first = text[: text.find("\n") if "\n" in text else len(text)]
+    delimiter = max(DELIMITERS, key=first.count)
     try:
-        rows = list(csv.reader(io.StringIO(text)))
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
     except csv.Error as error:
         raise FileError(path, f"cannot be read as CSV ({error})", "check the file") from None
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    x, y = _coordinates(path, header)
+    headed = not _is_visium_list(path, rows)
+    if not headed:
+        rows.insert(0, list(VISIUM))
+    where = place(path, rows[0] if rows else [], named)
     kept, points = [], []
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in enumerate(rows[1:], start=2 if headed else 1):
         if any(cell.strip() for cell in row):
             kept.append(row)
-            points.append(_point(path, number, row, x, y))
-    return Table(rows[0], kept, x, y, np.array(points, np.float64).reshape(-1, 2))
+            points += [_point(path, number, row, x, y) for x, y in where.corners]
+    return Table(rows[0], kept, where, np.array(points, np.float64).reshape(-1, 2), delimiter, headed)
 
 
-def _coordinates(path: str | Path, header: list[str]) -> tuple[int, int]:
-    """The indices of the columns with x and y; of napari's axes, the last two are row and column."""
-    repeated = next((name for name in ("x", "y") if header.count(name) > 1), None)
-    if repeated:
-        raise FileError(path, f"has {header.count(repeated)} columns called {repeated}", "name one of them")
-    if "x" in header and "y" in header:
-        return header.index("x"), header.index("y")
-    axes = sorted(name for name in header if name.startswith("axis-"))
-    if len(axes) >= 2:
-        return header.index(axes[-1]), header.index(axes[-2])
-    raise FileError(
-        path,
-        f"has no columns x and y (its first line is {','.join(header)[:SHOWN]!r})",
-        "add a header line with x and y",
-    )
+def _is_visium_list(path: str | Path, rows: list[list[str]]) -> bool:
+    """Whether a table is Space Ranger's list of spots, which has no header."""
+    named = Path(path).name.startswith("tissue_positions_list")
+    return named and bool(rows) and len(rows[0]) == len(VISIUM) and rows[0][1] in ("0", "1")
 
 
 def _point(path: str | Path, number: int, row: list[str], x: int, y: int) -> tuple[float, float]:

@@ -1,0 +1,169 @@
+"""Point files that people have: known points by name, unit and order; the same kind comes out."""
+
+import csv
+import gzip
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from register import Transform
+from register.errors import FileError
+from register.geometry import affine
+from register.geometry.pixel_size import PixelSize
+from register.transforms.transform import Frame
+from register.workflows.points import map_points
+
+SHIFT = np.array([3.0, -5.0])
+FIXED, MOVING = PixelSize(0.5, 0.5, "µm"), PixelSize(0.25, 0.25, "µm")
+
+
+@pytest.fixture
+def transform():
+    """Fixed (x, y) to moving (2 x + 3, 2 y − 5): the moving pixels are half as large."""
+    matrix = np.array([[2.0, 0, SHIFT[0]], [0, 2.0, SHIFT[1]]])
+    return Transform(
+        "affine", Frame(1000, 800, FIXED), Frame(2000, 1600, MOVING), affine.identity() * 0 + matrix
+    )
+
+
+def mapped(transform, path, **options):
+    """The path of the mapped file, in a folder beside the file."""
+    out = path.parent / "out" / path.name
+    map_points(transform, path, out, **options)
+    return out
+
+
+def rows(path, delimiter=","):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+@pytest.mark.parametrize(("name", "delimiter", "header", "unit", "corner"), [
+    ("x,y", ",", ["id", "x", "y"], "px", False),
+    ("x;y", ";", ["id", "X", "Y"], "px", False),
+    ("Xenium", ",", ["cell_id", "x_centroid", "y_centroid"], "µm", True),
+    ("QuPath", "\t", ["Image", "Centroid X µm", "Centroid Y µm"], "µm", True),
+    ("QuPath in pixels", "\t", ["Image", "Centroid X px", "Centroid Y px"], "px", True),
+    ("mcmicro", ",", ["CellID", "X_centroid", "Y_centroid"], "px", False),
+    ("Visium", ",", ["barcode", "pxl_col_in_fullres", "pxl_row_in_fullres"], "px", False),
+])  # fmt: skip
+def test_tables_of_known_programs(tmp_path, transform, name, delimiter, header, unit, corner):
+    pixel = np.array([[100.0, 40.0], [7.25, 300.5]])
+    before = (pixel + (0.5 if corner else 0)) * (0.5 if unit == "µm" else 1)
+    lines = [header] + [[f"cell {n}", *map(str, point)] for n, point in enumerate(before)]
+    (tmp_path / "cells.csv").write_text("\n".join(delimiter.join(line) for line in lines))
+    found = rows(mapped(transform, tmp_path / "cells.csv"), delimiter)
+    expected = (2 * pixel + SHIFT + (0.5 if corner else 0)) * (0.25 if unit == "µm" else 1)
+    assert np.allclose([[float(row[header[1]]), float(row[header[2]])] for row in found], expected, atol=1e-6)
+    assert [row[header[0]] for row in found] == ["cell 0", "cell 1"]
+    assert list(found[0]) == [*header, "inside", "expected_error"]
+
+
+def test_visium_without_a_header_has_row_before_column(tmp_path, transform):
+    path = tmp_path / "tissue_positions_list.csv"
+    path.write_text("AAAC-1,1,0,16,300,100\nAAAG-1,0,2,18,310,120\n")
+    found = [line.split(",") for line in mapped(transform, path).read_text().splitlines()]
+    assert found[0][:6] == ["AAAC-1", "1", "0", "16", "595", "203"]
+    assert len(found) == 2
+
+
+def test_boxes_of_halo_become_boxes_around_their_corners(tmp_path, transform):
+    (tmp_path / "a.csv").write_text("Object Id,XMin,XMax,YMin,YMax\n7,10,20,30,50\n")
+    [row] = rows(mapped(transform, tmp_path / "a.csv"))
+    corners = [float(row[name]) for name in ("XMin", "XMax", "YMin", "YMax")]
+    assert np.allclose(corners, [22.5, 42.5, 54.5, 94.5])
+    assert row["Object Id"] == "7"
+
+
+def test_columns_and_unit_as_the_user_names_them(tmp_path, transform, program):
+    (tmp_path / "a.csv").write_text("x,y,cx,cy\n1,2,0.05,0.02\n")
+    transform.save(tmp_path / "t.json")
+    done = program("points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "b.csv", "--columns", "cx,cy",
+                   "--unit", "mm")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [row] = rows(tmp_path / "b.csv")
+    assert (row["x"], row["y"]) == ("1", "2")
+    assert np.allclose([float(row["cx"]), float(row["cy"])], (np.array([100, 40]) * 2 + SHIFT) * 0.00025)
+    done = program(
+        "points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "c.csv", "--columns", "cx,cz"
+    )
+    assert "a.csv: has no column 'cz'; it has x, y, cx, cy" in done.stderr
+
+
+def test_lengths_need_pixel_sizes(tmp_path, transform):
+    (tmp_path / "a.csv").write_text("x_centroid,y_centroid\n1,2\n")
+    unknown = Transform("affine", Frame(1000, 800), Frame(2000, 1600, MOVING), transform.matrix)
+    with pytest.raises(
+        FileError, match=r"a\.csv: has coordinates in µm, and the pixel size of image of 1000"
+    ):
+        mapped(unknown, tmp_path / "a.csv")
+
+
+def feature(x, y, **properties):
+    ring = [[x, y], [x + 4, y], [x + 4, y + 4], [x, y]]
+    inner = {
+        "type": "Polygon",
+        "coordinates": [[[x + 1, y + 1], [x + 2, y + 1], [x + 1, y + 2], [x + 1, y + 1]]],
+    }
+    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "nucleusGeometry": inner,
+            "properties": {"objectType": "cell", **properties}}  # fmt: skip
+
+
+def test_cells_of_qupath_get_measurements(tmp_path, transform):
+    tree = {"type": "FeatureCollection", "features": [
+        feature(10, 10, measurements={"Area": 7.5}), feature(900, 10, measurements=[{"name": "Area", "value": 7}]),
+        feature(5000, 10), {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2, 9]}, "properties": None},
+    ]}  # fmt: skip
+    (tmp_path / "a.geojson").write_text(json.dumps(tree))
+    first, second, third, point = json.loads(mapped(transform, tmp_path / "a.geojson").read_text())[
+        "features"
+    ]
+    corner = lambda x, y: [2 * (x - 0.5) + 3.5, 2 * (y - 0.5) - 4.5]  # noqa: E731
+    assert first["geometry"]["coordinates"][0][:2] == [corner(10, 10), corner(14, 10)]
+    assert first["nucleusGeometry"]["coordinates"][0][1] == corner(12, 11)
+    assert point["geometry"]["coordinates"] == [*corner(1, 2), 9]
+    assert (first["properties"]["inside"], third["properties"]["inside"]) == (True, False)
+    assert first["properties"]["measurements"] == {"Area": 7.5, "inside": 1.0}
+    assert {"name": "inside", "value": 1.0} in second["properties"]["measurements"]
+    assert "measurements" not in point["properties"]
+
+
+@pytest.mark.parametrize("name", ["a.geojson.gz", "a.geojson.zip", "a.zip"])
+def test_compressed_geojson_comes_out_compressed(tmp_path, transform, name):
+    text = json.dumps({"type": "FeatureCollection", "features": [feature(10, 10)]})
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("annotations.geojson", text)
+    out = mapped(transform, tmp_path / name)
+    if name.endswith(".gz"):
+        found = gzip.decompress(out.read_bytes())
+    else:
+        with zipfile.ZipFile(out) as archive:
+            [inner] = archive.namelist()
+            assert inner.endswith(".geojson")
+            found = archive.read(inner)
+    assert json.loads(found)["features"][0]["geometry"]["coordinates"][0][0] == [22.5, 14.5]
+
+
+def test_parquet_keeps_other_columns_and_types(tmp_path, transform):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"cell_id": ["a", "b"], "x_centroid": [50.25, 60.25], "y_centroid": [20.25, 30.25],
+                         "genes": [3, 5]})  # fmt: skip
+    parquet.write_table(table, tmp_path / "cells.parquet")
+    found = parquet.read_table(mapped(transform, tmp_path / "cells.parquet"))
+    assert found.column_names == [*table.column_names, "inside", "expected_error"]
+    assert np.allclose(found["x_centroid"].to_numpy(), (2 * np.array([100, 120]) + 3.5) * 0.25)
+    assert found["genes"].to_pylist() == [3, 5]
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(FileError, match=r"bad\.parquet: cannot be read as a Parquet table"):
+        mapped(transform, tmp_path / "bad.parquet")
+
+
+def test_points_are_written_as_the_kind_that_they_were(tmp_path, transform):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(FileError, match=r"b\.geojson: has the ending of another kind of file.*use \.csv"):
+        map_points(transform, tmp_path / "a.csv", tmp_path / "b.geojson")
