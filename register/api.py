@@ -98,6 +98,7 @@ def align_levels(
     pixels: Sizes = (None, None),
     listener: Listener = lambda event: None,
     landmarks: Landmarks | None = None,
+    shared: bool = False,
 ) -> Alignment:
     """Align two grey levels, of images of ``sizes`` (height, width), on the device of the ``plan`` from the
     chosen start.
@@ -105,14 +106,15 @@ def align_levels(
     ``pixels`` are the pixel sizes of the images; where both are known they narrow the search. ``landmarks``
     hold; the default are those of the files that the settings name. The CPU takes
     over, with a warning, when the memory of the device does not suffice, or when MPS does not support an
-    operation.
+    operation. What is computed of ``shared`` levels on the CPU is kept as long as they are.
     """
     start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
     pairs = _landmarks(chosen, landmarks)
     near = pixel_size.in_pixels(chosen.shift_range, pixels[0]) if chosen.shift_range else None
     for now in (plan, plan.on_cpu):
         try:
-            one, other = _on_device(fixed, moving, now.device)
+            keep = shared and now.device.type == "cpu"
+            one, other = (fixed, moving) if keep else _on_device(fixed, moving, now.device)
             with now.active():
                 run = partial(
                     pair.align,

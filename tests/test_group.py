@@ -17,6 +17,7 @@ from register.geometry import affine
 from register.report import group as page
 from register.settings import Settings
 from register.transforms import group_schema
+from register.workflows import align
 from register.workflows.sets import images as inputs
 from register.workflows.sets import order
 
@@ -199,3 +200,31 @@ def test_the_page_draws_the_graph_and_names_everything():
 def test_images_without_matches_come_last_in_an_order():
     matched = np.array([[0, 0, 9, 1], [0, 0, 0, 0], [9, 0, 0, 30], [1, 0, 30, 0]], float)
     assert order.order_of(matched) == [0, 2, 3, 1]
+
+
+def test_links_share_what_is_prepared_of_an_image_and_give_the_same_bits(tmp_path):
+    for n in range(3):
+        tifffile.imwrite(
+            tmp_path / f"s{n}.tif", section(texture(1), 0.0, np.array([n, 2.0 * n]))[0][:150, :150]
+        )
+    align._PREPARED.clear()
+    chosen = register.settings.check(preset="fast", model="translation", rotation_range=5.0)
+    jobs = [
+        align.Job(
+            tmp_path / f"s{a}.tif", tmp_path / f"s{b}.tif", tmp_path / f"{a}{b}", chosen, True, brief=True
+        )
+        for a, b in ((0, 1), (1, 2))
+    ]
+    for job in jobs:
+        align.run(job)
+    assert len(align._PREPARED) == 3
+    again = replace(jobs[1], brief=False, output=tmp_path / "whole")
+    whole = align.run(again)
+    assert sorted(path.name for path in (tmp_path / "12").iterdir()) == ["transform.json"]
+    one, other = (register.Transform.load(tmp_path / name / "transform.json") for name in ("12", "whole"))
+    assert np.array_equal(one.matrix, other.matrix)
+    assert one.quality.similarity_after == other.quality.similarity_after
+    assert whole.files["report"].exists()
+    tifffile.imwrite(tmp_path / "s1.tif", np.zeros((60, 60), np.uint8))
+    with pytest.raises(RegisterError, match="constant"):
+        align.run(replace(jobs[0], overwrite=True))

@@ -1,7 +1,7 @@
 """``register align``: one pair of images, from files to files."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,11 @@ from register.workflows.settings_files import files_of, hashes
 
 SHARE_OF_ESTIMATE = 0.8
 """Fraction of the progress bar that is filled before the aligned image is written."""
+
+
+MOST_PREPARED = 4
+"""Images whose levels a process keeps for the links of a set."""
+_PREPARED: dict[Hashable, tuple[Level, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,34 @@ class Pair:
     def read(cls, job: Job) -> "Pair":
         """Open both images and read their grey levels. Raises ``FileError``."""
         fixed, moving = open_pair(job)
-        size = working_size(job.settings)
-        (fixed_level, fixed_grey), (moving_level, moving_grey) = fixed.level(size), moving.level(size)
+        size, chosen = working_size(job.settings), job.settings
+        if job.brief:
+            parts = [(chosen.series, getattr(chosen, f"{kind}_level"), getattr(chosen, f"{kind}_plane"))
+                     for kind in ("fixed", "moving")]  # fmt: skip
+            (fixed_level, fixed_grey), (moving_level, moving_grey) = (
+                prepared(source, size, part) for source, part in zip((fixed, moving), parts, strict=True)
+            )
+        else:
+            (fixed_level, fixed_grey), (moving_level, moving_grey) = fixed.level(size), moving.level(size)
         return cls(fixed, moving, fixed_level, moving_level, fixed_grey, moving_grey)
+
+
+def prepared(source: Source, size: int, part: Hashable) -> tuple[Level, str]:
+    """The level of a source, of a ``part`` of its file, kept in this process for other links of the image.
+
+    What is computed of a level is kept with it. Images with masks are read again, and folders, in which
+    changes are not recognised.
+    """
+    if source.validity.mask is not None or not source.path.is_file():
+        return source.level(size)
+    state = source.path.stat()
+    place = str(source.path.resolve()), state.st_mtime_ns, state.st_size
+    key = (*place, part, size, source.channel, source.validity.nodata)
+    if key not in _PREPARED:
+        while len(_PREPARED) >= MOST_PREPARED:
+            _PREPARED.pop(next(iter(_PREPARED)))
+        _PREPARED[key] = source.level(size)
+    return _PREPARED[key]
 
 
 def run(job: Job, listener: Listener = lambda event: None) -> Result:
@@ -172,6 +202,7 @@ def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Ali
             job.settings,
             plan=plan,
             pixels=(fixed.pixel_size, moving.pixel_size),
+            shared=job.brief,
             listener=lambda event: listener(replace(event, done=event.done * SHARE_OF_ESTIMATE)),
         )
     except AlignmentError as error:
