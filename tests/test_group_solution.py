@@ -212,7 +212,7 @@ def test_links_go_around_those_that_are_not_ok_and_join_parts():
 
 
 def test_the_best_connected_image_is_in_the_middle():
-    assert graph.best_connected([0, 1, 2, 3, 4], {(n, n + 1): 4.0 for n in range(4)}) == 2
+    assert graph.best_connected([0, 1, 2, 3, 4], {(n, n + 1): 4.0 for n in range(4)})[0] == 2
 
 
 def test_points_of_a_link_lie_on_both_images():
@@ -222,3 +222,16 @@ def test_points_of_a_link_lie_on_both_images():
     found = sampled(Link.of(0, 1, moved))
     assert FRAME.contains(found.mapped).all()
     assert 0 < len(found.points) < 100
+
+
+def test_the_reference_is_not_an_image_that_is_mirrored_relative_to_most_others():
+    mirror = np.array([[-1.0, 0, SIZE - 1], [0, 1, 0]])
+    maps = [affine.identity(), mirror, affine.translation(3.0, 2.0)]
+    links = []
+    for one, other in ((0, 1), (1, 2)):  # the mirrored image is in the middle
+        matrix = affine.compose(maps[other], affine.invert(maps[one]))
+        quality = Quality(verdict="ok", expected_error=0.1)
+        links.append(Link.of(one, other, Transform("affine", FRAME, FRAME, matrix, quality=quality)))
+    found = solution.solve([FRAME] * 3, range(3), links, model="rigid")
+    assert found.reference == 0
+    assert affine.determinant(found.transforms[1].matrix) < 0

@@ -83,11 +83,11 @@ def _between(order: Sequence[int], place: Mapping[int, int], good: Collection[Pa
     return found
 
 
-def best_connected(images: Sequence[int], weights: Mapping[Pair, float]) -> int:
-    """The image from which all others are reached over the smallest sum of errors.
+def best_connected(images: Sequence[int], weights: Mapping[Pair, float]) -> list[int]:
+    """The images, first the one from which all others are reached over the smallest sum of errors.
 
     ``weights`` are those of links, the inverse square of their errors; a path's error is the root of the sum
-    of squares of those of its links. Equal images are told apart by the sum of their weights, then by number.
+    of squares of those of its links. Of equal images the one with the smaller number comes first.
     """
     index = {image: n for n, image in enumerate(images)}
     distance = np.full((len(images),) * 2, np.inf)
@@ -99,7 +99,7 @@ def best_connected(images: Sequence[int], weights: Mapping[Pair, float]) -> int:
     for middle in range(len(images)):  # Floyd and Warshall
         distance = np.minimum(distance, distance[:, middle, None] + distance[None, middle])
     cost = np.sqrt(distance).sum(1)
-    return images[int(np.argmin(np.round(cost, 6)))]
+    return [images[int(n)] for n in np.argsort(np.round(cost, 6), kind="stable")]
 
 
 def shortest_order(distance: Float64) -> list[int]:

@@ -62,9 +62,9 @@ def solve(
     ``mean``, or an image; ``model`` that of ``Settings``; with ``union`` the frame holds all images, and
     otherwise is the reference's own grid.
     """
-    centre = reference if isinstance(reference, int) else best_connected(members, _weights(links))
     index = {image: n for n, image in enumerate(members)}
     own = [replace(x, fixed=index[x.fixed], moving=index[x.moving]) for x in links]
+    centre = reference if isinstance(reference, int) else members[_centre(own, len(members))]
     matched = [sampled(link) for link in own]
     kind = "affine" if model in ("affine", "local") else "similarity"
     mirrored = _mirrored(own, len(members), index[centre])
@@ -86,6 +86,15 @@ def solve(
     if held is not None and not union:  # exactly: its pixels are copied
         transforms[centre] = Transform("translation", frame, images[centre], affine.identity())
     return Solution(frame, None if held is None else centre, transforms, kept, residual)
+
+
+def _centre(links: Sequence[Link], count: int) -> int:
+    """The best connected image of those that are not mirrored relative to most others."""
+    mirrored = np.array(_mirrored(links, count, 0))
+    usual = mirrored == (2 * mirrored.sum() > count)
+    weights = _weights(links)
+    order = best_connected(list(range(count)), weights)
+    return next(image for image in order if usual[image])
 
 
 def _weights(links: Sequence[Link]) -> dict[tuple[int, int], float]:
