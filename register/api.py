@@ -19,6 +19,7 @@ from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
 from register.engine import pair, still
 from register.engine.fit import held as held_points
+from register.engine.initial import search
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
 from register.geometry import pixel_size
@@ -31,7 +32,7 @@ from register.io.points.landmarks import Landmarks, read_pairs
 from register.io.transforms.initial import initial_matrix
 from register.kernels import dispatch
 from register.settings import Settings
-from register.transforms.quality import Provenance
+from register.transforms.quality import Provenance, Verdict
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
 
@@ -127,6 +128,7 @@ def align_levels(
                     listener=listener,
                 )
                 alignment = still.align(one, other, run)
+                alignment = _mirrored(alignment, one, other, sizes, chosen, ratio, pairs)
             return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
             if now.device.type == "cpu":
@@ -138,6 +140,31 @@ def align_levels(
             why = f"does not support an operation ({error})"
         warnings.warn(f"{plan.device} {why}; the CPU is used instead", RegisterWarning, stacklevel=2)
     raise AlignmentError("out of memory; use a smaller --max-size")
+
+
+def _mirrored(
+    failed: Alignment,
+    fixed: Level,
+    moving: Level,
+    sizes: tuple[Size, Size],
+    chosen: Settings,
+    ratio: float | None,
+    landmarks: held_points.Landmarks | None,
+) -> Alignment:
+    """An alignment, or that of the mirrored moving image where it failed and the mirrored image matches.
+
+    The mirrored image is aligned as with ``allow_flip``; a note says so.
+    """
+    quality = failed.quality
+    if quality.verdict != Verdict.FAILED or search.MIRRORED not in quality.notes:
+        return failed
+    flipped = replace(chosen, allow_flip=True)
+    again = pair.align(fixed, moving, sizes, flipped, pixel_ratio=ratio, landmarks=landmarks)
+    if again.quality.verdict == Verdict.FAILED or float(np.linalg.det(again.transform.matrix[:, :2])) > 0:
+        return failed
+    note = "the alignment failed as the images are; the moving image is mirrored, as --allow-flip finds"
+    quality = replace(again.quality, notes=(*again.quality.notes, note))
+    return replace(again, transform=replace(again.transform, quality=quality))
 
 
 def _landmarks(chosen: Settings, given: Landmarks | None) -> held_points.Landmarks | None:

@@ -3,20 +3,31 @@
 import base64
 import json
 import re
+import shlex
 import shutil
+from dataclasses import fields, replace
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
 
+import register
 from register import settings
+from register.engine import pair
+from register.engine.quality import verdict
 from register.errors import FileError
-from register.report import colours, maps
+from register.io.images.colours import colour_picture
+from register.io.images.model import Image
+from register.report import advice, colours, maps, pictures, zooms
 from register.report.axes import Axis, Tick
+from register.report.panels import Scene
+from register.transforms.quality import Quality
+from register.transforms.transform import Transform
 from register.workflows import align, report
 
 TISSUE = SAMPLES / "tissue_fixed.png", SAMPLES / "tissue_moving.png"
@@ -310,3 +321,123 @@ def test_lines_break_at_nan_and_single_points_are_dots():
     assert [len(re.findall("M", line)) for line in lines] == [2, 1]
     assert re.match(r"M(\S+ \S+)L\1M", lines[0])
     assert "a<b" in [part.text for part in chart]
+
+
+def as_failed(transform, **quality):
+    return replace(transform, quality=replace(transform.quality, **quality))
+
+
+def test_a_failed_report_says_why_and_gives_the_next_command(aligned, tmp_path, opened):
+    folder = shutil.copytree(aligned, tmp_path / "failed")
+    content = json.loads((folder / "transform.json").read_text())
+    reason = "matching regions are not recognised: they rank at the 51st percentile of similarity"
+    content["quality"] |= {"verdict": "failed", "reasons": [reason]}
+    (folder / "transform.json").write_text(json.dumps(content))
+    report.redraw(folder)
+    for width in (1280, 390):
+        page = opened(folder / "report.html", width)
+        assert "do not look like the places they were laid on" in page.inner_text(".verdict .lead")
+        command = page.locator(".verdict code").first
+        assert command.bounding_box()["y"] < 600
+        words = shlex.split(command.inner_text())
+        assert words[:4] == ["register", "align", *map(str, TISSUE)]
+        assert words[-2] == "--landmarks-hold"
+        assert "percentile" not in page.inner_text("main")  # below the fold, for specialists
+
+
+def test_the_next_command_has_the_options_that_were_asked_for(aligned):
+    transform = Transform.load(aligned / "transform.json")
+    assert advice.next_steps(transform) == []
+    capped = as_failed(transform, verdict="suspect", reasons=("12 patches reached --max-shift; raise it",))
+    step = advice.next_steps(capped)[0]
+    words = shlex.split(step.command)
+    given = dict(zip(words[4::2], words[5::2], strict=True))
+    assert given["--preset"] == "fast"
+    assert float(given["--max-shift"]) > 100
+    assert set(given) <= {"-o", *(f"--{x.name.replace('_', '-')}" for x in fields(settings.Settings))}
+
+
+def test_every_reason_has_a_plain_sentence():
+    quality = Quality(
+        verdict="suspect",
+        probability_wrong=0.9,
+        recognised=0.5,
+        recognised_sigma=0.1,
+        overlap=0.01,
+        det_global=40.0,
+        back_and_forth=500.0,
+    )
+    reasons = verdict.verdict(quality, ["weak"] * 9 + ["capped"], 100.0)[1]
+    reasons += verdict.verdict(Quality(probability_wrong=0.9, above_chance=1.0), [], 100.0)[1]
+    assert len(reasons) == 8
+    plain = [advice.plainly(Quality(verdict="suspect", reasons=(reason,))) for reason in reasons]
+    assert advice.VERDICTS["suspect"] not in plain
+
+
+def test_the_overlay_is_grey_where_two_stains_agree():
+    rng = np.random.default_rng(2)
+    grey = rng.normal(size=(120, 140)).astype(np.float32)
+    for _ in range(3):
+        grey = (grey + np.roll(grey, 1, 0) + np.roll(grey, 1, 1)) / 3
+    grey = (grey - grey.min()) / np.ptp(grey)
+    stain = 0.3 + 0.5 * (1 - grey) ** 1.5
+    assert pictures.are_opposite(grey, stain)
+    same = pictures.neutral_overlay(grey, stain, opposite=True).astype(int)
+    other = pictures.neutral_overlay(grey, np.roll(stain, 9, 1), opposite=True).astype(int)
+    colour = [np.abs(one[..., 0] - one[..., 1]).mean() for one in (same, other)]
+    assert colour[0] < 8 < 0.4 * colour[1]
+
+
+def test_where_there_is_no_image_it_is_hatched():
+    grey = np.full((40, 40), 0.5, np.float32)
+    half = grey.copy()
+    half[:, 20:] = np.nan
+    shown = pictures.neutral_overlay(grey, half, opposite=False)
+    assert set(np.unique(shown[:, 20:])) == {pictures.DARK, pictures.LIGHT}
+
+
+def test_channels_are_drawn_in_their_colours():
+    planes = np.zeros((2, 30, 30), np.uint16)
+    planes[0, :15], planes[1, 15:] = 900, 5000
+    drawn = colour_picture(Image(planes, kind="ome", channel_colours=(0x00FF00FF, -16776961)))
+    assert drawn.rgb[2, 2].tolist() == [0, 1, 0]
+    assert drawn.rgb[20, 2].tolist() == [1, 0, 0]
+    assert colour_picture(Image(planes[:1])) is None
+    rgb = np.arange(3 * 400, dtype=np.uint8).reshape(3, 20, 20)
+    assert np.allclose(colour_picture(Image(rgb, colour="rgb")).rgb, np.moveaxis(rgb, 0, 2) / 255)
+
+
+def test_places_are_chosen_in_tissue():
+    rng = np.random.default_rng(0)
+    tissue = np.full((300, 300), 0.9, np.float32)
+    tissue[60:240, 60:240] = rng.random((180, 180))
+    alignment = register.align(tissue, tissue, preset="fast", model="local")
+    figures = alignment.transform.patch_figures
+    count = alignment.transform.grid.count
+    known = replace(figures, confidence=tuple(np.linspace(0, 1, count)), expected_error=(None,) * count)
+    level = pair.Level(torch.from_numpy(tissue)[None], torch.ones(1, 300, 300), torch.eye(2, 3).double())
+    scene = Scene.of(level, level, replace(alignment.transform, patch_figures=known))
+    found = zooms.zooms(scene)
+    assert [one.title.split(" ")[0] for one in found] == ["Worst", "Median", "Best"]
+    for one in found:
+        x, y = map(int, re.findall(r"[xy] (\d+)", one.title))
+        assert 40 < x < 260
+        assert 40 < y < 260
+
+
+def test_the_view_fades_flickers_and_zooms(aligned, opened):
+    page = opened(aligned / "report.html")
+    page.get_by_label("fade").check()
+    page.focus("#swipe")
+    page.keyboard.press("Home")
+    assert page.evaluate("getComputedStyle(document.querySelector('.over')).opacity") == "0"
+    page.get_by_label("checkerboard").check()
+    assert "conic" in page.evaluate("getComputedStyle(document.querySelector('.over')).maskImage")
+    page.get_by_role("button", name="Zoom in").click()
+    assert "matrix(1.5" in page.evaluate("getComputedStyle(document.querySelector('.stage')).transform")
+    page.get_by_role("button", name="all").click()
+    assert "matrix(1," in page.evaluate("getComputedStyle(document.querySelector('.stage')).transform")
+    page.get_by_role("button", name="flicker").click()
+    page.wait_for_selector(".viewer.hidden")
+    page.get_by_role("button", name="flicker").click()
+    assert page.locator(".viewer.hidden").count() == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from register.cli.output import coloured, print_columns, print_rows
+from register.report import advice
 
 if TYPE_CHECKING:
     from register.transforms.quality import HeldLandmarks
@@ -35,6 +36,7 @@ def result(done: Result, verbose: bool) -> None:
     quality, transform = done.alignment.quality, done.alignment.transform
     verdict = coloured(quality.verdict, verdict_colour(quality.verdict))
     rows = [("verdict", "\n".join([verdict, *quality.reasons])), *_measured(done)]
+    steps = advice.next_steps(transform)
     if quality.held:
         rows.append(("landmarks", "\n".join(_held(quality.held))))
     rows.append(("seconds", f"{done.seconds:.1f}"))
@@ -43,6 +45,7 @@ def result(done: Result, verbose: bool) -> None:
         rows += [(f"  {stage}", f"{value:.2f}") for stage, value in seconds.items()]
     rows += [("note", note) for note in [*done.notes, *quality.notes]]
     rows += [(role, str(path)) for role, path in done.files.items()]
+    rows += [("next", f"{step.words}\n{step.command}") for step in steps[:1]]
     print_rows(rows)
 
 
@@ -178,5 +181,6 @@ def result_values(done: Result) -> dict[str, object]:
         "verdict": done.alignment.quality.verdict,
         "files": {role: str(path) for role, path in done.files.items()},
         "seconds": round(done.seconds, 3),
+        "next": [step._asdict() for step in advice.next_steps(done.alignment.transform)],
         "transform": content,
     }

@@ -11,6 +11,7 @@ from PIL import Image
 
 from register.compute import device
 from register.report.html import image_url, template, text
+from register.report.overlay import after_panel
 from register.transforms.transform import Transform
 
 RANK = {"error": 0, "failed": 1, "suspect": 2, "unknown": 3, "ok": 4}
@@ -95,7 +96,7 @@ def _row(folder: Path, transform: Transform, beside: Path) -> Row:
         (
             Number.of(quality.similarity_after, ".3f"),
             Number.of(quality.expected_error, ".2f"),
-            Number.of(quality.displacement_median, ".1f"),
+            Number.of(0.0 if quality.rejected_matrix else quality.displacement_median, ".1f"),
             Number.of(transform.provenance.seconds.get("total"), ".1f"),
         ),
     )
@@ -118,7 +119,7 @@ def _thumbnail(path: Path | None) -> str | None:
         return None
     try:
         with Image.open(path) as picture:
-            small = picture.convert("RGB")
+            small = after_panel(picture).convert("RGB")
             small.thumbnail((THUMBNAIL, THUMBNAIL))
             return image_url(small, "jpeg", quality=75)
     except OSError:

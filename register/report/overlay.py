@@ -6,7 +6,8 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from register.report.panels import View, checkerboard, false_colour
+from register.report.panels import View, checkerboard
+from register.report.pictures import are_opposite, neutral_overlay
 from register.transforms.transform import Transform
 
 GAP, LABEL = 8, 26
@@ -18,11 +19,11 @@ def overlay(view: View, transform: Transform) -> bytes:
     """A labelled picture, as PNG, of the fixed image and the moving image on its grid, before and after
     alignment.
 
-    The upper row is in false colour, fixed green and moving magenta, so that equal greys look grey; the
-    lower row is a checkerboard of both.
+    The upper row is in false colour, fixed green and moving magenta, grey where structures agree; the lower
+    row is a checkerboard of both.
     """
     height, width = view.fixed.shape
-    side = max(min(height, width) // 8, 1)
+    side, opposite = max(min(height, width) // 8, 1), are_opposite(view.fixed, view.after)
     sheet = Image.new("RGB", (2 * width + 3 * GAP, 2 * (height + LABEL) + LABEL + 2 * GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=15)
@@ -30,7 +31,10 @@ def overlay(view: View, transform: Transform) -> bytes:
     for column, (name, moving) in enumerate((("before", view.before), ("after", view.after))):
         x = GAP + column * (width + GAP)
         panels = (
-            (f"{name}: fixed green, moving magenta", false_colour(view.fixed, moving)),
+            (
+                f"{name}: fixed green, moving magenta",
+                neutral_overlay(view.fixed, moving, opposite=opposite),
+            ),
             (f"{name}: checkerboard", checkerboard(view.fixed, moving, side)),
         )
         for row, (label, panel) in enumerate(panels):
@@ -39,6 +43,14 @@ def overlay(view: View, transform: Transform) -> bytes:
             sheet.paste(Image.fromarray(panel), (x, y + LABEL))
     one_filter = imagecodecs.PNG.FILTER.PAETH  # twice as fast as trying every filter
     return bytes(imagecodecs.png_encode(np.asarray(sheet), level=1, filter=one_filter))
+
+
+def after_panel(sheet: Image.Image) -> Image.Image:
+    """The overlay after alignment, cut out of a sheet that ``overlay`` drew."""
+    width = (sheet.width - 3 * GAP) // 2
+    height = (sheet.height - LABEL - 2 * GAP) // 2 - LABEL
+    left, top = 2 * GAP + width, 2 * LABEL
+    return sheet.crop((left, top, left + width, top + height))
 
 
 def _title(transform: Transform) -> str:

@@ -4,21 +4,16 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import NamedTuple
 
+from register.report import advice
 from register.report.charts import charts
 from register.report.figures import figures, origin
 from register.report.html import Figure, jpeg_url, template, text
-from register.report.panels import Grey, Picture, Scene, View, difference, false_colour
-from register.report.zooms import Zoom, ranked_by, zooms
-from register.transforms.quality import Quality, Verdict
+from register.report.panels import SIDE, Grey, Picture, Scene, View
+from register.report.pictures import are_opposite, in_colour, neutral_overlay, outlines
+from register.report.summary import summary
+from register.report.zooms import Zoom, places, ranked_by, zooms
+from register.transforms.quality import Quality
 from register.transforms.transform import Transform
-
-MEANING = {
-    Verdict.OK: "The images agree wherever they have texture.",
-    Verdict.SUSPECT: "The alignment may be wrong: check it before you use it.",
-    Verdict.FAILED: "The alignment is not better than chance. Do not use the aligned image.",
-    Verdict.UNKNOWN: "The alignment was not assessed.",
-}
-"""The explanation of each verdict."""
 
 
 class Mode(NamedTuple):
@@ -44,13 +39,13 @@ MODES = (
         "overlay before and after",
         "overlay_before",
         "overlay_after",
-        "fixed green, moving magenta, grey where they agree; left before, right after alignment",
+        "fixed green, moving magenta, grey where structures agree; left before, right after alignment",
     ),
     Mode(
-        "difference before and after",
-        "difference_before",
-        "difference_after",
-        "orange where the moving image is brighter, purple where the fixed image is",
+        "outlines before and after",
+        "outlines_before",
+        "outlines_after",
+        "the fixed image with the edges of the moving image in magenta; left before, right after alignment",
     ),
 )
 
@@ -67,17 +62,20 @@ class Details(NamedTuple):
 
     zooms: list[Zoom]
     charts: list[Figure]
+    places: Figure | None = None
 
 
-def compared(view: View, transform: Transform) -> Compared:
+def compared(scene: Scene, view: View) -> Compared:
     """The pictures of both entire images."""
-    return Compared(_pictures(view, transform.quality), (view.fixed.shape[0], view.fixed.shape[1]))
+    drawn = in_colour(scene.coarser(SIDE), view)
+    return Compared(_pictures(view, drawn, scene.transform.quality), drawn[0].shape[:2])
 
 
 def details(scene: Scene) -> Details:
     """The pictures of patches and the charts. Also compiles the template of the page."""
     template("page.html")
-    return Details(zooms(scene), charts(scene))
+    found = zooms(scene)
+    return Details(found, charts(scene), places(scene, found) if found else None)
 
 
 def page(transform: Transform, compared: Compared, details: Details) -> str:
@@ -90,7 +88,11 @@ def page(transform: Transform, compared: Compared, details: Details) -> str:
         moving=PurePath(transform.moving.path or "moving").name,
         unit=_unit(transform),
         verdict=quality.verdict,
-        meaning=MEANING[quality.verdict],
+        meaning=advice.VERDICTS[quality.verdict],
+        plainly=advice.plainly(quality),
+        steps=advice.next_steps(transform),
+        summary=summary(transform),
+        scale=_scale(transform),
         reasons=quality.reasons,
         notes=quality.notes,
         modes=MODES,
@@ -98,7 +100,9 @@ def page(transform: Transform, compared: Compared, details: Details) -> str:
         pictures=compared.pictures,
         figures=figures(quality),
         landmarks=quality.landmarks,
+        held=quality.held,
         zooms=details.zooms,
+        places=details.places,
         ranked_by=ranked_by(transform),
         charts=details.charts,
         origin=origin(transform),
@@ -106,45 +110,51 @@ def page(transform: Transform, compared: Compared, details: Details) -> str:
     )
 
 
-def _pictures(view: View, quality: Quality) -> dict[str, Figure]:
+def _pictures(view: View, drawn: list[Picture], quality: Quality) -> dict[str, Figure]:
     """The pictures that the viewer can show, by name."""
     before, after = quality.similarity_before, quality.similarity_after
     similarity = ""
     if before is not None and after is not None:
         similarity = f"; similarity {before:.2f} before and {after:.2f} after alignment"
+    fixed, moving, aligned = drawn
+    opposite = are_opposite(view.fixed, view.after)
     return {
-        "fixed": _figure(view.fixed, "fixed", "The fixed image in grey."),
+        "fixed": _figure(fixed, "fixed", "The fixed image."),
         "before": _figure(
-            view.before,
+            moving,
             "moving, before alignment",
             "The moving image before alignment, drawn on the fixed image's grid.",
         ),
         "after": _figure(
-            view.after, "aligned", "The moving image after alignment, drawn on the fixed image's grid."
+            aligned, "aligned", "The moving image after alignment, drawn on the fixed image's grid."
         ),
         "overlay_before": _figure(
-            false_colour(view.fixed, view.before),
+            neutral_overlay(view.fixed, view.before, opposite=opposite),
             "overlay before",
             f"Both images before alignment in false colour{similarity}.",
         ),
         "overlay_after": _figure(
-            false_colour(view.fixed, view.after),
+            neutral_overlay(view.fixed, view.after, opposite=opposite),
             "overlay after",
             f"Both images after alignment in false colour{similarity}.",
         ),
-        "difference_before": _figure(
-            difference(view.fixed, view.before),
-            "difference before",
-            "Moving minus fixed grey before alignment.",
+        "outlines_before": _figure(
+            outlines(fixed, view.before), "outlines before", "Edges of the moving image on the fixed image."
         ),
-        "difference_after": _figure(
-            difference(view.fixed, view.after), "difference after", "Aligned minus fixed grey."
+        "outlines_after": _figure(
+            outlines(fixed, view.after), "outlines after", "Edges of the aligned image on the fixed image."
         ),
     }
 
 
 def _figure(picture: Picture | Grey, caption: str, alt: str) -> Figure:
     return Figure(jpeg_url(picture), caption, alt)
+
+
+def _scale(transform: Transform) -> tuple[float, str] | None:
+    """The width of the fixed image and its unit, for the scale bar; None where they are not known."""
+    size = transform.fixed.pixel_size
+    return (transform.fixed.width * size.x, size.unit) if size and size.unit else None
 
 
 def _unit(transform: Transform) -> str:

@@ -11,11 +11,12 @@ from register.engine.fit import comparison
 from register.geometry import affine
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
+from register.io.images.colours import ColourPicture
 from register.transforms.transform import Transform
 
 Grey = NDArray[np.float32]
 Picture = NDArray[np.uint8]
-SIDE = 720
+SIDE = 900
 """Longest side, in pixels, of pictures of an entire image."""
 LOW, MIDDLE, HIGH = np.array([84.0, 39, 136]), np.array([245.0, 245, 245]), np.array([179.0, 88, 6])
 """Colours of a difference of -1, 0 and 1: purple, near white and orange (after ColorBrewer's PuOr), which
@@ -40,11 +41,25 @@ class Scene:
     fixed: Level
     moving: Level
     transform: Transform
+    colours: tuple[ColourPicture | None, ColourPicture | None] = (None, None)
+    """Both images in their own colours, where they have any."""
 
     @classmethod
-    def of(cls, fixed: Level, moving: Level, transform: Transform) -> "Scene":
+    def of(
+        cls,
+        fixed: Level,
+        moving: Level,
+        transform: Transform,
+        colours: tuple[ColourPicture | None, ColourPicture | None] = (None, None),
+    ) -> "Scene":
         """The scene of two levels with any range of values."""
-        return cls(_normal(fixed), _normal(moving), transform)
+        return cls(_normal(fixed), _normal(moving), transform, colours)
+
+    @property
+    def unaligned(self) -> Transform:
+        """The identity between both images."""
+        matrix = affine.identity()
+        return replace(self.transform, model="translation", matrix=matrix, grid=None, matrices=None, chain=())
 
     def coarser(self, side: float) -> "Scene":
         """The scene with a fixed level of at most ``side`` pixels and moving pixels of the same size."""
@@ -58,17 +73,9 @@ class Scene:
 
     def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
         """A region of the fixed level, by default all of it."""
-        identity = replace(
-            self.transform,
-            model="translation",
-            matrix=affine.identity(),
-            grid=None,
-            matrices=None,
-            chain=(),
-        )
         height, width = self.fixed.size
         y, x = np.arange(height, dtype=float)[rows], np.arange(width, dtype=float)[columns]
-        before, after = (self._sampled(transform, x, y) for transform in (identity, self.transform))
+        before, after = (self._sampled(transform, x, y) for transform in (self.unaligned, self.transform))
         return View(valid_grey(self.fixed)[rows, columns], before, after)
 
     def _sampled(self, transform: Transform, x: NDArray[np.float64], y: NDArray[np.float64]) -> Grey:
@@ -91,15 +98,6 @@ def valid_grey(level: Level) -> Grey:
     """The grey (h, w) of a level; invalid pixels are black."""
     grey: Grey = (level.image * (level.mask > 0))[0].numpy()
     return grey
-
-
-def false_colour(fixed: Grey, moving: Grey) -> Picture:
-    """Two greys (h, w) in [0, 1] as RGB bytes (h, w, 3): fixed in green, moving in magenta.
-
-    These two colours can be distinguished with colour-blind vision.
-    """
-    magenta = as_bytes(moving)
-    return np.stack([magenta, as_bytes(fixed), magenta], axis=2)
 
 
 def checkerboard(fixed: Grey, moving: Grey, side: int) -> Picture:

@@ -17,6 +17,7 @@ from register.files.atomic import mark_unfinished, remove, write_bytes, write_te
 from register.files.hashes import sha256
 from register.images.pyramid import Level
 from register.images.shared_channels import common
+from register.io.images.colours import colour_picture
 from register.io.images.masks import read_mask
 from register.io.images.model import Image
 from register.io.images.open import write_image
@@ -151,7 +152,8 @@ def _run(job: Job, listener: Listener) -> Result:
         page = None
         if "overlay" in files:
             with clock("pictures"):
-                scene = Scene.of(images.fixed_level, images.moving_level, written)
+                colours = colour_picture(images.fixed.image), colour_picture(images.moving.image)
+                scene = Scene.of(images.fixed_level, images.moving_level, written, colours)
                 sheet, page = _pictures(scene, report=job.settings.report)
                 write_bytes(files["overlay"], sheet)
         seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds
@@ -264,7 +266,7 @@ def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform
 
         charts = pool.submit(details, scene)
         sheet = pool.submit(overlay, view.result(), scene.transform)
-        pictures = compared(view.result(), scene.transform)
+        pictures = compared(scene, view.result())
         return sheet.result(), partial(page, compared=pictures, details=charts.result())
 
 

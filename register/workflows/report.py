@@ -7,6 +7,7 @@ from pathlib import Path
 from register import settings
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, write_text
+from register.io.images.colours import colour_picture
 from register.report.index import index
 from register.report.page import compared, details, page
 from register.report.panels import Scene
@@ -57,8 +58,9 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
             transform,
             quality=replace(transform.quality, landmarks=align.landmark_summary(transform, pair, chosen)),
         )
-    scene = Scene.of(levels[0], levels[1], transform)
-    write_text(folder / REPORT, page(transform, compared(scene.entire(), transform), details(scene)))
+    colours = colour_picture(sources[0].image), colour_picture(sources[1].image)
+    scene = Scene.of(levels[0], levels[1], transform, colours)
+    write_text(folder / REPORT, page(transform, compared(scene, scene.entire()), details(scene)))
     return folder / REPORT
 
 

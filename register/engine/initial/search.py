@@ -21,6 +21,9 @@ from register.errors import RegisterError, RegisterWarning
 from register.geometry import affine_tensors
 from register.images.pyramid import Level
 
+MIRRORED = "the mirrored moving image matches: try --allow-flip"
+"""Advice after a failed alignment."""
+
 
 def find(
     fixed: Level,
@@ -77,7 +80,7 @@ def advice(fixed: Level, moving: Level, within: SearchRange) -> list[str]:
     if within.flip:
         return []
     found = search_range(fixed, mirror(moving), within)
-    return ["the mirrored moving image matches: try --allow-flip"] if found.is_significant else []
+    return [MIRRORED] if found.is_significant else []
 
 
 def _in_range(fixed: Level, moving: Level, within: SearchRange, from_features: list[Proposal]) -> Start:
