@@ -1,6 +1,7 @@
 """``register align FIXED MOVING``."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,9 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show what would be done and write nothing.", rich_help_panel=FILES),
 ]
+View = Annotated[
+    bool, typer.Option("--view", help="Open the report in the browser when done.", rich_help_panel=OUTPUT)
+]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Exit with 3 when the verdict is anything but ok.", rich_help_panel=OUTPUT),
@@ -54,6 +58,7 @@ def align(
     output: Folder = "aligned",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    view: View = False,
     strict: Strict = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -70,6 +75,10 @@ def align(
     from register.workflows.job import check_folder
     from register.workflows.local_files import job_at, stored
 
+    if view and (as_json or dry_run or not settings.report or "://" in output):
+        raise typer.BadParameter(
+            "needs a report on this machine, and no --json or --dry-run", param_hint="--view"
+        )
     check_folder(output)
     with job_at(fixed, moving, output, settings, overwrite=overwrite) as job:
         if dry_run:
@@ -87,6 +96,10 @@ def align(
         print_json(show.result_values(result))
     elif not quiet:
         show.result(result, verbose)
+    if view:
+        from register.workflows.view import show as show_page
+
+        show_page(Path(output))
     verdict = result.alignment.quality.verdict
     if verdict == "failed" or (strict and verdict != "ok"):
         raise typer.Exit(VERDICT_FAILED)
