@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -128,7 +129,7 @@ def align_levels(
                     listener=listener,
                 )
                 alignment = still.align(one, other, run)
-                alignment = _mirrored(alignment, one, other, sizes, chosen, ratio, pairs)
+                alignment = _mirrored(alignment, one, other, chosen, run)
             return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
             if now.device.type == "cpu":
@@ -143,13 +144,7 @@ def align_levels(
 
 
 def _mirrored(
-    failed: Alignment,
-    fixed: Level,
-    moving: Level,
-    sizes: tuple[Size, Size],
-    chosen: Settings,
-    ratio: float | None,
-    landmarks: held_points.Landmarks | None,
+    failed: Alignment, fixed: Level, moving: Level, chosen: Settings, run: Callable[..., Alignment]
 ) -> Alignment:
     """An alignment, or that of the mirrored moving image where it failed and the mirrored image matches.
 
@@ -158,8 +153,7 @@ def _mirrored(
     quality = failed.quality
     if quality.verdict != Verdict.FAILED or search.MIRRORED not in quality.notes:
         return failed
-    flipped = replace(chosen, allow_flip=True)
-    again = pair.align(fixed, moving, sizes, flipped, pixel_ratio=ratio, landmarks=landmarks)
+    again = run(fixed, moving, settings=replace(chosen, allow_flip=True))
     if again.quality.verdict == Verdict.FAILED or float(np.linalg.det(again.transform.matrix[:, :2])) > 0:
         return failed
     note = "the alignment failed as the images are; the moving image is mirrored, as --allow-flip finds"

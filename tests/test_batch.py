@@ -493,6 +493,7 @@ def test_a_series_keeps_metadata_and_ignores_nodata_pixels(movie, tmp_path, prog
     assert "data:image/svg" in page
 
 
+@pytest.mark.slow
 def test_frames_that_no_link_connects_to_the_reference_are_failed(tmp_path, texture, monkeypatch):
     """A depth stack whose last sections differ from the first: they agree with each other, and not with it."""
     from register.workflows.movie import chain, job

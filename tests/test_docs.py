@@ -148,7 +148,14 @@ def test_the_plug_ins_of_contributing_are_short():
     assert max(len([line for line in text.splitlines() if line.strip()]) for text in examples) < MOST_LINES
 
 
-@pytest.mark.parametrize("page", TUTORIALS, ids=lambda path: path.stem)
+QUICK = "first-pair", "python"
+"""Tutorials of a few seconds."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(x, id=x.stem, marks=[] if x.stem in QUICK else pytest.mark.slow) for x in TUTORIALS],
+)
 def test_a_tutorial_works_as_it_is_written(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     session = Session(tmp_path)

@@ -136,6 +136,7 @@ def test_a_plugin_that_cannot_be_loaded_is_a_one_line_error_where_it_is_requeste
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_a_plugin_that_cannot_be_loaded_does_not_harm_other_commands(run_with, tmp_path):
     done = run_with("info", TISSUE[0])
     assert (done.returncode, done.stderr) == (0, "")

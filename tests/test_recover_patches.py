@@ -67,6 +67,7 @@ def test_no_patch_of_unrelated_images_is_diverged(texture):
     )
 
 
+@pytest.mark.slow
 def test_a_corner_out_of_reach_is_reached_from_the_middle(texture, monkeypatch):
     """Without features to start from, as between images of other kinds: all patches but a few at the border converge."""
     monkeypatch.setattr(features, "match", lambda *_, **__: None)

@@ -29,6 +29,7 @@ def test_the_program_runs_without_standard_output(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+@pytest.mark.slow
 def test_file_names_need_not_be_valid_utf8(tmp_path):
     """File names may hold bytes that are not UTF-8; written files are UTF-8, and their paths still name the files."""
     names = [os.fsdecode(b"fixed/f\xfc.png"), os.fsdecode(b"moving/f\xfc.png")]

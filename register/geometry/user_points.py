@@ -35,10 +35,13 @@ def over_points(points: object, compute: Callable[[Float64], Float64]) -> Any:
 
 
 def positions(values: object, name: str) -> Float64:
-    """Ascending positions (n,) along an axis. Raises ``RegisterError`` for anything else."""
+    """Positions (n,) along an axis, none smaller than the one before.
+
+    Raises ``RegisterError`` for anything else.
+    """
     given = real_numbers(values, name)
-    if given.ndim != 1 or not len(given) or not np.isfinite(given).all() or (np.diff(given) <= 0).any():
-        raise RegisterError(f"{name} must be finite ascending numbers in one dimension")
+    if given.ndim != 1 or not len(given) or not np.isfinite(given).all() or (np.diff(given) < 0).any():
+        raise RegisterError(f"{name} must be finite numbers in one dimension that do not decrease")
     return given
 
 

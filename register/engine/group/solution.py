@@ -21,6 +21,8 @@ from register.transforms.transform import Transform
 
 AGREES = 0.5
 """Share of its weight that a link keeps if it agrees with the others."""
+CONTRADICTS = 0.01
+"""Largest residual of the links of an image that is ``ok``, as a share of the diagonal of the frame."""
 FINER = 0.7
 """Spacing of the common patch grid in units of that of the links' grids, to lose little between them."""
 HALVINGS = 6
@@ -204,8 +206,10 @@ def verdicts(
     """The verdict of each member of a solved group and its reasons, from the links that agree with the rest.
 
     It is ``ok`` for images that ``ok`` links join with the reference (or with the largest part of the group),
-    ``suspect`` for those that only suspect links join, and ``failed`` for the others.
+    ``suspect`` for those that only suspect links join or whose links contradict each other, and ``failed``
+    for the others.
     """
+    limit = CONTRADICTS * float(np.hypot(solution.frame.width, solution.frame.height))
     agree = [link for link, kept in zip(links, solution.kept, strict=True) if kept >= AGREES]
     strong = [link for link in agree if link.trust == 1.0]
     joined, sure = (_joined(solution, members, some) for some in (agree, strong))
@@ -213,13 +217,23 @@ def verdicts(
     for image in members:
         own = [link for link in links if image in (link.fixed, link.moving)]
         agreeing = [link for link in own if link in agree]
-        if image in sure:
+        off = _contradiction(solution, links, image)
+        if image in sure and off > limit:
+            found[image] = Verdict.SUSPECT, (f"its links contradict each other by {off:.1f} px",)
+        elif image in sure:
             found[image] = Verdict.OK, ()
         elif image in joined and (len(agreeing) > 1 or len(own) == 1):
             found[image] = Verdict.SUSPECT, ("only suspect links join it with the others",)
         else:
             found[image] = Verdict.FAILED, (_why(len(own), len(agreeing)),)
     return found
+
+
+def _contradiction(solution: Solution, links: Sequence[Link], image: int) -> float:
+    """The largest residual of the links of an image that are not left out, in pixels."""
+    known = zip(links, solution.kept, np.nan_to_num(solution.residual), strict=True)
+    own = [float(off) for link, kept, off in known if image in (link.fixed, link.moving) and kept >= AGREES]
+    return max(own, default=0.0)
 
 
 def _why(own: int, agreeing: int) -> str:
