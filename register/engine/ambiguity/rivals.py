@@ -124,13 +124,16 @@ def resolve(problem: Problem, matrix: Tensor, within: SearchRange) -> Resolved:
 def _distinct(
     level: Level, moving: Level, starts: list[candidates.Candidate], model: str, within: SearchRange
 ) -> list[_Explained]:
-    """The refined maps within a range that are not one and the same, in the order of their starts."""
+    """The refined maps that are not one and the same, in the order of their starts.
+
+    The first one, of the map that was found, is always among them; the others lie within the range.
+    """
     made, places, centre = list[_Explained](), list[tuple[Tensor, float]](), candidates.centre_of(level)
     for start in starts:
         refined = global_fit.fit([level], moving, start.matrix, model=model, metric="ncc", exact=True)
         place, rotation = affine.apply(refined, centre), affine.decompose(refined).rotation
         near = SAME_SHIFT * affine.scale(level.original_from_level)
-        known = not within.is_near(refined) or any(
+        known = (bool(made) and not within.is_near(refined)) or any(
             float((place - other).norm()) < near and abs((rotation - angle + 180) % 360 - 180) < SAME_ROTATION
             for other, angle in places
         )
