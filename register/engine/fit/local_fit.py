@@ -35,6 +35,8 @@ loss by less than ``GAIN``, which doubles from a level to the next coarser one."
 TRIAL_STEPS, LEAST_DECREASE = 2, 0.002
 """Steps on half of a level's windows, and the decrease of the loss in the held-out half from which the
 level is fitted."""
+SETTLED, SETTLING_STEPS = 0.0005, 10
+"""The tolerance in pixels, and the largest number, of more steps for small deformations."""
 RECOVERY_STEPS = 4
 """Steps of diverged patches that start again from their neighbours."""
 STIFFER = 8.0
@@ -178,6 +180,30 @@ def _held(problem: Problem, compare: Comparison, matrix: Tensor, local: LocalFit
     found = held.hold(compare, local.level, Estimate(matrix, local), problem.landmarks).estimate.patches
     assert found is not None
     return found.parameters
+
+
+def fit_half(problem: Problem, half: Comparison, grid: PatchGrid, steps: int) -> Tensor:
+    """Parameters (2, 3, rows, columns) of patches after some steps on half of the finest level's windows."""
+    schedule = Schedule.of(problem, problem.finest, curved=True)
+    optimise, start = schedule.optimiser(grid), patch_tensors.zeros(grid, device=half.fixed.device)
+    return optimise(half, start=start, stiffness=schedule.stiffness, steps=steps).parameters
+
+
+def settle(problem: Problem, estimate: Estimate, metric: str) -> Estimate:
+    """The estimate after more steps of its patches on their level, which end only when nothing changes.
+
+    For displacements of hundredths of a pixel, which gain so little that the usual end comes too early.
+    """
+    local = estimate.patches
+    if local is None or not registry.get(metric).curved:
+        return estimate
+    compare = problem.compare(local.level, estimate.matrix, metric)
+    schedule = Schedule.of(problem, local.level, curved=True)
+    optimise = partial(schedule.optimiser(local.grid), tolerance=SETTLED, gain=0.0)
+    found = optimise(
+        compare, start=local.parameters, stiffness=schedule.stiffness, steps=SETTLING_STEPS
+    ).parameters
+    return replace(estimate, patches=replace(local, parameters=found))
 
 
 def _on_grid(local: LocalFit | None, level: Level, grid: PatchGrid) -> Tensor:

@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
-from register.engine.fit import global_fit
+from register.engine.fit import global_fit, local_fit, repeatability
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem, at_least_as_similar, judging_level
+from register.images import pyramid
 from register.images.pyramid import Level
 from register.similarity import registry
 
@@ -67,9 +68,16 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
     if small and least < CLEAR_GAIN:
         exact, notes = _exact(problem, start, metric, tick)
         if gain(exact) < registry.get(metric).least_gain:
-            return Estimate(exact), [
-                *notes,
-                "the patches gain no more than they would from noise: only the global fit was kept",
+            repeats = repeatability.of_patches(problem, exact)
+            if repeats is None or not repeats.is_real:
+                return Estimate(exact), [
+                    *notes,
+                    "the patches gain no more than they would from noise: only the global fit was kept",
+                ]
+            return local_fit.settle(problem, estimate, metric), [
+                *_notes(estimate),
+                f"a small deformation of {repeats.common * pyramid.pixel(problem.finest):.2g} px was kept: "
+                "both halves of the image show it",
             ]
     if over_matrix < 0:
         return Estimate(estimate.matrix), [

@@ -1,0 +1,37 @@
+"""Deformations of hundredths of a pixel are recovered where both halves of the image show them, and are not
+made from noise."""
+
+import numpy as np
+import pytest
+
+from benchmarks import small
+from register.engine.fit.repeatability import Repeatability
+
+
+def test_two_hundredths_of_a_pixel_are_recovered():
+    found = small.deformed(np.random.default_rng(5), 0.02, noise=1.0)
+    assert found.deformed
+    assert found.recovered == pytest.approx(1, abs=0.1)
+    assert found.median < 0.006
+    assert found.verdict == "ok"
+
+
+def test_noise_is_no_deformation():
+    found = small.deformed(np.random.default_rng(6), 0.0, noise=4.0)
+    assert not found.deformed
+    assert found.median < 0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [1.0, 8.0])
+def test_an_affine_pair_keeps_its_accuracy(noise):
+    found = small.undeformed(np.random.default_rng(7), noise)
+    assert found.median < 0.012
+
+
+@pytest.mark.parametrize(
+    ("correlation", "count", "real"),
+    [(0.31, 200, True), (0.29, 200, False), (0.31, 100, False), (0.5, 100, True), (0.25, 10_000, False)],
+)
+def test_correlation_that_is_taken_for_real_depends_on_the_number_of_patches(correlation, count, real):
+    assert Repeatability(correlation, count, 0.01).is_real is real
