@@ -1,13 +1,17 @@
 """How far verdicts can be trusted; fits the constants of the verdict and cross-validates them.
 
     python -m benchmarks.verdicts --real FOLDER --rows rows.json   # aligns what rows.json lacks (an hour)
+    python -m benchmarks.verdicts --draws 20 --rows rows.json      # and draws of other kinds
     python -m benchmarks.verdicts --rows rows.json                 # only fits
 
 FOLDER holds MANIFEST.csv and pairs with landmarks. Besides the pairs themselves, pairs with a wrong start,
 with a mirrored moving image and of different objects are aligned. An alignment is wrong if its median
 landmark error exceeds 2 % of the fixed image's diagonal; those of mirrored images and of different objects
-always are. For the cross-validation, alignments are left out of the fit together with all others of the same
-fixed image.
+always are; the mirrored moving image, which the program tries by itself before it gives up, is not tried.
+With ``--draws`` pairs of the kinds that other benchmarks draw are added (``benchmarks.verdict_kinds``).
+For the cross-validation, alignments are left out of the fit together with all others of the same fixed image,
+or of the same kind of draw. Alignments that are suspect for another reason than the probability, such as a
+rival, are not part of the fit: their verdict does not depend on it.
 """
 
 import argparse
@@ -17,14 +21,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 import register
-from benchmarks import results
+from benchmarks import results, verdict_kinds
 from benchmarks.accuracy import landmarks, manifest, pictures
+from register import api
 from register.engine.quality import verdict
 from register.geometry import affine, models
 from register.transforms.frame import Frame
@@ -37,7 +43,7 @@ RIDGE = 1.0
 
 def scene(name: str) -> str:
     """The object of a pair, by its name."""
-    return next((one for one in SCENES if name.startswith(one)), name)
+    return next((one for one in SCENES if name.startswith(one)), name.split("#")[0])
 
 
 def jobs(entries: list[dict[str, str]]) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
@@ -89,7 +95,8 @@ def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], see
     if kind == "flip":
         moving = np.ascontiguousarray(moving[:, ::-1])
     settings = {}
-    with tempfile.TemporaryDirectory() as place:
+    as_they_are = patch.object(api, "_mirrored", lambda failed, *_: failed)
+    with tempfile.TemporaryDirectory() as place, as_they_are:
         if kind.startswith("start"):
             start = Transform(
                 "affine",
@@ -114,6 +121,15 @@ def run(folder: Path, kind: str, one: dict[str, str], other: dict[str, str], see
     )
 
 
+def draw(kind: str, seed: int) -> dict[str, Any]:
+    """Align a pair of a kind that another benchmark draws; wrong by that kind's own limit."""
+    with verdict_kinds.recorded() as made:
+        error = verdict_kinds.kinds()[kind](seed)
+    quality, diagonal = made[-1]["quality"], made[-1]["diagonal"]
+    drawn = row(kind, f"{kind}#{seed}", error / diagonal, quality, diagonal)
+    return drawn | {"wrong": error > verdict_kinds.WRONG}
+
+
 def row(kind: str, name: str, rtre: float, quality: dict[str, Any], diagonal: float) -> dict[str, Any]:
     """What the fit needs of an alignment."""
     back, recognised = quality["back_and_forth"], quality["recognised"]
@@ -121,12 +137,18 @@ def row(kind: str, name: str, rtre: float, quality: dict[str, Any], diagonal: fl
         "kind": kind,
         "name": name,
         "rtre": rtre,
+        "doubt": quality["verdict"] == "suspect" and quality["probability_wrong"] < verdict.SUSPECT_FROM,
         "verdict": str(quality["verdict"]),
         "recognised": 0.5 if recognised is None else recognised,
         "sigma": quality["recognised_sigma"] or 0.0,
         "back": 1.0 if back is None else back / diagonal,
         "above_chance": quality["above_chance"],
     }
+
+
+def is_wrong(one: dict[str, Any]) -> bool:
+    """Whether the alignment of a row is wrong, by the limit of its kind where it has one."""
+    return one.get("wrong", one["rtre"] > verdict.WRONG)
 
 
 def fit(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
@@ -151,7 +173,8 @@ def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float:
 
 def report(rows: list[dict[str, Any]]) -> None:
     """Fit, cross-validate, and print the verdicts of each kind of alignment."""
-    wrong = np.array([one["rtre"] > verdict.WRONG for one in rows])
+    wrong = np.array([is_wrong(one) for one in rows])
+    doubt = np.array([one.get("doubt", False) for one in rows])
     known = [
         [math.log((one["recognised"] + 0.01) / (1.01 - one["recognised"])), math.log1p(max(one["sigma"], 0))]
         for one in rows
@@ -161,19 +184,22 @@ def report(rows: list[dict[str, Any]]) -> None:
     for group in np.unique(groups):
         inside = groups == group
         odds[inside] = np.column_stack([np.ones(inside.sum()), features[inside]]) @ fit(
-            features[~inside], wrong[~inside]
+            features[~inside & ~doubt], wrong[~inside & ~doubt]
         )
     chance = 1 / (1 + np.exp(-odds))
     names = list(verdict.LOG_ODDS)
     print(f"{len(rows)} runs, {wrong.sum()} wrong")
     print(
         "fitted to all:",
-        ", ".join(f"{name} {value:.2f}" for name, value in zip(names, fit(features, wrong), strict=True)),
+        ", ".join(
+            f"{name} {value:.2f}"
+            for name, value in zip(names, fit(features[~doubt], wrong[~doubt]), strict=True)
+        ),
         "; in use:",
         verdict.LOG_ODDS,
     )
-    ok, failed = chance < verdict.SUSPECT_FROM, chance >= verdict.FAILED_FROM
-    print(f"cross-validated: AUC {area_under_curve(odds, wrong):.4f}")
+    ok, failed = (chance < verdict.SUSPECT_FROM) & ~doubt, chance >= verdict.FAILED_FROM
+    print(f"cross-validated: AUC {area_under_curve(odds[~doubt], wrong[~doubt]):.4f}")
     for name, those in (("wrong", wrong), ("right", ~wrong)):
         print(f"  of {name} ones {ok[those].mean():.1%} ok, {failed[those].mean():.1%} failed")
     for kind in dict.fromkeys(one["kind"] for one in rows):
@@ -193,12 +219,28 @@ def report(rows: list[dict[str, Any]]) -> None:
         print(f"  {one['kind']:10s} {one['name']:44s} {outcome}, {evidence}")
 
 
+def confusion(rows: list[dict[str, Any]]) -> str:
+    """A line per kind: right and wrong alignments by what the program calls them."""
+    lines = [
+        f"{'kind':32s} {'right: ok':>9s} {'suspect':>8s} {'failed':>7s} {'wrong: ok':>10s} suspect  failed"
+    ]
+    for kind in dict.fromkeys(one["kind"] for one in rows):
+        counts = [
+            sum((one["kind"], one["verdict"], is_wrong(one)) == (kind, called, wrong) for one in rows)
+            for wrong in (False, True)
+            for called in ("ok", "suspect", "failed")
+        ]
+        lines.append("{:32s} {:9d} {:8d} {:7d} {:10d} {:7d} {:7d}".format(kind, *counts))
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE", help="where results are kept")
+    parser.add_argument("--draws", type=int, default=0, help="draws of each kind of other benchmarks")
     results.add_options(parser)
     options = parser.parse_args()
     rows = json.loads(options.rows.read_text()) if options.rows.exists() else []
@@ -216,7 +258,14 @@ def main() -> None:
                 continue
             print(f"{kind:10s} {name:44s} rTRE {rows[-1]['rtre']:.4f} {rows[-1]['verdict']}", flush=True)
             options.rows.write_text(json.dumps(rows, indent=1))
+    for kind in verdict_kinds.kinds() if options.draws else ():
+        done = {one["name"] for one in rows}
+        for seed in (n for n in range(options.draws) if f"{kind}#{n}" not in done):
+            rows.append(draw(kind, seed))
+            print(f"{kind}#{seed} rTRE {rows[-1]['rtre']:.4f} {rows[-1]['verdict']}", flush=True)
+            options.rows.write_text(json.dumps(rows, indent=1))
     report(rows)
+    print(confusion(rows))
     results.keep(options, rows)
 
 
