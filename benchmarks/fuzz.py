@@ -1,10 +1,11 @@
 """Damaged files must end in a ``RegisterError``, within limits of time and memory.
 
-    python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER]
+    python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER] [--only .nd2,.lif]
 
-Small TIFF, PNG, JPEG, OME-Zarr, transform, GeoJSON, CSV, ITK and elastix files, and those of a folder if one
-is given, are mutated and read as the program reads them. Half are changed byte by byte (flipped, set to
-extremes, removed, repeated, the end cut off), the others by structure: values of JSON, words of texts.
+Small TIFF, PNG, JPEG, OME-Zarr, transform, GeoJSON, CSV, ITK and elastix files, those of instruments, and
+those of a folder if one is given, are mutated and read as the program reads them. Half are changed byte by
+byte (flipped, set to extremes, removed, repeated, the end cut off), the others by structure: values of JSON,
+words of texts.
 A seed that cannot be read is a fault too.
 Workers are separate processes with limits of memory and of time per file; a file that ends one, or raises
 another exception, is printed with the seed that reproduces it.
@@ -61,8 +62,13 @@ EXTREMES = (
 )
 
 
-def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
-    """Names and contents of the files to mutate; the suffix of a name chooses its reader."""
+def seeds(folder: Path | None, only: str = "") -> list[tuple[str, bytes]]:
+    """Names and contents of the files to mutate, with some endings; they choose the reader."""
+    return [each for each in _seeds(folder) if each[0].endswith(tuple(only.split(",")))]
+
+
+def _seeds(folder: Path | None) -> list[tuple[str, bytes]]:
+    """Names and contents of all files to mutate."""
     rng = np.random.default_rng(0)
     grey, colour = rng.integers(0, 65535, (40, 50), np.uint16), rng.integers(0, 255, (40, 50, 3), np.uint8)
     found = []
@@ -116,11 +122,28 @@ def seeds(folder: Path | None) -> list[tuple[str, bytes]]:
     }
     found.append(("mask.geojson", json.dumps(tree).encode()))
     found += text_seeds()
+    found += instrument_seeds()
     found.append(("plane.zarr", zarr_seed(grey)))
     for path in sorted(folder.rglob("*")) if folder else []:
         if path.is_file() and 0 < path.stat().st_size < 100_000:
             found.append((path.name, path.read_bytes()))
     return found
+
+
+def instrument_seeds() -> list[tuple[str, bytes]]:
+    """Files of instruments whose libraries are installed, of one plane."""
+    from benchmarks import instrument_files as files
+
+    stack = np.random.default_rng(1).integers(0, 65535, (2, 1, 40, 50)).astype(np.uint16)
+    names = ("DAPI", "CD3")
+    picture = np.random.default_rng(2).integers(0, 255, (80, 80, 3)).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        files.write_nd2(place / "a.nd2", stack.transpose(1, 0, 2, 3), names, 0.25)
+        files.write_lif(place / "a.lif", [stack], names, 0.25)
+        files.write_oib(place / "a.oib", stack, names, 0.25)
+        files.write_trestle(place / "trestle.tif", picture, 32, 16)
+        return [(path.name, path.read_bytes()) for path in sorted(place.iterdir())]
 
 
 def text_seeds() -> list[tuple[str, bytes]]:
@@ -261,14 +284,14 @@ def check_seeds() -> list[str]:
     return faults
 
 
-def work(begin: int, count: int, folder: Path | None) -> int:
+def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
     """Read ``count`` mutants in this process and return the number of faults.
 
     Prints the number of each mutant before it is read, and every fault.
     """
     from register.errors import RegisterError
 
-    known, how, wrong = seeds(folder), readers(), 0
+    known, how, wrong = seeds(folder, only), readers(), 0
     faulthandler.enable(file=sys.stderr)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 2**32, MEMORY + 2**32))
 
@@ -300,7 +323,7 @@ def work(begin: int, count: int, folder: Path | None) -> int:
     return wrong
 
 
-def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
+def run(count: int, folder: Path | None, batch: int = BATCH, only: str = "") -> list[str]:
     """The faults in ``count`` mutants, read by processes of ``batch`` mutants each."""
     faults, begin = [], 0
     while begin < count:
@@ -313,6 +336,7 @@ def run(count: int, folder: Path | None, batch: int = BATCH) -> list[str]:
             str(begin),
             str(size),
             *(["--seeds", str(folder)] if folder else []),
+            f"--only={only}",
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS * size + 120)
         faults += [line for line in done.stdout.splitlines() if line.startswith("wrong")]
@@ -334,11 +358,12 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=Path, metavar="FOLDER", help="files to mutate besides those that are made here"
     )
+    parser.add_argument("--only", default="", metavar="ENDINGS", help="only seeds of these, as .nd2,.lif")
     parser.add_argument("--work", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        raise SystemExit(1 if work(*options.work, options.seeds) else 0)
-    faults = check_seeds() + run(options.count, options.seeds)
+        raise SystemExit(1 if work(*options.work, options.seeds, options.only) else 0)
+    faults = check_seeds() + run(options.count, options.seeds, only=options.only)
     print(*faults, sep="\n")
     print(f"{len(faults)} faults in {options.count} damaged files")
     raise SystemExit(1 if faults else 0)

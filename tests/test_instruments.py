@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from register.errors import FileError
-from register.io.images import fits, imaris, instruments, openslide_read, slideio_read
+from register.io.images import fits, imaris, instruments, leica, nikon, olympus, openslide_read, slideio_read
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Selection
 from register.io.images.open import open_image
 
 RNG = np.random.default_rng(6)
-READERS = (openslide_read, slideio_read, imaris, fits, instruments)
+READERS = (openslide_read, slideio_read, imaris, nikon, leica, olympus, fits, instruments)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_without_its_library_a_format_is_named_with_the_way_out(tmp_path, monkey
     real = importlib.import_module
 
     def missing(name, *rest):
-        if name.split(".")[0] in ("openslide", "slideio", "h5py", "astropy"):
+        if name.split(".")[0] in ("openslide", "slideio", "h5py", "nd2", "liffile", "oiffile", "astropy"):
             raise ImportError(name)
         return real(name, *rest)
 
@@ -157,9 +157,10 @@ def test_without_its_library_a_format_is_named_with_the_way_out(tmp_path, monkey
                 open_image(tmp_path / "renamed.dat")
 
 
-@pytest.mark.parametrize("reader", READERS[:4], ids=lambda reader: reader.__name__.split(".")[-1])
+@pytest.mark.parametrize("reader", READERS[:6], ids=lambda reader: reader.__name__.split(".")[-1])
 def test_damaged_files_are_refused_in_one_line(tmp_path, program, reader):
-    library = {"openslide_read": "openslide", "slideio_read": "slideio", "imaris": "h5py", "fits": "astropy"}
+    library = {"openslide_read": "openslide", "slideio_read": "slideio", "imaris": "h5py", "nikon": "nd2",
+               "leica": "liffile", "olympus": "oiffile"}  # fmt: skip
     pytest.importorskip(library[reader.__name__.split(".")[-1]])
     for known in reader.FORMATS:
         for suffix in known.suffixes:

@@ -43,6 +43,9 @@ READERS = Registry(
             "MRXS, BIF, VMS, Sakura, DICOM slides (extra slides)",
         ),
         "imaris": Entry("register.io.images.imaris:READER", "Imaris IMS (extra microscopes)"),
+        "nd2": Entry("register.io.images.nikon:READER", "Nikon ND2 (extra microscopes)"),
+        "lif": Entry("register.io.images.leica:READER", "Leica LIF and LOF (extra microscopes)"),
+        "oib": Entry("register.io.images.olympus:READER", "Olympus OIB and OIF (extra microscopes)"),
         "fits": Entry("register.io.images.fits:READER", "FITS images (extra astronomy)"),
         "instruments": Entry(
             "register.io.images.instruments:READER", "formats of instruments that are refused by name"

@@ -33,7 +33,7 @@ EXTRAS = {
     "export": ("h5py", "nibabel", "roifile"),
     "dask": ("distributed", "fsspec"),
     "slides": ("openslide", "slideio"),
-    "microscopes": ("h5py",),
+    "microscopes": ("nd2", "liffile", "oiffile", "h5py"),
     "astronomy": ("astropy",),
     "tables": ("pyarrow", "orjson"),
 }
@@ -44,7 +44,7 @@ OPENS = {
     "export": "ITK HDF5, NIfTI, ImageJ regions",
     "dask": "clusters, remote addresses",
     "slides": "CZI, ZVI, VSI, MRXS, BIF, VMS, Sakura, DICOM slides",
-    "microscopes": "Imaris IMS",
+    "microscopes": "Nikon ND2, Leica LIF, Olympus OIB and OIF, Imaris IMS",
     "astronomy": "FITS",
     "tables": "Parquet tables of points, large GeoJSON faster",
 }

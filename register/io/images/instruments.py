@@ -9,10 +9,7 @@ from register.io.images.reader import ImageReader
 
 FORMATS = (
     Format("part of an Olympus VSI", (".ets",), b"SIS\0"),
-    Format("a Nikon ND2", (".nd2",), b"\xda\xce\xbe\x0a"),
-    Format("a Leica LIF", (".lif", ".xlef", ".lof")),
-    Format("an Olympus OIB", (".oib",)),
-    Format("an Olympus OIF", (".oif",)),
+    Format("a Leica XLEF", (".xlef", ".xlif"), advice="save it as LIF, or convert it with bfconvert"),
     Format("an Olympus OIR", (".oir",), b"OLYMPUSRAWFORMAT"),
     Format("a 3i SlideBook file", (".sld", ".sldy")),
     Format("a Gatan DM file", (".dm3", ".dm4"), advice="convert it to TIFF"),

@@ -1,4 +1,4 @@
-"""Read MRXS, BIF, VMS, Sakura and DICOM slides with OpenSlide, region by region."""
+"""Read MRXS, BIF, VMS, Sakura, Trestle and DICOM slides with OpenSlide, region by region."""
 
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ VENDORS = {
     ".dcm": "dicom",
 }
 """What OpenSlide calls the makers of the formats: it also opens a preview as a plain TIFF."""
+TRESTLE = Format("a Trestle slide, of which the tiles overlap", (".tif",))
 
 
 def read(path: Path, selection: Selection) -> Image:
@@ -37,7 +38,21 @@ def read(path: Path, selection: Selection) -> Image:
 
     Raises ``FileError`` without OpenSlide, and for files that it does not open.
     """
-    slide = _open(path)
+    return _read(path, selection, _open(path, of_file(FORMATS, path), VENDORS[path.suffix.lower()]))
+
+
+def read_trestle(path: Path, selection: Selection) -> Image:
+    """``read`` of a Trestle slide, which is a TIFF by its name."""
+    return _read(path, selection, _open(path, TRESTLE, "trestle"))
+
+
+def describe_trestle(path: Path) -> FileDescription:
+    """``describe`` of a Trestle slide."""
+    return FileDescription("YXS", _open(path, TRESTLE, "trestle").level_count)
+
+
+def _read(path: Path, selection: Selection, slide: Any) -> Image:
+    """The image of an open slide."""
     if selection.series:
         raise FileError(path, "has one series", "leave out --series")
     level = checked_level(path, selection, slide.level_count)
@@ -55,15 +70,15 @@ def read(path: Path, selection: Selection) -> Image:
 
 def describe(path: Path) -> FileDescription:
     """The axes and the number of levels."""
-    return FileDescription("YXS", _open(path).level_count)
+    slide = _open(path, of_file(FORMATS, path), VENDORS[path.suffix.lower()])
+    return FileDescription("YXS", slide.level_count)
 
 
 READER = ImageReader("openslide", matcher(FORMATS), read, suffixes(FORMATS), describe)
 
 
-def _open(path: Path) -> Any:
-    """An open slide."""
-    kind = of_file(FORMATS, path)
+def _open(path: Path, kind: Format, maker: str) -> Any:
+    """An open slide of a maker."""
     openslide = library("openslide", path, kind, "slides")
     try:
         slide = openslide.OpenSlide(path)
@@ -71,7 +86,7 @@ def _open(path: Path) -> Any:
         problem = f"is {kind.name}, and OpenSlide cannot read it ({error})"
         raise FileError(path, problem, f"check its files, or {kind.advice}") from None
     vendor = slide.properties.get("openslide.vendor", "")
-    if vendor != VENDORS[path.suffix.lower()]:
+    if vendor != maker:
         slide.close()
         problem = f"is {kind.name} by its name, and {vendor} by its content"
         raise FileError(path, problem, "give it the ending of its own format")

@@ -10,6 +10,7 @@ import tifffile
 
 from register.errors import FileError
 from register.images.pixels import EVERYTHING
+from register.io.images import openslide_read
 from register.io.images.levels import level_factors
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, SeriesDescription
@@ -17,6 +18,7 @@ from register.io.images.tiff_colours import colours_of
 from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
 from register.io.images.tiff_metadata import geotags, icc_profile, metadata, orientation
 from register.io.images.tiff_pixels import open_pixels, upright
+from register.io.images.tiff_vendors import is_trestle
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger(
@@ -44,6 +46,8 @@ def read(path: Path, selection: Selection) -> Image:
 def _read(path: Path, selection: Selection) -> Image:
     """``read`` of a file that is whole, or with ``allow_truncated`` of the part that is left."""
     with open_tiff(path, allow_truncated=selection.allow_truncated) as tif:
+        if is_trestle(tif):
+            return openslide_read.read_trestle(path, selection)
         index, levels = _series(tif, path, selection)
         base, series, levels = levels[0], levels[selection.level], levels[selection.level :]
         page = series.keyframe
@@ -84,6 +88,8 @@ def _read(path: Path, selection: Selection) -> Image:
 def describe(path: Path) -> FileDescription:
     """The axes of the largest series, all series, and the coordinate reference system of a GeoTIFF."""
     with open_tiff(path, allow_truncated=True) as tif:
+        if is_trestle(tif):
+            return openslide_read.describe_trestle(path)
         largest = max(tif.series, key=_area)
         series = [SeriesDescription(x.axes, x.shape, str(x.dtype), len(x.levels)) for x in tif.series]
         geo = tif.geotiff_metadata or {}

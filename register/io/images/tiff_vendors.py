@@ -35,6 +35,12 @@ def stated(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Stated:
     return Stated()
 
 
+def is_trestle(tif: tifffile.TiffFile) -> bool:
+    """Whether a TIFF is a slide of Trestle, whose tiles overlap: OpenSlide's signs of one."""
+    page = _page(tif.pages.first)
+    return page.is_tiled and str(page.software).startswith("MedScan") and "OverlapsXY" in page.description
+
+
 def _size(x: Any, y: Any, micrometres: float = 1.0) -> PixelSize | None:
     """A pixel size from numbers in a unit of that many micrometres; None unless both are positive."""
     width, height = float(x) * micrometres, float(y) * micrometres
