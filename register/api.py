@@ -18,7 +18,7 @@ from register._version import __version__
 from register.compute import device
 from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
-from register.engine import pair, still
+from register.engine import pair, split, still
 from register.engine.fit import held as held_points
 from register.engine.initial import search
 from register.engine.pair import Alignment, Listener, Size
@@ -28,7 +28,8 @@ from register.geometry.pixel_size import Sizes
 from register.images.arrays import picture
 from register.images.pixels import check_dtype
 from register.images.pyramid import Level
-from register.io.images.given import ImageLike, PathLike, given_image, is_path, pixels_of
+from register.images.split_mask import Labels
+from register.io.images.given import ImageLike, PathLike, given_image, given_labels, is_path, pixels_of
 from register.io.points.landmarks import Landmarks, read_pairs
 from register.io.transforms.initial import initial_matrix
 from register.kernels import dispatch
@@ -47,6 +48,7 @@ def align(
     *,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
+    split_mask: ImageLike | None = None,
     held: Landmarks | None = None,
     **values: Any,
 ) -> Alignment:
@@ -55,11 +57,12 @@ def align(
 
     The images are arrays or nested lists (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real
     type, or paths of files; their sizes, channels and types may differ. Pixels are invalid where they are NaN
-    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. ``held`` are fixed and
-    moving landmarks (n, 2), ``(x, y)`` in pixels, which the fit follows as those of the option
-    ``landmarks_hold``. The keyword arguments ``values`` are options of ``register.settings.Settings``;
-    lengths are in pixels of the fixed image, angles in degrees. The verdict is in
-    ``alignment.quality["verdict"]``, with reasons.
+    or masked in a masked array, and where a mask (h, w), an array or a path, is 0. ``split_mask``, an
+    array or a path, separates pieces of the fixed image that move apart, as the option of the same name.
+    ``held`` are fixed and moving landmarks (n, 2), ``(x, y)`` in pixels, which the fit follows as those of
+    the option ``landmarks_hold``. The keyword arguments ``values`` are options of
+    ``register.settings.Settings``; lengths are in pixels of the fixed image, angles in degrees. The verdict
+    is in ``alignment.quality["verdict"]``, with reasons.
 
     Raises ``RegisterError`` for a setting that is not allowed and for an image that is none, ``FileError``
     for a file that cannot be read, and ``AlignmentError`` where an image has no texture or the images do not
@@ -80,10 +83,18 @@ def align(
         one = given_image("fixed", fixed, fixed_mask, chosen, plan.input_device)
         other = given_image("moving", moving, moving_mask, chosen, plan.input_device)
         dispatch.warm_up(plan.input_device)
+        labels = given_labels(split_mask, (one.frame.height, one.frame.width))
         sizes = tuple((x.frame.height, x.frame.width) for x in (one, other))
         pixels = one.frame.pixel_size, other.frame.pixel_size
         alignment = align_levels(
-            one.level, other.level, (sizes[0], sizes[1]), chosen, plan=plan, pixels=pixels, landmarks=held
+            one.level,
+            other.level,
+            (sizes[0], sizes[1]),
+            chosen,
+            plan=plan,
+            pixels=pixels,
+            landmarks=held,
+            labels=labels,
         )
     quality = replace(alignment.quality, fixed_grey=one.grey, moving_grey=other.grey)
     made = replace(alignment.transform, quality=quality, fixed=one.frame, moving=other.frame)
@@ -100,13 +111,15 @@ def align_levels(
     pixels: Sizes = (None, None),
     listener: Listener = lambda event: None,
     landmarks: Landmarks | None = None,
+    labels: Labels | None = None,
     shared: bool = False,
 ) -> Alignment:
     """Align two grey levels, of images of ``sizes`` (height, width), on the device of the ``plan`` from the
     chosen start.
 
     ``pixels`` are the pixel sizes of the images; where both are known they narrow the search. ``landmarks``
-    hold; the default are those of the files that the settings name. The CPU takes
+    hold; the default are those of the files that the settings name. Sides of the fixed image with different
+    ``labels`` are aligned separately. The CPU takes
     over, with a warning, when the memory of the device does not suffice, or when MPS does not support an
     operation. What is computed of ``shared`` levels on the CPU is kept as long as they are.
     """
@@ -130,6 +143,8 @@ def align_levels(
                 )
                 alignment = still.align(one, other, run)
                 alignment = _mirrored(alignment, one, other, chosen, run)
+                if labels is not None:
+                    alignment = split.align(alignment, one, other, labels, chosen, run)
             return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
             if now.device.type == "cpu":

@@ -55,6 +55,12 @@ class Settings:
         None, IMAGES, "Valid region of the fixed image: an image that is 0 elsewhere, or GeoJSON polygons."
     )
     moving_mask: str | None = _option(None, IMAGES, "Valid region of the moving image.")
+    split_mask: str | None = _option(
+        None,
+        IMAGES,
+        "What moves apart in the fixed image: an image with a line along a tear or a crack, or with a value "
+        "for each side, or GeoJSON polygons. The sides are aligned separately.",
+    )
     nodata: float | None = _option(
         None,
         IMAGES,

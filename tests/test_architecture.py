@@ -25,6 +25,7 @@ ORDER = [
     "engine.ambiguity",
     "engine.pair",
     "engine.still",
+    "engine.split",
     "engine.movie",
     "engine.group",
     "io.images",
@@ -40,7 +41,7 @@ ORDER = [
 ]
 """A module imports only from its own entry and from those before it; lazy and TYPE_CHECKING imports count."""
 LIBRARIES = {
-    "cv2": ("images.filters", "engine.initial.features"),
+    "cv2": ("images.filters", "images.split_mask", "engine.initial.features"),
     "tifffile": ("io.images", "io.movies", "io.transforms", "cli.main"),
     "imagecodecs": ("io.images", "io.movies", "report", "workflows.doctor"),
     "PIL": ("io.images", "report"),

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SET, RESULTS, RUNNING = "Set", "Results", "Running"
 BY_IMAGE = (
-    "fixed_mask", "moving_mask", "fixed_channel", "moving_channel", "fixed_level", "moving_level",
-    "fixed_plane", "moving_plane", "series", "landmarks", "valid_mask",
+    "fixed_mask", "moving_mask", "split_mask", "fixed_channel", "moving_channel", "fixed_level",
+    "moving_level", "fixed_plane", "moving_plane", "series", "landmarks", "valid_mask",
 )  # fmt: skip
 """Settings that a set has per image, or not at all."""
 

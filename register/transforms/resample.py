@@ -84,6 +84,7 @@ class Warped:
             self.interpolation == "nearest"
             or on_pixels
             or isinstance(self.transform, Inverse)
+            or not self.transform.continuous
             or bool((low < -0.5).any() or (high > size - 0.5).any())
         ):
             return self._careful_tile(

@@ -31,8 +31,8 @@ Side = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 
 
 def models() -> tuple[str, ...]:
-    """The models that a transform can have: global models, added ones too, patches, and chains."""
-    return (*MODELS.names(), "local", "chain")
+    """The models that a transform can have: global models, added ones too, patches, chains, and sides."""
+    return (*MODELS.names(), "local", "chain", "split")
 
 
 def _known_model(name: str) -> str:
@@ -99,6 +99,7 @@ class TransformFile(Open):
     global_: GlobalFile = Field(alias="global")
     patches: PatchesFile | None = None
     chain: list["LinkFile"] | None = None
+    sides: "SidesFile | None" = None
     quality: Json = Field(default_factory=dict)
     provenance: Json = Field(default_factory=dict)
 
@@ -108,6 +109,19 @@ class LinkFile(Open):
 
     inverse: bool
     transform: TransformFile
+
+
+class SidesFile(Open):
+    """The sides of a discontinuity: a raster of labels over the fixed image as ``runs`` of label and length,
+    row by row, and the complete transform of each side.
+
+    The label k is the side k, counted from 1; -k is a cell of it that has no counterpart.
+    """
+
+    columns: Count
+    rows: Count
+    runs: list[Annotated[int, Field(strict=True, ge=-int(LARGEST), le=int(LARGEST))]]
+    transforms: list[TransformFile]
 
 
 ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -155,11 +169,18 @@ def parse(values: object) -> TransformFile:
 
 
 def _check_chain(file: TransformFile) -> None:
-    """Raise ``TransformError`` when a chain has no links, or another model has some, at any depth."""
+    """Raise ``TransformError`` when a chain has no links, a split no sides, or another model has some, at any
+    depth."""
     if (file.model == "chain") != bool(file.chain):
         raise TransformError("chain: the model 'chain', and no other, needs a list of at least one link")
+    if (file.model == "split") != (file.sides is not None):
+        raise TransformError("sides: the model 'split', and no other, needs them")
     for link in file.chain or ():
         _check_chain(link.transform)
+    for side in file.sides.transforms if file.sides else ():
+        if side.model in ("chain", "split"):
+            raise TransformError(f"sides: the transform of a side is of the model {side.model!r}")
+        _check_chain(side)
 
 
 def write(values: Mapping[str, Any], path: str | Path) -> None:

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from register.errors import FileError, TransformError
-from register.geometry import affine, arrays, newton, patch_grid
+from register.geometry import affine, arrays, patch_grid
 from register.geometry import jacobian as jacobians
 from register.geometry.arrays import Float64
 from register.geometry.patch_grid import PatchGrid
 from register.geometry.user_points import over_points, positions
-from register.transforms import convert, schema
+from register.transforms import convert, schema, solve
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Provenance, Quality
 from register.transforms.schema import Json, TransformFile
+from register.transforms.sides import Sides, labels_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +29,8 @@ Units = tuple[tuple[float, float], tuple[float, float]]
 PIXELS: Units = ((1.0, 1.0), (0.0, 0.0))
 SMALLEST = 1e-12
 """The determinant from which on a global map, and its inverse, can be computed with."""
-BATCH = 16384
-"""Number of points that are mapped at a time, which limits the memory."""
+LOST = 1e-3
+"""Distance in moving pixels, after the way back and forth, from which on a point has no inverse."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Transform:
     ``matrix`` (2, 3) float64 is the global map. With a ``grid``, ``matrices`` (rows, columns, 2, 3) float64
     are absolute affine maps, one per patch, and the map is their blend. With a ``chain`` (model ``chain``),
     the links are applied one after the other, the first link first, and ``matrix`` is the product of their
-    global maps. Without either, the map is the global map. Matrices may be given as arrays, lists or tensors;
-    they are kept as NumPy arrays. ``extras`` holds the unknown keys of a file: those of the transform itself
-    under the empty name, those of ``fixed``, ``moving`` and ``global``.
+    global maps. With ``sides`` (model ``split``), each point is mapped by the transform of its side. Without
+    any, the map is the global map. Matrices may be given as arrays, lists or tensors and are kept as arrays.
+    ``extras`` holds the unknown keys of a file: those of the transform itself under the empty name, those of
+    ``fixed``, ``moving`` and ``global``.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Transform:
     grid: PatchGrid | None = None
     matrices: Float64 | None = None
     chain: tuple["Link", ...] = ()
+    sides: "Sides[Transform] | None" = None
     patch_figures: PatchFigures = field(default_factory=PatchFigures)
     quality: Quality = field(default_factory=Quality)
     provenance: Provenance = field(default_factory=Provenance)
@@ -83,10 +86,12 @@ class Transform:
                 points, jacobian = link.expand(points)
                 product = jacobian @ product
             return points, product
+        if self.sides:
+            return self.sides.expand(points)
         if self.grid is None or self.matrices is None:
             linear = np.broadcast_to(self.matrix[:, :2], (len(points), 2, 2))
             return affine.apply(self.matrix, points), linear
-        blended = [patch_grid.blend_at(self.grid, self.matrices, some) for some in _batches(points)]
+        blended = [patch_grid.blend_at(self.grid, self.matrices, some) for some in solve.batches(points)]
         return np.concatenate([x for x, _ in blended]), np.concatenate([jacobian for _, jacobian in blended])
 
     def _map(self, points: Float64) -> Float64:
@@ -116,10 +121,15 @@ class Transform:
                 points, jacobian = link.expand(points)
                 error = np.hypot(error * np.sqrt(abs(np.linalg.det(jacobian))), own)
             return error
+        if self.sides:
+            error = np.full(len(points), np.inf)
+            for mine, side in self.sides.divided(points):
+                error[mine] = side.expected_error(points[mine])
+            return np.where(self.sides.at(points) < 0, np.inf, error)
         values = self.patch_figures.expected_error
         if self.grid is not None and values:
             return np.concatenate(
-                [patch_grid.blend_finite(self.grid, values, some) for some in _batches(points)]
+                [patch_grid.blend_finite(self.grid, values, some) for some in solve.batches(points)]
             )
         overall = self.quality.expected_error
         return np.full(len(points), np.inf if overall is None else overall)
@@ -130,7 +140,7 @@ class Transform:
         The result is in other ``units`` if given: its x and y are scaled and shifted.
         """
         x, y = positions(x, "x"), positions(y, "y")
-        if self.chain:
+        if self.chain or self.sides:
             return _in_units(self.map(affine.points_at(x, y)), units)
         if self.grid is None or self.matrices is None:
             return _in_units(affine.apply_to_grid(self.matrix[None], x, y)[0], units)
@@ -171,7 +181,13 @@ class Transform:
             grid=None if self.grid is None else self.grid.at_scale(scale),
             matrices=None if self.matrices is None else scaled(self.matrices),
             chain=tuple(replace(link, transform=link.transform.at_scale(scale)) for link in self.chain),
+            sides=self.sides and self.sides.changed(self.fixed.at_scale(scale), lambda x: x.at_scale(scale)),
         )
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the map has no sides, and none of its links has."""
+        return self.sides is None and all(link.transform.continuous for link in self.chain)
 
     def smallest_determinant(self) -> float:
         """A lower bound of det J over the fixed image, positive if the transform has no folds.
@@ -184,6 +200,8 @@ class Transform:
         if self.chain:
             jacobian = self.expand(self.fixed.sample_points(64))[1]
             return float((np.linalg.det(jacobian) * np.sign(affine.determinant(self.matrix))).min())
+        if self.sides:
+            return min(side.smallest_determinant() for side in self.sides.maps)
         determinant = float(affine.determinant(self.matrix))
         if self.grid is None or self.matrices is None:
             return abs(determinant)
@@ -203,8 +221,8 @@ class Transform:
                 raise TransformError(
                     f"the patches have shape {self.matrices.shape}, the grid needs {expected}"
                 )
-        for link in self.chain:
-            link.transform.checked()
+        for part in (*(link.transform for link in self.chain), *(self.sides.maps if self.sides else ())):
+            part.checked()
         if not self.chain and not SMALLEST < abs(float(affine.determinant(self.matrix))) < 1 / SMALLEST:
             raise TransformError("the global matrix cannot be inverted: it maps an area to nothing or to all")
         if not self.chain and self.smallest_determinant() <= 0:
@@ -232,6 +250,11 @@ class Transform:
         patches = convert.patches_of(file.patches)
         frames = {"fixed": file.fixed, "moving": file.moving}
         links = ((Transform.of(link.transform), link.inverse) for link in file.chain or ())
+        sides = file.sides and Sides(
+            labels_of(file.sides.columns, file.sides.rows, file.sides.runs, len(file.sides.transforms)),
+            (file.fixed.width, file.fixed.height),
+            tuple(map(Transform.of, file.sides.transforms)),
+        )
         return Transform(
             model=file.model,
             fixed=convert.frame_of(file.fixed),
@@ -240,6 +263,7 @@ class Transform:
             grid=patches.grid,
             matrices=patches.matrices,
             chain=tuple(Link(transform, inverse) for transform, inverse in links),
+            sides=sides or None,
             patch_figures=patches.figures,
             quality=Quality.of(file.quality),
             provenance=Provenance.of(file.provenance),
@@ -261,6 +285,7 @@ class Transform:
             "global": {"matrix": self.matrix.tolist()} | self._unknown("global"),
             "patches": patches,
             **({"chain": links} if links else {}),
+            **({"sides": self.sides.values(Transform.values)} if self.sides else {}),
             "quality": dict(self.quality),
             "provenance": dict(self.provenance),
         } | self._unknown("")
@@ -301,7 +326,9 @@ class Link:
 
         def error(some: Float64) -> Float64:
             mapped, jacobian = self.expand(some)
-            return self.transform.expected_error(mapped) * np.sqrt(abs(np.linalg.det(jacobian)))
+            found = self.transform.expected_error(mapped) * np.sqrt(abs(np.linalg.det(jacobian)))
+            away = np.linalg.norm(self.transform.map(mapped) - some, axis=1)
+            return np.where(away > LOST, np.inf, found)  # no side reaches a point in a gap
 
         return over_points(points, error)
 
@@ -353,8 +380,12 @@ class Inverse:
                 target = link.transform.map(target)
             elif link.transform.chain:
                 target = link.transform.inverse().map(target, steps=steps, tolerance=tolerance)
+            elif link.transform.sides:
+                target = link.transform.sides.inverse(
+                    target, lambda side, some: side.inverse().map(some, steps=steps, tolerance=tolerance)
+                )
             else:
-                target = _solve(link.transform, target, steps, tolerance)
+                target = solve.invert(link.transform, target, steps, tolerance)
         return target
 
     def map_grid(self, x: ArrayLike, y: ArrayLike, units: Units | None = None) -> Float64:
@@ -362,34 +393,5 @@ class Inverse:
         return _in_units(self.map(affine.points_at(positions(x, "x"), positions(y, "y"))), units)
 
 
-def _batches(points: Float64) -> list[Float64]:
-    """Points (n, 2) in batches; one empty batch for no points."""
-    return [points[first : first + BATCH] for first in range(0, max(len(points), 1), BATCH)]
-
-
 def _in_units(points: Float64, units: Units | None) -> Float64:
     return points if units is None else points * np.array(units[0]) + np.array(units[1])
-
-
-def _solve(transform: Transform, target: Float64, steps: int, tolerance: float) -> Float64:
-    """The fixed points (n, 2) that a transform without a chain maps to ``target`` (n, 2)."""
-    found = [
-        newton.invert(
-            transform.expand, _nearest_inverse(transform, some), some, steps=steps, tolerance=tolerance
-        )
-        for some in _batches(target)
-    ]
-    return np.concatenate(found)
-
-
-def _nearest_inverse(transform: Transform, target: Float64) -> Float64:
-    """Moving points (n, 2) mapped by the inverse of the patch that is nearest by the global map."""
-    found = affine.apply(affine.invert(transform.matrix), target)
-    grid, matrices = transform.grid, transform.matrices
-    if grid is None or matrices is None:
-        return found
-    last = np.array([grid.columns - 1, grid.rows - 1])
-    steps = np.rint((found - np.array(grid.origin)) / np.array(grid.spacing))
-    nearest = np.clip(steps, 0, last).astype(np.int64)
-    inverses = affine.invert(matrices)[nearest[:, 1], nearest[:, 0]]
-    return (inverses[:, :, :2] @ target[..., None])[..., 0] + inverses[:, :, 2]

@@ -18,7 +18,7 @@ from register.files.hashes import sha256
 from register.images.pyramid import Level
 from register.images.shared_channels import common
 from register.io.images.colours import colour_picture
-from register.io.images.masks import read_mask
+from register.io.images.masks import read_mask, read_split_mask
 from register.io.images.model import Image
 from register.io.images.open import write_image
 from register.io.images.working import Validity, working_level
@@ -196,6 +196,8 @@ def _source(path: Path, image: Image, mask: str | None, channel: str | None, nod
 def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Alignment:
     """The alignment of two images; the message of an error names the files."""
     fixed, moving = images.fixed.image, images.moving.image
+    mask = job.settings.split_mask
+    labels = read_split_mask(mask, fixed.size) if mask else None
     try:
         return api.align_levels(
             images.fixed_level,
@@ -205,6 +207,7 @@ def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Ali
             plan=plan,
             pixels=(fixed.pixel_size, moving.pixel_size),
             shared=job.brief,
+            labels=labels,
             listener=lambda event: listener(replace(event, done=event.done * SHARE_OF_ESTIMATE)),
         )
     except AlignmentError as error:

@@ -33,7 +33,7 @@ IGNORED = (
     "warped target landmarks",
     "warped source landmarks",
 )
-FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_landmarks", "moving_landmarks")
+FILES = ("fixed", "moving", "fixed_mask", "moving_mask", "split_mask", "fixed_landmarks", "moving_landmarks")
 LISTED = 5
 """Number of problems that a message lists."""
 

@@ -32,7 +32,8 @@ def plan(job: Job) -> Plan:
     """What ``align.run`` would do with a job. Opens the images, reads no pixels and writes nothing."""
     refuse_overwrite(job)
     fixed, moving = open_images(job)
-    for mask, image in ((job.settings.fixed_mask, fixed), (job.settings.moving_mask, moving)):
+    chosen = job.settings
+    for mask, image in ((chosen.fixed_mask, fixed), (chosen.moving_mask, moving), (chosen.split_mask, fixed)):
         if mask:
             read_mask(mask, image.size)  # raises FileError for a mask that cannot be used
     shrink = max(max(fixed.size) / working_size(job.settings), 1.0)

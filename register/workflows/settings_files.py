@@ -8,7 +8,7 @@ from register.files.hashes import sha256
 from register.io.points.landmarks import LandmarkFiles
 from register.settings import Settings
 
-MASKS, MAPS = ("fixed_mask", "moving_mask"), ("landmarks", "landmarks_hold", "init")
+MASKS, MAPS = ("fixed_mask", "moving_mask", "split_mask"), ("landmarks", "landmarks_hold", "init")
 NO_FILE = ("", "auto", "identity", "center")
 """Values of these settings that name no file."""
 

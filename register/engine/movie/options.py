@@ -14,6 +14,7 @@ WITHOUT_MEANING = (
     "series",
     "init",
     "seed",
+    "split_mask",
     "valid_mask",
     "pyramid",
     "format",

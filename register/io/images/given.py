@@ -13,7 +13,8 @@ from register.files.hashes import sha256
 from register.images.arrays import Array, grey_level, picture
 from register.images.pixels import EVERYTHING
 from register.images.pyramid import Level
-from register.io.images.masks import read_mask
+from register.images.split_mask import Labels, read_labels
+from register.io.images.masks import read_mask, read_split_mask
 from register.io.images.model import Selection
 from register.io.images.open import open_image, read_image
 from register.io.images.working import Validity, working_level
@@ -56,6 +57,24 @@ def given_image(
     except RegisterError as error:
         raise RegisterError(f"the {kind} image {error}") from None
     return GivenImage(grey.level, grey.name, Frame(width, height))
+
+
+def given_labels(mask: ImageLike | None, size: tuple[int, int]) -> Labels | None:
+    """The sides that a mask of a fixed image of ``size`` (height, width) separates; None without a mask.
+
+    Raises ``RegisterError`` for a mask that separates nothing, or has another size.
+    """
+    if mask is None:
+        return None
+    if is_path(mask):
+        return read_split_mask(str(mask), size)
+    plane = np.asarray(mask.detach().cpu() if isinstance(mask, torch.Tensor) else mask)
+    if plane.shape != size:
+        raise RegisterError(f"split_mask has the shape {plane.shape}, the fixed image {size}")
+    try:
+        return read_labels(plane[None])
+    except RegisterError as error:
+        raise RegisterError(f"split_mask {error}") from None
 
 
 def pixels_of(image: Any) -> Any:

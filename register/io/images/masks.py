@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from register.errors import FileError
+from register.errors import FileError, RegisterError
 from register.files.json_text import number, parse_json
 from register.images.pixels import Key, Pixels, SelectedChannels, spans
+from register.images.split_mask import Labels, read_labels
 from register.io.images.map_files import refuse_map_coordinates, refuse_map_file
 from register.io.images.open import open_image
 
@@ -89,6 +90,18 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
             path, f"is {sizes[0]} pixels, the image it masks {sizes[1]}", "make them the same size"
         )
     return SelectedChannels(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
+
+
+def read_split_mask(path: str, size: tuple[int, int]) -> Labels:
+    """The sides that a mask of an image of ``size`` (height, width) separates, as ``read_labels``.
+
+    Raises ``FileError`` when the file cannot be read as a mask, has another size, or separates nothing.
+    """
+    mask = read_mask(path, size)
+    try:
+        return read_labels(mask)
+    except RegisterError as error:
+        raise FileError(path, str(error), "draw the line, or give each side a value") from None
 
 
 def _polygons(path: Path) -> tuple[Polygon, ...]:

@@ -47,6 +47,10 @@ def write_gcp(transform: Transform, path: Path, options: ExportOptions) -> Expor
     They relate pixels of the moving image (corner origin) to places in the fixed image.
     """
     moving, units = transform.moving, Units.of(transform)
+    if not transform.continuous:
+        raise RegisterError(
+            "--to gcp: control points cannot hold sides that move apart; export a field or csv"
+        )
     if not moving.path:
         raise RegisterError(
             "--to gcp: the transform does not name its moving image, which this format refers to"

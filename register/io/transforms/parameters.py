@@ -63,8 +63,14 @@ def fitted_spline(
     """A B-spline fitted to a map, and its largest error in moving pixels, ``stretch`` times that of the fit.
 
     Knots start half a patch apart and are refined until the error is below ``tolerance`` moving pixels;
-    with a ``spacing`` they are not refined. Raises ``TransformError`` when the tolerance is not reached.
+    with a ``spacing`` they are not refined. Raises ``TransformError`` when the tolerance is not reached, and
+    for a transform with sides.
     """
+    if not transform.continuous:
+        raise TransformError(
+            "the transform has sides that move apart, which a B-spline cannot hold; export a displacement"
+            " field"
+        )
     fixed = transform.fixed
     start = spacing or max(fixed.width, fixed.height) / 16
     if spacing is None and transform.grid:
