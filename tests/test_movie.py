@@ -145,7 +145,7 @@ def test_an_option_without_meaning_is_refused(tmp_path, name):
     values = {
         "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "canvas": "union", "device": "cpu",
         "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "metric": "ncc", "optimizer": "adam", "max_size": 100,
-        "format": "ome-zarr", "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",
+        "landmarks_hold": "a.csv,b.csv", "format": "ome-zarr", "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",
     }  # fmt: skip
     asked = job.Movie(
         ("m.tif",),

@@ -24,7 +24,8 @@ DRIVER = """
 import ctypes, sys
 import torch
 from register.geometry.patch_grid import PatchGrid
-from register.kernels import cpu, dispatch
+from register.engine.movie import space
+from register.kernels import cpu, dispatch, movie
 from register.kernels.step_sums import PairInput
 
 library = ctypes.CDLL(sys.argv[1])
@@ -54,6 +55,18 @@ for height, width, spacing in ((2, 2, 1), (9, 70, 9), (60, 61, 7), (3, 200, 5)):
     curvature, right = torch.rand(3, *system.blocks), torch.randn(2, 3, grid.rows, grid.columns)
     system.solve(curvature, torch.ones(grid.count), right, steps=5, tolerance=0.0)
     system.penalty_gradient(right)
+for height, width in SIZES:
+    for frame_size in ((max(height, 2), width), (2, 2), (height + 9, width + 1)):
+        for axis in (space.spline_axis, lambda length, intervals: space.linear_axis(length)):
+            y, x = axis(height, 2), axis(width, 16)
+            for numbers in (*MAPS, (float("nan"), 0, 0, 0, 1, 0), (1e30, 0, 1e30, 0, -1e30, 0)):
+                for size in (0.0, 2.0, 1e6, float("inf"), float("nan")):
+                    frame, target = torch.rand(frame_size), [torch.rand(height, width) for _ in range(4)]
+                    frame[0, -1] = float("nan")
+                    coefficients = size * torch.randn(2, y.count, x.count)
+                    displaced = movie.Displaced(frame, y, x, coefficients, tuple(map(float, numbers)))
+                    movie.resample(displaced, -1.0)
+                    movie.step(displaced, movie.Target(*target), (1.5, 0.1, 0.3))
 print("done")
 """
 

@@ -1,15 +1,19 @@
 """Maps M (x + u(x)) of a movie's frames: an affine map M after a displacement u that is a cubic B-spline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from register.geometry import affine, patch_grid
+from register.geometry import affine, jacobian, patch_grid
 from register.geometry.arrays import Float64
 from register.geometry.patch_grid import PatchGrid
 
 FINER = 2
 """Patches per interval of the spline."""
+LEAST_DETERMINANT = 0.05
+"""Determinant of the Jacobian from which on a displacement counts as folded."""
+REDUCED = 0.75, 0.5, 0.25
+"""Shares of a displacement that folds which are tried, the largest first."""
 SAMPLES = 3
 """Points per interval and axis from which the spline of a composed map is fitted."""
 
@@ -80,6 +84,37 @@ class SplineMap:
             1,
         )
         return grid, affine.compose(self.matrix, patch_grid.to_matrices(grid, parameters))
+
+    @property
+    def folds(self) -> bool:
+        """Whether the displacement of the patches takes two points to one place, or comes near to that."""
+        if self.coefficients is None:
+            return False
+        steepest = max(
+            float(np.abs(np.diff(self.coefficients, axis=axis)).max()) * intervals / side
+            for axis, side, intervals in (
+                (1, self.height, self.coefficients.shape[1] - 3),
+                (2, self.width, self.coefficients.shape[2] - 3),
+            )
+        )
+        if 1 - 6 * steepest > LEAST_DETERMINANT:  # no slope of the patches exceeds three times that
+            return False
+        patches = SplineMap(self.height, self.width, np.eye(2, 3), self.coefficients).patches()
+        assert patches is not None
+        grid, matrices = patches
+        parameters = patch_grid.from_matrices(grid, matrices)
+        return float(jacobian.smallest_determinants(grid, parameters).min()) <= LEAST_DETERMINANT
+
+    def unfolded(self) -> "SplineMap":
+        """The map with as much of its displacement as does not fold."""
+        if self.coefficients is None or not self.folds:
+            return self
+        mean = self.coefficients.mean((1, 2), keepdims=True)
+        for share in REDUCED:
+            less = replace(self, coefficients=mean + share * (self.coefficients - mean))
+            if not less.folds:
+                return less
+        return replace(self, coefficients=np.broadcast_to(mean, self.coefficients.shape).copy())
 
     @property
     def shift(self) -> tuple[float, float]:

@@ -39,6 +39,15 @@ class FrameTransform:
         return self.verdict == Verdict.FAILED
 
 
+def without_folds(of: FrameTransform) -> FrameTransform:
+    """A transform whose displacement folds with less of it, and ``suspect``; another one as it is."""
+    if not of.map.folds:
+        return of
+    verdict = Verdict.worst((of.verdict, Verdict.SUSPECT))
+    reasons = (*of.reasons, "the deformation folded and was reduced")
+    return replace(of, map=of.map.unfolded(), verdict=verdict, reasons=reasons)
+
+
 @dataclass(frozen=True, eq=False)
 class MovieTransforms(Sequence["Transform"]):
     """The transforms of a movie: ``movie[n]`` is the ``Transform`` from the reference to frame n.

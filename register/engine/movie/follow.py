@@ -1,13 +1,14 @@
 """Align one frame of a movie to the reference: fast where it is recognised, by a full search elsewhere."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from register.engine.fit.working_copy import levels_of, working_copy
-from register.engine.initial import registry, search, search_range
-from register.engine.movie import tensors
+from register.engine.initial import registry, search
+from register.engine.movie import bounds, tensors
 from register.engine.movie.evidence import Evidence, evidence
 from register.engine.movie.filtered import is_constant, structure_of
 from register.engine.movie.fit import Fit, fit
@@ -21,7 +22,6 @@ from register.geometry import affine, affine_tensors
 from register.images import pyramid
 from register.images.line_offset import line_offset
 from register.kernels.movie import Displaced
-from register.settings import PRESETS
 from register.transforms.quality import Verdict
 
 SEARCHED = 320
@@ -34,14 +34,29 @@ LEAST_OVERLAP, FULL_OVERLAP = 0.1, 0.6
 """Shares of the reference's weight that a frame must cover to be recognised, and to be ``ok``."""
 
 
+class Tried(NamedTuple):
+    """A fit from one start, its evidence, and why its map lies beyond the ranges that were asked for, if it
+    does."""
+
+    fit: Fit
+    evidence: Evidence
+    beyond: str | None
+
+    @property
+    def good(self) -> bool:
+        """Whether the frame is recognised, the fit has converged, and its map is one that was asked for."""
+        converged = self.fit.moving < LARGEST_STEP and self.fit.overlap > LEAST_OVERLAP
+        return verdict.called(self.evidence.wrong) == Verdict.OK and converged and self.beyond is None
+
+
 def follow(
     reference: Reference, frame: Tensor, mask: Tensor | None = None, near: Tensor | None = None
 ) -> Motion:
     """The motion of a grey frame (h, w) float32, valid where ``mask`` (h, w) is not 0.
 
     The start is the shift by phase correlation; where the frame is not recognised after the fit, ``near``
-    (2, 3), the map of another frame, with a shift; and last the search over rotations and scales. Raises
-    ``AlignmentError`` for a constant or dark frame.
+    (2, 3), the map of another frame, with a shift; and last the search over rotations and scales. A map
+    beyond the ranges of the settings is ``failed``. Raises ``AlignmentError`` for a constant or dark frame.
     """
     if is_constant(frame if mask is None else torch.where(mask > 0, frame, torch.nan)):
         raise AlignmentError("is constant and cannot be aligned", "frame")
@@ -49,17 +64,17 @@ def follow(
     if float(torch.isfinite(prepared).float().mean()) < LEAST_OVERLAP:
         raise AlignmentError("is dark", "frame")
     tried = [_tried(reference, prepared, affine_tensors.identity())]
-    if not _good(tried[-1]) and near is not None:
+    if not tried[-1].good and near is not None:
         tried.append(_tried(reference, prepared, near))
-    if not _good(tried[-1]) and structure_of(frame) > LEAST_STRUCTURE:
+    if not tried[-1].good and structure_of(frame) > LEAST_STRUCTURE:
         matrix = _searched(reference, frame, mask)
         if matrix is not None:
             tried += [_tried(reference, prepared, matrix)]
-    found, seen = min(tried, key=lambda one: (one[1].wrong, -one[1].correlation))
-    return _judged(reference, frame, found, seen)
+    best = min(tried, key=lambda one: (one.beyond is not None, one.evidence.wrong, -one.evidence.correlation))
+    return _judged(reference, frame, best)
 
 
-def _tried(reference: Reference, frame: Tensor, matrix: Tensor) -> tuple[Fit, Evidence]:
+def _tried(reference: Reference, frame: Tensor, matrix: Tensor) -> Tried:
     """The fit of a prepared frame from a map (2, 3) after a shift by phase correlation, and its evidence."""
     level = reference.coarse
     small = shrunk(frame, level.step)
@@ -72,14 +87,8 @@ def _tried(reference: Reference, frame: Tensor, matrix: Tensor) -> tuple[Fit, Ev
     x, y = shift_of(reference.spectrum, small.nan_to_num())
     moved = affine.compose(matrix, affine_tensors.translation(x * level.step, y * level.step))
     found = fit(reference, frame, moved)
-    return found, evidence(reference, frame, found)
-
-
-def _good(tried: tuple[Fit, Evidence]) -> bool:
-    """Whether a fit is recognised and has converged."""
-    found, seen = tried
-    converged = found.moving < LARGEST_STEP and found.overlap > LEAST_OVERLAP
-    return verdict.called(seen.wrong) == Verdict.OK and converged
+    beyond = bounds.beyond(reference.within, found.matrix)
+    return Tried(found, evidence(reference, frame, found), beyond)
 
 
 def _searched(reference: Reference, frame: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -91,13 +100,13 @@ def _searched(reference: Reference, frame: Tensor, mask: Tensor | None) -> Tenso
         moving = working_copy(level, SEARCHED, "frame")
     except AlignmentError:
         return None
-    ranges = search_range.ranges_of(settings, PRESETS[settings.preset].candidates, None)
     always, fallback = registry.chosen(settings.matcher)
-    return search.find(fixed, moving, ranges, always=always, fallback=fallback).matrix
+    return search.find(fixed, moving, [reference.within], always=always, fallback=fallback).matrix
 
 
-def _judged(reference: Reference, frame: Tensor, found: Fit, seen: Evidence) -> Motion:
+def _judged(reference: Reference, frame: Tensor, best: Tried) -> Motion:
     """The motion with its verdict and reasons."""
+    found, seen, beyond = best
     called, reasons = verdict.called(seen.wrong), list[str]()
     if called != Verdict.OK:
         reasons.append(f"the frame is not recognised in its reference: probably wrong ({seen.wrong:.0%})")
@@ -111,6 +120,8 @@ def _judged(reference: Reference, frame: Tensor, found: Fit, seen: Evidence) -> 
         doubts.append(f"odd lines lie {lines} px beside even lines; --bidirectional auto corrects it")
     if doubts:
         called = Verdict.worst((called, Verdict.SUSPECT))
+    if beyond:
+        called, doubts = Verdict.FAILED, [beyond, *doubts]
     error = reference.error * math.sqrt(max(found.misfit, 0.0)) if math.isfinite(found.misfit) else math.inf
     return Motion(
         found.matrix, found.coefficients, called, (*reasons, *doubts), seen.wrong, seen.correlation, error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from register.geometry.spline_map import SplineMap
-from register.transforms.movie import REFERENCE, FrameTransform
+from register.transforms.movie import REFERENCE, FrameTransform, without_folds
 from register.transforms.quality import Verdict
 
 
@@ -29,7 +29,7 @@ class Motion:
 def of_motion(motion: Motion, size: tuple[int, int], against: int = REFERENCE) -> FrameTransform:
     """The transform of a motion of a frame of a size (height, width)."""
     own = None if motion.coefficients is None else motion.coefficients.double().numpy()
-    return FrameTransform(
+    found = FrameTransform(
         SplineMap(*size, motion.matrix.numpy(), own),
         motion.verdict,
         motion.reasons,
@@ -37,3 +37,4 @@ def of_motion(motion: Motion, size: tuple[int, int], against: int = REFERENCE) -
         motion.expected_error,
         against,
     )
+    return without_folds(found)

@@ -21,6 +21,8 @@ WITHOUT_MEANING = (
     "jpeg_quality",
     "chunks",
     "landmarks",
+    "landmarks_hold",
+    "landmark_sigma",
     "canvas",
     "device",
     "metric",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from register.engine.movie import target
+from register.engine.initial.search_range import SearchRange
+from register.engine.movie import bounds, target
 from register.engine.movie.filtered import filtered, is_constant, least_energy, uncovered
 from register.engine.movie.shift import Spectrum, spectrum
 from register.engine.movie.target import LevelTarget
@@ -28,7 +29,8 @@ class Reference:
 
     ``variance`` (h, w) is that of filtered frames. ``levels`` are coarse to fine, the last one at full
     resolution. ``low`` and ``high`` are the values at which filtered frames are cut, ``least`` the energy
-    below which a block is dark. ``grey`` is the level on which the search over rotations and scales works.
+    below which a block is dark. ``grey`` is the level on which the search over rotations and scales works,
+    ``within`` what it searches.
     """
 
     image: Tensor
@@ -41,6 +43,7 @@ class Reference:
     spectrum: Spectrum
     least: Tensor
     grey: Level
+    within: SearchRange
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,6 +88,7 @@ def prepare(image: Tensor, settings: Settings, *, sigma: float, variance: Tensor
         target.level_target(seen, variance, settings.model, settings.patch_size, step=one, sigma=sigma)
         for one in steps
     )
+    within = bounds.within(settings, (image.shape[0], image.shape[1]))
     coarse = target.shrunk(seen.nan_to_num(), step)
     return Reference(
         image,
@@ -94,7 +98,8 @@ def prepare(image: Tensor, settings: Settings, *, sigma: float, variance: Tensor
         low - noise,
         high + noise,
         levels,
-        spectrum(coarse),
+        spectrum(coarse, None if within.shift is None else within.shift.radius / step),
         least_energy(seen.clamp(low, high)),
         pyramid.base(image.nan_to_num()[None], mask[None]),
+        within,
     )

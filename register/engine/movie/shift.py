@@ -20,14 +20,18 @@ class Spectrum:
     window: Tensor
 
 
-def spectrum(image: Tensor) -> Spectrum:
-    """The spectrum of an image (h, w)."""
+def spectrum(image: Tensor, reach: float | None = None) -> Spectrum:
+    """The spectrum of an image (h, w); with ``reach`` larger shifts than that, in pixels, are not found."""
     height, width = image.shape
     taper = (_hann(height)[:, None] * _hann(width)).sqrt()
     frequency = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
     gauss = torch.exp(-0.5 * frequency * (2 * torch.pi * SMOOTHING) ** 2)
     y, x = (torch.fft.fftfreq(n).abs() <= LARGEST_SHIFT for n in (height, width))
-    return Spectrum(_whitened(image, taper).conj() * gauss, taper, y[:, None] & x)
+    window = y[:, None] & x
+    if reach is not None:
+        rows, columns = (torch.fft.fftfreq(n) * n for n in (height, width))
+        window &= torch.hypot(rows[:, None], columns[None]) <= max(reach, 0.5)
+    return Spectrum(_whitened(image, taper).conj() * gauss, taper, window)
 
 
 def shift_of(of: Spectrum, frame: Tensor) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from register.geometry.spline_map import SplineMap
-from register.transforms.movie import FrameTransform
+from register.transforms.movie import FrameTransform, without_folds
 from register.workflows.movie.job import BadFrames
 
 
@@ -24,7 +24,7 @@ def filled(found: Sequence[FrameTransform], how: BadFrames) -> list[FrameTransfo
             place = int(np.searchsorted(good, index))
             before, after = (int(good[min(max(n, 0), len(good) - 1)]) for n in (place - 1, place))
             made, why = _between(found, index, before, after), _source(before, after)
-        result[index] = replace(one, map=made, reasons=(*one.reasons, why))
+        result[index] = without_folds(replace(one, map=made, reasons=(*one.reasons, why)))
     return result
 
 

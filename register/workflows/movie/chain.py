@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from register.transforms.movie import FrameTransform
+from register.transforms.movie import FrameTransform, without_folds
 from register.transforms.quality import Verdict
 
 ANCHOR = 10
@@ -102,4 +102,4 @@ def composed(before: FrameTransform, link: FrameTransform) -> FrameTransform:
         reasons = (*reasons, f"frame {link.against}, to which it is aligned, is {verdict}")
     error = float(np.hypot(before.expected_error, link.expected_error))
     made = before.map.then(link.map)
-    return replace(link, map=made, verdict=verdict, reasons=reasons, expected_error=error)
+    return without_folds(replace(link, map=made, verdict=verdict, reasons=reasons, expected_error=error))

@@ -8,7 +8,7 @@ import numpy as np
 from register.geometry import affine
 from register.geometry.arrays import Float64
 from register.geometry.spline_map import SplineMap
-from register.transforms.movie import FrameTransform
+from register.transforms.movie import FrameTransform, without_folds
 
 HALF = 10
 """Frames on either side of a frame from which its slow motion is computed."""
@@ -36,6 +36,8 @@ def kept(found: Sequence[FrameTransform]) -> list[FrameTransform]:
     """The transforms without their slow part, which stays in the aligned frames."""
     trends = slow(np.stack([one.map.matrix for one in found]))
     return [
-        replace(one, map=SplineMap(one.map.height, one.map.width, affine.invert(trend)).then(one.map))
+        without_folds(
+            replace(one, map=SplineMap(one.map.height, one.map.width, affine.invert(trend)).then(one.map))
+        )
         for one, trend in zip(found, trends, strict=True)
     ]
