@@ -3,7 +3,7 @@
     python -m benchmarks.ranges [--draws 20] [--kinds debris hot form page plan mask units offset] [--seed 0]
 
 Every pair has a known similarity map of a few degrees and pixels. A pair is right if the median error where
-the fixed image shows something is below 0.1 px (0.3 px for masks). Prints a line per pair, then the share
+the fixed image shows something is below 0.1 px. Prints a line per pair, then the share
 that is right and ``ok`` per kind, the wrong ones called ``ok``, and the share of pixels whose error is below
 the expected error.
 """

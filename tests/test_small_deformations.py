@@ -4,7 +4,7 @@ made from noise."""
 import numpy as np
 import pytest
 
-from benchmarks import small
+from benchmarks import ranges, small
 from register.engine.fit.repeatability import Repeatability
 
 
@@ -20,6 +20,11 @@ def test_noise_is_no_deformation():
     found = small.deformed(np.random.default_rng(6), 0.0, noise=4.0)
     assert not found.deformed
     assert found.median < 0.005
+
+
+def test_jagged_borders_of_masks_are_no_deformation():
+    found = ranges.measure("mask", 1)
+    assert found.median < 0.1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from torch import Tensor
 from register.engine.fit import global_fit, local_fit, repeatability
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem, at_least_as_similar, judging_level
+from register.engine.fit.repeatability import Repeatability
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.similarity import registry
@@ -67,23 +68,35 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
             start, least = nearest, over_nearest
     if small and least < CLEAR_GAIN:
         exact, notes = _exact(problem, start, metric, tick)
-        if gain(exact) < registry.get(metric).least_gain:
-            repeats = repeatability.of_patches(problem, exact)
-            if repeats is None or not repeats.is_real:
-                return Estimate(exact), [
-                    *notes,
-                    "the patches gain no more than they would from noise: only the global fit was kept",
-                ]
+        gained = gain(exact) >= registry.get(metric).least_gain
+        repeats = repeatability.of_patches(problem, exact)
+        if not _is_real(repeats, metric, gained=gained):
+            return Estimate(exact), [
+                *notes,
+                "the patches gain no more than they would from noise: only the global fit was kept",
+            ]
+        if repeats and not gained:
+            common = repeats.common * pyramid.pixel(problem.finest)
             return local_fit.settle(problem, estimate, metric), [
                 *_notes(estimate),
-                f"a small deformation of {repeats.common * pyramid.pixel(problem.finest):.2g} px was kept: "
-                "both halves of the image show it",
+                f"a small deformation of {common:.2g} px was kept: both halves of the image show it",
             ]
     if over_matrix < 0:
         return Estimate(estimate.matrix), [
             "the patches lowered the similarity of the global fit, which was kept"
         ]
     return estimate, _notes(estimate)
+
+
+def _is_real(repeats: Repeatability | None, metric: str, *, gained: bool) -> bool:
+    """Whether small patches show more than noise: where both halves of the image show them.
+
+    Where that is not known, or where ``metric`` compares images of different kinds, which the repeatability
+    may not see, it is also enough that they ``gained`` more than they would from noise.
+    """
+    if repeats is None:
+        return gained
+    return repeats.is_real or (gained and metric != repeatability.METRIC)
 
 
 def _exact(problem: Problem, start: Tensor, metric: str, tick: global_fit.Tick) -> tuple[Tensor, list[str]]:
