@@ -1,6 +1,7 @@
 """The order of the packages, as docs/explanation/architecture.md draws them, and the limits that keep the code readable."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,18 @@ def module(path: Path) -> str:
 MODULES = {module(path): path for path in FILES}
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def parsed(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file that import, define a function or call one."""
+    wanted = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Call
+    return tuple(node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, wanted))
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Modules that a file imports anywhere in it: in functions and under TYPE_CHECKING too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -78,7 +87,7 @@ def imported(path: Path) -> set[str]:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             inner = {name for name in names if name.removeprefix("register.") in MODULES}
             found |= inner | ({node.module} if inner != names else set())
-    return found
+    return frozenset(found)
 
 
 def own_imports(path: Path) -> set[str]:
@@ -141,7 +150,7 @@ def test_files_lines_and_functions_are_small_and_print_nothing(path):
     if module(path) in TRITON:
         return
     assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
+    for node in parsed(path):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, node.name
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
