@@ -4,7 +4,6 @@ import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, get_args, overload
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from register import settings
 from register._version import __version__
-from register.compute import device
+from register.compute import clock, device
 from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
 from register.engine import pair, split, still
@@ -216,8 +215,8 @@ def _with_provenance(alignment: Alignment, chosen: Settings, plan: ComputePlan) 
         seed=chosen.seed,
         settings=asdict(chosen),
         history={name: [round(loss, 5) for loss in losses] for name, losses in alignment.history.items()},
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=alignment.seconds,
+        created=clock.date(),
+        seconds={} if clock.date_is_given() else alignment.seconds,
     )
     return replace(alignment, transform=replace(alignment.transform, provenance=provenance))
 

@@ -1,5 +1,6 @@
 """``register batch``: many pairs, or the frames of a series."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from register.settings import Settings
 
 if TYPE_CHECKING:
     from register.workflows.batch import PairOutcome, Runner
-    from register.workflows.pairs import Pair, PairSource
+    from register.workflows.birl import Cover
+    from register.workflows.pairs import Pair, Pairing, PairSource
 
 ERRED, FAILED = 1, 3
 PAIRS, RUNNING, FILES = "Pairs", "Running", "Files"
@@ -79,6 +81,14 @@ SkipUnpaired = Annotated[
         "--skip-unpaired", help="Leave out images without exactly one partner.", rich_help_panel=PAIRS
     ),
 ]
+Birl = Annotated[
+    bool,
+    typer.Option(
+        "--birl",
+        help="Write registration-results.csv, a submission to BIRL, whose cover table --pairs is.",
+        rich_help_panel=FILES,
+    ),
+]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Folder, or address, for the results.", rich_help_panel=FILES)
 ]
@@ -115,6 +125,7 @@ def batch(
     also: Also = None,
     skip_unpaired: SkipUnpaired = False,
     output: Output = "aligned",
+    birl: Birl = False,
     redo: Redo = False,
     dry_run: DryRun = False,
     workers: Workers = None,
@@ -131,6 +142,7 @@ def batch(
     """
     from register.cli import progress, show
     from register.workflows import batch as workflow
+    from register.workflows.birl import write_results
     from register.workflows.job import check_folder
     from register.workflows.movie.job import Movie
     from register.workflows.pairs import PairSource, find_pairs
@@ -138,33 +150,49 @@ def batch(
     check_folder(output)
     source = PairSource(fixed, moving, fixed_dir, moving_dir, pair, pairs)
     if series is not None:
-        if source != PairSource():
-            raise typer.BadParameter("--series cannot be combined with pairs")
-        refused: dict[str, object] = {"--pair": pair, "--skip-unpaired": skip_unpaired}
+        refused: dict[str, object] = {"--pair": pair, "--skip-unpaired": skip_unpaired, "--birl": birl}
         refused |= {"--scheduler": scheduler, "--max-failures": max_failures}
-        for name, value in refused.items():
-            if value:
-                raise typer.BadParameter(f"{name} has no meaning for a series; leave it out")
+        _check_series(source, refused)
         asked = Movie((series,), to, Path(output), settings, tuple(also or ()))
         align_movie(asked, Run(workers, redo, dry_run, as_json, quiet, model_is_given(context)))
         return
-    _check_usage(source)
+    _check_usage(source, birl)
     found = find_pairs(source, settings).checked(skip_unpaired or dry_run)
+    cover, found = _cover(pairs, found) if birl and pairs else (None, found)
     if dry_run:
         print_json(show.pairing_values(found)) if as_json else show.pairing(found)
         return
     runner = _runner(found.pairs, output, scheduler, workers, redo=redo)
     with progress.of_pairs(len(found.pairs), quiet or as_json) as tick:
         outcomes = workflow.run(found.pairs, output, runner, pairs, max_failures=max_failures, tick=tick)
+    submission = write_results(cover, found.pairs, outcomes, output) if cover else None
     if as_json:
         print_json(workflow.values(outcomes))
     else:
-        show.outcomes(outcomes, len(found.pairs), output, quiet)
+        show.outcomes(outcomes, len(found.pairs), output, quiet, submission)
     _exit(outcomes)
 
 
-def _check_usage(source: "PairSource") -> None:
-    """Raise ``BadParameter`` unless the pairs are given by exactly one complete set of options."""
+def _check_series(source: "PairSource", refused: dict[str, object]) -> None:
+    """Raise ``BadParameter`` for pairs beside a series, and for options that have no meaning for one."""
+    from register.workflows.pairs import PairSource
+
+    if source != PairSource():
+        raise typer.BadParameter("--series cannot be combined with pairs")
+    for name, value in refused.items():
+        if value:
+            raise typer.BadParameter(f"{name} has no meaning for a series; leave it out")
+
+
+def _cover(table: str, found: "Pairing") -> "tuple[Cover, Pairing]":
+    """The cover table of BIRL, and its pairs without landmarks that are withheld."""
+    from register.workflows.birl import Cover, without_missing_targets
+
+    return Cover.read(table), replace(found, pairs=without_missing_targets(found.pairs))
+
+
+def _check_usage(source: "PairSource", birl: bool) -> None:
+    """Raise ``BadParameter`` unless the pairs are given by one complete set of options, BIRL's by a table."""
     options = source.alternatives()
     chosen = [name for name, values in options.items() if any(values)]
     if len(chosen) != 1 or not all(options[chosen[0]]):
@@ -172,6 +200,8 @@ def _check_usage(source: "PairSource") -> None:
         raise typer.BadParameter(f"give the pairs by exactly one of: {', '.join(options)}{given}")
     if source.pattern and not source.fixed_dir:
         raise typer.BadParameter("--pair needs --fixed-dir and --moving-dir")
+    if birl and not source.table:
+        raise typer.BadParameter("--birl needs --pairs with a cover table of BIRL")
 
 
 def _runner(

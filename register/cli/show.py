@@ -92,7 +92,9 @@ def _number(value: float | None, form: str) -> str:
     return "unknown" if value is None else format(value, form)
 
 
-def outcomes(done: list[PairOutcome], count: int, output: str, quiet: bool) -> None:
+def outcomes(
+    done: list[PairOutcome], count: int, output: str, quiet: bool, submission: str | None = None
+) -> None:
     """Print the counts of verdicts, the pairs that failed, and the files; with ``quiet`` only errors."""
     if quiet:
         for one in done:
@@ -104,7 +106,8 @@ def outcomes(done: list[PairOutcome], count: int, output: str, quiet: bool) -> N
         rows.append(("not done", f"{count - len(done)}: --max-failures was reached"))
     rows += [(one.id, _failure(one)) for one in done if one.failed]
     folder = output if "://" in output else str(Path(output))
-    print_rows([*rows, ("table", f"{folder}/summary.csv"), ("pictures", f"{folder}/index.html")])
+    rows += [("table", f"{folder}/summary.csv"), ("pictures", f"{folder}/index.html")]
+    print_rows([*rows, *([("submission", submission)] if submission else [])])
 
 
 def _failure(one: PairOutcome) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from register import api
 from register.compute import device
-from register.compute.clock import Clock
+from register.compute.clock import Clock, date_is_given
 from register.compute.plan import ComputePlan
 from register.engine.pair import Alignment, Event, Listener
 from register.engine.quality.landmarks import landmark_errors
@@ -156,9 +156,10 @@ def _run(job: Job, listener: Listener) -> Result:
                 scene = Scene.of(images.fixed_level, images.moving_level, written, colours)
                 sheet, page = _pictures(scene, report=job.settings.report)
                 write_bytes(files["overlay"], sheet)
-        seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds
-        seconds["total"] = round(time.perf_counter() - start, 3)
-        written = replace(written, provenance=replace(written.provenance, seconds=seconds))
+        if not date_is_given():
+            seconds = {"read": clock.seconds["read"]} | alignment.seconds | clock.seconds
+            seconds["total"] = round(time.perf_counter() - start, 3)
+            written = replace(written, provenance=replace(written.provenance, seconds=seconds))
         if page:
             write_text(files["report"], page(written))
         _remove_replaced(job, files)

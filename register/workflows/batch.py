@@ -148,7 +148,7 @@ def outcome(pair: Pair, transform: Transform, note: str = "") -> PairOutcome:
         quality.similarity_after,
         quality.displacement_median,
         quality.expected_error,
-        transform.provenance.seconds["total"],
+        transform.provenance.seconds.get("total"),
         note=note,
         channels=quality.compared(),
     )
@@ -212,7 +212,7 @@ def write_summary(outcomes: list[PairOutcome], output: str) -> None:
     """Write ``summary.csv``, a row per finished pair, atomically."""
     names = [field.name for field in fields(PairOutcome)]
     rows = ([getattr(one, name) for name in names] for one in outcomes)
-    _write(table_text(names, rows), f"{output}/{SUMMARY}")
+    store_text(table_text(names, rows), f"{output}/{SUMMARY}")
 
 
 def draw_index(outcomes: list[PairOutcome], output: str) -> None:
@@ -237,7 +237,8 @@ def _ordered(pairs: tuple[Pair, ...], found: dict[str, PairOutcome]) -> list[Pai
     return [found[pair.id] for pair in pairs if pair.id in found]
 
 
-def _write(text: str, name: str) -> None:
+def store_text(text: str, name: str) -> None:
+    """Write a text to a file, atomically, or to a remote address."""
     remote.write_remote_text(text, name) if remote.is_remote(name) else write_text(name, text)
 
 

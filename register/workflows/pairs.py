@@ -180,10 +180,10 @@ def _from_row(
     path: str, number: int, values: dict[str, str], chosen: Settings
 ) -> tuple[str, str, str, Settings]:
     """Id, files and settings of one row."""
-    values |= {name: _beside(path, values[name]) for name in FILES if name in values}
+    values |= {name: beside(path, values[name]) for name in FILES if name in values}
     files = LandmarkFiles.parse(values.get("landmarks", ""))
     if files:
-        values["landmarks"] = str(LandmarkFiles(_beside(path, files.fixed), _beside(path, files.moving)))
+        values["landmarks"] = str(LandmarkFiles(beside(path, files.fixed), beside(path, files.moving)))
     fixed_landmarks, moving_landmarks = values.pop("fixed_landmarks", ""), values.pop("moving_landmarks", "")
     if fixed_landmarks and moving_landmarks:
         values["landmarks"] = str(LandmarkFiles(fixed_landmarks, moving_landmarks))
@@ -195,7 +195,7 @@ def _from_row(
         raise FileError(path, f"line {number}: {error}") from None
 
 
-def _beside(table: str, name: str) -> str:
+def beside(table: str, name: str) -> str:
     """The path or address of a file that a table names relative to its own folder."""
     if is_remote(name) or Path(name).is_absolute():
         return name
