@@ -67,6 +67,15 @@ def test_withheld_target_landmarks_are_not_needed(dataset, program):
     assert np.abs(landmarks(folder / "out" / one["Warped source landmarks"]) - target).max() < 0.1
 
 
+def test_the_source_may_have_more_landmarks_than_the_target(dataset, program):
+    folder, target = dataset
+    fewer = (folder / "he.csv").read_text().splitlines()[:-2]
+    (folder / "he.csv").write_text("\n".join(fewer) + "\n")
+    program("batch", "--pairs", folder / "cover.csv", "--birl", "-o", folder / "out", *QUICK)
+    one, _ = submitted(folder / "out")
+    assert np.abs(landmarks(folder / "out" / one["Warped source landmarks"]) - target).max() < 0.1
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -43,6 +43,14 @@ CASES = {
     "evaluate, transform": ["evaluate", "t.json", "p.csv", "q.csv", "-o", "t.json"],
     "report": ["report", "out", "out2", "-o", "out/transform.json"],
     "batch": ["batch", "--pairs", "out/summary.csv", "-o", "out"],
+    "movie": ["movie", "out/aligned.tif", "-o", "out"],
+    "movie, second file": ["movie", "out/stack.tif", "out/reference.tif", "-o", "out"],
+    "movie, reference": ["movie", "out/stack.tif", "--to", "out/reference.tif", "-o", "out"],
+    "group": ["group", "f.tif", "out/m/m.tif", "-o", "out", "--overwrite"],
+    "group, table": ["group", "--table", "set/summary.csv", "-o", "set", "--overwrite"],
+    "group, mask": ["group", "--table", "set.csv", "-o", "out", "--overwrite"],
+    "group, merge": ["group", "f.ome.tif", "m.tif", "-o", "new", "--merge", "f.ome.tif", "--overwrite"],
+    "group, volume": ["group", "f.ome.tif", "m.tif", "-o", "new", "--volume", "f.ome.tif", "--overwrite"],
     "batch, series": ["batch", "--series", "out/stack.tif", "--also", "out/aligned.tif", "-o", "out"],
 }
 
@@ -51,11 +59,19 @@ CASES = {
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     image = RNG.integers(0, 255, (40, 50), np.uint8)
-    for name in ("out", "out2"):
+    for name in ("out", "out2", "out/m", "out/f", "set"):
         os.mkdir(name)
-    for name in ("f.tif", "m.tif", "f.ome.tif", "out/m.tif", "out/valid.tif"):
+    for name in (
+        "f.tif",
+        "m.tif",
+        "f.ome.tif",
+        "out/m.tif",
+        "out/valid.tif",
+        "out/m/m.tif",
+        "out/f/mask.tif",
+    ):
         tifffile.imwrite(name, image)
-    for name in ("out/stack.tif", "out/aligned.tif"):
+    for name in ("out/stack.tif", "out/aligned.tif", "out/reference.tif"):
         tifffile.imwrite(name, np.stack([image] * 3), photometric="minisblack", metadata={"axes": "TYX"})
     os.symlink("m.tif", "link.tif")
     transform = Transform(
@@ -66,6 +82,8 @@ def folder(tmp_path, monkeypatch):
     for name in ("p.csv", "q.csv"):
         (tmp_path / name).write_text("x,y\n1,2\n3,4\n5,9\n7,7\n")
     (tmp_path / "out" / "summary.csv").write_text(f"id,fixed,moving\na,{TISSUE[0]},{TISSUE[1]}\n")
+    (tmp_path / "set" / "summary.csv").write_text("image\n../f.tif\n../m.tif\n")
+    (tmp_path / "set.csv").write_text("image,mask\nf.tif,out/f/mask.tif\nm.tif,\n")
     return tmp_path
 
 

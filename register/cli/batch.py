@@ -185,10 +185,10 @@ def _check_series(source: "PairSource", refused: dict[str, object]) -> None:
 
 
 def _cover(table: str, found: "Pairing") -> "tuple[Cover, Pairing]":
-    """The cover table of BIRL, and its pairs without landmarks that are withheld."""
-    from register.workflows.birl import Cover, without_missing_targets
+    """The cover table of BIRL, and its pairs without landmarks that only one image has."""
+    from register.workflows.birl import Cover, with_landmarks_of_both
 
-    return Cover.read(table), replace(found, pairs=without_missing_targets(found.pairs))
+    return Cover.read(table), replace(found, pairs=with_landmarks_of_both(found.pairs))
 
 
 def _check_usage(source: "PairSource", birl: bool) -> None:

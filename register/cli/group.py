@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from register.workflows.batch import Runner
     from register.workflows.pairs import Pair
-    from register.workflows.sets.solve import Group
+    from register.workflows.sets.solve import Group, Plan
 
 SET, RESULTS, RUNNING = "Set", "Results", "Running"
 BY_IMAGE = (
@@ -168,9 +168,9 @@ def group(
     options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()))
     extras = files.extras(images_written, merge, drop_repeated, volume, thickness, overwrite=overwrite)
     if dry_run:
-        planned = workflow.plan(found, settings, options, workers)
-        print_json(show_group.plan_values(planned)) if as_json else show_group.plan(planned)
+        _show_plan(workflow.plan(found, settings, options, workers), as_json)
         return
+    files.check_outputs(found, table, output, extras)
     runner_for = _runner(str(output / "links"), scheduler, workers, redo)
     with progress.of_links(quiet or as_json) as tick:
         made = workflow.solve(found, output, settings, options, runner_for, tick=tick)
@@ -190,6 +190,13 @@ def _check_usage(images: list[str] | None, table: str | None, settings: Settings
         raise typer.BadParameter("give images, folders or patterns, or one --table")
     if settings.init not in ("auto", "identity", "center"):
         raise typer.BadParameter("--init of a set is auto, identity or center; start one link by --link")
+
+
+def _show_plan(planned: "Plan", as_json: bool) -> None:
+    """Print what a set would cost."""
+    from register.cli import show_group
+
+    print_json(show_group.plan_values(planned)) if as_json else show_group.plan(planned)
 
 
 def _runner(

@@ -65,17 +65,24 @@ class Cover:
         return [at for at, name in enumerate(self.header) if not name.lower().startswith(EMPTY)]
 
 
-def without_missing_targets(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    """The pairs without landmarks to evaluate where the target's do not exist: challenges withhold them."""
+def with_landmarks_of_both(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """The pairs, without landmarks to evaluate where the images do not have the same.
+
+    Challenges withhold those of the target, and BIRL compares the first ones where numbers differ.
+    """
     return tuple(
-        replace(pair, settings=replace(pair.settings, landmarks=None)) if _target_is_missing(pair) else pair
+        pair if _both_have_them(pair) else replace(pair, settings=replace(pair.settings, landmarks=None))
         for pair in pairs
     )
 
 
-def _target_is_missing(pair: Pair) -> bool:
+def _both_have_them(pair: Pair) -> bool:
     files = LandmarkFiles.parse(pair.settings.landmarks or "")
-    return files is not None and not remote.exists(files.fixed)
+    if files is None or not remote.exists(files.fixed):
+        return False
+    with local_files() as local:
+        fixed, moving = (read_points(local.path(name)) for name in (files.fixed, files.moving))
+    return len(fixed) == len(moving)
 
 
 def write_results(cover: Cover, pairs: tuple[Pair, ...], outcomes: list[PairOutcome], output: str) -> str:

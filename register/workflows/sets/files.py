@@ -27,9 +27,10 @@ from register.workflows.aligned_image import OutputStyle, aligned_image, write_a
 from register.workflows.batch import TRANSFORM
 from register.workflows.job import RESULTS
 from register.workflows.merge import MergeOptions, Part
+from register.workflows.sets.images import SetImage
 from register.workflows.sets.solve import Group, Member, opened
 
-GROUP, SUMMARY, INDEX = "group.json", "summary.csv", "index.html"
+GROUP, SUMMARY, INDEX, LINKS = "group.json", "summary.csv", "index.html", "links"
 Tick = Callable[[float], None]
 
 
@@ -64,6 +65,17 @@ def extras(
     return Extras(images, merged, MergeOptions(drop_repeated=drop_repeated), volume, thickness)
 
 
+def check_outputs(images: Sequence[SetImage], table: str | None, output: Path, extras: Extras) -> None:
+    """Raise ``FileError`` where a result would replace an image, a mask or the table of the set."""
+    named = [name for image in images for name in (image.path, image.mask) if name]
+    inputs = [Path(name) for name in [*named, *([table] if table else [])]]
+    results = [output / name for name in (GROUP, SUMMARY, INDEX, LINKS)]
+    results += [output / image.id for image in images]
+    for path in (*results, extras.merge, extras.volume):
+        if path:
+            refuse_inputs(path, *inputs)
+
+
 def write(
     group: Group, output: Path, settings: Settings, extras: Extras, tick: Tick = lambda share: None
 ) -> None:
@@ -71,11 +83,7 @@ def write(
     aligned = {member.image.id: _aligned(member, settings) for member in group.members if member.transform}
     if extras.volume:
         check_volume(group, aligned, extras.thickness)
-    inputs = [Path(member.image.path) for member in group.members]
-    for member in group.members:
-        refuse_inputs(output / member.image.id, *inputs)
-    if extras.volume:
-        refuse_inputs(extras.volume, *inputs)
+    check_outputs([member.image for member in group.members], None, output, extras)
     total, done = max(len(aligned) + bool(extras.merge) + bool(extras.volume), 1), 0
     (output / GROUP).unlink(missing_ok=True)
     for member in group.members:

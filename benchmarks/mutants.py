@@ -1,0 +1,226 @@
+"""The mutation score: the share of small faults in the source that the tests which concern it notice.
+
+    python -m benchmarks.mutants [--packages geometry transforms …] [--sample 60] [--seed 0] [--named]
+
+A mutant is a module with one operator, comparison, constant or condition changed. A random sample of each
+package is tested, each mutant in a process of its own (forked after PyTorch is loaded) with the tests of its
+package until the first failure. A mutant that no test notices is printed with its line: a test is missing, or
+the change has no effect. ``--named`` tests the faults of ``NAMED``, which were missed once.
+"""
+
+import argparse
+import ast
+import copy
+import importlib.abc
+import importlib.util
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import CodeType, ModuleType
+
+ROOT = Path(__file__).parent.parent
+TESTS = {
+    "geometry": "affine models matches patches geometry_properties level",
+    "transforms": "transform half_pixels resample patches geometry_properties reuse",
+    "io/points": "point_files half_pixels reuse hostile",
+    "io/transforms": "export hostile reuse geometry_properties",
+    "io/images": "formats images half_pixels kept_metadata ome_zarr instruments masks truncated accidents",
+    "images/interpolation": "interpolation resample map_coordinates",
+}
+"""The packages and modules whose score is counted, and the test files that concern each."""
+NAMED = {
+    "polygon masks begin half a pixel late": (
+        "io/images/masks.py", "np.ceil(y - 0.5)", "np.ceil(y)", "half_pixels"),
+    "OME-Zarr pixel sizes with x and y swapped": (
+        "io/images/ome_zarr.py", 'scale[axes.index("X")], scale[axes.index("Y")]',
+        'scale[axes.index("Y")], scale[axes.index("X")]', "half_pixels"),
+    "GeoJSON counted from the centre of a pixel": (
+        "io/points/open.py", "file.points - 0.5 if", "file.points if", "half_pixels"),
+    "any ratio of sides is the same image": (
+        "workflows/apply.py", "SIDES_AGREE * max(", "10 * SIDES_AGREE * max(", "half_pixels"),
+    "temporary files of running processes are removed": (
+        "files/owner.py", " and not _is_running(int(number))", "", "unlucky"),
+    "files get their name before they are on the disk": (
+        "files/atomic.py", "os.fsync(file.fileno())", "file.fileno()", "half_pixels"),
+    "a union half a pixel inside": (
+        "transforms/canvas.py", "np.linspace(-0.5, side - 0.5,", "np.linspace(0, side - 1,", "half_pixels"),
+}  # fmt: skip
+"""Faults that no test noticed before 0.3: file, text, replacement, and the tests that must notice."""
+LONGEST = 300
+"""Seconds after which a mutant counts as noticed: it does not end."""
+SWAPS: dict[type, type] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.And: ast.Or, ast.Or: ast.And, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.USub: ast.UAdd, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module, its changed source or tree, and what was changed where."""
+
+    module: str
+    code: CodeType
+    what: str
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def places(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The places of a module that can be changed: the number of the node in the walk, and how."""
+    annotations = {id(x) for node in ast.walk(tree) for x in _annotations(node)}
+    for number, node in enumerate(ast.walk(tree)):
+        if id(node) in annotations:
+            continue
+        if isinstance(node, (ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.AugAssign)) and type(node.op) in SWAPS:
+            yield number, "operator"
+        elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+            yield number, "comparison"
+        elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+            yield number, "constant"
+        elif isinstance(node, (ast.If, ast.IfExp)):
+            yield number, "condition"
+
+
+def _annotations(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of the annotations of a node, and of decorators, which are no computation."""
+    found = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+    found += getattr(node, "decorator_list", [])
+    for one in filter(None, found):
+        yield from ast.walk(one)
+
+
+def changed(tree: ast.Module, number: int, how: str) -> tuple[ast.Module, str]:
+    """The module with one place changed, and what was changed in words."""
+    made = copy.deepcopy(tree)
+    node = list(ast.walk(made))[number]
+    before = ast.unparse(node.test if how == "condition" else node).split("\n")[0]
+    if how == "operator":
+        node.op = SWAPS[type(node.op)]()
+    elif how == "comparison":
+        node.ops[0] = SWAPS[type(node.ops[0])]()
+    elif how == "constant":
+        node.value = not node.value if isinstance(node.value, bool) else node.value + 1
+    else:
+        node.test = ast.copy_location(ast.UnaryOp(ast.Not(), node.test), node.test)
+    after = ast.unparse(node.test if how == "condition" else node).split("\n")[0]
+    return ast.fix_missing_locations(made), f"line {node.lineno}: {before[:60]} -> {after[:60]}"
+
+
+def sample(package: str, count: int, seed: int) -> list[Mutant]:
+    """A random sample of the mutants of a package, or of one module."""
+    target = ROOT / "register" / package
+    files = sorted(target.rglob("*.py")) if target.is_dir() else [target.with_suffix(".py")]
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    every = [(file, number, how) for file, tree in trees.items() for number, how in places(tree)]
+    chosen = random.Random(f"{package} {seed}").sample(every, min(count, len(every)))
+    mutants = []
+    for file, number, how in chosen:
+        tree, what = changed(trees[file], number, how)
+        code = compile(tree, str(file), "exec")
+        mutants.append(Mutant(module_of(file), code, f"{file.relative_to(ROOT)} {what}"))
+    return mutants
+
+
+def named() -> Iterator[tuple[Mutant, str]]:
+    """The named faults, with their tests."""
+    for name, (file, text, replacement, tests) in NAMED.items():
+        path = ROOT / "register" / file
+        source = path.read_text(encoding="utf-8")
+        if text not in source:
+            raise SystemExit(f"{file} does not contain {text!r} any more")
+        code = compile(source.replace(text, replacement), str(path), "exec")
+        yield Mutant(module_of(path), code, f"{file}: {name}"), tests
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a mutant in place of its module."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """The mutant, for its own name."""
+        if name != self.mutant.module:
+            return None
+        file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        return importlib.util.spec_from_file_location(name, file, loader=self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """None: a usual module."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the changed code."""
+        exec(self.mutant.code, module.__dict__)
+
+
+def is_noticed(mutant: Mutant | None, tests: str) -> bool:
+    """Whether the tests fail, with a mutant or without one, in a process of their own."""
+    child = os.fork()
+    if not child:
+        signal.alarm(LONGEST)
+        if mutant:
+            sys.meta_path.insert(0, Changed(mutant))
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
+        import pytest
+
+        files = [f"{ROOT}/tests/test_{name}.py" for name in tests.split()]
+        options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--rootdir", str(ROOT)]
+        os._exit(int(pytest.main([*options, *files])) and 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--packages", nargs="+", choices=TESTS, default=list(TESTS))
+    parser.add_argument("--sample", type=int, default=60, help="mutants of each package")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--named", action="store_true", help="test the named faults only")
+    options = parser.parse_args()
+    import scipy.ndimage  # noqa: F401 loaded once for all
+    import torch  # noqa: F401
+
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    groups = {"named": list(named())} if options.named else {}
+    if not options.named:
+        for package in options.packages:
+            mutants = sample(package, options.sample, options.seed)
+            groups[package] = [(mutant, TESTS[package]) for mutant in mutants]
+    missed_in_all = 0
+    for group, mutants in groups.items():
+        begin, missed = time.perf_counter(), 0
+        for tests in sorted({tests for _, tests in mutants}):
+            if is_noticed(None, tests):
+                raise SystemExit(f"the tests {tests} fail without a mutant")
+        for mutant, tests in mutants:
+            if not is_noticed(mutant, tests):
+                missed += 1
+                print(f"missed: {mutant.what}", flush=True)
+        missed_in_all += missed
+        share = 100 * (1 - missed / len(mutants))
+        seconds = time.perf_counter() - begin
+        print(
+            f"{group}: {len(mutants) - missed} of {len(mutants)} noticed ({share:.0f} %), {seconds:.0f} s",
+            flush=True,
+        )
+    raise SystemExit(1 if options.named and missed_in_all else 0)
+
+
+if __name__ == "__main__":
+    main()
