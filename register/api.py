@@ -19,6 +19,7 @@ from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
 from register.engine import pair, split, still
 from register.engine.fit import held as held_points
+from register.engine.fit.parts import Box, Read
 from register.engine.initial import search
 from register.engine.pair import Alignment, Listener, Size
 from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
@@ -28,7 +29,15 @@ from register.images.arrays import picture
 from register.images.pixels import check_dtype
 from register.images.pyramid import Level
 from register.images.split_mask import Labels
-from register.io.images.given import ImageLike, PathLike, given_image, given_labels, is_path, pixels_of
+from register.io.images.given import (
+    GivenImage,
+    ImageLike,
+    PathLike,
+    given_image,
+    given_labels,
+    is_path,
+    pixels_of,
+)
 from register.io.points.landmarks import Landmarks, read_pairs
 from register.io.transforms.initial import initial_matrix
 from register.kernels import dispatch
@@ -37,6 +46,8 @@ from register.transforms.quality import Provenance, Verdict
 from register.transforms.resample import warp_pixels
 from register.transforms.transform import Transform
 
+Parts = tuple[Read | None, Read | None]
+"""Functions that read parts of the fixed and the moving original."""
 TOUCHED = 1e-6
 """The weight of masked pixels from which on a resampled pixel is masked."""
 
@@ -94,6 +105,7 @@ def align(
             pixels=pixels,
             landmarks=held,
             labels=labels,
+            parts=(_part(one), _part(other)),
         )
     quality = replace(alignment.quality, fixed_grey=one.grey, moving_grey=other.grey)
     made = replace(alignment.transform, quality=quality, fixed=one.frame, moving=other.frame)
@@ -112,6 +124,7 @@ def align_levels(
     landmarks: Landmarks | None = None,
     labels: Labels | None = None,
     shared: bool = False,
+    parts: Parts = (None, None),
 ) -> Alignment:
     """Align two grey levels, of images of ``sizes`` (height, width), on the device of the ``plan`` from the
     chosen start.
@@ -120,7 +133,8 @@ def align_levels(
     hold; the default are those of the files that the settings name. Sides of the fixed image with different
     ``labels`` are aligned separately. The CPU takes
     over, with a warning, when the memory of the device does not suffice, or when MPS does not support an
-    operation. What is computed of ``shared`` levels on the CPU is kept as long as they are.
+    operation. What is computed of ``shared`` levels on the CPU is kept as long as they are. ``parts`` read
+    parts of the originals where the images share little.
     """
     start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
     pairs = _landmarks(chosen, landmarks)
@@ -140,8 +154,9 @@ def align_levels(
                     shift_range=near,
                     listener=listener,
                 )
-                alignment = still.align(one, other, run)
-                alignment = _mirrored(alignment, one, other, chosen, run)
+                reading = partial(run, parts=_on(parts, now.device))
+                alignment = still.align(one, other, reading, run)
+                alignment = _mirrored(alignment, one, other, chosen, reading)
                 if labels is not None:
                     alignment = split.align(alignment, one, other, labels, chosen, run)
             return _with_provenance(alignment, chosen, plan)
@@ -193,6 +208,27 @@ def _landmarks(chosen: Settings, given: Landmarks | None) -> held_points.Landmar
     if not all(bool(points.isfinite().all()) for points in (one, other)):
         raise RegisterError("a held landmark has a coordinate that is not finite")
     return held_points.Landmarks(one, other, chosen.landmark_sigma)
+
+
+def _part(image: GivenImage) -> Read | None:
+    """The function that reads parts of an image, if it is a file."""
+    read = image.part
+    return None if read is None else lambda box: read(slice(box.top, box.bottom), slice(box.left, box.right))
+
+
+def _on(parts: Parts, place: torch.device) -> Parts:
+    """The same parts on a device."""
+
+    def moved(read: Read) -> Read:
+        def on_place(box: Box) -> Level:
+            level = read(box)
+            image, mask = device.upload((level.image, level.mask), place)
+            return Level(image, mask, level.original_from_level)
+
+        return on_place
+
+    one, other = (None if read is None else moved(read) for read in parts)
+    return one, other
 
 
 def _on_device(fixed: Level, moving: Level, place: torch.device) -> tuple[Level, Level]:

@@ -158,6 +158,13 @@ class Settings:
         "unit, as 30 or 5µm. [default: any]",
         pattern=r"^\d+(\.\d*)?\s*(px|nm|[uµμ]m|mm)?$",
     )
+    search_budget: float | None = _option(
+        None,
+        INITIALISATION,
+        "Seconds after which no further stage of the search begins: the best start so far is taken, and a "
+        "note says so. [default: all stages]",
+        gt=0,
+    )
     allow_flip: bool = _option(False, INITIALISATION, "Search for a mirrored moving image too.")
     landmarks_hold: str | None = _option(
         None,

@@ -149,7 +149,7 @@ def summary(**changes):
     ],
 )
 def test_verdicts_give_their_reasons(changes, status, called, why):
-    found, reasons = verdict.verdict(summary(**changes), status, 1000.0)
+    found, reasons = verdict.verdict(summary(**changes), status, verdict.Expected(1000.0))
     assert found == called
     assert (reasons == ()) if why is None else any(why in reason for reason in reasons)
 

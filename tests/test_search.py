@@ -160,7 +160,7 @@ def test_more_features_are_detected_where_few_agree(texture, monkeypatch):
     looked = []
 
     def agree(of_few, of_many):
-        def match(fixed, moving, look, model):
+        def match(fixed, moving, look, model, scale):
             looked.append(look)
             return {features.FEW: of_few, features.PLAIN: of_many}.get(look), 0.5
 

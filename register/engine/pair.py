@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from register.compute import device
+from register.compute.budget import Budget
 from register.compute.clock import Clock
 from register.engine.ambiguity import candidates, outcome, rivals
 from register.engine.ambiguity.rivals import Resolved
@@ -16,6 +17,7 @@ from register.engine.fit import comparison, global_fit, local_fit, metric_choice
 from register.engine.fit.estimate import Estimate, LocalFit, coarse_grid
 from register.engine.fit.held import Held, Landmarks
 from register.engine.fit.metric_choice import MetricChoice
+from register.engine.fit.parts import Read, Side, Sides
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
 from register.engine.initial import first_estimate, from_landmarks, registry, search, search_range
@@ -25,6 +27,7 @@ from register.engine.initial.start import Start
 from register.engine.quality import assess, landmark_verdict, patch_quality
 from register.geometry import affine_tensors
 from register.geometry.arrays import Float64
+from register.images import pyramid
 from register.images.pyramid import Level
 from register.optim.result import OptimisationResult
 from register.settings import Effort, Settings, effort_of
@@ -91,6 +94,7 @@ def align(
     pixel_ratio: float | None = None,
     landmarks: Landmarks | None = None,
     shift_range: float | None = None,
+    parts: tuple[Read | None, Read | None] = (None, None),
     listener: Listener = lambda event: None,
 ) -> Alignment:
     """Align ``moving`` to ``fixed``.
@@ -98,34 +102,36 @@ def align(
     The levels are grey images (1, h, w) of any range with their masks, of originals of ``sizes`` (height,
     width). ``start`` (2, 3), a map from fixed to moving pixels, replaces the search; ``pixel_ratio``, the
     fixed pixel size over the moving one where both are known, narrows it, and so does ``shift_range``, the
-    largest displacement of the fixed image's centre in its pixels. ``landmarks`` hold. Raises
-    ``AlignmentError`` when an image is constant or nothing overlaps.
+    largest displacement of the fixed image's centre in its pixels. ``landmarks`` hold. Images that share
+    little are aligned on the parts that show the same; the functions ``parts`` read them from the originals,
+    the default takes parts of the levels. Raises ``AlignmentError`` when an image is constant or nothing
+    overlaps.
     """
     clock, effort = Clock(), effort_of(settings, sizes[0])
     with clock("working copies"):
         levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
         copy = working_copy(moving, effort.max_size, "moving")
+        sides = _sides((levels[-1], copy), (fixed, moving), parts, effort.max_size)
     listener(Event("search", "", 0.02, None))
     ranges = search_range.ranges_of(
         settings, effort.candidates, pixel_ratio, shift=shift_range, size=sizes[0]
     )
+    budget = Budget.of(settings.search_budget)
     with clock("search"), device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
-        initial = _initial_map(levels[-1], copy, ranges, settings.matcher, start, landmarks)
+        initial = _initial_map(sides, ranges, settings.matcher, start, landmarks, budget)
     listener(Event("global", "", 0.2, initial.similarity))
-    deformed = _deformed(initial, levels[0], settings, effort)
-    limit = _max_shift(settings, sizes[0], deformed)
-    problem = Problem(levels, copy, settings.model, effort, limit, landmarks)
-    within = ranges[-1] if start is None and landmarks is None else None
+    problem, deformed = _problem(sides, levels, initial, sizes[0], settings, landmarks)
+    within, scale = ranges[-1] if start is None and landmarks is None else None, pixel_ratio or 1.0
     fitted = _fit(problem, initial, deformed, within, settings.metric, clock, listener)
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
-    estimate, metric, initial = fitted.estimate, fitted.choice.metric, fitted.initial
+    estimate, metric, initial = _on_part(fitted.estimate, problem), fitted.choice.metric, fitted.initial
     with clock("verdict"):
-        figures = assess.judge(problem, estimate, metric, matches=initial.matches, frames=frames)
+        figures = assess.judge(problem, estimate, metric, matches=initial.matches, frames=frames, scale=scale)
     judged = landmark_verdict.with_landmarks(figures.quality, problem, fitted.held)
     quality, patches = outcome.applied(judged, figures.patches, fitted.resolved)
     quality = _recorded(quality, initial, fitted.choice.reason, fitted.notes)
     if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
-        quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0]))
+        quality = _rejected(quality, estimate, search.advice(levels[-1], copy, ranges[0], budget))
         estimate, patches = _identity(sizes[0])
     transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
     listener(Event("done", "", 1.0, quality.similarity_after))
@@ -180,19 +186,53 @@ def _fit(
     return _Fitted(estimate, initial, resolved, choice, held, [*notes, *more], curves)
 
 
+def _sides(
+    copies: tuple[Level, Level], given: tuple[Level, Level], parts: tuple[Read | None, Read | None], size: int
+) -> Sides:
+    """Both images with their working copies, and functions that read their parts."""
+    fixed, moving = (
+        Side(copy, read) if read else Side.of(copy, level)
+        for copy, level, read in zip(copies, given, parts, strict=True)
+    )
+    return Sides(fixed, moving, size)
+
+
+def _problem(
+    sides: Sides,
+    levels: list[Level],
+    initial: Start,
+    size: Size,
+    settings: Settings,
+    landmarks: Landmarks | None,
+) -> tuple[Problem, LocalFit | None]:
+    """The problem from an initial map, of the parts that both images show if that is little, and the patches
+    of a deformed start."""
+    entire = sides.fixed.copy, sides.moving.copy
+    seen = sides.under(initial.matrix) if landmarks is None else None
+    if seen:
+        levels, pixel = levels_of(seen[0]), pyramid.pixel(seen[0])
+        size = round(seen[0].size[0] * pixel), round(seen[0].size[1] * pixel)
+    moving = seen[1] if seen else entire[1]
+    effort = effort_of(settings, size)
+    deformed = _deformed(initial, levels[0], settings, effort)
+    limit = _max_shift(settings, size, deformed)
+    return Problem(levels, moving, settings.model, effort, limit, landmarks, entire), deformed
+
+
 def _initial_map(
-    fixed: Level,
-    moving: Level,
+    sides: Sides,
     ranges: list[SearchRange],
     matcher: str,
     start: Tensor | None,
     landmarks: Landmarks | None,
+    budget: Budget,
 ) -> Start:
     """The initial map that was given, or that the search finds, or that of held landmarks."""
+    fixed, moving = sides.fixed.copy, sides.moving.copy
     if start is not None:
         return starts.at_given_map(fixed, moving, start.double())
     always, fallback = registry.chosen(matcher)
-    found = search.find(fixed, moving, ranges, always=always, fallback=fallback)
+    found = search.find(fixed, moving, ranges, always=always, fallback=fallback, sides=sides, budget=budget)
     return from_landmarks.better(fixed, moving, found, landmarks) if landmarks else found
 
 
@@ -255,6 +295,15 @@ def _with_patches(
     start, finer = Estimate(estimate.matrix, choice.patches), problem.effort.finer
     patches = local_fit.fit(problem, start, choice.metric, choice.levels_left, finer=finer, report=report)
     return Estimate(estimate.matrix, patches)
+
+
+def _on_part(estimate: Estimate, problem: Problem) -> Estimate:
+    """The estimate, with patches without displacement on the part of the fixed image that was aligned, where
+    it has none and they would otherwise cover all of the image."""
+    if problem.model != "local" or estimate.patches or problem.finest is problem.images[0]:
+        return estimate
+    height, width = problem.finest.size
+    return Estimate(estimate.matrix, patch_quality.without_displacement(problem.finest, Frame(width, height)))
 
 
 def _identity(size: Size) -> tuple[Estimate, PatchFigures]:

@@ -71,12 +71,17 @@ class Edges:
         return cls(gradient, solid & (length > max(least, 1e-3)))
 
 
-def align(fixed: Level, moving: Level, run: Callable[[Level, Level], Alignment]) -> Alignment:
+Run = Callable[[Level, Level], Alignment]
+"""An alignment of two grey levels."""
+
+
+def align(fixed: Level, moving: Level, run: Run, masked: Run | None = None) -> Alignment:
     """Align two grey levels by ``run``, without what stays at its place while the rest moves.
 
-    Where the rest cannot be aligned by itself, the verdict is at best ``suspect``, and no error is expected.
+    ``masked`` aligns levels of which something is left out, by default ``run`` too. Where the rest cannot be
+    aligned by itself, the verdict is at best ``suspect``, and no error is expected.
     """
-    first = run(fixed, moving)
+    first, masked = run(fixed, moving), masked or run
     if fixed.size != moving.size:
         return first
     one, other = (working_copy(x, SIDE, name) for x, name in ((fixed, "fixed"), (moving, "moving")))
@@ -84,12 +89,12 @@ def align(fixed: Level, moving: Level, run: Callable[[Level, Level], Alignment])
     known, transform = first.quality.verdict != Verdict.FAILED, first.transform
     still = _still(*edges)
     if still is not None and not any(follows(one, other, still, x) for x in (None, transform)[: 1 + known]):
-        again = _without(fixed, moving, still, run)
+        again = _without(fixed, moving, still, masked)
         if again.quality.verdict != Verdict.FAILED:
             return again
         return _doubted(first, float(sums.mean(still.float())))
     if known and (still := _moved_apart(one, other, edges, transform)) is not None:
-        again = _without(fixed, moving, still, run)
+        again = _without(fixed, moving, still, masked)
         return again if again.quality.verdict == Verdict.OK else first
     return first
 
@@ -214,9 +219,7 @@ def _covariance(one: Tensor, other: Tensor) -> float:
     return float(sums.total(one * other))
 
 
-def _without(
-    fixed: Level, moving: Level, still: Tensor, run: Callable[[Level, Level], Alignment]
-) -> Alignment:
+def _without(fixed: Level, moving: Level, still: Tensor, run: Run) -> Alignment:
     """The alignment without what stays, by a mask (h, w) of a working copy."""
     rest = 1 - interpolate(still[None, None].float(), size=fixed.size, mode="nearest")[0]
     found = run(*(Level(x.image, x.mask * rest, x.original_from_level) for x in (fixed, moving)))

@@ -36,6 +36,11 @@ class Matches:
         """The diagonal of the matched region of the moving image, in pixels."""
         return float((self.moving.amax(0) - self.moving.amin(0)).norm())
 
+    def inverted(self) -> "Matches":
+        """The matches from moving to fixed points."""
+        back = None if self.homography is None else torch.linalg.inv(self.homography)
+        return Matches(back, affine.invert(self.matrix), self.moving, self.fixed)
+
     def map(self, points: Tensor) -> Tensor:
         """Map fixed points (n, 2) to moving points (n, 2), by the homography or by moving least squares."""
         if self.homography is None:

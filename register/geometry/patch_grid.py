@@ -160,7 +160,7 @@ def blend_finite(grid: PatchGrid, values: Sequence[float | None], points: Float6
     """One number per patch, blended at points (n, 2) as the maps are.
 
     Patches whose number is None are left out; where they have half of the weight or more the result is
-    infinite.
+    infinite, as it is further from the grid than its spacing.
     """
     numbers = np.array([np.nan if value is None else value for value in values]).reshape(
         grid.rows, grid.columns
@@ -168,4 +168,7 @@ def blend_finite(grid: PatchGrid, values: Sequence[float | None], points: Float6
     x, y = (grid.axis_basis(points[:, axis], axis)[:, : (grid.columns, grid.rows)[axis]] for axis in (0, 1))
     weight = ((y @ np.isfinite(numbers)) * x).sum(1)
     total = ((y @ np.nan_to_num(numbers)) * x).sum(1)
-    return np.where(weight > 0.5, total / weight.clip(min=1e-9), np.inf)
+    low = np.array(grid.origin) - grid.spacing
+    high = low + np.array(grid.spacing) * [grid.columns + 1, grid.rows + 1]
+    near = ((points >= low) & (points <= high)).all(1)
+    return np.where((weight > 0.5) & near, total / weight.clip(min=1e-9), np.inf)

@@ -13,7 +13,7 @@ from register.geometry import affine, affine_tensors
 from register.images import filters
 
 Value = TypeVar("Value")
-LEAST = 8
+LEAST = 16
 """Fewest pixels along the shorter side of a level."""
 
 

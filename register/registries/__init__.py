@@ -67,6 +67,9 @@ STARTS = Registry(
         "correlation": Entry(
             "register.engine.initial.correlation:FINDER", "correlation over rotations and scales"
         ),
+        "shifts": Entry(
+            "register.engine.initial.shifts:FINDER", "correlation over all shifts, however little overlaps"
+        ),
     },
 )
 

@@ -11,7 +11,7 @@ from register.transforms.transform import Transform
 UNRECOGNISED, EMPTY, OVERLAP = (
     "matching regions are not recognised",
     "too few regions",
-    "of the fixed image overlaps",
+    "overlaps the",
 )
 WEAK, CAPPED, AREA, RETURN = (
     "patches have too little",

@@ -10,6 +10,7 @@ from register import api
 from register.compute import device
 from register.compute.clock import Clock, date_is_given
 from register.compute.plan import ComputePlan
+from register.engine.fit.parts import Box
 from register.engine.pair import Alignment, Event, Listener
 from register.engine.quality.landmarks import landmark_errors
 from register.errors import AlignmentError, FileError, RegisterError
@@ -21,7 +22,7 @@ from register.io.images.colours import colour_picture
 from register.io.images.masks import read_mask, read_split_mask
 from register.io.images.model import Image
 from register.io.images.open import write_image
-from register.io.images.working import Validity, working_level
+from register.io.images.working import Validity, working_level, working_part
 from register.io.points.landmarks import LandmarkFiles, Landmarks
 from register.kernels import dispatch
 from register.report.overlay import overlay
@@ -70,6 +71,11 @@ class Source:
     def level(self, size: int) -> tuple[Level, str]:
         """The grey image that is aligned, its longest side at most twice ``size`` pixels, and its name."""
         return working_level(self.image, self.validity, size, channel=self.channel)
+
+    def part(self, size: int, box: Box) -> Level:
+        """The same of a part of the image."""
+        rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+        return working_part(self.image, self.validity, size, rows, columns, channel=self.channel)
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Ali
     fixed, moving = images.fixed.image, images.moving.image
     mask = job.settings.split_mask
     labels = read_split_mask(mask, fixed.size) if mask else None
+    size = working_size(job.settings)
     try:
         return api.align_levels(
             images.fixed_level,
@@ -209,6 +216,7 @@ def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Ali
             pixels=(fixed.pixel_size, moving.pixel_size),
             shared=job.brief,
             labels=labels,
+            parts=(partial(images.fixed.part, size), partial(images.moving.part, size)),
             listener=lambda event: listener(replace(event, done=event.done * SHARE_OF_ESTIMATE)),
         )
     except AlignmentError as error:

@@ -33,6 +33,9 @@ LEAST_OVERLAP = 0.3
 """Share of the largest overlap below which a shift is not a candidate."""
 SLIDES, LEFT = (2.5, 4.0, 6.0, 8.0), 0.9
 """Pixels of a level by which slides are tried, and the share of the correlation that must be left at all."""
+LARGER, FARTHEST = 2.0, 500
+"""Ratio of the sides of both images from which the fixed one is a small view, and the most pixels by which
+it is shifted within the other one."""
 KEPT = 6
 """Candidates kept of those nearest to no displacement, and of the highest."""
 WHITENED = 2
@@ -55,12 +58,14 @@ class Candidate:
 def around(fixed: Level, moving: Level, matrix: Tensor, rotations: list[float]) -> list[Candidate]:
     """Candidates around a map (2, 3), at further ``rotations`` in degrees about the fixed image's centre.
 
-    An empty list where no other shift or rotation comes near to the correlation at the map itself.
+    An empty list where no other shift or rotation comes near to the correlation at the map itself. Where the
+    fixed image is a small view, all shifts within the moving image are looked at.
     """
     levels, fine = [global_fit.at_side(fixed, COARSE)], global_fit.at_side(fixed, FINE)
     if is_repetitive(fixed, moving):
         levels.append(fine)
     found = [each for level in levels for each in _maxima(level, moving, matrix, rotations)]
+    found += _elsewhere(fixed, moving, matrix)
     if not found:
         return []
     centre = centre_of(fixed)
@@ -127,12 +132,27 @@ def repetition(level: Level) -> float:
     return float(values[beyond].max()) if bool(beyond.any()) else 0.0
 
 
-def _maxima(level: Level, moving: Level, matrix: Tensor, rotations: list[float]) -> list[Candidate]:
-    """Maxima of the correlation of structure on one level that are nearly as high as the one at the map."""
+def _elsewhere(fixed: Level, moving: Level, matrix: Tensor) -> list[Candidate]:
+    """Maxima at all shifts within a moving image that is much larger than the fixed one."""
+    pixel = pyramid.pixel(moving) / affine.scale(matrix)
+    far = max(moving.size) * pixel
+    if far < LARGER * max(fixed.size) * pyramid.pixel(fixed):
+        return []
+    coarse = global_fit.at_side(fixed, COARSE)
+    level = pyramid.shrink(coarse, far / pyramid.pixel(coarse) / FARTHEST)
+    return _maxima(level, moving, matrix, [0.0], math.ceil(far / pyramid.pixel(level)))
+
+
+def _maxima(
+    level: Level, moving: Level, matrix: Tensor, rotations: list[float], pad: int | None = None
+) -> list[Candidate]:
+    """Maxima of the correlation of structure on one level that are nearly as high as the one at the map, at
+    shifts of up to ``pad`` pixels, by default half of the longer side."""
     found, own = [], 0.0
+    pad = max(level.size) // 2 if pad is None else pad
     for angle in rotations:
         start = rotated(matrix, level, angle)
-        score, pad = _correlation(level, moving, start)
+        score = _correlation(level, moving, start, pad)
         if angle == 0:
             own = float(score[pad - 1 : pad + 2, pad - 1 : pad + 2].max())
             found += _slides(score, pad, own, start, level)
@@ -156,14 +176,13 @@ def _slides(score: Tensor, pad: int, own: float, matrix: Tensor, level: Level) -
     return found
 
 
-def _correlation(level: Level, moving: Level, matrix: Tensor) -> tuple[Tensor, int]:
-    """The normalised correlation of structure (2 p + 1, 2 p + 1) at shifts of up to p pixels, and p; 0
+def _correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor:
+    """The normalised correlation of structure (2 p + 1, 2 p + 1) at shifts of up to p = ``pad`` pixels; 0
     at little overlap.
 
     Source: Padfield, "Masked object registration in the Fourier domain", IEEE TIP 21 (2012).
     """
     height, width = level.size
-    pad = max(height, width) // 2
     matched = comparison.match_pixel_size(moving, level, matrix)
     to_moving = affine.compose(
         affine.compose(affine.invert(matched.original_from_level), matrix), level.original_from_level
@@ -196,7 +215,7 @@ def _correlation(level: Level, moving: Level, matrix: Tensor) -> tuple[Tensor, i
     )
     numerator, one, other, count = torch.fft.irfft2(products, s=shape)[:, : 2 * pad + 1, : 2 * pad + 1]
     score = numerator / (one.clamp(min=1) * other.clamp(min=1)).sqrt()
-    return torch.where(count > LEAST_OVERLAP * count.max(), score, 0.0), pad
+    return torch.where(count > LEAST_OVERLAP * count.max(), score, 0.0)
 
 
 def _whitened(level: Level, moving: Level, matrix: Tensor) -> list[Candidate]:

@@ -4,7 +4,7 @@ Where several do, the one that content decides for is taken, or else the smalles
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ noise there is."""
 LEAST_COVERED, LEAST_COMMON = 0.75, 0.5
 """Windows that a rival covers in all, and those of the best map that it covers, as shares of the windows of
 the best map."""
+SMALLER = 0.7
+"""Ratio of the areas of both images below which one is a view of the other, in which it is looked for."""
 SAME_SHIFT, SAME_ROTATION = 2.0, 3.0
 """Pixels of the level, and degrees, within which two refined maps are one."""
 
@@ -93,9 +95,24 @@ def resolve(problem: Problem, matrix: Tensor, within: SearchRange) -> Resolved:
 
     Maps outside of the range that was searched are not considered. Maps are compared on the windows that
     both cover, by the similarity of structure and by the residual of a linear fit of the intensities, so
-    that a few defects in a lattice, or its border, decide.
+    that a few defects in a lattice, or its border, decide. A view is looked for in all of a larger image;
+    otherwise only the parts that were aligned are compared.
     """
-    fixed, moving, model = problem.finest, problem.moving, MODELS.get(problem.model, "similarity")
+    fixed, moving = problem.images
+    share = within.share(fixed, moving)
+    if SMALLER <= share <= 1 / SMALLER:
+        return _resolve(problem.finest, problem.moving, problem.model, matrix, within)
+    if share > 1:
+        return _resolve(fixed, moving, problem.model, matrix, within)
+    found = _resolve(moving, fixed, problem.model, affine.invert(matrix.double()), within.inverted())
+    taken = affine.invert(found.matrix) if found.replaced else matrix
+    rivals = [_rival(taken, affine.invert(one.matrix), fixed, one.slides) for one in found.rivals]
+    return replace(found, matrix=taken, rivals=tuple(sorted(rivals, key=_order)))
+
+
+def _resolve(fixed: Level, moving: Level, model: str, matrix: Tensor, within: SearchRange) -> Resolved:
+    """``resolve`` for two images in this order."""
+    model = MODELS.get(model, "similarity")
     rotations = [0.0]
     if model != "translation":
         own = affine.decompose(matrix).rotation
@@ -116,7 +133,7 @@ def resolve(problem: Problem, matrix: Tensor, within: SearchRange) -> Resolved:
     centre = candidates.centre_of(fixed)
     equal.sort(key=lambda each: candidates.displacement(each.matrix, centre))
     taken = equal[0].matrix
-    rivals = sorted((_rival(taken, other, fixed) for other in equal[1:]), key=_order)
+    rivals = sorted((_rival(taken, x.matrix, fixed, x.slides) for x in equal[1:]), key=_order)
     kept = equal[0] is refined[0]
     return Resolved(matrix if kept else taken, tuple(rivals), not kept)
 
@@ -196,19 +213,14 @@ def _standard_errors(difference: Tensor, least: float) -> float:
     return mean / max(float(difference.std()) / math.sqrt(len(difference)), 1e-9)
 
 
-def _rival(taken: Tensor, other: _Explained, fixed: Level) -> Rival:
+def _rival(taken: Tensor, other: Tensor, fixed: Level, slides: bool) -> Rival:
     """What another map does further than the one that is taken."""
     centre, corners = candidates.centre_of(fixed), candidates.corners_of(fixed)
-    apart = affine.apply(other.matrix, corners) - affine.apply(taken, corners)
-    further = affine.compose(affine.invert(taken), other.matrix)
+    apart = affine.apply(other, corners) - affine.apply(taken, corners)
+    further = affine.compose(affine.invert(taken), other)
     x, y = (affine.apply(further, centre) - centre)[0].tolist()
-    return Rival(
-        other.matrix,
-        (x, y),
-        affine.decompose(further).rotation,
-        float(apart.square().sum(-1).mean().sqrt()),
-        other.slides,
-    )
+    rotation, distance = affine.decompose(further).rotation, float(apart.square().sum(-1).mean().sqrt())
+    return Rival(other, (x, y), rotation, distance, slides)
 
 
 def _order(rival: Rival) -> tuple[bool, bool, float]:

@@ -102,7 +102,8 @@ class Estimate:
         level, own = self.patches.level, self.patches.grid
         up = level.original_from_level
         spacing = (float(up[0, 0]) * own.spacing[0], float(up[1, 1]) * own.spacing[1])
-        grid = PatchGrid(own.columns, own.rows, own.origin, spacing)
+        x, y = affine.apply(up, torch.tensor([own.origin], dtype=torch.float64))[0].tolist()
+        grid = PatchGrid(own.columns, own.rows, (x, y), spacing)
         residual = patch_grid.to_matrices(own, self.patches.parameters.double().cpu())
         absolute = affine.compose(matrix, comparison.residual_in_original_pixels(residual, level))
         return Transform(model, *frames, matrix.numpy(), grid, absolute.numpy(), patch_figures=figures)

@@ -34,6 +34,13 @@ class Problem:
     max_shift: float
     landmarks: Landmarks | None = None
     """Landmarks that hold."""
+    entire: tuple[Level, Level] | None = None
+    """The working copies of the entire images, where ``levels`` and ``moving`` are parts of them."""
+
+    @property
+    def images(self) -> tuple[Level, Level]:
+        """The working copies of the entire images."""
+        return self.entire or (self.finest, self.moving)
 
     @property
     def finest(self) -> Level:

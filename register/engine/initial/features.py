@@ -6,6 +6,7 @@ Zisserman, CVPR 2012), and in views of both images under simulated tilts where p
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,10 +43,15 @@ FEW, PLAIN, TILTED = Detection(340, 1000), Detection(800, 4000), Detection(640, 
 CLEAR, ENOUGH = 0.8, 60
 """Share and number of the matches of a few features that one map must explain for no more features to be
 detected."""
+VIEW, LARGEST, MOST = 2.0, 2200, 30000
+"""Ratio of the longer sides in the scene from which one image is a small view of the other; then the longest
+side of the copy of the large one, in pixels, and the largest number of its features."""
+TILE, AROUND = 1100, 40
+"""Side, in pixels, of the tiles of a large copy, and by how much they overlap on each side."""
 RATIO = 0.85
 """Largest distance of a match in units of the second nearest one's (Lowe)."""
-BATCH = 2048
-"""Descriptors that are compared at once."""
+BATCH = 2**24
+"""Pairs of descriptors that are compared at once."""
 
 
 def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Proposal]]:
@@ -53,8 +59,9 @@ def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Pr
 
     Simulated views are used for affine and local models only. Their map may lie outside the search range.
     """
-    model = global_fit.global_model(within.model)
-    found = max((match(fixed, x, model=model) for x in within.orientations(moving)), key=consensus.count)
+    model, scale = global_fit.global_model(within.model), within.middle
+    each = (match(fixed, x, model=model, scale=scale) for x in within.orientations(moving))
+    found = max(each, key=consensus.count)
     yield _proposals(found, within)
     yield _proposals(_detected(fixed, moving, within, PLAIN), within)
     if within.model in ("affine", "local"):
@@ -63,8 +70,10 @@ def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Pr
 
 def _detected(fixed: Level, moving: Level, within: SearchRange, detection: Detection) -> Matches | None:
     """The matches of one detection, for the orientation of the moving image in which most agree."""
-    model = global_fit.global_model(within.model)
-    each = (match(fixed, x, model=model, detection=detection) for x in within.orientations(moving))
+    model, scale = global_fit.global_model(within.model), within.middle
+    each = (
+        match(fixed, x, model=model, scale=scale, detection=detection) for x in within.orientations(moving)
+    )
     return max(each, key=consensus.count)
 
 
@@ -76,30 +85,38 @@ def _proposals(found: Matches | None, within: SearchRange | None = None) -> list
 
 
 def match(
-    fixed: Level, moving: Level, *, model: str = "affine", detection: Detection | None = None
+    fixed: Level,
+    moving: Level,
+    *,
+    model: str = "affine",
+    scale: float = 1.0,
+    detection: Detection | None = None,
 ) -> Matches | None:
     """Matched features that agree on a homography, with the map of a global ``model`` nearest to it, or None.
 
     Without a ``detection``, a few features are detected. Many are detected only where the few agree but are
-    not enough: where the few do not agree, many hardly ever do.
+    not enough: where the few do not agree, many hardly ever do. ``scale``, in moving pixels per fixed pixel,
+    is that at which a small view is compared with a large image.
     """
     if detection:
-        return _match(fixed, moving, detection, model)[0]
-    found, share = _match(fixed, moving, FEW, model)
+        return _match(fixed, moving, detection, model, scale)[0]
+    found, share = _match(fixed, moving, FEW, model, scale)
     if found is None or (share >= CLEAR and len(found.fixed) >= ENOUGH):
         return found
-    return _match(fixed, moving, PLAIN, model)[0]
+    return _match(fixed, moving, PLAIN, model, scale)[0]
 
 
-def _match(fixed: Level, moving: Level, detection: Detection, model: str) -> tuple[Matches | None, float]:
+def _match(
+    fixed: Level, moving: Level, detection: Detection, model: str, scale: float = 1.0
+) -> tuple[Matches | None, float]:
     """Matched features that agree, and their share of all matches, by one detection.
 
     Where few agree, they are matched with the features of the negative of the moving image too.
     """
     filters.opencv()
-    fixed, moving = (pyramid.shrink(level, max(level.size) / detection.side) for level in (fixed, moving))
-    with device.concurrently(lambda: _known_features(moving, detection)) as features_of_moving:
-        (at_fixed, described), (at_moving, others) = _known_features(fixed, detection), features_of_moving()
+    (fixed, one), (moving, other) = _copies(fixed, moving, detection, scale)
+    with device.concurrently(lambda: _known_features(moving, other)) as features_of_moving:
+        (at_fixed, described), (at_moving, others) = _known_features(fixed, one), features_of_moving()
     if min(len(described), len(others)) < LEAST:
         return None, 0.0
     tried: list[tuple[Matches | None, float]] = []
@@ -111,17 +128,55 @@ def _match(fixed: Level, moving: Level, detection: Detection, model: str) -> tup
     return max(tried, key=lambda found: consensus.count(found[0]))
 
 
+def _copies(fixed: Level, moving: Level, detection: Detection, scale: float) -> list[tuple[Level, Detection]]:
+    """The copies on which features are detected, with the detections.
+
+    A small view and a large image are brought to one pixel size, and in the large image so many more
+    features are detected as it is larger.
+    """
+    levels, pixels = (fixed, moving), (pyramid.pixel(fixed), pyramid.pixel(moving) / scale)
+    long = [max(level.size) * pixel for level, pixel in zip(levels, pixels, strict=True)]
+    if detection.tilted or max(long) < VIEW * min(long):
+        return [(pyramid.shrink(level, max(level.size) / detection.side), detection) for level in levels]
+    size = max(min(long) / detection.side, max(long) / LARGEST, *pixels)
+    copies = (pyramid.shrink(level, size / pixel) for level, pixel in zip(levels, pixels, strict=True))
+    most = [min(round(detection.most * (x / min(long)) ** 2), MOST) for x in long]
+    return [(level, detection._replace(most=n)) for level, n in zip(copies, most, strict=True)]
+
+
 def _known_features(level: Level, detection: Detection) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """The features of a level, detected once."""
     return pyramid.cached(level, ("features", detection), lambda: _features(level, detection))
 
 
 def _features(level: Level, detection: Detection) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Positions (n, 2) in pixels and descriptors (n, 128) of the strongest features of a grey level."""
-    import cv2
+    """Positions (n, 2) in pixels and descriptors (n, 128) of the strongest features of a grey level.
 
+    A large level is taken in tiles, because the detector needs 250 bytes a pixel.
+    """
     picture = (level.image[0] * 255).round().byte().cpu().numpy()
     mask = (level.mask[0] > 0.5).byte().cpu().numpy() * np.uint8(255)
+    height, width = picture.shape
+    rows, columns = (-(-n // TILE) for n in (height, width))
+    fewer = detection._replace(most=-(-detection.most // (rows * columns)))
+    found = list[tuple[NDArray[np.float64], NDArray[np.float32]]]()
+    for top, bottom in pairwise(height * i // rows for i in range(rows + 1)):
+        for left, right in pairwise(width * i // columns for i in range(columns + 1)):
+            area = slice(max(top - AROUND, 0), bottom + AROUND), slice(max(left - AROUND, 0), right + AROUND)
+            points, described = _features_of(picture[area], mask[area], fewer)
+            points = np.add(points, [area[1].start, area[0].start])
+            inside = ((points >= [left - 0.5, top - 0.5]) & (points < [right - 0.5, bottom - 0.5])).all(1)
+            found.append((points[inside], described[inside]))
+    points, described = (np.concatenate(each) for each in zip(*found, strict=True))
+    return points, described
+
+
+def _features_of(
+    picture: NDArray[np.uint8], mask: NDArray[np.uint8], detection: Detection
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """The features of a picture (h, w)."""
+    import cv2
+
     sift = cv2.SIFT.create(0 if detection.tilted else detection.most, contrastThreshold=0.02)
     detector = cv2.AffineFeature.create(sift, 5) if detection.tilted else sift
     points, descriptors = detector.detectAndCompute(picture, mask)
@@ -152,8 +207,9 @@ def _mutual_matches(
     a, b = torch.from_numpy(one), torch.from_numpy(other)
     nearest, ratios = list[Tensor](), list[Tensor]()
     back_best, back = torch.full((len(b),), -1.0), torch.zeros(len(b), dtype=torch.long)
-    for start in range(0, len(a), BATCH):
-        cosine = a[start : start + BATCH] @ b.T  # square-root descriptors have length one
+    step = max(BATCH // len(b), 1)
+    for start in range(0, len(a), step):
+        cosine = a[start : start + step] @ b.T  # square-root descriptors have length one
         two = cosine.topk(2, dim=1)
         distance = (2 - 2 * two.values).clamp(min=1e-12).sqrt()
         nearest.append(two.indices[:, 0])

@@ -1,8 +1,8 @@
 """Search for an initial map.
 
-The start finders of the package run first: features that agree on one map, then correlation over rotations
-and scales, whose starts are refined together and compared by their significance. Start finders of other
-packages are refined and compared with the result in the same way.
+The start finders of the package run first, in the order of ``engine.initial.stages``, with the smaller image
+in the place of the fixed one, because a view in a large image is the smaller problem this way round. Start
+finders of other packages are refined and compared with the result in the same way.
 """
 
 import warnings
@@ -10,19 +10,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from register.engine.initial import registry, start
+from register.compute.budget import Budget
+from register.engine.fit.parts import Sides
+from register.engine.initial import start
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.refine import refine
 from register.engine.initial.search_range import SearchRange, mirror
+from register.engine.initial.stages import Stages
 from register.engine.initial.start import Start
 from register.errors import RegisterError, RegisterWarning
-from register.geometry import affine_tensors
 from register.images.pyramid import Level
 
 MIRRORED = "the mirrored moving image matches: try --allow-flip"
 """Advice after a failed alignment."""
+FOREVER = Budget()
+SMALLER = 0.7
+"""Ratio of the areas of the moving and the fixed image, in the scene, below which the search takes the moving
+image for the fixed one."""
 
 
 def find(
@@ -32,82 +37,77 @@ def find(
     *,
     always: Sequence[StartFinder] = (),
     fallback: Iterable[StartFinder] = (),
+    sides: Sides | None = None,
+    budget: Budget = FOREVER,
 ) -> Start:
     """The initial map between two images.
 
-    The built-in finders search one range after the other until a start is significant. The finders in
-    ``always`` are run in addition, those in ``fallback`` if no start is significant.
+    The built-in finders search one range after the other until a start is significant, with the smaller
+    image in the place of the fixed one. The finders in ``always`` are run in addition, those in ``fallback``
+    if no start is significant. ``sides`` read parts of both images; by default these are parts of the levels.
+    No stage begins when the ``budget`` is spent, but for the first ones.
     """
-    found = _built_in(fixed, moving, ranges)
+    sides = sides or Sides.of(fixed, moving)
+    found = _built_in(fixed, moving, ranges, sides, budget, tilted=True)
     for each in always:
         found = _better(fixed, moving, ranges[-1], each, found, required=True)
     if found.is_significant:
         return found
     for each in fallback:
+        if not budget.left:
+            break
         found = _better(fixed, moving, ranges[-1], each, found, required=False)
         if found.is_significant:
             break
-    return found
+    return found if budget.left else replace(found, cut_short=True)
 
 
-def _built_in(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Start:
-    """The first significant start in one range after the other.
+def _built_in(
+    fixed: Level,
+    moving: Level,
+    ranges: Sequence[SearchRange],
+    sides: Sides,
+    budget: Budget,
+    *,
+    tilted: bool,
+) -> Start:
+    """The first significant start in one range after the other, with the smaller image as the fixed one.
 
-    Where there is none, the first certain start of the slower searches for features, or else the last one
-    found.
+    Where there is none, the first certain start of features of simulated views, if they are ``tilted``, or
+    else the last one found.
     """
+    if ranges[0].share(fixed, moving) < SMALLER:
+        inverse = [within.inverted() for within in ranges]
+        return _built_in(moving, fixed, inverse, sides.swapped(), budget, tilted=tilted).inverted()
+    tried = list[Start]()
     for within in ranges:
-        features = registry.get("features").rounds(fixed, moving, within)
-        found = _in_range(fixed, moving, within, next(features))
-        if found.is_significant:
-            return found
-    for proposals in features:
+        if tried and not budget.left:
+            break
+        stages = Stages(fixed, moving, within, sides, budget)
+        tried.append(stages.run())
+        if tried[-1].is_significant or tried[-1].is_certain:
+            return tried[-1]
+    while tilted and budget.left and (proposals := next(stages.features, None)) is not None:
         certain = [proposal for proposal in proposals if proposal.is_certain]
         if certain:
             return start.at(fixed, moving, certain[0].matrix, certain[0].matches)
-    return found
+    return tried[-1]
 
 
-def search_range(fixed: Level, moving: Level, within: SearchRange) -> Start:
-    """The start that the first round of features and the correlation find in one range."""
-    features = registry.get("features").rounds(fixed, moving, within)
-    return _in_range(fixed, moving, within, next(features))
+def search_range(
+    fixed: Level, moving: Level, within: SearchRange, sides: Sides | None = None, budget: Budget = FOREVER
+) -> Start:
+    """The start that the finders of the package, but for features of simulated views, find in one range."""
+    return _built_in(fixed, moving, [within], sides or Sides.of(fixed, moving), budget, tilted=False)
 
 
-def advice(fixed: Level, moving: Level, within: SearchRange) -> list[str]:
+def advice(fixed: Level, moving: Level, within: SearchRange, budget: Budget = FOREVER) -> list[str]:
     """Advice after a failed alignment: to search reflections, where a start of the mirrored image is
     significant."""
-    if within.flip:
+    if within.flip or not budget.left:
         return []
-    found = search_range(fixed, mirror(moving), within)
+    found = search_range(fixed, mirror(moving), within, budget=budget)
     return [MIRRORED] if found.is_significant else []
-
-
-def _in_range(fixed: Level, moving: Level, within: SearchRange, from_features: list[Proposal]) -> Start:
-    """The start from features where it is certain, or the most significant of it, the identity and the
-    correlation.
-
-    Many starts of the correlation are refined where the best of a few is not significant.
-    """
-    matched = from_features[0] if from_features else None
-    if matched and matched.is_certain:
-        return start.at(fixed, moving, matched.matrix, matched.matches)
-    correlation = registry.get("correlation").rounds(fixed, moving, within)
-    best = _refined(fixed, moving, within, affine_tensors.identity(), [*next(correlation), *from_features])
-    if not best.is_significant:
-        again = _refined(fixed, moving, within, best.matrix, next(correlation))
-        best = max(best, again, key=lambda one: one.significance)
-    if matched and matched.matches and start.agrees(best.matrix, matched.matches):
-        return replace(best, matches=matched.matches)
-    return best
-
-
-def _refined(
-    fixed: Level, moving: Level, within: SearchRange, first: Tensor, proposals: Sequence[Proposal]
-) -> Start:
-    """The most significant start after the refinement of a first map (2, 3) and of some proposals."""
-    matrices = torch.stack([first, *(proposal.matrix for proposal in proposals)])
-    return refine(fixed, moving, matrices, within)
 
 
 def _better(
@@ -143,7 +143,7 @@ def _compared(
     inside = [proposal for proposal in proposals if within.contains(proposal.matrix)]
     if not inside:
         return found
-    best = _refined(fixed, moving, within, inside[0].matrix, inside[1:])
+    best = refine(fixed, moving, torch.stack([proposal.matrix for proposal in inside]), within)
     agreeing = [p.matches for p in inside if p.matches and start.agrees(best.matrix, p.matches)]
     if found.is_significant and not best.is_significant:
         return found

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from register.geometry import affine, models
+from register.images import pyramid
 from register.images.pyramid import Level
 from register.settings import Settings
 
@@ -35,6 +36,10 @@ class ShiftRange:
         """Whether a map (2, 3) of the originals takes the centre into the disc, with some tolerance."""
         found = affine.apply(matrix, torch.tensor([self.centre], dtype=matrix.dtype))[0]
         return math.dist(found.tolist(), self.place) <= self.radius * (1 + TOLERANCE) + TOLERATED
+
+    def inverted(self, scale: float) -> "ShiftRange":
+        """The disc of the inverse maps, at a scale of moving pixels per fixed pixel."""
+        return ShiftRange(self.place, self.centre, self.radius / scale)
 
     def shifts(self, to_moving: Tensor, from_fixed: Tensor) -> tuple[Tensor, float]:
         """The disc (2,) and its radius, in the shifts of a correlation.
@@ -79,6 +84,22 @@ class SearchRange:
     def is_near(self, matrix: Tensor) -> bool:
         """Whether a map (2, 3) shifts the centre by no more than is allowed."""
         return self.shift is None or self.shift.contains(matrix)
+
+    def inverted(self) -> "SearchRange":
+        """The range of the inverse maps."""
+        shift = self.shift and self.shift.inverted(self.middle)
+        return replace(self, middle=1 / self.middle, shift=shift)
+
+    def share(self, fixed: Level, moving: Level) -> float:
+        """The area of the moving level in units of that of the fixed one, at the scale in the middle."""
+        pixels = pyramid.pixel(moving) / self.middle / pyramid.pixel(fixed)
+        return math.prod(moving.size) * pixels**2 / math.prod(fixed.size)
+
+    @property
+    def only_shifts(self) -> bool:
+        """Whether rotations and scales are ruled out."""
+        model = models.AFFINE if self.model == "local" else models.get(self.model)
+        return not (model.rotates and self.rotation) and not (model.scales and self.scale > 1)
 
     def sweeps(self) -> list[tuple[Tensor, Tensor]]:
         """Angles and scales of the full range, and of the ordinary range in finer steps."""
@@ -147,7 +168,12 @@ def scales(limit: float, middle: float = 1.0, step: float = SCALE_STEP) -> Tenso
 
 
 def mirror(level: Level) -> Level:
-    """The level with its columns reversed, and with the matching matrix to original pixels."""
+    """The level with its columns reversed, and with the matching matrix to original pixels, made once, so
+    that what is computed of it is kept."""
+    return pyramid.cached(level, "mirror", lambda: _mirror(level))
+
+
+def _mirror(level: Level) -> Level:
     reverse = torch.tensor([[-1.0, 0.0, level.size[1] - 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
     from_level = affine.compose(level.original_from_level, reverse)
     return Level(level.image.flip(-1), level.mask.flip(-1), from_level)

@@ -1,6 +1,6 @@
 """The initial map of an alignment and the evidence for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -39,22 +39,36 @@ class Start:
     finder: str | None = None
     landmarks: int = 0
     """The number of held landmarks that gave the map instead of a finder."""
+    decided: bool = False
+    """Whether the correlation at its shift is so far above that at all others that no other evidence is
+    needed."""
+    on_parts: bool = False
+    """Whether the evidence is that of parts of the images."""
+    cut_short: bool = False
+    """Whether the search ended because its time was over."""
+
+    def inverted(self) -> "Start":
+        """The start from the moving to the fixed image."""
+        matches = self.matches and self.matches.inverted()
+        return replace(self, matrix=affine.invert(self.matrix.double()), matches=matches)
 
     @property
     def notes(self) -> list[str]:
         """Notes on how the map was found, for the record."""
+        if self.cut_short:
+            return ["the search ended when its time was over, before all that could be tried was tried"]
         if self.landmarks:
             return [f"the alignment started from {self.landmarks} landmarks, because the images disagree"]
         return [f"the start finder {self.finder} found the initial map"] if self.finder else []
 
     @property
     def is_significant(self) -> bool:
-        """Whether the map is certain, or the similarity is high and far above chance.
+        """Whether the map is certain or decided, or the similarity is high and far above chance.
 
         A high similarity is needed too, because the borders of the images alone may be above chance.
         """
         similar = self.significance >= LEAST_SIGNIFICANCE
-        return self.is_certain or (similar and self.above_chance >= LEAST_ABOVE_CHANCE)
+        return self.is_certain or self.decided or (similar and self.above_chance >= LEAST_ABOVE_CHANCE)
 
     @property
     def is_certain(self) -> bool:

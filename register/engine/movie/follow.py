@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from register.compute.budget import Budget
 from register.engine.fit.working_copy import levels_of, working_copy
 from register.engine.initial import registry, search
 from register.engine.movie import bounds, tensors
@@ -101,7 +102,9 @@ def _searched(reference: Reference, frame: Tensor, mask: Tensor | None) -> Tenso
     except AlignmentError:
         return None
     always, fallback = registry.chosen(settings.matcher)
-    return search.find(fixed, moving, [reference.within], always=always, fallback=fallback).matrix
+    budget = Budget.of(settings.search_budget)
+    ranges = [reference.within]
+    return search.find(fixed, moving, ranges, always=always, fallback=fallback, budget=budget).matrix
 
 
 def _judged(reference: Reference, frame: Tensor, best: Tried) -> Motion:

@@ -13,6 +13,7 @@ from register.engine.quality.recognition import recognised
 from register.engine.quality.round_trip import RoundTrip, round_trip
 from register.geometry import affine, affine_tensors
 from register.geometry.matches import Matches
+from register.images import pyramid
 from register.similarity import registry
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Quality, Verdict
@@ -27,13 +28,19 @@ class Figures:
 
 
 def judge(
-    problem: Problem, estimate: Estimate, metric: str, *, matches: Matches | None, frames: tuple[Frame, Frame]
+    problem: Problem,
+    estimate: Estimate,
+    metric: str,
+    *,
+    matches: Matches | None,
+    frames: tuple[Frame, Frame],
+    scale: float = 1.0,
 ) -> Figures:
     """Assess a finished alignment.
 
     ``matches`` are the matched features that the optimisation did not use, ``frames`` those of the fixed
-    and the moving image. ``metric_choice``, ``notes`` and ``search_significance`` of the quality are left
-    empty.
+    and the moving image, ``scale`` the ratio of their pixel sizes, 1 where they are not known.
+    ``metric_choice``, ``notes`` and ``search_significance`` of the quality are left empty.
     """
     level, judge_metric = problem.judging_level, registry.get(metric).judge
     forward = estimate.transform("local", frames)
@@ -48,8 +55,10 @@ def judge(
         max_shift=problem.max_shift,
         scale=affine.scale(estimate.matrix),
     )
-    diagonal = math.hypot(frames[0].width, frames[0].height)
-    called, reasons = verdict.verdict(quality, patches.status, diagonal)
+    diagonal = math.hypot(*problem.finest.size) * pyramid.pixel(problem.finest)
+    area = abs(quality.det_global or 1.0) * frames[0].width * frames[0].height
+    smaller = min(frames[1].width * frames[1].height / area, 1.0)
+    called, reasons = verdict.verdict(quality, patches.status, verdict.Expected(diagonal, smaller, scale**2))
     if called == Verdict.FAILED:
         patches = unknown(len(patches.status))
     error = expected_error.typical(patches)
@@ -81,7 +90,7 @@ def _evidence(
         similarity_global=rounded(windows(compare).mean()),
         above_chance=round(chance, 2),
         matches_agreeing=agreeing,
-        overlap=rounded(evidence.overlap(level, moving, matrix)),
+        overlap=rounded(evidence.overlap(*problem.images, matrix)),
         displacement_median=moved.median,
         displacement_max=moved.largest,
         local_displacement_median=moved.local_median,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from register.transforms.quality import Quality, Verdict
 
@@ -16,9 +17,10 @@ chance that the first and the second need, and the number of agreeing matched fe
 first."""
 SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
 """Probability of being wrong from which an alignment is suspect, or failed."""
-LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 10.0
-"""Share of the fixed image that overlaps, share of weak patches, and change of area beyond which an
-alignment is suspect in any case."""
+LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 18.0
+"""Share of the smaller image that overlaps, share of weak patches, and change of area beyond which an
+alignment is suspect in any case. The change is that of a scale of four, the largest that can be searched
+without pixel sizes, and is measured against the one that pixel sizes demand."""
 LARGEST_ROUND_TRIP = 0.01
 """Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an
 alignment is suspect in any case. Correct alignments have less than 0.006."""
@@ -53,12 +55,22 @@ def called(wrong: float) -> Verdict:
     return Verdict.SUSPECT if wrong >= SUSPECT_FROM else Verdict.OK
 
 
-def verdict(figures: Quality, status: Sequence[str], diagonal: float) -> tuple[Verdict, tuple[str, ...]]:
+class Expected(NamedTuple):
+    """What is expected of any map between two images: the ``diagonal`` of the fixed image, or of the part
+    that was aligned, in pixels; the largest ``overlap`` there can be, as a share of the fixed image; and the
+    ``area`` of a fixed pixel in moving pixels that pixel sizes demand."""
+
+    diagonal: float
+    overlap: float = 1.0
+    area: float = 1.0
+
+
+def verdict(figures: Quality, status: Sequence[str], expected: Expected) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict of an alignment with its reasons, from its figures and the ``status`` of its patches.
 
-    ``figures`` hold all but the verdict; ``diagonal`` is that of the fixed image, in pixels.
+    ``figures`` hold all but the verdict.
     """
-    wrong, suspect = figures.probability_wrong, _doubts(figures, status, diagonal)
+    wrong, suspect = figures.probability_wrong, _doubts(figures, status, expected)
     if wrong is None:
         return Verdict.UNKNOWN, tuple(suspect)
     if wrong < SUSPECT_FROM:
@@ -66,23 +78,35 @@ def verdict(figures: Quality, status: Sequence[str], diagonal: float) -> tuple[V
     return called(wrong), (_why_wrong(figures, wrong), *suspect)
 
 
-def _doubts(figures: Quality, status: Sequence[str], diagonal: float) -> list[str]:
+def _doubts(figures: Quality, status: Sequence[str], expected: Expected) -> list[str]:
     """The reasons that make an alignment suspect for any probability of being wrong."""
     found, overlap, area, back = [], figures.overlap, figures.det_global, figures.back_and_forth
-    if overlap is not None and overlap < LEAST_OVERLAP:
-        found.append(f"only {overlap:.0%} of the fixed image overlaps the moving image")
+    if overlap is not None and overlap < LEAST_OVERLAP * expected.overlap:
+        found.append(_little(overlap, expected.overlap))
     weak, capped = status.count("weak"), status.count("capped")
     if status and weak > MOST_WEAK * len(status):
         found.append(f"{weak} of {len(status)} patches have too little texture or similarity")
     if capped:
         found.append(f"{capped} patches reached --max-shift; raise it if the deformation is larger")
-    if area is not None and not 1 / LARGEST_CHANGE <= abs(area) <= LARGEST_CHANGE:
-        found.append(f"the global map changes areas by a factor of {area:.3g}")
+    if area is not None and not 1 / LARGEST_CHANGE <= abs(area) / expected.area <= LARGEST_CHANGE:
+        found.append(f"the global map changes areas by a factor of {area:.3g}" + _demanded(expected.area))
     if back is None:
         found.append("the valid regions of the two images do not overlap")
-    elif back > LARGEST_ROUND_TRIP * diagonal:
+    elif back > LARGEST_ROUND_TRIP * expected.diagonal:
         found.append(f"aligned in both directions, points return {back:.1f} px from where they started")
     return found
+
+
+def _little(overlap: float, most: float) -> str:
+    """The reason for a small overlap, as a share of the smaller image."""
+    if most > 0.9:
+        return f"only {overlap:.0%} of the fixed image overlaps the moving image"
+    return f"only {overlap / most:.0%} of the moving image, the smaller one, overlaps the fixed image"
+
+
+def _demanded(area: float) -> str:
+    """The end of a reason: what pixel sizes demand instead, if they are known."""
+    return "" if area == 1.0 else f"; the pixel sizes demand {area:.3g}"
 
 
 def _why_wrong(figures: Quality, wrong: float) -> str:

@@ -1,7 +1,9 @@
 """Images that Python code gives: arrays, tensors, nested lists, or the paths of files."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,7 +19,7 @@ from register.images.split_mask import Labels, read_labels
 from register.io.images.masks import read_mask, read_split_mask
 from register.io.images.model import Selection
 from register.io.images.open import open_image, read_image
-from register.io.images.working import Validity, working_level
+from register.io.images.working import Validity, working_level, working_part
 from register.settings import Settings, working_size
 from register.transforms.frame import Frame
 
@@ -29,11 +31,13 @@ ImageLike = Array | PathLike
 @dataclass(frozen=True)
 class GivenImage:
     """The grey level of an image, the name of its conversion, and its frame: size, and for a file its pixel
-    size and path."""
+    size and path. ``part`` reads a part (rows, columns) of a file; of an array, parts of the level are used.
+    """
 
     level: Level
     grey: str
     frame: Frame
+    part: Callable[[slice, slice], Level] | None = None
 
 
 def is_path(value: object) -> TypeGuard[PathLike]:
@@ -105,5 +109,7 @@ def _of_file(
             raise RegisterError(f"the {kind} mask has shape {given.shape}, the image {image.size}")
         valid = (given != 0)[None].astype(np.uint8)
     validity = Validity(image, chosen.nodata, valid)
-    grey, name = working_level(image, validity, working_size(chosen), channel=channel)
-    return GivenImage(grey, name, Frame(width, height, image.pixel_size, str(path), sha256(path)))
+    size = working_size(chosen)
+    grey, name = working_level(image, validity, size, channel=channel)
+    frame = Frame(width, height, image.pixel_size, str(path), sha256(path))
+    return GivenImage(grey, name, frame, partial(working_part, image, validity, size, channel=channel))

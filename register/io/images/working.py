@@ -1,5 +1,6 @@
 """The working image of an alignment: grey, of bounded size, with the share of valid pixels."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register.errors import FileError, RegisterError
-from register.geometry import affine_tensors
+from register.geometry import affine, affine_tensors
 from register.images import debris
 from register.images.conversion import Conversion, working_dtype
 from register.images.pixels import Key, Pixels, spans
@@ -107,16 +108,42 @@ def working_level(
     blocks of pixels, so that memory does not grow with the image. Raises ``FileError`` for a channel that
     does not exist.
     """
+    chosen = _conversion(image.coloured(), validity, channel)
+    height, width = image.size
+    return _level(image, validity, size, chosen, (slice(0, height), slice(0, width))), chosen.name
+
+
+def working_part(
+    image: Image, validity: Validity, size: int, rows: slice, columns: slice, *, channel: str | None = None
+) -> Level:
+    """The grey level of some ``rows`` and ``columns`` of an image, in the same grey as all of it.
+
+    Its longest side is at most twice ``size`` pixels, and it may begin and end a pixel of a coarser level
+    earlier and later.
+    """
+    return _level(image, validity, size, _conversion(image.coloured(), validity, channel), (rows, columns))
+
+
+def _level(
+    image: Image, validity: Validity, size: int, chosen: Conversion, area: tuple[slice, slice]
+) -> Level:
+    """The grey level of an area (rows, columns) of an image by a conversion that was chosen."""
     image = image.coloured()
     levels = [image.pixels, *image.smaller]
-    pixels = next((x for x in reversed(levels) if max(x.shape[1:]) >= size), levels[0])
-    chosen = _conversion(image, validity, channel)
+    share = max((x.stop - x.start) for x in area) / max(image.size)
+    pixels = next((x for x in reversed(levels) if max(x.shape[1:]) * share >= size), levels[0])
     factors = _factors(image, pixels)
-    block = max(max(pixels.shape[1:]) // size, 1)
-    plane, clean, share = _average(pixels, validity, chosen, block, factors)
+    rows, columns = (
+        slice(int(span.start / factor), min(math.ceil(span.stop / factor), length))
+        for span, factor, length in zip(area, factors, pixels.shape[1:], strict=True)
+    )
+    block = max(max(rows.stop - rows.start, columns.stop - columns.start) // size, 1)
+    plane, clean, share_valid = _average(pixels, validity, chosen, block, factors, (rows, columns))
     if not chosen.keeps_all:
-        plane, share = debris.removed(plane, clean, share)
-    return Level(plane, share, affine_tensors.scaling(factors[1] * block, factors[0] * block)), chosen.name
+        plane, share_valid = debris.removed(plane, clean, share_valid)
+    up = affine_tensors.scaling(factors[1], factors[0])
+    up = affine.compose(up, affine_tensors.translation(columns.start, rows.start))
+    return Level(plane, share_valid, affine.compose(up, affine_tensors.scaling(block, block)))
 
 
 def sample(image: Image, validity: Validity) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -180,21 +207,28 @@ def _factors(image: Image, level: Pixels) -> tuple[float, float]:
 
 
 def _average(
-    pixels: Pixels, validity: Validity, chosen: Conversion, block: int, factors: tuple[float, float]
+    pixels: Pixels,
+    validity: Validity,
+    chosen: Conversion,
+    block: int,
+    factors: tuple[float, float],
+    area: tuple[slice, slice],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The grey (1, h, w) of a level averaged over blocks of its pixels.
+    """The grey (1, h, w) of an area (rows, columns) of a level, averaged over blocks of its pixels.
 
     Also returns the share of them that is valid and no debris, and the share that is valid. Incomplete blocks
     at the right and lower border are left out.
     """
-    count, height, width = pixels.shape
+    count, (first, left) = pixels.shape[0], (span.start for span in area)
+    height, width = (span.stop - span.start for span in area)
     high, wide = height // block, width // block
     plane, clean_share, share = (torch.zeros(1, high, wide) for _ in range(3))
     dtype = working_dtype(pixels.dtype)
     deep = max(BAND // (count * width * block), 1)
     for top in range(0, high, deep):
         bottom = min(top + deep, high)
-        rows, columns = slice(top * block, bottom * block), slice(0, wide * block)
+        rows = slice(first + top * block, first + bottom * block)
+        columns = slice(left, left + wide * block)
         window = pixels[slice(None), rows, columns]
         valid = torch.from_numpy(validity.of(window, rows, columns, factors))
         colours = torch.from_numpy(without_alpha(validity.image, window).astype(dtype))
