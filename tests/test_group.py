@@ -118,6 +118,26 @@ def test_a_set_is_aligned_and_what_does_not_belong_is_named(sections, tmp_path, 
     assert all(error < 1.5 * clean[name] + 0.05 for name, error in errors(out, truth).items())
 
 
+def test_a_link_holds_its_landmarks_whichever_image_is_named_first(tmp_path, program):
+    rng = np.random.default_rng(5)
+    for name in ("s0", "s1"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", rng.integers(0, 255, (240, 260), dtype=np.uint8))
+    matrix = np.array([[0.8, 0.6, -40.0], [-0.6, 0.8, 210.0]])
+    points = rng.uniform(30, 210, (6, 2))
+    for name, values in (("f.csv", points), ("m.csv", affine.apply(matrix, points))):
+        (tmp_path / name).write_text("x,y\n" + "".join(f"{x},{y}\n" for x, y in values))
+    asked = ("group", tmp_path, "-o", tmp_path / "out", "--preset", "fast", "--model", "similarity",
+             "--rotation-range", "0", "--scale-range", "1", "--workers", "1", "--no-images")  # fmt: skip
+    done = program(*asked, "--link-hold", f"s1,s0,{tmp_path / 'm.csv'},{tmp_path / 'f.csv'}")
+    link = json.loads((tmp_path / "out" / "group.json").read_text())["links"][0]
+    assert link["verdict"] == "suspect", done.stdout
+    assert "6 landmarks agree" in link["reasons"][0]
+    made = register.Transform.load(tmp_path / "out" / "links" / "s0--s1" / "transform.json")
+    others = rng.uniform(30, 210, (20, 2))
+    assert np.linalg.norm(made.map(others) - affine.apply(matrix, others), axis=1).max() < 2
+    assert [point.kept for point in made.quality.held.points] == [True] * 6
+
+
 def test_images_come_from_folders_patterns_and_tables_in_natural_order(tmp_path):
     for name in ("s10.tif", "s2.tif", "s1.tif", "notes.txt"):
         (tmp_path / name).write_bytes(b"II*\0")
@@ -158,6 +178,10 @@ def test_wrong_usage_is_refused_before_anything_is_computed(tmp_path, program):
     for options, code, message in (
         (["--reference", "s7"], 1, "--reference 's7': auto, mean, or one of s0, s1"),
         (["--link", "s0,s7,a.csv,b.csv"], 1, "no image has the id 's7'"),
+        (["--link-hold", "s0,s1,a.csv,b.csv"], 1, "--link-hold: a.csv does not exist"),
+        (["--link-hold", f"s0,s0,{__file__},{__file__}"], 1, "both ids are the same"),
+        (["--landmark-sigma", "2"], 2, "is the error of the landmarks of --link-hold"),
+        (["--landmarks-hold", "a.csv,b.csv"], 2, "No such option"),
         (["--thickness", "3"], 1, "--thickness is the distance of the planes of a --volume"),
         (["--merge", tmp_path / "all.png"], 1, "cannot hold many named channels"),
         (["--init", "start.json"], 2, "start one link by"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SET, RESULTS, RUNNING = "Set", "Results", "Running"
 BY_IMAGE = (
     "fixed_mask", "moving_mask", "split_mask", "fixed_channel", "moving_channel", "fixed_level",
-    "moving_level", "fixed_plane", "moving_plane", "series", "landmarks", "valid_mask",
+    "moving_level", "fixed_plane", "moving_plane", "series", "landmarks", "landmarks_hold", "valid_mask",
 )  # fmt: skip
 """Settings that a set has per image, or not at all."""
 
@@ -64,6 +64,14 @@ LinkStart = Annotated[
     typer.Option(
         metavar="ID,ID,CSV,CSV",
         help="Start one link from landmarks: both ids, and a table of points for each. May be repeated.",
+        rich_help_panel=SET,
+    ),
+]
+LinkHold = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID,ID,CSV,CSV",
+        help="Landmarks that one link holds: both ids, and a table of points for each. May be repeated.",
         rich_help_panel=SET,
     ),
 ]
@@ -130,6 +138,7 @@ def group(
     neighbours: Neighbours = 2,
     reference: Reference = "auto",
     link: LinkStart = None,
+    link_hold: LinkHold = None,
     channel: Channel = None,
     series: Series = None,
     level: Level = 0,
@@ -159,13 +168,10 @@ def group(
     from register.workflows.sets import images as inputs
     from register.workflows.sets import solve as workflow
 
-    _check_usage(images, table, settings)
+    _check_usage(images, table, settings, held=bool(link_hold))
     found = inputs.from_table(table) if table else inputs.listed(images or [])
-    settings = replace(
-        settings, fixed_channel=channel, moving_channel=channel, series=series, fixed_level=level,
-        moving_level=level, fixed_plane=plane, moving_plane=plane,
-    )  # fmt: skip
-    options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()))
+    settings = _of_every_image(settings, channel, series, level, plane)
+    options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()), tuple(link_hold or ()))
     extras = files.extras(images_written, merge, drop_repeated, volume, thickness, overwrite=overwrite)
     if dry_run:
         _show_plan(workflow.plan(found, settings, options, workers), as_json)
@@ -184,10 +190,23 @@ def group(
     _exit(made)
 
 
-def _check_usage(images: list[str] | None, table: str | None, settings: Settings) -> None:
-    """Raise ``BadParameter`` unless images or a table are given, and for an initial map from a file."""
+def _of_every_image(
+    settings: Settings, channel: str | None, series: int | None, level: int, plane: str | None
+) -> Settings:
+    """The settings with the part that is read of every image."""
+    return replace(
+        settings, fixed_channel=channel, moving_channel=channel, series=series, fixed_level=level,
+        moving_level=level, fixed_plane=plane, moving_plane=plane,
+    )  # fmt: skip
+
+
+def _check_usage(images: list[str] | None, table: str | None, settings: Settings, *, held: bool) -> None:
+    """Raise ``BadParameter`` unless images or a table are given, for an initial map from a file, and for the
+    error of landmarks that are not ``held``."""
     if bool(images) == bool(table):
         raise typer.BadParameter("give images, folders or patterns, or one --table")
+    if settings.landmark_sigma and not held:
+        raise typer.BadParameter("--landmark-sigma is the error of the landmarks of --link-hold; give them")
     if settings.init not in ("auto", "identity", "center"):
         raise typer.BadParameter("--init of a set is auto, identity or center; start one link by --link")
 

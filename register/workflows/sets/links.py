@@ -53,7 +53,7 @@ class Links:
     """Aligns the links of a set, and remembers the better of a link and its mirrored repetition.
 
     ``runner_for`` makes the runner for some pairs, ``read`` the small grey level of an image; ``starts`` are
-    files of landmarks for some links.
+    files of landmarks from which some links start, ``held`` those that some links hold.
     """
 
     images: Sequence[SetImage]
@@ -62,18 +62,22 @@ class Links:
     runner_for: Callable[[tuple[Pair, ...]], Runner]
     read: Callable[[SetImage], Level]
     starts: dict[graph.Pair, str] = field(default_factory=dict)
+    held: dict[graph.Pair, str] = field(default_factory=dict)
     tick: Callable[[PairOutcome], None] = lambda outcome: None
     levels: dict[int, Level] = field(default_factory=dict)
     found: dict[graph.Pair, LinkResult] = field(default_factory=dict)
 
     def pair(self, one: int, other: int, *, mirrored: bool = False) -> Pair:
-        """The pair of a link, started from landmarks where some were given.
+        """The pair of a link, with the landmarks that were given for it.
 
-        It is searched mirrored too where features match in the mirrored image only.
+        Without any it is searched mirrored too where features match in the mirrored image only.
         """
-        start = self.starts.get((one, other))
-        chosen = replace(self.settings, init=start) if start else self.settings
-        if not (start or mirrored or chosen.allow_flip or chosen.init != "auto"):
+        start, held = self.starts.get((one, other)), self.held.get((one, other))
+        sigma = self.settings.landmark_sigma if held else None
+        chosen = replace(
+            self.settings, init=start or self.settings.init, landmarks_hold=held, landmark_sigma=sigma
+        )
+        if not (start or held or mirrored or chosen.allow_flip or chosen.init != "auto"):
             chosen = replace(chosen, allow_flip=ordering.is_mirrored(self._level(one), self._level(other)))
         return link_pair(self.images[one], self.images[other], chosen, mirrored=mirrored)
 
@@ -114,7 +118,7 @@ def run(links: Links, order: Sequence[int], neighbours: int) -> list[LinkResult]
     First the neighbours and the links with landmarks; then, mirrored, those of images none of whose links is
     ok; then all other pairs of a small set; then pairs around links that are not ok, several times.
     """
-    links.align([*graph.neighbours(order, neighbours), *links.starts])
+    links.align([*graph.neighbours(order, neighbours), *links.starts, *links.held])
     _mirrored(links)
     links.align(graph.others(order, links.verdicts()))
     for _ in range(ROUNDS):
@@ -145,31 +149,36 @@ def _mirrored(links: Links) -> None:
             and not links.found[link].outcome.error
             and (hinted or alone)
             and link not in tried
+            and link not in links.held  # landmarks say whether it is mirrored
         ):
             wanted.append(link)
     links.align(wanted, mirrored=True)
 
 
-def parse_starts(texts: Sequence[str], images: Sequence[SetImage]) -> dict[graph.Pair, str]:
-    """The files of landmarks of links, from texts ``FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv``.
+def parse_landmarks(texts: Sequence[str], images: Sequence[SetImage], option: str) -> dict[graph.Pair, str]:
+    """The files of landmarks of links, from texts ``FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv`` of an option.
 
-    Raises ``RegisterError`` for an unknown id, or a text of another form.
+    Raises ``RegisterError`` for an unknown id, the same image or the same link twice, and a text of another
+    form.
     """
     index = {image.id: number for number, image in enumerate(images)}
     found = {}
     for text in texts:
         parts = [part.strip() for part in text.split(",")]
         if len(parts) != 4:
-            raise RegisterError(f"--link {text!r}: write FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv")
+            raise RegisterError(f"{option} {text!r}: write FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv")
         for name in parts[:2]:
             if name not in index:
-                raise RegisterError(f"--link: no image has the id {name!r}; there are {', '.join(index)}")
+                raise RegisterError(f"{option}: no image has the id {name!r}; there are {', '.join(index)}")
         for name in parts[2:]:
             if not Path(name).is_file():
-                raise RegisterError(f"--link: {name} does not exist; check the path")
+                raise RegisterError(f"{option}: {name} does not exist; check the path")
         one, other = index[parts[0]], index[parts[1]]
         files = parts[2:]
         if one > other:
             one, other, files = other, one, files[::-1]
+        if one == other or (one, other) in found:
+            what = "both ids are the same" if one == other else "this link was given before"
+            raise RegisterError(f"{option} {text!r}: {what}; name each link once")
         found[one, other] = ",".join(files)
     return found

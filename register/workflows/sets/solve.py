@@ -37,13 +37,15 @@ class GroupOptions:
     """How a set is brought into one frame.
 
     ``order`` is ``given`` or ``auto``, ``neighbours`` the number of following images that each is linked to,
-    ``reference`` is ``auto``, ``mean`` or an id. ``starts`` are ``FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv``.
+    ``reference`` is ``auto``, ``mean`` or an id. ``starts`` are ``FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv``:
+    landmarks from which a link starts; ``held`` those that a link holds.
     """
 
     order: str = "given"
     neighbours: int = 2
     reference: str = "auto"
     starts: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,9 @@ def plan(
 
     found = open_set(images, settings)
     order, _ = planned_links(images, found, options, settings)
-    wanted = [(min(x), max(x)) for x in graph.neighbours(order, options.neighbours)]
+    starts, held = _landmarks(options, images)
+    asked = [*graph.neighbours(order, options.neighbours), *starts, *held]
+    wanted = list(dict.fromkeys((min(link), max(link)) for link in asked))
     pairs = [link_pair(images[one], images[other], settings) for one, other in wanted]
     count, limit = worker_count(pairs, workers), working_size(settings)
     sides = [min(max(frame.width, frame.height), limit) for frame in found.frames if frame]
@@ -192,6 +196,14 @@ def plan(
         links, len(images), tuple(error for error in found.errors if error), count, round(seconds),
         BASE_MEMORY + PER_WORKING_PIXEL * pixels,
     )  # fmt: skip
+
+
+def _landmarks(
+    options: GroupOptions, images: Sequence[SetImage]
+) -> tuple[dict[graph.Pair, str], dict[graph.Pair, str]]:
+    """The files of landmarks from which links start, and of those that links hold."""
+    starts = set_links.parse_landmarks(options.starts, images, "--link")
+    return starts, set_links.parse_landmarks(options.held, images, "--link-hold")
 
 
 def small_level(image: SetImage, settings: Settings) -> Level:
@@ -220,9 +232,9 @@ def solve(
         raise RegisterError(f"{output}: results of a set need a local folder")
     found = open_set(images, settings)
     order, notes = planned_links(images, found, options, settings)
-    starts = set_links.parse_starts(options.starts, images)
+    starts, held = _landmarks(options, images)
     links = Links(
-        images, output, settings, runner_for, lambda image: small_level(image, settings), starts, tick
+        images, output, settings, runner_for, lambda image: small_level(image, settings), starts, held, tick
     )
     results = set_links.run(links, order, options.neighbours)
     return _solved(images, found, order, results, settings, options, notes)
