@@ -44,6 +44,7 @@ def points(
 ) -> None:
     """Map points from the fixed image to the moving one, into a file of the same kind."""
     from register.files.atomic import refuse_inputs
+    from register.report.summary import MEANING_OF_ERROR
     from register.transforms.transform import Transform
     from register.workflows.points import map_points
 
@@ -57,3 +58,4 @@ def points(
         return
     error = "" if done.round_trip is None else f"; largest round-trip error {done.round_trip:.2g} px"
     print(f"{done.count} points, {done.inside} of them on the image{error} -> {output}")
+    print(f"expected error {MEANING_OF_ERROR}")
