@@ -36,6 +36,7 @@ ORDER = [
     "report",
     "api",
     "workflows",
+    "napari",
     "cli",
     "__init__",
     "__main__",
@@ -50,6 +51,10 @@ LIBRARIES = {
     "rich": ("cli",),
     "jinja2": ("report",),
     "triton": ("kernels.triton",),
+    "napari": ("napari",),
+    "magicgui": ("napari",),
+    "qtpy": ("napari",),
+    "dask": ("napari.lazy",),
     "pydantic": ("settings", "transforms.schema", "transforms.group_schema"),
 }
 """Where a library may be imported."""
@@ -129,6 +134,13 @@ def test_no_circle_of_imports():
 def test_a_library_is_imported_in_few_places(library, homes):
     users = {module(path) for path in FILES if library in {name.split(".")[0] for name in imported(path)}}
     assert {name for name in users if not any(name == x or name.startswith(x + ".") for x in homes)} == set()
+
+
+def test_only_view_imports_the_plugin_of_napari():
+    users = {
+        name for name, path in MODULES.items() if any(x.split(".")[0] == "napari" for x in own_imports(path))
+    }
+    assert {name for name in users if not name.startswith("napari")} == {"cli.view"}
 
 
 def test_one_caller_of_grid_sample():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 import register
 from benchmarks.synthetic import warped_pair
 from register.errors import FileError, TransformError
+from register.geometry import affine
 from register.geometry.pixel_size import PixelSize
 from register.io.points.open import read_points
-from register.transforms import schema
+from register.transforms import compose, schema
+from register.transforms.frame import Frame
+from register.transforms.sides import Sides
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +204,15 @@ def test_lists_of_numbers_have_a_line_and_others_one_for_each_item():
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         schema.text([1.0, float("nan")])
+
+
+def test_a_transform_followed_by_an_affine_map_is_their_product(transform):
+    matrix, some = np.array([[0.0, 2.0, 1.0], [-1.0, 0.5, 7.0]]), points().numpy()
+    sides = Sides(
+        np.array([[1, 2]], np.int8), (transform.fixed.width, transform.fixed.height), (transform, transform)
+    )
+    split = replace(transform, model="split", grid=None, matrices=None, sides=sides)
+    for one in (transform, compose.invert(compose.invert(transform)), split):
+        made = compose.followed_by(one, matrix, Frame(50, 60))
+        assert np.allclose(made.map(some), affine.apply(matrix, one.map(some)), atol=1e-4)
+        assert (made.moving.width, made.moving.height) == (50, 60)

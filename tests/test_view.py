@@ -1,13 +1,16 @@
 """``register view`` and ``align --view`` open the right page."""
 
 import shutil
+import sys
 import webbrowser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import TISSUE
 
 from register import settings
+from register.cli import view as command
 from register.errors import FileError
 from register.workflows import view
 from register.workflows.align import Job, run
@@ -18,6 +21,11 @@ def aligned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("view") / "pair"
     run(Job(*map(Path, TISSUE), folder, settings.check(preset="fast", model="rigid", report=False)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def without_napari(monkeypatch):
+    monkeypatch.setattr(command, "has_napari", lambda: False)
 
 
 @pytest.fixture
@@ -68,3 +76,38 @@ def test_align_can_open_its_report(program, opened, tmp_path):
     refused = program("align", *TISSUE, "-o", tmp_path / "p", "--view", "--no-report")
     assert refused.returncode == 2
     assert not (tmp_path / "p").exists()
+
+
+def test_a_result_opens_in_napari_where_it_is_installed(aligned, program, opened, monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setitem(sys.modules, "register.napari.view", SimpleNamespace(run=shown.append))
+    monkeypatch.setattr(command, "has_napari", lambda: True)
+    assert program("view", aligned).returncode == 0
+    assert program("view", aligned / "transform.json").returncode == 0
+    assert (shown, opened) == ([aligned, aligned / "transform.json"], [])
+    assert program("view", aligned, "--browser").returncode == 0
+    assert (len(shown), len(opened)) == (2, 1)
+    for name in ("one", "two"):
+        shutil.copytree(aligned, tmp_path / name)
+    assert program("view", tmp_path).returncode == 0  # the index of many
+    assert (len(shown), len(opened)) == (2, 2)
+
+
+def test_a_result_whose_images_are_gone_opens_in_the_browser(aligned, program, opened, monkeypatch):
+    def gone(target):
+        raise FileError("a.png", "does not exist")
+
+    monkeypatch.setitem(sys.modules, "register.napari.view", SimpleNamespace(run=gone))
+    monkeypatch.setattr(command, "has_napari", lambda: True)
+    done = program("view", aligned)
+    assert done.returncode == 0
+    assert "not opened in napari: a.png: does not exist" in done.stderr
+    assert len(opened) == 1
+
+
+def test_without_a_screen_there_is_no_napari(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not command.has_napari()

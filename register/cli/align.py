@@ -31,7 +31,10 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Show what would be done and write nothing.", rich_help_panel=FILES),
 ]
 View = Annotated[
-    bool, typer.Option("--view", help="Open the report in the browser when done.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option(
+        "--view", help="Open the result when done, as `register view` does.", rich_help_panel=OUTPUT
+    ),
 ]
 Strict = Annotated[
     bool,
@@ -97,9 +100,9 @@ def align(
     elif not quiet:
         show.result(result, verbose)
     if view:
-        from register.workflows.view import show as show_page
+        from register.cli.view import open_result
 
-        show_page(Path(output))
+        open_result(Path(output))
     verdict = result.alignment.quality.verdict
     if verdict == "failed" or (strict and verdict != "ok"):
         raise typer.Exit(VERDICT_FAILED)

@@ -8,6 +8,7 @@ import numpy as np
 from register.errors import TransformError
 from register.geometry import affine, arrays, models
 from register.geometry.arrays import Float64
+from register.transforms.frame import Frame
 from register.transforms.quality import Provenance, Quality, Verdict
 from register.transforms.transform import Link, Transform
 
@@ -45,6 +46,21 @@ def compose(first: Transform, second: Transform) -> Transform:
     both_global = models.is_global(first.model) and models.is_global(second.model)
     model = models.common(first.model, second.model) if both_global else "chain"
     return _simplest(made, model, [first, second])
+
+
+def followed_by(transform: Transform, matrix: Float64, moving: Frame) -> Transform:
+    """The transform followed by an affine map (2, 3) from its moving image to another image, ``moving``.
+
+    It has the grid, the verdict and the figures of the transform; lengths in them stay those of its moving
+    image.
+    """
+    after = affine.compose(matrix, transform.matrix)
+    if transform.chain or transform.sides:
+        last = Link(Transform("affine", transform.moving, moving, matrix))
+        chain = (*_links(transform), last)
+        return replace(transform, model="chain", moving=moving, matrix=after, chain=chain, sides=None)
+    matrices = None if transform.matrices is None else affine.compose(matrix, transform.matrices)
+    return replace(transform, moving=moving, matrix=after, matrices=matrices)
 
 
 def round_trip(transform: Transform, side: int = 64) -> Float64:

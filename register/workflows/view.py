@@ -7,6 +7,12 @@ from register.errors import FileError, RegisterError
 from register.workflows import report
 
 
+def is_pair(target: Path) -> bool:
+    """Whether a folder, or a file, is the result of one alignment."""
+    path = target / report.TRANSFORM if target.is_dir() else target
+    return path.is_file() and path.name == report.TRANSFORM
+
+
 def page_of(target: Path) -> Path:
     """The page that shows a result: the report of one alignment, or the index of many.
 

@@ -1,0 +1,1 @@
+"""A plugin of napari: align layers, correct them by landmarks, move other layers through the transform."""
