@@ -22,6 +22,7 @@ from register.engine.fit import held as held_points
 from register.engine.fit.parts import Box, Read
 from register.engine.initial import search
 from register.engine.pair import Alignment, Listener, Size
+from register.engine.tears import detect
 from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
 from register.geometry import pixel_size
 from register.geometry.pixel_size import Sizes
@@ -68,7 +69,7 @@ def align(
     The images are arrays or nested lists (h, w) or (h, w, c), or tensors (h, w) or (c, h, w), of any real
     type, or paths of files; their sizes, channels and types may differ. Pixels are invalid where they are NaN
     or masked in a masked array, and where a mask (h, w), an array or a path, is 0. ``split_mask``, an
-    array or a path, separates pieces of the fixed image that move apart, as the option of the same name.
+    array, a path or ``auto``, separates pieces of the fixed image that move apart, as the option does.
     ``held`` are fixed and moving landmarks (n, 2), ``(x, y)`` in pixels, which the fit follows as those of
     the option ``landmarks_hold``. The keyword arguments ``values`` are options of
     ``register.settings.Settings``; lengths are in pixels of the fixed image, angles in degrees. The verdict
@@ -94,6 +95,8 @@ def align(
         other = given_image("moving", moving, moving_mask, chosen, plan.input_device)
         dispatch.warm_up(plan.input_device)
         labels = given_labels(split_mask, (one.frame.height, one.frame.width))
+        if is_path(split_mask) and str(split_mask) == "auto":
+            chosen = replace(chosen, split_mask="auto")
         sizes = tuple((x.frame.height, x.frame.width) for x in (one, other))
         pixels = one.frame.pixel_size, other.frame.pixel_size
         alignment = align_levels(
@@ -159,6 +162,8 @@ def align_levels(
                 alignment = _mirrored(alignment, one, other, chosen, reading)
                 if labels is not None:
                     alignment = split.align(alignment, one, other, labels, chosen, run)
+                elif chosen.split_mask == "auto":
+                    alignment = detect.align(alignment, one, other, chosen, run)
             return _with_provenance(alignment, chosen, plan)
         except torch.OutOfMemoryError:
             if now.device.type == "cpu":

@@ -59,7 +59,7 @@ class Settings:
         None,
         IMAGES,
         "What moves apart in the fixed image: an image with a line along a tear or a crack, or with a value "
-        "for each side, or GeoJSON polygons. The sides are aligned separately.",
+        "for each side, or GeoJSON polygons; `auto` looks for a line. The sides are aligned separately.",
     )
     nodata: float | None = _option(
         None,
@@ -231,6 +231,15 @@ class Settings:
     )
     valid_mask: bool = _option(
         False, OUTPUT, "Write valid.tif, the mask of pixels covered by the moving image."
+    )
+    occlusion_mask: bool = _option(
+        False, OUTPUT, "Write occluded.tif, the mask of fixed pixels without counterpart in the moving image."
+    )
+    residual_map: bool = _option(
+        False,
+        OUTPUT,
+        "Write residual.tif, the local squared difference of the aligned images: 0 to 1, as of unrelated "
+        "pixels.",
     )
     pyramid: bool | None = _option(
         None, OUTPUT, "Write coarser pyramid levels. [default: above 4096 pixels; OME-Zarr always]"

@@ -27,6 +27,7 @@ ORDER = [
     "engine.pair",
     "engine.still",
     "engine.split",
+    "engine.tears",
     "engine.movie",
     "engine.group",
     "io.images",

@@ -23,6 +23,7 @@ SET, RESULTS, RUNNING = "Set", "Results", "Running"
 BY_IMAGE = (
     "fixed_mask", "moving_mask", "split_mask", "fixed_channel", "moving_channel", "fixed_level",
     "moving_level", "fixed_plane", "moving_plane", "series", "landmarks", "landmarks_hold", "valid_mask",
+    "occlusion_mask", "residual_map",
 )  # fmt: skip
 """Settings that a set has per image, or not at all."""
 

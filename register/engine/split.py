@@ -31,6 +31,8 @@ FAILED_SHARE = 0.5
 """Share of the image on sides that failed from which on the alignment failed."""
 POINTS = 64
 """Points along each axis at which displacements are measured; as many in all determine an affine map."""
+AT_LINE = 1.4
+"""Factor of the expected error of a patch that overlaps the line; see ``python -m benchmarks.tears``."""
 BESIDE = 2
 """Pixels beside the line without weight."""
 
@@ -138,8 +140,25 @@ def _judged(labels: Labels, found: list[Transform]) -> list[Transform]:
         if quality.verdict == Verdict.FAILED:
             transform = _unaligned(transform)
             quality = replace(quality, expected_error=None)
+        elif figures.expected_error:
+            at_line = _at_line(labels, number, transform)
+            errors = zip(figures.expected_error, at_line, strict=True)
+            larger = tuple(round(e * AT_LINE, 4) if e is not None and near else e for e, near in errors)
+            transform = replace(transform, patch_figures=replace(figures, expected_error=larger))
         judged.append(replace(transform, quality=quality))
     return judged
+
+
+def _at_line(labels: Labels, number: int, transform: Transform) -> list[bool]:
+    """Which patches of a transform overlap the line: pixels of their side are on one side of them only."""
+    grid = transform.grid
+    assert grid is not None
+    sides: Sides[Transform] = Sides(labels, (transform.fixed.width, transform.fixed.height), ())
+    around = np.array([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)]) * np.array(grid.spacing)
+    places = grid.centres().reshape(-1, 1, 2) + around
+    own = sides.at(places.reshape(-1, 2)).reshape(-1, len(around)) == number
+    found: list[bool] = (~own.all(1)).tolist()
+    return found
 
 
 def _own(labels: Labels, number: int, transform: Transform) -> list[int]:

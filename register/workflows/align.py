@@ -33,6 +33,7 @@ from register.transforms.frame import Frame
 from register.transforms.quality import CanvasPlace, LandmarkSummary, Verdict
 from register.transforms.resample import ValidMask
 from register.transforms.transform import Transform
+from register.workflows import differences
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
 from register.workflows.images import open_images
 from register.workflows.job import RESULTS, Job, output_files, refuse_overwrite
@@ -154,6 +155,8 @@ def _run(job: Job, listener: Listener) -> Result:
         if "aligned" in files:
             with clock("warp and write"):
                 _write_images(files, images, alignment.transform, canvas, job.settings, listener)
+                levels, side = (images.fixed_level, images.moving_level), working_size(job.settings)
+                differences.write(files, *levels, written, side)
         listener(Event("report", "", 1.0, None))
         page = None
         if "overlay" in files:
@@ -204,7 +207,7 @@ def _align(job: Job, images: Pair, plan: ComputePlan, listener: Listener) -> Ali
     """The alignment of two images; the message of an error names the files."""
     fixed, moving = images.fixed.image, images.moving.image
     mask = job.settings.split_mask
-    labels = read_split_mask(mask, fixed.size) if mask else None
+    labels = read_split_mask(mask, fixed.size) if mask and mask != "auto" else None
     size = working_size(job.settings)
     try:
         return api.align_levels(

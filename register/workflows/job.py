@@ -20,6 +20,8 @@ RESULTS = (
     "transform.json",
     "overlay.png",
     "valid.tif",
+    "occluded.tif",
+    "residual.tif",
     "report.html",
 )
 """Names of all files that an alignment may write into its folder."""
@@ -59,7 +61,11 @@ def refuse_overwrite(job: Job) -> None:
     if job.output.exists() and not job.output.is_dir():
         raise FileError(job.output, "is a file, not a folder", "choose another --output")
     named = [Path(x) for files in files_of(job.settings).values() for x in files]
-    unwritten = ["valid.tif"] * (not job.settings.valid_mask) + ["report.html"] * (not job.settings.report)
+    chosen = job.settings
+    wanted = {"valid.tif": chosen.valid_mask, "report.html": chosen.report} | {
+        "occluded.tif": chosen.occlusion_mask, "residual.tif": chosen.residual_map
+    }  # fmt: skip
+    unwritten = [name for name, is_wanted in wanted.items() if not is_wanted]
     for name in RESULTS:
         if (job.output / name).exists():
             refuse_inputs(job.output / name, job.fixed, job.moving, *(named if name not in unwritten else []))
@@ -84,4 +90,8 @@ def output_files(job: Job, moving: Image) -> dict[str, Path]:
         names["report"] = "report.html"
     if job.settings.valid_mask:
         names["valid"] = "valid.tif"
+    if job.settings.occlusion_mask:
+        names["occluded"] = "occluded.tif"
+    if job.settings.residual_map:
+        names["residual"] = "residual.tif"
     return {role: job.output / name for role, name in names.items()}

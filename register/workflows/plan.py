@@ -34,7 +34,7 @@ def plan(job: Job) -> Plan:
     fixed, moving = open_images(job)
     chosen = job.settings
     for mask, image in ((chosen.fixed_mask, fixed), (chosen.moving_mask, moving), (chosen.split_mask, fixed)):
-        if mask:
+        if mask and mask != "auto":
             read_mask(mask, image.size)  # raises FileError for a mask that cannot be used
     shrink = max(max(fixed.size) / working_size(job.settings), 1.0)
     working = round(fixed.size[1] / shrink), round(fixed.size[0] / shrink)

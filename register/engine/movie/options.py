@@ -16,6 +16,8 @@ WITHOUT_MEANING = (
     "seed",
     "split_mask",
     "valid_mask",
+    "occlusion_mask",
+    "residual_map",
     "pyramid",
     "format",
     "jpeg_quality",

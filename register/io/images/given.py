@@ -64,11 +64,12 @@ def given_image(
 
 
 def given_labels(mask: ImageLike | None, size: tuple[int, int]) -> Labels | None:
-    """The sides that a mask of a fixed image of ``size`` (height, width) separates; None without a mask.
+    """The sides that a mask of a fixed image of ``size`` (height, width) separates; None without a mask, and
+    for ``auto``.
 
     Raises ``RegisterError`` for a mask that separates nothing, or has another size.
     """
-    if mask is None:
+    if mask is None or (is_path(mask) and str(mask) == "auto"):
         return None
     if is_path(mask):
         return read_split_mask(str(mask), size)
