@@ -22,7 +22,6 @@ from register.images import preprocess
 from register.images.pyramid import Level
 from register.images.split_mask import Labels
 from register.settings import Settings
-from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Quality, Verdict
 from register.transforms.sides import Sides
 from register.transforms.transform import Transform
@@ -65,8 +64,8 @@ def align(
         found.append(one.transform)
         seconds = {name: seconds.get(name, 0.0) + spent for name, spent in one.seconds.items()}
         history |= {f"side {number}: {name}": losses for name, losses in one.history.items()}
-    size = first.transform.fixed
-    sides = Sides(labels, (size.width, size.height), tuple(_judged(labels, found)))
+    size, area = first.transform.fixed, abs(first.quality.det_global or 1.0)
+    sides = Sides(labels, (size.width, size.height), tuple(_judged(labels, found, area)))
     quality = _quality(first.quality, sides, problems, first.transform)
     made = replace(first.transform, model="split", grid=None, matrices=None, sides=sides, quality=quality)
     return replace(
@@ -128,14 +127,17 @@ def _unaligned(whole: Transform) -> Transform:
     return replace(whole, quality=Quality(verdict=Verdict.FAILED), patch_figures=unknown)
 
 
-def _judged(labels: Labels, found: list[Transform]) -> list[Transform]:
-    """The transforms of the sides, each with a verdict from the patches on its side alone."""
+def _judged(labels: Labels, found: list[Transform], area: float) -> list[Transform]:
+    """The transforms of the sides, each with a verdict from the patches on its side alone.
+
+    ``area`` is that of a fixed pixel in moving pixels.
+    """
     judged = []
     for number, transform in enumerate(found, 1):
         figures, quality = transform.patch_figures, transform.quality
         if quality.probability_wrong is not None:
             status = [figures.status[k] for k in _own(labels, number, transform) if figures.status]
-            called, reasons = verdict.verdict(quality, status, _diagonal(transform.fixed))
+            called, reasons = verdict.verdict(quality, status, _expected(transform, area))
             quality = replace(quality, verdict=called, reasons=reasons)
         if quality.verdict == Verdict.FAILED:
             transform = _unaligned(transform)
@@ -169,8 +171,12 @@ def _own(labels: Labels, number: int, transform: Transform) -> list[int]:
     return np.flatnonzero(sides.at(transform.grid.centres().reshape(-1, 2)) == number).tolist()
 
 
-def _diagonal(frame: Frame) -> float:
-    return float(np.hypot(frame.width, frame.height))
+def _expected(transform: Transform, area: float) -> verdict.Expected:
+    """What the verdict of a side is measured by: the sizes of the images, and the area of the entire map."""
+    fixed, moving = transform.fixed, transform.moving
+    covered = abs(transform.quality.det_global or 1.0) * fixed.width * fixed.height
+    smaller = min(moving.width * moving.height / covered, 1.0)
+    return verdict.Expected(float(np.hypot(fixed.width, fixed.height)), smaller, area)
 
 
 def _quality(whole: Quality, sides: Sides[Transform], problems: list[str], before: Transform) -> Quality:
