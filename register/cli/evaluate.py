@@ -12,12 +12,17 @@ CHECK_FAILED = 3
 FIGURES = ("median", "mean", "p90", "max")
 
 FixedPoints = Annotated[
-    Path, typer.Argument(metavar="FIXED_POINTS", help="Landmarks of the fixed image.", show_default=False)
-]
-MovingPoints = Annotated[
     Path,
     typer.Argument(
-        metavar="MOVING_POINTS",
+        metavar="FIXED_POINTS",
+        help="Landmarks of the fixed image, or the pairs of a file of BigWarp.",
+        show_default=False,
+    ),
+]
+MovingPoints = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[MOVING_POINTS]",
         help="The same landmarks in the moving image, in the same order.",
         show_default=False,
     ),
@@ -33,7 +38,7 @@ MaxMedian = Annotated[
 def evaluate(
     transform: TransformPath,
     fixed_points: FixedPoints,
-    moving_points: MovingPoints,
+    moving_points: MovingPoints = None,
     output: Table = None,
     max_median: MaxMedian = None,
     as_json: AsJson = False,

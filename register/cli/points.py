@@ -12,7 +12,9 @@ from register.cli.output import print_json
 Points = Annotated[
     Path,
     typer.Argument(
-        metavar="POINTS", help="A table, GeoJSON, Parquet or ImageJ's regions.", show_default=False
+        metavar="POINTS",
+        help="A table, GeoJSON, Parquet, ImageJ's regions, AnnData, SpatialData or pairs of BigWarp.",
+        show_default=False,
     ),
 ]
 Origin = Annotated[
@@ -30,6 +32,12 @@ Unit = Annotated[
 ]
 
 
+Densify = Annotated[
+    float | None,
+    typer.Option(metavar="PX", help="Divide edges of lines and polygons that are longer.", min=0.01),
+]
+
+
 def points(
     transform: TransformPath,
     source: Points,
@@ -38,6 +46,7 @@ def points(
     origin: Origin = None,
     columns: Columns = None,
     unit: Unit = None,
+    densify: Densify = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -51,7 +60,7 @@ def points(
     refuse_inputs(output, transform)
     done = map_points(
         Transform.load(transform), source, output, inverse=inverse, origin=origin, columns=columns,
-        unit=unit, overwrite=overwrite,
+        unit=unit, densify=densify, overwrite=overwrite,
     )  # fmt: skip
     if as_json:
         print_json(asdict(done) | {"file": str(output)})

@@ -1,6 +1,7 @@
 """Files at remote addresses such as ``s3://bucket/slide.tif``, through fsspec.
 
-They are copied to this machine to be read, and copied back after they were written.
+They are copied to this machine to be read, and copied back after they were written. A zarr hierarchy is not
+copied: a small local file names its address, and its chunks are fetched when they are read.
 """
 
 import re
@@ -10,6 +11,10 @@ from typing import Any
 
 from register.errors import FileError
 from register.files.atomic import in_utf8
+
+ZARR_MARK = b"register: a zarr at an address\n"
+"""The first line of a local file that names a remote zarr; the second is its address."""
+ZARR_METADATA = ("zarr.json", ".zattrs", ".zgroup")
 
 
 def is_remote(name: str) -> bool:
@@ -33,27 +38,44 @@ def exists(name: str) -> bool:
     """Whether a local or remote file or folder exists."""
     if not is_remote(name):
         return Path(name).exists()
-    system, path = _file_system(name)
+    system, path = file_system(name)
     return bool(system.exists(path))
 
 
 def names(pattern: str) -> list[str]:
     """The addresses that match a remote pattern, sorted."""
-    system, path = _file_system(pattern)
+    system, path = file_system(pattern)
     return sorted(system.unstrip_protocol(found) for found in system.glob(path))
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """The path of a local file, or of a copy of a remote file in ``folder``. Raises ``FileError``."""
+    """The path of a local file, or of a copy of a remote file in ``folder``.
+
+    Of a zarr, it is a file with its address and the metadata of its root. Raises ``FileError``.
+    """
     if not is_remote(name):
         return Path(name)
-    system, path = _file_system(name)
+    system, path = file_system(name)
     target = folder / name.rstrip("/").rsplit("/", 1)[-1]
     try:
+        metadata = _zarr_metadata(system, path.rstrip("/"))
+        if metadata:
+            target.write_bytes(ZARR_MARK + f"{name.rstrip('/')}\n".encode() + metadata)
+            return target
         system.get(path, str(target), recursive=bool(system.isdir(path)))
     except OSError as error:
         raise FileError(name, f"cannot be read ({error})", "check the address") from None
     return target
+
+
+def _zarr_metadata(system: Any, path: str) -> bytes:
+    """The metadata of the root of a zarr; empty for anything else."""
+    if ".zarr" not in path or path.endswith((".zip", ".ozx", ".json", ".csv", ".tif", ".tiff")):
+        return b""
+    for name in ZARR_METADATA:
+        if system.exists(f"{path}/{name}"):
+            return bytes(system.cat_file(f"{path}/{name}"))
+    return b""
 
 
 def store(folder: Path, name: str, last: str) -> None:
@@ -61,7 +83,7 @@ def store(folder: Path, name: str, last: str) -> None:
 
     The file called ``last`` is copied last, because its presence means that the others are complete.
     """
-    system, path = _file_system(name)
+    system, path = file_system(name)
     try:
         system.makedirs(path, exist_ok=True)
         for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
@@ -81,11 +103,11 @@ def write_remote_text(text: str, name: str) -> None:
 
 def _open(name: str, mode: str) -> Any:
     """A remote file, opened."""
-    system, path = _file_system(name)
+    system, path = file_system(name)
     return system.open(path, mode)
 
 
-def _file_system(name: str) -> tuple[Any, str]:
+def file_system(name: str) -> tuple[Any, str]:
     """The file system of an address, and the path in it.
 
     Raises ``FileError`` when its library is not installed.
@@ -98,6 +120,6 @@ def _file_system(name: str) -> tuple[Any, str]:
         raise FileError(
             name,
             f"is a remote address and fsspec cannot open it ({error})",
-            "pip install 'register-cli[dask]' and the package it names",
+            "pip install 'register-cli[remote]', or the package it names",
         ) from None
     return system, path

@@ -32,10 +32,12 @@ CODECS = "DEFLATE", "LZW", "ZSTD", "JPEG", "JPEG2K", "JPEGXL", "WEBP", "LERC", "
 EXTRAS = {
     "export": ("h5py", "nibabel", "roifile"),
     "dask": ("distributed", "fsspec"),
+    "remote": ("fsspec", "aiohttp", "s3fs"),
     "slides": ("openslide", "slideio"),
     "microscopes": ("nd2", "liffile", "oiffile", "h5py"),
     "astronomy": ("astropy",),
     "tables": ("pyarrow", "orjson"),
+    "spatial": ("h5py", "pyarrow", "shapely"),
 }
 """Optional packages, by the extra that installs them."""
 DISTRIBUTIONS = {"openslide": "openslide-python"}
@@ -43,9 +45,11 @@ DISTRIBUTIONS = {"openslide": "openslide-python"}
 OPENS = {
     "export": "ITK HDF5, NIfTI, ImageJ regions",
     "dask": "clusters, remote addresses",
+    "remote": "https:// and s3://",
     "slides": "CZI, ZVI, VSI, MRXS, BIF, VMS, Sakura, DICOM slides",
     "microscopes": "Nikon ND2, Leica LIF, Olympus OIB and OIF, Imaris IMS",
     "astronomy": "FITS",
+    "spatial": "AnnData, SpatialData, GeoParquet",
     "tables": "Parquet tables of points, large GeoJSON faster",
 }
 """What each extra is for."""

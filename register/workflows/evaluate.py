@@ -8,6 +8,7 @@ import numpy as np
 from register.engine.quality.landmarks import Evaluation, landmark_errors
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, write_text
+from register.io.points.landmarks import read_bigwarp
 from register.io.points.model import Points
 from register.io.points.open import read_points
 from register.transforms.quality import LandmarkSummary
@@ -17,19 +18,20 @@ HEADER = ",X,Y,moving X,moving Y,mapped X,mapped Y,IRE,TRE,rTRE"
 
 
 def evaluate(
-    transform: Transform, fixed: Path, moving: Path, table: Path | None = None, *, seed: int = 0
+    transform: Transform, fixed: Path, moving: Path | None, table: Path | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
     """The landmark errors of a transform, with BIRL's names; ``table`` is written with a row per landmark.
 
-    Raises ``FileError`` for files that cannot be read or hold different numbers of points.
+    Without ``moving``, ``fixed`` is a file of pairs, as BigWarp writes it. Raises ``FileError`` for
+    files that cannot be read or hold different numbers of points.
     """
     if table is not None:
-        refuse_inputs(table, fixed, moving)
-    points = read_points(fixed), read_points(moving)
+        refuse_inputs(table, fixed, *([moving] if moving else []))
+    points = (read_points(fixed), read_points(moving)) if moving else read_bigwarp(fixed)
     try:
         found = landmark_errors(transform, *points)
     except RegisterError as error:
-        raise FileError(moving, str(error)) from None
+        raise FileError(moving or fixed, str(error)) from None
     if table is not None:
         write_text(table, _table(points, found))
     summary = found.summary(seed)

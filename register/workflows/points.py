@@ -17,7 +17,9 @@ from register.transforms.transform import Inverse, Link, Transform
 HALF_PIXEL = 0.5
 MICROMETRES = {"nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 """Units of length in micrometres."""
-ENDINGS = (".csv", ".tsv", ".geojson", ".json", ".geojson.gz", ".json.gz", ".parquet", ".pq", ".roi")
+BLOCK = 500_000
+"""Points that are mapped at a time."""
+ENDINGS = (".csv", ".tsv", ".geojson", ".json", ".geojson.gz", ".json.gz", ".parquet", ".pq", ".roi", ".h5ad")
 """Endings that are a promise about the content."""
 
 
@@ -42,6 +44,7 @@ def map_points(
     origin: str | None = None,
     columns: str | None = None,
     unit: str | None = None,
+    densify: float | None = None,
     overwrite: bool = False,
 ) -> MappedPoints:
     """Map the points of a file and write the same kind of file with two more columns.
@@ -50,26 +53,40 @@ def map_points(
     error in pixels of that image, within which two of three points lie; it is ``inf`` (null in GeoJSON) where
     it is unknown. ``origin`` is ``corner`` or ``center``: the position of (0, 0) in pixel (0, 0).
     ``columns``, ``X,Y``, are those of a table. ``unit`` is ``px``, ``µm`` or ``mm``; lengths are converted by
-    the pixel sizes of the images, and written in the same unit. Raises ``FileError``.
+    the pixel sizes of the images, and written in the same unit. ``densify`` divides edges of lines and
+    polygons that are longer, in pixels. Of a file of pairs, the mapped points replace those of the other
+    image. Raises ``FileError``.
     """
     refuse_existing(output, overwrite)
     refuse_inputs(output, source)
-    file = read_point_file(source, columns)
+    direction: Transform | Inverse = transform.inverse() if inverse else transform
+    longest = densify
+    if densify is not None and unit not in (None, PIXELS):
+        longest = densify * float(_pixel(direction.fixed, unit, source).min())
+    file = read_point_file(source, columns, moving=inverse, densify=longest)
     _check_output(file, output)
     corner = file.corner if origin is None else origin == "corner"
     shift = HALF_PIXEL if corner else 0.0
-    direction: Transform | Inverse = transform.inverse() if inverse else transform
     unit = unit or file.unit
+    if not unit:
+        advice = "name the unit of its numbers: --unit px, µm or mm"
+        raise FileError(source, "states a transformation, so that its numbers may be no pixels", advice)
     before, after = (_pixel(frame, unit, source) for frame in (direction.fixed, direction.moving))
-    points = file.points / before - shift
-    mapped = direction.map(points)
-    round_trip = None
-    if inverse and len(points):
-        round_trip = float(np.linalg.norm(transform.map(mapped) - points, axis=1).max())
-    inside = direction.moving.contains(mapped)
-    error = Link(transform, inverse).expected_error(points)
-    file.write(output, (mapped + shift) * after, {"inside": inside, "expected_error": error})
-    return MappedPoints(len(points), int(inside.sum()), round_trip)
+    found = np.empty_like(file.points)
+    inside, error = np.empty(len(found), np.bool_), np.empty(len(found))
+    round_trip = 0.0 if inverse and len(found) else None
+    link = Link(transform, inverse)
+    for first in range(0, len(found), BLOCK):
+        rows = slice(first, first + BLOCK)
+        points = file.points[rows] / before - shift
+        mapped = direction.map(points)
+        if round_trip is not None:
+            off = np.linalg.norm(transform.map(mapped) - points, axis=1).max()
+            round_trip = max(round_trip, float(off))
+        inside[rows], error[rows] = direction.moving.contains(mapped), link.expected_error(points)
+        found[rows] = (mapped + shift) * after
+    file.write(output, found, {"inside": inside, "expected_error": error})
+    return MappedPoints(len(found), int(inside.sum()), round_trip)
 
 
 def _check_output(file: PointFile, output: Path) -> None:

@@ -1,5 +1,10 @@
-"""Read OME-Zarr 0.4 and 0.5: a folder with one chunked array per level, and metadata in attributes."""
+"""Read OME-Zarr 0.4 and 0.5: one chunked array per level, and metadata in attributes.
 
+The hierarchy lies in a folder, a zip archive or at an address. Of one that bioformats2raw wrote, whose images
+are the groups ``0``, ``1``, …, each is a series.
+"""
+
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +20,27 @@ from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, SeriesDescription
 from register.io.images.zarr_metadata import OWN, PURE, RGB, UNITS, Json
+from register.io.images.zarr_places import (
+    METADATA,
+    Address,
+    Archive,
+    Folder,
+    Place,
+    is_archive,
+    is_link,
+    place_of,
+)
 
 
 @dataclass(frozen=True)
 class Chunked:
-    """A zarr array in a folder as pixels (c, h, w), of which one element is read of each axis in ``chosen``.
+    """A zarr array as pixels (c, h, w), of which one element is read of each axis in ``chosen``.
 
-    Of an array that is cut off, the first ``rows`` are used.
+    It lies below ``key`` in ``place``. Of an array that is cut off, the first ``rows`` are used.
     """
 
-    folder: Path
+    place: Place
+    key: str
     array: Any
     axes: str
     chosen: tuple[tuple[str, int], ...]
@@ -49,46 +65,52 @@ class Chunked:
         parts: dict[str, slice | int] = {axis: slice(x.start, x.stop) for axis, x in window.items()}
         parts |= dict(self.chosen)
         try:
-            zarr_chunks.check(self.folder, self.array, [window[axis] for axis in self.axes])
+            zarr_chunks.check(self.place, self.key, self.array, [window[axis] for axis in self.axes])
             found = np.asarray(self.array[tuple(parts[axis] for axis in self.axes)])
         except (FileError, MemoryError):
             raise
         except Exception as error:  # codecs raise any exception on damaged chunks
             where = f"row {window['Y'].start}, column {window['X'].start}"
-            raise FileError(
-                self.folder, f"cannot be read at {where} ({error})", zarr_chunks.ADVICE
-            ) from error
+            problem = f"cannot be read at {where} ({error})"
+            raise FileError(self.place.named(self.key), problem, zarr_chunks.ADVICE) from error
         left = [axis for axis in self.axes if axis not in dict(self.chosen)]
         found = found.transpose([left.index(axis) for axis in "CYX" if axis in left])
         return np.ascontiguousarray(found if "C" in left else found[None], dtype=self.dtype)
 
 
 def matches(path: Path, head: bytes) -> bool:
-    """Whether a path is a zarr group or array."""
-    return path.is_dir() and any((path / name).exists() for name in (".zgroup", ".zattrs", "zarr.json"))
+    """Whether a path is a zarr group or array, in a folder, a zip archive or at an address."""
+    if path.is_dir():
+        return any((path / name).exists() for name in METADATA)
+    return is_link(head) or is_archive(path, head)
 
 
 def read(path: Path, selection: Selection) -> Image:
-    """The first multiscale image of the group, or the selected one; its pixels stay in their chunks.
+    """The first multiscale image of the group, the largest one of bioformats2raw, or the selected one.
 
-    Raises ``FileError`` for a group without an image, and for a series, level or plane that does not exist.
+    Its pixels stay in their chunks. Raises ``FileError`` for a group without an image, and for a series,
+    level or plane that does not exist.
     """
-    import zarr
-
-    attributes = dict(zarr.open_group(path, mode="r").attrs)
+    place, root = _opened(path)
+    images = _images(place, root)
+    number = _number(place, root, images, selection)
+    prefix, image, attributes = images[number]
     ome: Any = attributes.get("ome", attributes)
-    image = _multiscale(path, ome.get("multiscales") or [], selection.series or 0)
     axes = _axes(image)
     datasets = image["datasets"]
     if selection.level >= len(datasets):
         raise FileError(
-            path, f"has no level {selection.level}; it has {len(datasets)}, from 0", "choose another level"
+            place.named(""),
+            f"has no level {selection.level}; it has {len(datasets)}, from 0",
+            "choose another level",
         )
-    folders = [path / dataset["path"] for dataset in datasets[selection.level :]]
-    arrays = [zarr.open_array(folder, mode="r") for folder in folders]
+    keys = [f"{prefix}{dataset['path']}" for dataset in datasets[selection.level :]]
+    arrays: list[Any] = [root[key] for key in keys]
     chosen = tuple(selection.indices(path, axes, arrays[0].shape).items())
-    levels = [Chunked(*found, axes, chosen) for found in zip(folders, arrays, strict=True)]
+    levels = [Chunked(place, key, array, axes, chosen) for key, array in zip(keys, arrays, strict=True)]
     levels, notes = _whole(levels) if selection.allow_truncated else (levels, ())
+    if len(images) > 1 and prefix and selection.series is None:
+        notes = (*notes, f"series {number} of {len(images)} was read, the largest")
     size = _pixel_size(image, datasets[selection.level], axes)
     channels = (ome.get("omero") or {}).get("channels") or []
     names, colours = _names(channels), _colours(channels)
@@ -109,46 +131,104 @@ def read(path: Path, selection: Selection) -> Image:
 
 def describe(path: Path) -> FileDescription:
     """The axes, levels and series of a group. Raises ``FileError`` for a group without an image."""
-    import zarr
-
-    group = zarr.open_group(path, mode="r")
-    attributes: Any = dict(group.attrs)
-    images = attributes.get("ome", attributes).get("multiscales") or []
+    place, root = _opened(path)
+    images = _images(place, root)
     series = []
-    for number in range(max(len(images), 1)):
-        image = _multiscale(path, images, number)
-        array: Any = group[image["datasets"][0]["path"]]
-        axes, levels = _axes(image), len(image["datasets"])
-        series.append(SeriesDescription(axes, tuple(array.shape), str(array.dtype), levels))
-    return FileDescription(series[0].axes, series[0].levels, tuple(series))
+    for prefix, image, _ in images:
+        array: Any = root[f"{prefix}{image['datasets'][0]['path']}"]
+        levels = len(image["datasets"])
+        series.append(SeriesDescription(_axes(image), tuple(array.shape), str(array.dtype), levels))
+    first = series[_number(place, root, images, Selection())]
+    return FileDescription(first.axes, first.levels, tuple(series))
 
 
-READER = ImageReader("ome-zarr", matches, read, (".zarr",), describe)
+READER = ImageReader("ome-zarr", matches, read, (".zarr", ".zarr.zip", ".ozx"), describe)
 
 
 def _whole(levels: list[Chunked]) -> tuple[list[Chunked], tuple[str, ...]]:
     """The levels of an image that is whole, or its finest level up to the first damaged chunk, and a note."""
     first = levels[0]
-    rows = zarr_chunks.whole_rows(first.folder, first.array, first.axes, dict(first.chosen))
+    rows = zarr_chunks.whole_rows(first.place, first.key, first.array, first.axes, dict(first.chosen))
     if rows == first.shape[1]:
         return levels, ()
     if not rows:
-        raise FileError(first.folder, "is damaged in its first rows; nothing is left", "copy it again")
+        problem = "is damaged in its first rows; nothing is left"
+        raise FileError(first.place.named(first.key), problem, "copy it again")
     note = f"the folder is cut off or damaged: the first {rows} of {first.shape[1]} rows were read"
     return [replace(first, rows=rows)], (note,)
 
 
-def _multiscale(path: Path, images: list[Json], number: int) -> Json:
-    """The metadata of one multiscale image of a group."""
-    if not images:
+Found = tuple[str, Json, Json]
+"""Of an image: the key of its group, with a slash, its multiscale, and the attributes of its group."""
+
+
+def _opened(path: Path) -> tuple[Folder | Archive | Address, Any]:
+    """The place of a hierarchy and its root group. Raises ``FileError`` for one that is not there."""
+    import zarr
+
+    place = place_of(path)
+    try:
+        store, inside = place.store()
+        return place, zarr.open_group(store, path=inside, mode="r")
+    except FileNotFoundError as error:
+        raise FileError(place.named(""), f"holds no zarr group ({error})", "check the path") from None
+
+
+def _images(place: Place, root: Any) -> list[Found]:
+    """The multiscale images of a group, or those of the groups that bioformats2raw numbers.
+
+    Raises ``FileError`` for a group without one.
+    """
+    attributes: Any = dict(root.attrs)
+    ome: Any = attributes.get("ome", attributes)
+    found = [("", image, attributes) for image in ome.get("multiscales") or []]
+    if found:
+        return found
+    if "plate" in ome:
+        named = f"{place.named('')}/A/1/0"
+        raise FileError(place.named(""), "is a plate of many images", f"name a field of a well, as {named}")
+    for name in _numbered(root, ome):
+        inner: Any = dict(root[name].attrs)
+        images = inner.get("ome", inner).get("multiscales") or []
+        found += [(f"{name}/", image, inner) for image in images[:1]]
+    if not found:
         raise FileError(
-            path, "is a zarr group without an OME-Zarr image in it", "name the group that has multiscales"
+            place.named(""),
+            "is a zarr group without an OME-Zarr image in it",
+            "name the group that has multiscales",
         )
-    if number >= len(images):
-        raise FileError(
-            path, f"has no series {number}; it has {len(images)}, from 0", "choose another --series"
-        )
-    return images[number]
+    return found
+
+
+def _numbered(root: Any, ome: Json) -> list[str]:
+    """The names of the groups that bioformats2raw wrote: those that ``OME`` lists, or 0, 1, … as they are."""
+    if "bioformats2raw.layout" not in ome:
+        return []
+    if "OME" in root:
+        listed: Any = dict(root["OME"].attrs)
+        series = listed.get("ome", listed).get("series")
+        if isinstance(series, list):
+            return [str(name) for name in series]
+    names: list[str] = []
+    while str(len(names)) in root:
+        names.append(str(len(names)))
+    return names
+
+
+def _number(place: Place, root: Any, images: list[Found], selection: Selection) -> int:
+    """The number of the selected image; by default the first one, of bioformats2raw the largest one.
+
+    Raises ``FileError`` for a number that does not exist.
+    """
+    if selection.series is None:
+        if not images[0][0]:
+            return 0
+        areas = [math.prod(root[f"{prefix}{x['datasets'][0]['path']}"].shape[-2:]) for prefix, x, _ in images]
+        return areas.index(max(areas))
+    if selection.series >= len(images):
+        problem = f"has no series {selection.series}; it has {len(images)}, from 0"
+        raise FileError(place.named(""), problem, "choose another --series")
+    return selection.series
 
 
 def _axes(image: Json) -> str:

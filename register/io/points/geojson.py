@@ -1,7 +1,6 @@
 """Points in GeoJSON files of any nesting; everything but the coordinates is kept."""
 
 import gc
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,27 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.files import fast_json
 from register.files.compressed import write_bytes
 from register.files.json_text import number, parse_json
 from register.io.images.map_files import refuse_map_coordinates
-from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value, worst_of
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
+MOST_VERTICES = 1e6
+"""Parts into which a line can be divided."""
 Line = list[Any]
 """A list of positions."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A GeoJSON tree, its lists of positions, and its features, each with the range of its points."""
+    """A GeoJSON tree, its lists of positions, and its features, each with the range of its points.
+
+    Edges of lines and polygons that are longer than ``densify`` are divided.
+    """
 
     tree: Any
     lines: list[Line]
     features: list[tuple[Any, int, int]]
+    densify: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class GeoJSON:
         with _without_collection():
             _move(self.content.lines, np.round(points, DIGITS))
             features = self.content.features
-            worst = {name: _worst(np.asarray(values), features) for name, values in columns.items()}
+            starts, ends = (np.array([each[n] for each in features], np.int64) for n in (1, 2))
+            worst = {name: worst_of(np.asarray(x), starts, ends).tolist() for name, x in columns.items()}
             for number, (feature, _, _) in enumerate(features):
                 properties = feature["properties"] = feature.get("properties") or {}
                 values = {name: of_features[number] for name, of_features in worst.items()}
@@ -63,14 +68,14 @@ class GeoJSON:
             write_bytes(path, fast_json.dumps(self.content.tree) + b"\n")
 
 
-def read_geojson(path: str | Path, text: str) -> GeoJSON:
-    """The positions in the text of a GeoJSON file.
+def read_geojson(path: str | Path, text: str, densify: float | None = None) -> GeoJSON:
+    """The positions in the text of a GeoJSON file; ``densify`` divides edges that are longer.
 
     Raises ``FileError`` when there are none, when they are no numbers, or not pixels.
     """
     try:
         with _without_collection():
-            content = Content(parse_json(text), [], [])
+            content = Content(parse_json(text), [], [], densify)
             _collect(content.tree, content, 0, in_feature=False)
             lines = [_array(line) for line in content.lines]
         points = np.concatenate(lines) if lines else np.empty((0, 2))
@@ -98,6 +103,8 @@ def _collect(node: Any, content: Content, count: int, *, in_feature: bool) -> in
     if isinstance(node, dict):
         if node.get("type") in GEOMETRIES and "coordinates" in node:
             for line in _of_coordinates(node["coordinates"]):
+                if content.densify is not None and not node["type"].endswith("Point"):
+                    line[:] = _divided(line, content.densify)
                 content.lines.append(line)
                 count += len(line)
             return count
@@ -111,6 +118,22 @@ def _collect(node: Any, content: Content, count: int, *, in_feature: bool) -> in
     if feature:
         content.features.append((node, first, count))
     return count
+
+
+def _divided(line: Line, longest: float) -> Line:
+    """A line whose edges longer than ``longest`` are divided into equal parts; its own positions stay."""
+    points = _array(line)
+    lengths = np.hypot(*np.diff(points, axis=0).T)
+    if len(line) < 2 or not lengths.max() > longest:
+        return line
+    if not lengths.sum() / longest < MOST_VERTICES:
+        raise ValueError(f"an edge would be divided into more than {MOST_VERTICES:g} parts")
+    found = []
+    for n, parts in enumerate(np.maximum(np.ceil(lengths / longest), 1).astype(int)):
+        found.append(line[n])
+        steps = np.arange(1, parts)[:, None] / parts
+        found += (points[n] + steps * (points[n + 1] - points[n])).tolist()
+    return [*found, line[-1]]
 
 
 def _check_properties(content: Content) -> None:
@@ -151,24 +174,6 @@ def _move(lines: list[Line], points: Points) -> None:
         at += len(line)
         for position, xy in zip(line, new, strict=True):
             position[:2] = xy
-
-
-def _worst(values: NDArray[Any], features: list[tuple[Any, int, int]]) -> list[Value]:
-    """The worst value of each feature's points: false, or the largest number; None where it is not known."""
-    found: list[Value] = [None] * len(features)
-    kept = [n for n, (_, start, end) in enumerate(features) if end > start]
-    if not kept:
-        return found
-    ranges = np.array([features[n][1:] for n in kept]).ravel()
-    padded = np.append(values, values[-1:])  # an end may be the number of values
-    if values.dtype == np.bool_:
-        reduced = np.logical_and.reduceat(padded, ranges)[::2].tolist()
-    else:
-        largest = np.fmax.reduceat(padded.astype(np.float64), ranges)[::2].tolist()
-        reduced = [round(x, DIGITS) if math.isfinite(x) else None for x in largest]
-    for n, value in zip(kept, reduced, strict=True):
-        found[n] = value
-    return found
 
 
 def _add_measurements(properties: Any, values: dict[str, Value]) -> None:

@@ -38,7 +38,7 @@ class PointFile(Protocol):
 
     @property
     def unit(self) -> str:
-        """The unit of the coordinates: ``px``, ``µm`` or ``mm``."""
+        """The unit of the coordinates: ``px``, ``µm`` or ``mm``; empty where the file leaves it open."""
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -57,3 +57,19 @@ def worst(values: Sequence[Value]) -> Value:
         return all(values) if values else None
     largest = max((float(x) for x in values if x is not None), default=math.inf)
     return round(largest, DIGITS) if math.isfinite(largest) else None
+
+
+def worst_of(values: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
+    """``worst`` of the values from each start to its end, in one pass: objects, None where there is none."""
+    found = np.full(len(starts), None, object)
+    kept = np.flatnonzero(ends > starts)
+    if not kept.size:
+        return found
+    ranges = np.stack([starts[kept], ends[kept]], axis=1).ravel()
+    padded = np.append(values, values[-1:])  # an end may be the number of values
+    if values.dtype == np.bool_:
+        found[kept] = np.logical_and.reduceat(padded, ranges)[::2].tolist()
+        return found
+    largest = np.fmax.reduceat(padded.astype(np.float64), ranges)[::2].tolist()
+    found[kept] = [round(x, DIGITS) if math.isfinite(x) else None for x in largest]
+    return found

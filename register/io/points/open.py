@@ -1,4 +1,4 @@
-"""Read points from files: tables, GeoJSON and ImageJ's regions of interest."""
+"""Read points from files: tables, GeoJSON, ImageJ's regions, AnnData, SpatialData, pairs of BigWarp."""
 
 import zipfile
 import zlib
@@ -7,11 +7,14 @@ from pathlib import Path
 from register.errors import FileError
 from register.files.compressed import is_archive_of_text, read_text
 from register.io.images.map_files import refuse_map_file
-from register.io.points import imagej, parquet
+from register.io.points import anndata, bigwarp, geoparquet, imagej, parquet, spatialdata
 from register.io.points.columns import PIXELS
 from register.io.points.geojson import read_geojson
 from register.io.points.model import PointFile, Points
 from register.io.points.table import read_table
+
+BINARY = (*parquet.SUFFIXES, *anndata.SUFFIXES, *imagej.SUFFIXES)
+"""Endings of files that are no text."""
 
 
 def read_points(path: str | Path) -> Points:
@@ -21,24 +24,45 @@ def read_points(path: str | Path) -> Points:
     """
     file = read_point_file(path)
     if file.unit != PIXELS:
-        raise FileError(path, f"has coordinates in {file.unit}", "convert them to pixels")
+        unit = file.unit or "an unknown unit"
+        raise FileError(path, f"has coordinates in {unit}", "convert them to pixels")
     return file.points - 0.5 if file.corner else file.points
 
 
-def read_point_file(path: str | Path, columns: str | None = None) -> PointFile:
+def read_point_file(
+    path: str | Path, columns: str | None = None, *, moving: bool = False, densify: float | None = None
+) -> PointFile:
     """The points of a file with everything else in it, to be written back.
 
-    ``columns`` names the columns with x and y of a table, as ``X,Y``. Raises ``FileError`` naming the file
-    and the line that is wrong.
+    ``columns`` names the columns with x and y of a table, as ``X,Y``. Of a file of pairs the fixed points are
+    read, or the ``moving`` ones. ``densify`` divides edges of lines and polygons that are longer, in the unit
+    of the file. Raises ``FileError`` naming the file and the line that is wrong.
     """
     refuse_map_file(Path(path))
     suffix = Path(path).suffix.lower()
+    if spatialdata.is_spatialdata(path):
+        return spatialdata.read_element(path, densify)
+    if suffix in parquet.SUFFIXES and geoparquet.is_geoparquet(path):
+        return geoparquet.read_geoparquet(path, densify)
+    text = "" if suffix in BINARY and not is_archive_of_text(path) else _text(path)
+    if text.lstrip()[:1] in ("{", "["):
+        return read_geojson(path, text, densify)
+    if densify is not None:
+        raise FileError(path, "holds points, which have no edges", "leave out --densify")
     if suffix in parquet.SUFFIXES:
         return parquet.read_parquet(path, columns)
-    if suffix in imagej.SUFFIXES and not is_archive_of_text(path):
+    if suffix in anndata.SUFFIXES:
+        return anndata.read_anndata(path)
+    if suffix in imagej.SUFFIXES and not text:
         return imagej.read_rois(path)
+    if bigwarp.is_bigwarp(text):
+        return bigwarp.read_side(path, text, moving=moving)
+    return read_table(path, text, columns)
+
+
+def _text(path: str | Path) -> str:
+    """The text of a file. Raises ``FileError``."""
     try:
-        text = read_text(path)
+        return read_text(path)
     except (OSError, UnicodeDecodeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise FileError(path, f"cannot be read as a point file ({error})", "check the path") from None
-    return read_geojson(path, text) if text.lstrip()[:1] in ("{", "[") else read_table(path, text, columns)

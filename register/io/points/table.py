@@ -26,19 +26,11 @@ class Table:
     rows: list[list[str]]
     place: Place
     points: Points
+    unit: str
+    corner: bool
     delimiter: str = ","
     headed: bool = True
     suffixes: tuple[str, ...] = (".csv", ".tsv", ".txt")
-
-    @property
-    def corner(self) -> bool:
-        """Whether (0, 0) is the corner of pixel (0, 0)."""
-        return self.place.corner
-
-    @property
-    def unit(self) -> str:
-        """The unit of the coordinates."""
-        return self.place.unit
 
     def write(self, path: str | Path, points: Points, columns: Columns) -> None:
         """Write the table with other points (n, 2); columns of the same name are replaced, others added.
@@ -84,7 +76,8 @@ def read_table(path: str | Path, text: str, named: str | None = None) -> Table:
         if any(cell.strip() for cell in row):
             kept.append(row)
             points += [_point(path, number, row, x, y) for x, y in where.corners]
-    return Table(rows[0], kept, where, np.array(points, np.float64).reshape(-1, 2), delimiter, headed)
+    found = np.array(points, np.float64).reshape(-1, 2)
+    return Table(rows[0], kept, where, found, where.unit, where.corner, delimiter, headed)
 
 
 def _is_visium_list(path: str | Path, rows: list[list[str]]) -> bool:

@@ -8,13 +8,15 @@ from torch import Tensor
 from register.errors import RegisterError
 from register.geometry import affine_tensors, models
 from register.geometry.pixel_size import Sizes
-from register.io.points.landmarks import LandmarkFiles
+from register.io.points.landmarks import LandmarkFiles, Landmarks, read_pairs
 from register.io.transforms.start import read_start
 from register.settings import Settings
 from register.transforms.transform import Transform
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+PAIRS = ".csv"
+"""The suffix of a file of pairs, as BigWarp writes it."""
 FOREIGN = (".tfm", ".txt")
 """Suffixes of the transform files of ITK and elastix."""
 
@@ -35,20 +37,22 @@ def initial_matrix(
         return affine_tensors.translation((moving[1] - fixed[1]) / 2, (moving[0] - fixed[0]) / 2)
     landmarks = LandmarkFiles.parse(settings.init)
     if landmarks:
-        return _fitted(landmarks, settings)
+        return _fitted(landmarks.read(), settings)
     path = Path(settings.init)
     if not path.exists():
         raise RegisterError(
             f"--init {settings.init}: is none of auto, identity, center, and no file of that name exists"
         )
+    if path.suffix.lower() == PAIRS:
+        return _fitted(read_pairs(settings.init), settings)
     if path.suffix.lower() in FOREIGN:
         return torch.from_numpy(read_start(path, pixels))
     return torch.from_numpy(Transform.load(path).matrix)
 
 
-def _fitted(landmarks: LandmarkFiles, settings: Settings) -> Tensor:
+def _fitted(landmarks: Landmarks, settings: Settings) -> Tensor:
     """The global map fitted to landmarks; its model is the richest they determine, unless one is chosen."""
-    fixed, moving = landmarks.read()
+    fixed, moving = landmarks
     model = models.for_landmarks(len(fixed)) if settings.model in ("affine", "local") else settings.model
     try:
         return torch.from_numpy(models.get(model).fit(fixed, moving))
