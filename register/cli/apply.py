@@ -1,6 +1,7 @@
 """``register apply TRANSFORM IMAGE... -o OUT``."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,15 @@ Truncated = Annotated[
 ]
 Plane = Annotated[str | None, typer.Option(help="Plane of a stack, as Z=3 or Z=3,T=0, counted from 0.")]
 
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Write the OME-Zarr on the workers of a Dask scheduler (`tcp://HOST:PORT`).",
+        show_default=False,
+    ),
+]
+
 
 def apply(
     transform: Transform,
@@ -84,6 +94,7 @@ def apply(
     level: Level = 0,
     plane: Plane = None,
     allow_truncated: Truncated = False,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -93,6 +104,7 @@ def apply(
     from register.files.atomic import refuse_inputs
     from register.io.images.model import Selection
     from register.workflows import apply as workflow
+    from register.workflows import on_cluster
     from register.workflows.aligned_image import OutputStyle
 
     refuse_inputs(Path(output), Path(transform))
@@ -100,7 +112,8 @@ def apply(
     style = OutputStyle(interpolation, fill, compression, pyramid, jpeg_quality, chunks)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:
-        done = workflow.apply_at(
+        write = workflow.apply_at if scheduler is None else partial(on_cluster.apply_on_cluster, scheduler)
+        done = write(
             transform, images, output, inverse=inverse, labels=labels, scale=scale,
             style=style, part=part, overwrite=overwrite, tick=tick,
         )  # fmt: skip

@@ -1,12 +1,13 @@
 """``register merge TRANSFORM... -o FILE``."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from register.cli.apply import Fill, Method, Packing
+from register.cli.apply import Fill, Method, Packing, Scheduler
 from register.cli.arguments import AsJson, Debug, Overwrite
 from register.cli.output import print_json
 
@@ -14,7 +15,9 @@ Transforms = Annotated[
     list[Path],
     typer.Argument(metavar="TRANSFORM...", help="Transforms to one fixed image.", show_default=False),
 ]
-Output = Annotated[Path, typer.Option("-o", "--output", help="The .ome.tif to write.", show_default=False)]
+Output = Annotated[
+    str, typer.Option("-o", "--output", help="The .ome.tif or .ome.zarr to write.", show_default=False)
+]
 Prefix = Annotated[
     bool, typer.Option("--prefix/--no-prefix", help="Write the id of its image before a channel's name.")
 ]
@@ -42,6 +45,7 @@ def merge(
     fill: Fill = "auto",
     compression: Packing = "auto",
     pyramid: Pyramid = True,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -52,11 +56,13 @@ def merge(
     """
     from register.cli import progress, show
     from register.workflows import merge as workflow
+    from register.workflows import on_cluster
     from register.workflows.aligned_image import OutputStyle
 
     chosen = tuple(name.strip() for name in channels.split(",")) if channels else ()
+    merged = workflow.merge if scheduler is None else partial(on_cluster.merge_on_cluster, scheduler)
     with progress.of_writing(as_json) as tick:
-        done = workflow.merge(
+        done = merged(
             transforms,
             output,
             workflow.MergeOptions(prefix, drop_repeated, chosen, dtype),

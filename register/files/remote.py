@@ -95,6 +95,12 @@ def store(folder: Path, name: str, last: str) -> None:
     shutil.rmtree(folder)
 
 
+def remove(name: str) -> None:
+    """Remove a remote file or folder."""
+    system, path = file_system(name)
+    system.rm(path, recursive=bool(system.isdir(path)))
+
+
 def write_remote_text(text: str, name: str) -> None:
     """Write a text file at an address."""
     with _open(name, "wb") as file:

@@ -1,8 +1,10 @@
 """Pairs on a Dask cluster: one task per pair; the task of a lost worker is repeated on another."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from register.errors import RegisterError
 from register.files.remote import is_remote
@@ -22,19 +24,12 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
     All workers must have access to the same paths, unless all files are at remote addresses. Raises
     ``RegisterError`` when dask.distributed is not installed or the scheduler cannot be reached.
     """
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise RegisterError("--scheduler needs dask.distributed: pip install 'register-cli[dask]'") from None
+    check_installed()
 
     def runner(pairs: list[Pair]) -> Iterator[PairOutcome]:
-        try:
-            client = Client(scheduler, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
-        except (OSError, ValueError) as error:
-            raise RegisterError(
-                f"--scheduler {scheduler}: cannot connect to the scheduler ({error}); check the address"
-            ) from None
-        with client:
+        from distributed import as_completed
+
+        with connected(scheduler) as client:
             target = absolute(output)
             tasks = {
                 client.submit(
@@ -62,9 +57,33 @@ def on_cluster(scheduler: str, output: str, redo: bool = False) -> Runner:
                         yield future.result()
                     future.release()
             finally:
-                client.cancel(list(tasks))  # type: ignore[no-untyped-call]
+                client.cancel(list(tasks))
 
     return runner
+
+
+def check_installed() -> None:
+    """Raise ``RegisterError`` where dask.distributed is not installed."""
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise RegisterError("--scheduler needs dask.distributed: pip install 'register-cli[dask]'") from None
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Any]:
+    """A client of a Dask scheduler. Raises ``RegisterError`` when it cannot be reached."""
+    check_installed()
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=TIMEOUT)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise RegisterError(
+            f"--scheduler {scheduler}: cannot connect to the scheduler ({error}); check the address"
+        ) from None
+    with client:
+        yield client
 
 
 def absolute(name: str) -> str:

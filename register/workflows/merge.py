@@ -18,6 +18,7 @@ from register.transforms.quality import Verdict
 from register.transforms.transform import Transform
 from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
 from register.workflows.ids import stem, unique
+from register.workflows.local_files import local_files
 
 COLOURS = "red", "green", "blue"
 SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr")
@@ -76,7 +77,7 @@ class Merged:
 
 def merge(
     transforms: Sequence[Path],
-    output: Path,
+    output: str | Path,
     options: MergeOptions,
     *,
     style: OutputStyle = PLAIN,
@@ -88,10 +89,14 @@ def merge(
     Raises ``RegisterError`` for transforms of different fixed images, for one whose verdict is ``failed``,
     for images that have changed since they were aligned, and for mixed types without ``dtype``.
     """
+    if is_remote(str(output)):
+        raise FileError(output, "is at a remote address", "copy the result there, or use --scheduler")
+    output = Path(output)
     check_output(output, overwrite)
-    parts, notes = _parts(transforms, style)
-    refuse_inputs(output, *transforms, *(Path(part.path) for part in parts))
-    return write_parts(parts, output, options, style=style, tick=tick, notes=notes)
+    with local_files() as local:
+        parts, notes = parts_of(transforms, style, local.path)
+        refuse_inputs(output, *transforms, *(Path(part.path) for part in parts))
+        return write_parts(parts, output, options, style=style, tick=tick, notes=notes)
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -207,8 +212,13 @@ def _colour(channel: Channel) -> int | None:
     return colours[channel.index] if channel.index < len(colours) else None
 
 
-def _parts(paths: Sequence[Path], style: OutputStyle) -> tuple[list[Part], list[str]]:
-    """The fixed image, where it is a file, and the moving images on its grid; and remarks."""
+def parts_of(
+    paths: Sequence[Path], style: OutputStyle, located: Callable[[str], Path]
+) -> tuple[list[Part], list[str]]:
+    """The fixed image, where it is a file, and the moving images on its grid; and remarks.
+
+    ``located`` gives the local path of an image. Raises ``RegisterError`` as ``merge`` does.
+    """
     made = [(path, Transform.load(path)) for path in paths]
     _check_frames(made)
     notes = [
@@ -220,12 +230,12 @@ def _parts(paths: Sequence[Path], style: OutputStyle) -> tuple[list[Part], list[
     files = [transform.moving.path or "" for _, transform in made]
     fixed = None
     if frame.path is not None and frame.path not in files:
-        fixed = _opened(frame, made[0][1], "fixed", paths[0])
+        fixed = _opened(frame, made[0][1], "fixed", paths[0], located)
         files = [frame.path, *files]
     ids = unique([stem(file) for file in files], files, "image")
     parts = [Part(ids[0], fixed, files[0])] if fixed else []
     for (path, transform), name in zip(made, ids[len(parts) :], strict=True):
-        moving = _opened(transform.moving, transform, "moving", path)
+        moving = _opened(transform.moving, transform, "moving", path, located)
         image = aligned_image(moving, fixed, transform, style)
         parts.append(Part(name, image, str(transform.moving.path)))
     return parts, notes
@@ -246,15 +256,15 @@ def _check_frames(made: Sequence[tuple[Path, Transform]]) -> None:
             raise FileError(path, f"may have another fixed image than {first_path}", "align all to one image")
 
 
-def _opened(frame: Frame, transform: Transform, kind: str, source: Path) -> Image:
+def _opened(
+    frame: Frame, transform: Transform, kind: str, source: Path, located: Callable[[str], Path]
+) -> Image:
     """An image of a transform, opened as it was aligned.
 
     Raises ``FileError`` when it is not there, or not the image that was aligned.
     """
     if frame.path is None:
         raise FileError(source, f"does not name its {kind} image", "merge needs transforms of image files")
-    if is_remote(frame.path):
-        raise FileError(frame.path, "is at a remote address", "copy it, and align the copies")
     settings = transform.provenance.settings
     part = Selection(
         settings.get("series"),
@@ -262,7 +272,8 @@ def _opened(frame: Frame, transform: Transform, kind: str, source: Path) -> Imag
         settings.get(f"{kind}_plane"),
         bool(settings.get("allow_truncated")),
     )
-    image = open_image(frame.path, part).coloured()
+    path = located(frame.path)
+    image = open_image(path, part).coloured()
     if image.size != (frame.height, frame.width):
         raise FileError(
             frame.path,
@@ -270,6 +281,6 @@ def _opened(frame: Frame, transform: Transform, kind: str, source: Path) -> Imag
             " aligned",
             "align it again",
         )
-    if frame.sha256 is not None and sha256(Path(frame.path)) not in (None, frame.sha256):
+    if frame.sha256 is not None and sha256(path) not in (None, frame.sha256):
         raise FileError(frame.path, "has changed since it was aligned", "align it again")
     return image

@@ -17,8 +17,8 @@ from register.transforms.transform import Inverse, Link, Transform
 HALF_PIXEL = 0.5
 MICROMETRES = {"nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 """Units of length in micrometres."""
-BLOCK = 500_000
-"""Points that are mapped at a time."""
+BLOCK = 50_000
+"""Points that are mapped at a time: their arrays fit into a cache."""
 ENDINGS = (".csv", ".tsv", ".geojson", ".json", ".geojson.gz", ".json.gz", ".parquet", ".pq", ".roi", ".h5ad")
 """Endings that are a promise about the content."""
 

@@ -35,13 +35,18 @@ class NextLevel:
 
     def add(self, block: NDArray[Any], channels: slice, top: int, left: int) -> None:
         """Store a block (c, h, w) of the finer level, from an even row and column on, at half size."""
-        small = block[:, ::2, ::2] if self.nearest else _mean_of_four(block)
+        small = smaller_block(block, sampled=self.nearest)
         level = np.memmap(self.path, self.dtype, "r+", 0, self.shape)
         level[channels, top // 2 : top // 2 + small.shape[1], left // 2 : left // 2 + small.shape[2]] = small
 
     def pixels(self) -> Mapped:
         """The stored pixels."""
         return Mapped(self.path, 0, self.shape, self.dtype, _unchanged)
+
+
+def smaller_block(block: NDArray[Any], *, sampled: bool) -> NDArray[Any]:
+    """A block (c, h, w) at half size: ``sampled``, every second pixel, else means of 2 × 2 pixels."""
+    return block[:, ::2, ::2] if sampled else _mean_of_four(block)
 
 
 def halved(size: tuple[int, int]) -> tuple[int, int]:

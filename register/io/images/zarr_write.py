@@ -60,7 +60,8 @@ def write(
     """
     image = checked(folder, image, layout)
     sizes = level_sizes(image.size) if pyramid else [image.size]
-    group = create(folder, image, sizes, layout, name=name, nearest=nearest)
+    group = arrays(folder, image, sizes, layout)
+    group.attrs.update(zarr_metadata.attributes(image, sizes, name, nearest=nearest))
     with ExitStack() as stack:
         pool = stack.enter_context(device.worker_threads())
         for number, size in enumerate(sizes):
@@ -90,19 +91,11 @@ def checked(path: Path, image: Image, layout: ChunkLayout) -> Image:
     return image.coloured()
 
 
-def create(
-    folder: Path,
-    image: Image,
-    sizes: list[tuple[int, int]],
-    layout: ChunkLayout,
-    *,
-    name: str,
-    nearest: bool,
-) -> Group:
-    """The group with its metadata and an array of zeros, or of the no-data value, per level."""
+def arrays(place: Path | str, image: Image, sizes: list[tuple[int, int]], layout: ChunkLayout) -> Group:
+    """A group at a path or an address, with an array of zeros, or of the no-data value, per level."""
     import zarr
 
-    group = zarr.create_group(folder, zarr_format=3)
+    group = zarr.create_group(place, zarr_format=3)
     whole = image.nodata is not None and image.dtype.kind in "iu" and image.nodata.is_integer()
     for number, size in enumerate(sizes):
         sides = [min(layout.side, max(side, 1)) for side in size]
@@ -117,7 +110,6 @@ def create(
             fill_value=int(image.nodata) if whole and image.nodata is not None else 0,
             dimension_names=["c", "y", "x"],
         )
-    group.attrs.update(zarr_metadata.attributes(image, sizes, name, nearest=nearest))
     return group
 
 

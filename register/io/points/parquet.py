@@ -80,7 +80,7 @@ def write_blocks(source: Path, path: str | Path, changed: Any) -> None:
                 for batch in _blocks(arrow, file):
                     block = changed(batch, slice(first, first + batch.num_rows))
                     block = block.replace_schema_metadata(file.schema_arrow.metadata)
-                    writer = writer or parquet.ParquetWriter(beside, block.schema, compression="zstd")
+                    writer = writer or _writer(arrow, parquet, beside, block.schema)
                     writer.write_batch(block)
                     first += batch.num_rows
         except (OSError, arrow.ArrowException) as error:
@@ -88,6 +88,12 @@ def write_blocks(source: Path, path: str | Path, changed: Any) -> None:
         finally:
             if writer:
                 writer.close()
+
+
+def _writer(arrow: Any, parquet: Any, path: Path, schema: Any) -> Any:
+    """A writer that makes no dictionaries of floats, which hardly repeat."""
+    repeating = [field.name for field in schema if not arrow.types.is_floating(field.type)]
+    return parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating or False)
 
 
 def _blocks(arrow: Any, file: Any) -> Iterator[Any]:
