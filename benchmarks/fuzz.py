@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,8 +123,9 @@ def _seeds(folder: Path | None) -> list[tuple[str, bytes]]:
     }
     found.append(("mask.geojson", json.dumps(tree).encode()))
     found += text_seeds()
-    found += instrument_seeds()
+    found += instrument_seeds() + table_seeds()
     found.append(("plane.zarr", zarr_seed(grey)))
+    found.append(("plane.ozx", zipped(zarr_seed(grey))))
     for path in sorted(folder.rglob("*")) if folder else []:
         if path.is_file() and 0 < path.stat().st_size < 100_000:
             found.append((path.name, path.read_bytes()))
@@ -144,6 +146,31 @@ def instrument_seeds() -> list[tuple[str, bytes]]:
         files.write_oib(place / "a.oib", stack, names, 0.25)
         files.write_trestle(place / "trestle.tif", picture, 32, 16)
         return [(path.name, path.read_bytes()) for path in sorted(place.iterdir())]
+
+
+def table_seeds() -> list[tuple[str, bytes]]:
+    """Points in Parquet, GeoParquet and AnnData."""
+    import h5py
+    import pyarrow
+    import shapely
+    from pyarrow import parquet
+
+    found = []
+    for name, content in (
+        ("points", {"x": [1.0, 2.0], "y": [3.0, 4.0]}),
+        ("shapes", {"geometry": shapely.to_wkb([shapely.box(1, 2, 3, 4), shapely.Point(5, 6)])}),
+    ):
+        table, file = pyarrow.table(content), io.BytesIO()
+        column = {"encoding": "WKB", "geometry_types": []}
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        stated = {"geo": json.dumps(geo)} if name == "shapes" else {}
+        parquet.write_table(table.replace_schema_metadata(stated), file)
+        found.append((f"{name}.parquet", file.getvalue()))
+    cells = io.BytesIO()
+    with h5py.File(cells, "w") as file:
+        file.create_group("obs").attrs["column-order"] = np.array([], h5py.string_dtype())
+        file.create_dataset("obsm/spatial", data=np.arange(12.0).reshape(6, 2))
+    return [*found, ("cells.h5ad", cells.getvalue())]
 
 
 def text_seeds() -> list[tuple[str, bytes]]:
@@ -167,6 +194,15 @@ def zarr_seed(grey: np.ndarray) -> bytes:
         files = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
         content = {str(path.relative_to(scratch)): path.read_bytes().decode("latin-1") for path in files}
     return json.dumps(content).encode()
+
+
+def zipped(seed: bytes) -> bytes:
+    """The files of ``zarr_seed`` in a zip archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in json.loads(seed).items():
+            archive.writestr(name, text.encode("latin-1"))
+    return file.getvalue()
 
 
 def write_mutant(path: Path, data: bytes, rng: np.random.Generator | None) -> None:
@@ -267,6 +303,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
         return read_start(path)
 
     texts = {".transform": transform, ".csv": read_point_file, ".geojson": geojson}
+    texts |= {".parquet": read_point_file, ".h5ad": read_point_file}
     return texts | {".tfm": start, ".elastix": start, "": read_image}
 
 

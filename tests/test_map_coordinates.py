@@ -11,11 +11,13 @@ from rasterio.transform import Affine
 
 from register import Transform
 from register.errors import FileError
+from register.files.hashes import sha256
 from register.geometry import affine
 from register.io.images.masks import read_mask
 from register.io.images.open import open_image
 from register.io.points.open import read_points
 from register.transforms.transform import Frame
+from register.workflows.apply import apply
 
 RNG = np.random.default_rng(2)
 H, W = 80, 100
@@ -61,6 +63,22 @@ def test_the_pixel_size_of_a_geotiff_has_the_unit_of_its_map(tmp_path, program, 
     assert found.unit == expected[2]
     told = json.loads(program("info", tmp_path / "a.tif", "--json").stdout)["files"][0]
     assert (told["pixel_size"], told["pixel_unit"]) == (list(found.xy), expected[2])
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_apply_places_its_result_where_the_fixed_image_lies(tmp_path):
+    place = from_origin(500000, 4600000, 10.0, 20.0)
+    geotiff(tmp_path / "fixed.tif", transform=place)
+    geotiff(tmp_path / "moving.tif", transform=from_origin(1, 2, 3, 4), crs=32634)
+    fixed = Frame(W, H, None, str(tmp_path / "fixed.tif"), sha256(tmp_path / "fixed.tif"))
+    transform = Transform("affine", fixed, Frame(W, H), affine.identity())
+    apply(transform, [tmp_path / "moving.tif"], tmp_path / "a.tif")
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert (file.transform, file.crs.to_epsg()) == (place, 32633)
+    geotiff(tmp_path / "fixed.tif", transform=place)  # another image of this name
+    apply(transform, [tmp_path / "moving.tif"], tmp_path / "b.tif")
+    with rasterio.open(tmp_path / "b.tif") as file:
+        assert (file.transform, file.crs) == (Affine.identity(), None)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -11,8 +11,16 @@ import numpy as np
 from register.errors import FileError, RegisterError
 from register.files import remote
 from register.files.atomic import refuse_existing, refuse_inputs
+from register.files.hashes import sha256
 from register.io.images.model import LARGEST_SERIES, Image, Selection
-from register.io.images.open import ZARR, aligned_name, check_written, is_written, open_image
+from register.io.images.open import (
+    ZARR,
+    aligned_name,
+    check_written,
+    is_written,
+    open_header,
+    open_image,
+)
 from register.transforms.frame import Frame
 from register.transforms.transform import Inverse, Transform
 from register.workflows.aligned_image import PLAIN, OutputStyle, aligned_image, write_aligned
@@ -65,13 +73,15 @@ def apply(
     style = replace(style, interpolation="nearest", fill="0") if labels else style
     frame = transform.fixed if inverse else transform.moving
     done: list[AppliedImage] = []
+    grid = grid_of(transform, inverse=inverse)
     for path, name in zip(images, names, strict=True):
         image = open_image(path, part)
         factor = scale_of(frame, image, path) if scale is None else scale
         target = name if name.suffix else name.with_name(_name_for(path, image))
         refuse_existing(target, overwrite or target == name)
         refuse_inputs(target, *images)
-        aligned = _warped(transform, image, path, inverse=inverse, scale=factor, style=style)
+        placed = grid if factor == 1 else None
+        aligned = _warped(transform, image, path, inverse=inverse, scale=factor, style=style, grid=placed)
         _refuse_png(target, aligned)
         write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))
         done.append(AppliedImage(str(path), str(target), aligned.size[1], aligned.size[0], factor))
@@ -108,12 +118,35 @@ def apply_at(transform: str, images: list[str], output: str, **options: Any) -> 
         return [replace(one, source=name, file=file) for one, name, file in pairs]
 
 
+def grid_of(transform: Transform, *, inverse: bool) -> Image | None:
+    """The image whose grid results have, where it states its place on a map or stage; None where it is not
+    there, or has changed since it was aligned."""
+    frame, kind = (transform.moving, "moving") if inverse else (transform.fixed, "fixed")
+    if frame.path is None or frame.sha256 is None or remote.is_remote(frame.path):
+        return None
+    settings = transform.provenance.settings
+    level, plane = settings.get(f"{kind}_level") or 0, settings.get(f"{kind}_plane")
+    try:
+        image = open_header(frame.path, Selection(settings.get("series"), level, plane))
+    except RegisterError:
+        return None
+    same = image.size == (frame.height, frame.width) and bool(image.geotags or image.position)
+    return image if same and sha256(Path(frame.path)) == frame.sha256 else None
+
+
 def warp_image(
-    transform: Transform, image: Image, *, inverse: bool, scale: float, style: OutputStyle
+    transform: Transform,
+    image: Image,
+    *,
+    inverse: bool,
+    scale: float,
+    style: OutputStyle,
+    grid: Image | None = None,
 ) -> Image:
     """An image at ``scale`` times the registered resolution on the other image's grid at that scale.
 
-    The grid's frame gives the pixel size. The pixels are computed when they are read.
+    The grid's frame gives the pixel size, and ``grid``, its image, the place on a map or stage. The pixels
+    are computed when they are read.
     """
     scaled = transform if scale == 1 else transform.at_scale(scale)
     source = scaled.fixed if inverse else scaled.moving
@@ -122,7 +155,7 @@ def warp_image(
         frame = replace(source, width=width, height=height)
         scaled = replace(scaled, fixed=frame) if inverse else replace(scaled, moving=frame)
     direction: Transform | Inverse = scaled.inverse() if inverse else scaled
-    return aligned_image(image, None, direction, style)
+    return aligned_image(image, grid, direction, style)
 
 
 def scale_of(frame: Frame, image: Image, path: Path) -> float:
@@ -170,12 +203,10 @@ def _pixel_size_ratio(frame: Frame, image: Image) -> float | None:
     return ratio if fits else None
 
 
-def _warped(
-    transform: Transform, image: Image, path: Path, *, inverse: bool, scale: float, style: OutputStyle
-) -> Image:
+def _warped(transform: Transform, image: Image, path: Path, **options: Any) -> Image:
     """``warp_image``, whose errors name the file."""
     try:
-        return warp_image(transform, image, inverse=inverse, scale=scale, style=style)
+        return warp_image(transform, image, **options)
     except RegisterError as error:
         raise FileError(path, str(error)) from None
 

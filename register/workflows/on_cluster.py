@@ -14,7 +14,7 @@ from register.io.images.zarr_write import CHUNK, ChunkLayout
 from register.transforms.transform import Transform
 from register.workflows import merge, sharded
 from register.workflows.aligned_image import PLAIN, OutputStyle
-from register.workflows.apply import AppliedImage, scale_of, warp_image
+from register.workflows.apply import AppliedImage, grid_of, scale_of, warp_image
 from register.workflows.local_files import LocalFiles
 
 
@@ -35,7 +35,8 @@ class Applied:
         image = open_image(path, self.part)
         frame = transform.fixed if self.inverse else transform.moving
         scale = scale_of(frame, image, path) if self.scale is None else self.scale
-        return warp_image(transform, image, inverse=self.inverse, scale=scale, style=self.style)
+        grid = grid_of(transform, inverse=self.inverse) if scale == 1 else None
+        return warp_image(transform, image, inverse=self.inverse, scale=scale, style=self.style, grid=grid)
 
     def described(self, local: LocalFiles) -> str:
         """The options, and the hashes of both files."""

@@ -1,8 +1,9 @@
 """An OME-Zarr whose shards are computed and written by the workers of a Dask cluster.
 
 The shards of a level are tasks of their own; coarser levels are made of the written shards of the finer one.
-The windows, and so the pixels, are those that one machine writes. A shard that is there already is not computed
-again, so that the same command continues an interrupted run. A task of a lost worker runs on another one.
+The windows, and so the pixels, are those that one machine writes. A shard that is there already is not
+computed again, so that the same command continues an interrupted run. A task of a lost worker runs on another
+one.
 """
 
 import json
@@ -194,14 +195,14 @@ def _computed(
             future.release()
             following = next(waiting, None)
             if following is not None:
-                running.add(sent(following))
+                running.add(sent(following))  # type: ignore[no-untyped-call]
             yield
     finally:
         with suppress(Exception):
             client.cancel(list(running.futures))
 
 
-def write_shard(source: Source, place: str, shard: Shard, sampled: bool) -> None:
+def write_shard(source: Any, place: str, shard: Shard, sampled: bool) -> None:
     """Compute one shard and write it; the task of a worker.
 
     A shard of a coarser level is made of the four of the finer one.
@@ -226,6 +227,7 @@ _kept = ExitStack()
 
 
 @lru_cache(maxsize=2)
-def _image(source: Source) -> Image:
+def _image(source: Any) -> Image:
     """The image of a source, opened once for each worker process."""
-    return source.image(_kept.enter_context(local_files())).coloured()
+    made: Image = source.image(_kept.enter_context(local_files()))
+    return made.coloured()
