@@ -78,6 +78,7 @@ def test_the_files_say_what_has_no_counterpart(tmp_path):
     assert {"occluded", "residual"} <= set(done.files)
     occluded, residual = (tifffile.imread(tmp_path / "out" / f"{x}.tif") for x in ("occluded", "residual"))
     assert occluded.shape == residual.shape == fixed.shape
+    assert (occluded[65:95, 25:65] > 0).mean() > 0.8
     assert np.nanmedian(residual[65:95, 25:65]) > 10 * np.nanmedian(residual[160:, :100])
     sizes = [register.read_image(tmp_path / x).pixel_size for x in ("f.tif", "out/residual.tif")]
     assert sizes[0] is not None

@@ -27,18 +27,17 @@ class Differences:
 def of(fixed: Level, moving: Level, transform: Transform, side: int) -> Differences:
     """The differences of two grey levels under a transform, on a copy of at most ``side`` pixels.
 
-    Pixels without counterpart differ as unrelated ones do, with most of their neighbours, or are those that
-    the sides of the transform name. Those outside of the moving image are no occlusion.
+    Pixels without counterpart differ as unrelated ones do, with most of their neighbours; those that sides
+    of the transform name are among them. Those outside of the moving image are no occlusion.
     """
     views = Views.of(fixed, moving, transform.quality.metric or "structure", side)
     residual = views.difference(transform)
     known = ~residual.isnan()
     whole = np.ones(tuple(residual.shape), np.int8)
+    hidden = torch.from_numpy(labels.chosen([residual], whole, known) < 0).to(known.device)
     if transform.sides:
         named = transform.sides.at(views.points().reshape(-1, 2)).reshape(whole.shape)
-        hidden = torch.from_numpy(named < 0).to(known.device)
-    else:
-        hidden = torch.from_numpy(labels.chosen([residual], whole, known) < 0).to(known.device)
+        hidden |= torch.from_numpy(named < 0).to(known.device)
     return Differences(
         residual.cpu().numpy().astype(np.float32),
         (hidden & known).cpu().numpy().astype(np.uint8) * np.uint8(255),
