@@ -190,7 +190,7 @@ def zarr_seed(grey: np.ndarray) -> bytes:
     image = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
     with tempfile.TemporaryDirectory() as scratch:
         root = zarr.create_group(scratch, zarr_format=2, attributes={"multiscales": [image]})
-        root.create_array("0", data=grey, chunks=(32, 32))
+        root.create_array("0", shape=grey.shape, dtype=grey.dtype, chunks=(32, 32))[:] = grey
         files = [path for path in sorted(Path(scratch).rglob("*")) if path.is_file()]
         content = {str(path.relative_to(scratch)): path.read_bytes().decode("latin-1") for path in files}
     return json.dumps(content).encode()

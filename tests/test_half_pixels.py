@@ -46,7 +46,7 @@ def test_the_pixel_size_of_a_zarr_has_the_order_of_its_axes(tmp_path):
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.25]}]}]
     image = {"version": "0.4", "axes": axes, "datasets": datasets}
     root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2, attributes={"multiscales": [image]})
-    root.create_array("0", data=np.zeros((20, 30), np.uint8), chunks=(20, 30))
+    root.create_array("0", shape=(20, 30), dtype="uint8", chunks=(20, 30))
     assert read_image(tmp_path / "a.zarr").pixel_size.xy == (0.25, 0.5)
 
 

@@ -223,7 +223,8 @@ def ome_zarr(path, **changes):
     image = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
     image |= changes
     root = zarr.create_group(path, zarr_format=2, attributes={"multiscales": [image]})
-    root.create_array("0", data=np.arange(600, dtype=np.uint16).reshape(20, 30), chunks=(10, 10))
+    array = root.create_array("0", shape=(20, 30), dtype="uint16", chunks=(10, 10))
+    array[:] = np.arange(600).reshape(20, 30)
 
 
 ZARR = {

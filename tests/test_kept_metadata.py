@@ -79,7 +79,7 @@ def test_ndpi_states_its_resolution(tmp_path):
 
 def ome_zarr(path, pixels, axes, channels):
     group = zarr.open_group(path, mode="w", zarr_format=2)
-    group.create_array("0", data=pixels)
+    group.create_array("0", shape=pixels.shape, dtype=pixels.dtype)[:] = pixels
     scale = {"type": "scale", "scale": [1.0] * pixels.ndim}
     described = [{"name": axis, "type": "space" if axis in "zyx" else "channel"} for axis in axes]
     image = {

@@ -168,7 +168,7 @@ def write_zarr(path, kind):
     if form == 3:
         attributes = {"ome": {"version": "0.5", **attributes}}
     root = zarr.create_group(path, zarr_format=form, attributes=attributes)
-    root.create_array("0", data=GREY[0], chunks=(32, 40), **options)
+    root.create_array("0", shape=GREY[0].shape, dtype=GREY.dtype, chunks=(32, 40), **options)[:] = GREY[0]
     return sorted(x for x in (path / "0").rglob("*") if x.is_file() and not x.name.startswith((".z", "zarr")))
 
 
