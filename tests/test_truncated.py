@@ -172,7 +172,7 @@ def write_zarr(path, kind):
     return sorted(x for x in (path / "0").rglob("*") if x.is_file() and not x.name.startswith((".z", "zarr")))
 
 
-@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ZARR)
 def test_a_chunk_that_is_cut_short_is_not_read_as_zeros(kind, tmp_path):
     chunk = write_zarr(tmp_path / "a.zarr", kind)[-1]
@@ -188,7 +188,7 @@ def test_a_chunk_that_is_cut_short_is_not_read_as_zeros(kind, tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.zarr", ALLOWED).pixels[0], GREY[0])
 
 
-@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["blosc", "zstd", "gzip"])
 def test_a_chunk_that_inflates_past_its_shape_is_refused_before_it_does(kind, tmp_path, monkeypatch):
     """Zeros of 16 MiB in a chunk of 32 × 40 pixels."""
