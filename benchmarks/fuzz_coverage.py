@@ -20,14 +20,14 @@ ENDINGS = sorted(set(fuzz.STRUCTURED) - {".json"})
 
 
 def main() -> None:
-    import atheris
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("ending", choices=ENDINGS, help="the kind of file")
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
+    import atheris
+
     with atheris.instrument_imports(include=["register"]):
         from register.errors import RegisterError
 
