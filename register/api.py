@@ -17,7 +17,7 @@ from register._version import __version__
 from register.compute import clock, device
 from register.compute.defaults import usual_defaults
 from register.compute.plan import ComputePlan
-from register.engine import pair, split, still
+from register.engine import field, split, still
 from register.engine.fit import held as held_points
 from register.engine.fit.parts import Box, Read
 from register.engine.initial import search
@@ -148,7 +148,7 @@ def align_levels(
             one, other = (fixed, moving) if keep else _on_device(fixed, moving, now.device)
             with now.active():
                 run = partial(
-                    pair.align,
+                    field.align,
                     sizes=sizes,
                     settings=chosen,
                     start=start,

@@ -21,6 +21,7 @@ import torch
 import register
 from register.engine.ambiguity import outcome
 from register.engine.ambiguity.rivals import Rival
+from register.engine.points import judge
 from register.engine.quality import verdict
 from register.registries import MODELS
 from register.settings import Settings
@@ -208,11 +209,12 @@ def test_every_reason_of_a_verdict_is_explained():
     ):
         reasons.add(Rival(torch.eye(2, 3), shift, rotation, 60.0, slides).reason())
     reasons.add(outcome.BEYOND)
+    reasons |= {*judge.doubts(20, 90, 30, 50.0, 700.0), judge.by_chance(3, 90)}
     page = (ROOT / "docs" / "how-to" / "suspect.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\*\*(.*)\*\*$", page, flags=re.MULTILINE)
     plain = [re.sub(r"[\d.]+(%|st|nd|rd|th)?", "…", reason) for reason in reasons]
-    assert len(plain) == 13  # and what stays at its place, which engine.still says
-    assert len(explained) == 14
+    assert len(plain) == 17  # and what stays at its place, which engine.still says
+    assert len(explained) == 18
     assert [r for r in plain if not any(r.startswith(re.sub("50th", "…", e)) for e in explained)] == []
 
 

@@ -12,6 +12,7 @@ from benchmarks.synthetic import SIDE, views
 from register.engine.initial import correlation, features, registry
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.matchers import finder_from_matches
+from register.engine.points import look
 from register.errors import RegisterError, RegisterWarning
 from register.geometry import affine, affine_tensors
 from register.registries import STARTS
@@ -27,12 +28,19 @@ def points_of(truth, count=60, scale=1.0):
 
 
 @pytest.fixture
-def hard(texture, monkeypatch):
-    """Two views with their true map, on which the built-in finders propose nothing."""
+def points_alone(texture, monkeypatch):
+    """Two views with their true map, on which features and correlation propose nothing."""
     fixed, moving, truth = views(texture, 100.0, 1.5, 0.8, "plain", False, seed=8)
     monkeypatch.setattr(features, "match", lambda *given, **options: None)
     monkeypatch.setattr(correlation, "candidates", lambda *given, **options: [])
     return fixed, moving, truth
+
+
+@pytest.fixture
+def hard(points_alone, monkeypatch):
+    """Two views with their true map, on which the built-in finders propose nothing."""
+    monkeypatch.setattr(look, "matched", lambda *given, **options: [])
+    return points_alone
 
 
 @pytest.fixture
@@ -58,6 +66,14 @@ def distance(matrix, truth):
 
 def align(fixed, moving, **values):
     return register.align(fixed, moving, preset="fast", model="similarity", **values)
+
+
+def test_the_arrangement_of_points_finds_a_texture(points_alone):
+    fixed, moving, truth = points_alone
+    found = align(fixed, moving)
+    assert found.quality["verdict"] == "ok"
+    assert distance(found.transform.matrix, truth) < 1.0
+    assert "the start finder points found the initial map" in found.quality["notes"]
 
 
 def test_an_added_function_is_tried_where_the_built_in_search_fails(hard, added):

@@ -70,6 +70,7 @@ STARTS = Registry(
         "shifts": Entry(
             "register.engine.initial.shifts:FINDER", "correlation over all shifts, however little overlaps"
         ),
+        "points": Entry("register.engine.points.finder:FINDER", "the arrangement of stars, beads or nuclei"),
     },
 )
 

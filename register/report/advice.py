@@ -19,6 +19,7 @@ WEAK, CAPPED, AREA, RETURN = (
     "changes areas",
     "aligned in both",
 )
+GROUPS, PARTNERS, LOOSE = "others on another one", "have a partner", "determine the map only"
 LANDMARK, APART = "and was not used", "regions of the two images do not overlap"
 """Parts of the reasons of a verdict, by which they are told apart."""
 PLAIN = {
@@ -30,6 +31,9 @@ PLAIN = {
     CAPPED: "The images are deformed more than the alignment was allowed to follow.",
     AREA: "The images would have to be very different in size.",
     RETURN: "Aligning the images in the other direction gives another answer.",
+    GROUPS: "Some points moved in one way, and others in another.",
+    PARTNERS: "Most points of one image are not in the other one.",
+    LOOSE: "The points that match lie close together: far from them the alignment is not exact.",
     "landmarks agree on": "Your landmarks agree on this alignment, but the images do not confirm it.",
     LANDMARK: "One of your landmarks disagrees with the images and with the others.",
 }

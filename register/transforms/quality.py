@@ -129,6 +129,22 @@ class HeldLandmarks(Record):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class PointFigures(Record):
+    """Sources of two fields of points: how many each image has, how many of the ``possible`` ones match.
+
+    ``residual`` is the standard deviation of their places per axis in moving pixels, ``chance`` the logarithm
+    (base 10) of the number of maps on which as many would agree by chance.
+    """
+
+    fixed: Count = ABSENT
+    moving: Count = ABSENT
+    matched: Count = ABSENT
+    possible: Count = ABSENT
+    residual: Number = ABSENT
+    chance: Number = ABSENT
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Quality(Record):
     """The quality of a transform. Unknown figures are None; a missing verdict is ``unknown``.
 
@@ -168,6 +184,7 @@ class Quality(Record):
     canvas: Annotated[CanvasPlace | None, one(lambda: CanvasPlace)] = ABSENT
     landmarks: Annotated[LandmarkSummary | None, one(lambda: LandmarkSummary)] = ABSENT
     held: Annotated[HeldLandmarks | None, one(lambda: HeldLandmarks)] = ABSENT
+    points: Annotated[PointFigures | None, one(lambda: PointFigures)] = ABSENT
     round_trip_median: Number = ABSENT
     round_trip_max: Number = ABSENT
     shift: Numbers = ABSENT

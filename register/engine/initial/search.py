@@ -13,7 +13,7 @@ import torch
 
 from register.compute.budget import Budget
 from register.engine.fit.parts import Sides
-from register.engine.initial import start
+from register.engine.initial import registry, start
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.refine import refine
 from register.engine.initial.search_range import SearchRange, mirror
@@ -43,8 +43,9 @@ def find(
     """The initial map between two images.
 
     The built-in finders search one range after the other until a start is significant, with the smaller
-    image in the place of the fixed one. The finders in ``always`` are run in addition, those in ``fallback``
-    if no start is significant. ``sides`` read parts of both images; by default these are parts of the levels.
+    image in the place of the fixed one. The finders in ``always`` are run in addition, that of points and
+    those in ``fallback`` if no start is significant. ``sides`` read parts of both images; by default these
+    are parts of the levels.
     No stage begins when the ``budget`` is spent, but for the first ones.
     """
     sides = sides or Sides.of(fixed, moving)
@@ -53,7 +54,7 @@ def find(
         found = _better(fixed, moving, ranges[-1], each, found, required=True)
     if found.is_significant:
         return found
-    for each in fallback:
+    for each in (registry.get("points"), *fallback):
         if not budget.left:
             break
         found = _better(fixed, moving, ranges[-1], each, found, required=False)

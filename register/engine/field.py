@@ -1,0 +1,93 @@
+"""Align two images, by their sources where both are fields of points, and by the images everywhere else."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from register.compute.clock import Clock
+from register.engine import pair
+from register.engine.fit.estimate import Estimate, coarse_grid
+from register.engine.fit.problem import Problem
+from register.engine.fit.working_copy import levels_of, working_copy
+from register.engine.initial import search, search_range
+from register.engine.pair import Alignment, Size
+from register.engine.points import answer, judge
+from register.engine.points.look import Seen, look
+from register.engine.quality import patch_quality
+from register.geometry import affine_tensors
+from register.images.pyramid import Level
+from register.settings import Settings, effort_of
+from register.transforms.frame import Frame
+from register.transforms.quality import Verdict
+
+FAILED = "the alignment failed: the identity is written instead"
+
+
+def align(
+    fixed: Level, moving: Level, sizes: tuple[Size, Size], settings: Settings, **options: Any
+) -> Alignment:
+    """Align ``moving`` to ``fixed``; the arguments are those of ``pair.align``.
+
+    Sources decide where both images are fields of points and a map is searched: if they agree on a map, or do
+    not agree with the map that the images give. Points that are deformed are left to the images if these are
+    ``ok``.
+    """
+    run = partial(pair.align, fixed, moving, sizes, settings, **options)
+    given = options.get("start") is not None or options.get("landmarks") is not None
+    if given or settings.metric != "auto":
+        return run()
+    clock, effort = Clock(), effort_of(settings, sizes[0])
+    ranges = search_range.ranges_of(
+        settings,
+        effort.candidates,
+        options.get("pixel_ratio"),
+        shift=options.get("shift_range"),
+        size=sizes[0],
+    )
+    with clock("points"):
+        seen = look(fixed, moving, ranges)
+    if seen is None:
+        return run()
+    if seen.agreed and not (settings.model == "local" and judge.is_deformed(seen)):
+        return _of_points(fixed, moving, sizes, settings, seen, clock)
+    found = run()
+    if seen.agreed is None:
+        return _doubted(found, seen, sizes, settings)
+    if found.quality.verdict == Verdict.OK:
+        return found
+    return _of_points(fixed, moving, sizes, settings, seen, clock)
+
+
+def _of_points(
+    fixed: Level, moving: Level, sizes: tuple[Size, Size], settings: Settings, seen: Seen, clock: Clock
+) -> Alignment:
+    """The alignment by the sources that agree."""
+    effort = effort_of(settings, sizes[0])
+    with clock("working copies"):
+        levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
+        copy = working_copy(moving, effort.max_size, "moving")
+    limit = float(settings.max_shift or max(sizes[0]))
+    problem = Problem(levels, copy, settings.model, effort, limit)
+    with clock("verdict"):
+        estimate, figures = answer.made(problem, seen, _frames(sizes))
+    transform = estimate.transform(settings.model, _frames(sizes), figures.patches).checked()
+    return Alignment(replace(transform, quality=figures.quality), clock.seconds)
+
+
+def _doubted(found: Alignment, seen: Seen, sizes: tuple[Size, Size], settings: Settings) -> Alignment:
+    """The alignment by the images of two fields of points whose sources agree on no map."""
+    quality = judge.against(found.quality, seen, found.transform.matrix)
+    transform = found.transform
+    if quality.verdict == Verdict.FAILED and found.quality.verdict != Verdict.FAILED:
+        rejected = tuple(map(tuple, transform.matrix.tolist()))
+        quality = replace(quality, rejected_matrix=rejected, notes=(*quality.notes, FAILED))
+        patches = patch_quality.unknown(coarse_grid(*sizes[0]).count)
+        transform = Estimate(affine_tensors.identity()).transform(settings.model, _frames(sizes), patches)
+    if quality.verdict == Verdict.FAILED and seen.mirrored and search.MIRRORED not in quality.notes:
+        quality = replace(quality, notes=(*quality.notes, search.MIRRORED))
+    return replace(found, transform=replace(transform, quality=quality))
+
+
+def _frames(sizes: tuple[Size, Size]) -> tuple[Frame, Frame]:
+    """The frames of images of sizes (height, width)."""
+    return Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])

@@ -1,0 +1,135 @@
+"""Look for fields of points in two images, and for the map on which they agree."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from register.engine.initial.search_range import SearchRange
+from register.engine.points import agreement, places, sources
+from register.engine.points.agreement import Agreement
+from register.engine.points.sources import Sources
+from register.geometry import affine
+from register.geometry.arrays import Float64
+from register.images.pyramid import Level
+
+LEAST_SIDE = 32
+"""Shorter side of an image in which points are looked for, in pixels, at least."""
+LEAST_SOURCES = 5
+"""Sources of an image that is a field of points, at least."""
+LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.75, 0.25, 0.75
+"""Median correlation of the sources of a field of points with Gaussians, at least (of other images it is
+below 0.6); share of the image that is above the noise, at most, and of this that lies around sources, at
+least. Other images show more than points, which decides."""
+CERTAIN = -10.0
+"""Logarithm (base 10) of the number of false alarms up to which sources agree on a map."""
+RIVAL = 0.5
+"""Matched sources of another map, in units of those of the best one, from which it is a rival."""
+BRIGHTEST = 400
+"""Sources of each image whose differences are compared to find other shifts."""
+LEFT = 8
+"""Sources without a partner, in both images, that may agree on another map."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The sources of two fields of points, and the map on which they agree.
+
+    ``agreed`` is None where no map stands out. ``apart`` is the number of sources without a partner that
+    agree on a map of their own. With ``mirrored``, only the sources of the mirrored moving image agree.
+    """
+
+    fixed: Sources
+    moving: Sources
+    agreed: Agreement | None = None
+    apart: int = 0
+    mirrored: bool = False
+
+
+def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | None:
+    """The sources of two grey levels of any range, and the map within one of the ranges on which they agree.
+
+    None where one of the images is not a field of points, and where points repeat, so that they agree on
+    other maps too: then the images decide.
+    """
+    if any(min(x.size) < LEAST_SIDE or float((x.mask > 0.5).sum()) < LEAST_SIDE**2 for x in (fixed, moving)):
+        return None
+    one, other = sources.of(fixed), sources.of(moving)
+    if not (is_field(one) and is_field(other)):
+        return None
+    for within in ranges:
+        if found := matched(one, other, within):
+            best = found[0]
+            apart = _apart(one, other, best, within)
+            if not apart and rival(one, other, found) >= RIVAL * len(best):
+                return None
+            return Seen(one, other, best, apart)
+    flipped = matched(one, other, replace(ranges[0], flip=False, shift=None), mirrored=True)
+    return Seen(one, other, mirrored=bool(flipped))
+
+
+def is_field(found: Sources) -> bool:
+    """Whether an image shows sources and hardly anything else."""
+    return (
+        len(found) >= LEAST_SOURCES
+        and found.alike >= LEAST_ALIKE
+        and found.cover <= MOST_COVERED
+        and found.explained >= LEAST_EXPLAINED
+    )
+
+
+def matched(one: Sources, other: Sources, within: SearchRange, *, mirrored: bool = False) -> list[Agreement]:
+    """The maps within a range on which sources agree beyond doubt, the least likely by chance first.
+
+    The mirrored moving image is looked at too where the range allows it, or only that.
+    """
+    found = [] if mirrored else agreement.find(one, other, within)
+    if within.flip or mirrored:
+        back = np.array([[-1.0, 0.0, other.size[1] - 1.0], [0.0, 1.0, 0.0]])
+        turned = replace(other, places=affine.apply(back, other.places))
+        for each in agreement.find(one, turned, replace(within, shift=None)):
+            matrix = affine.compose(back, each.matrix)
+            if within.is_near(torch.from_numpy(matrix)):
+                found.append(replace(each, matrix=matrix))
+    found.sort(key=lambda x: x.chance)
+    return found if found and found[0].chance <= CERTAIN else []
+
+
+def rival(one: Sources, other: Sources, found: list[Agreement]) -> int:
+    """The sources that agree on the best other map: one that was found too, or the best one shifted."""
+    best = found[0]
+    others = [len(x) for x in found[1:]]
+    places_there = affine.apply(best.matrix, one.places[:BRIGHTEST])
+    difference = (other.places[None, :BRIGHTEST] - places_there[:, None]).reshape(-1, 2)
+    radius = agreement.radius_of(other)
+    limit = math.hypot(*other.size) / 2
+    shifts = difference[np.abs(difference).max(1) < limit]
+    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * radius
+    counts = [_count(shifts, corner, 2 * radius, limit) for corner in corners]
+    zero = max(int((np.hypot(*difference.T) <= radius).sum()), 1)
+    return max([0, *others, round(max(counts) / zero * len(best))])
+
+
+def _count(shifts: Float64, offset: Float64, cell: float, limit: float) -> int:
+    """The most shifts (n, 2) in one of the cells that do not touch the middle."""
+    cells = np.floor((shifts + offset) / cell).astype(np.int64)
+    cells = cells[np.abs(cells).max(1) > 1]
+    if not len(cells):
+        return 0
+    wide = 2 * math.ceil(limit / cell) + 8
+    return int(np.unique(cells[:, 0] * wide + cells[:, 1], return_counts=True)[1].max())
+
+
+def _apart(one: Sources, other: Sources, best: Agreement, within: SearchRange) -> int:
+    """The number of sources without a partner that agree on another map, of those that could have one."""
+    there = affine.apply(best.matrix, one.places)
+    back = affine.apply(affine.invert(best.matrix), other.places)
+    near = agreement.radius_of(other) * 2
+    lonely = (places.nearest(there, other.places, near)[0] < 0) & agreement.inside(there, other.size)
+    alone = (places.nearest(other.places, there, near)[0] < 0) & agreement.inside(back, one.size)
+    if min(int(lonely.sum()), int(alone.sum())) < max(LEFT, 0.1 * len(best)):
+        return 0
+    rest = matched(one.only(lonely), other.only(alone), within)
+    return len(rest[0]) if rest else 0
