@@ -11,7 +11,7 @@ from register.cli.options import with_settings
 from register.cli.series import Run, align_movie, model_is_given
 from register.engine.movie.options import WITHOUT_MEANING
 from register.errors import RegisterError
-from register.io.movies.layout import Layout, plane_number
+from register.io.movies.layout import Layout, plane_number, sides
 from register.settings import Settings
 from register.workflows.movie.job import BAD_FRAMES, Movie
 
@@ -78,6 +78,18 @@ Channels = Annotated[
     int,
     typer.Option(min=1, help="Channels that alternate along the pages, fastest.", rich_help_panel=FILES),
 ]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Path of the array in an HDF5, NWB or Zarr file.", rich_help_panel=FILES
+    ),
+]
+FrameSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WxH", help="Size of the frames of a binary file without ops.npy.", rich_help_panel=FILES
+    ),
+]
 First = Annotated[
     int | None, typer.Option(min=1, help="Only the first frames, for a quick look.", rich_help_panel=FILES)
 ]
@@ -107,6 +119,8 @@ def movie(
     plane: Plane = None,
     planes: Planes = 1,
     channels: Channels = 1,
+    dataset: Dataset = None,
+    frame_size: FrameSize = None,
     first: First = None,
     output: Output = Path("aligned"),
     redo: Redo = False,
@@ -127,7 +141,7 @@ def movie(
             f"{bad_frames!r} is not one of {', '.join(BAD_FRAMES)}", param_hint="--bad-frames"
         )
     try:
-        layout = Layout(planes, channels, plane_number(plane))
+        layout = Layout(planes, channels, plane_number(plane), dataset, frame_size=sides(frame_size))
     except RegisterError as error:
         raise typer.BadParameter(str(error)) from None
     asked = Movie(

@@ -96,7 +96,7 @@ def read(path: Path, selection: Selection) -> Image:
     number = _number(place, root, images, selection)
     prefix, image, attributes = images[number]
     ome: Any = attributes.get("ome", attributes)
-    axes = _axes(image)
+    axes = axes_of(image)
     datasets = image["datasets"]
     if selection.level >= len(datasets):
         raise FileError(
@@ -111,7 +111,7 @@ def read(path: Path, selection: Selection) -> Image:
     levels, notes = _whole(levels) if selection.allow_truncated else (levels, ())
     if len(images) > 1 and prefix and selection.series is None:
         notes = (*notes, f"series {number} of {len(images)} was read, the largest")
-    size = _pixel_size(image, datasets[selection.level], axes)
+    size = pixel_size_of(image, datasets[selection.level], axes)
     channels = (ome.get("omero") or {}).get("channels") or []
     names, colours = _names(channels), _colours(channels)
     rgb = levels[0].shape[0] == 3 and levels[0].dtype == np.uint8 and _is_rgb(names, colours)
@@ -137,7 +137,7 @@ def describe(path: Path) -> FileDescription:
     for prefix, image, _ in images:
         array: Any = root[f"{prefix}{image['datasets'][0]['path']}"]
         levels = len(image["datasets"])
-        series.append(SeriesDescription(_axes(image), tuple(array.shape), str(array.dtype), levels))
+        series.append(SeriesDescription(axes_of(image), tuple(array.shape), str(array.dtype), levels))
     first = series[_number(place, root, images, Selection())]
     return FileDescription(first.axes, first.levels, tuple(series))
 
@@ -231,7 +231,7 @@ def _number(place: Place, root: Any, images: list[Found], selection: Selection) 
     return selection.series
 
 
-def _axes(image: Json) -> str:
+def axes_of(image: Json) -> str:
     """The axes of an image, one letter each; version 0.2 and older have five without names."""
     described = image.get("axes") or list("tczyx")
     return "".join((axis if isinstance(axis, str) else axis["name"])[0].upper() for axis in described)
@@ -267,7 +267,7 @@ def _position(dataset: Json, axes: str, size: PixelSize | None) -> tuple[float, 
     return None
 
 
-def _pixel_size(image: Json, dataset: Json, axes: str) -> PixelSize | None:
+def pixel_size_of(image: Json, dataset: Json, axes: str) -> PixelSize | None:
     """The size of a pixel; None when the file names no unit of length."""
     described = image.get("axes") or []
     units = {axis["name"][0].upper(): axis.get("unit") for axis in described if isinstance(axis, dict)}

@@ -17,11 +17,13 @@ MEASURED = 30
 
 
 @dataclass(frozen=True)
-class FirstFrames:
-    """The first ``count`` frames of a source."""
+class Adapted:
+    """The first ``count`` frames of a source, all without one, with odd lines moved left by ``offset``
+    pixels; the value at their end is repeated."""
 
     source: FrameSource
-    count: int
+    count: int | None = None
+    offset: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -34,40 +36,13 @@ class FirstFrames:
         return self.source.dtype
 
     def __len__(self) -> int:
-        return min(self.count, len(self.source))
-
-    def read(self, index: int) -> NDArray[Any]:
-        """See ``FrameSource``."""
-        return self.source.read(index)
-
-    def close(self) -> None:
-        """See ``FrameSource``."""
-        self.source.close()
-
-
-@dataclass(frozen=True)
-class LinesMoved:
-    """Frames whose odd lines are moved left by ``offset`` pixels; the value at the end is repeated."""
-
-    source: FrameSource
-    offset: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """See ``FrameSource``."""
-        return self.source.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """See ``FrameSource``."""
-        return self.source.dtype
-
-    def __len__(self) -> int:
-        return len(self.source)
+        return len(self.source) if self.count is None else min(self.count, len(self.source))
 
     def read(self, index: int) -> NDArray[Any]:
         """See ``FrameSource``."""
         frame = self.source.read(index)
+        if not self.offset:
+            return frame
         columns = np.clip(np.arange(frame.shape[2]) + self.offset, 0, frame.shape[2] - 1)
         moved = frame.copy()
         moved[:, 1::2] = frame[:, 1::2][:, :, columns]
@@ -80,12 +55,12 @@ class LinesMoved:
 
 def shortened(stack: Stack, count: int | None) -> Stack:
     """The stack with its first ``count`` frames."""
-    return stack if count is None else replace(stack, source=FirstFrames(stack.source, count))
+    return stack if count is None else replace(stack, source=Adapted(stack.source, count))
 
 
 def straightened(stack: Stack, offset: int) -> Stack:
     """The stack with odd lines moved left by ``offset`` pixels."""
-    return replace(stack, source=LinesMoved(stack.source, offset)) if offset else stack
+    return replace(stack, source=Adapted(stack.source, offset=offset)) if offset else stack
 
 
 def offset_of_lines(stack: Stack, asked: str) -> int:

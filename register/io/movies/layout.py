@@ -13,7 +13,8 @@ class Layout:
     ``planes`` and ``channels`` are the numbers of planes and channels that alternate along the pages of a
     file, the channel fastest. ``plane`` is the plane that is read, counted from 0. ``dataset`` is the path
     of the array in an HDF5, NWB or Zarr file. With ``allow_truncated`` the whole frames that are left of a
-    file that is cut off are enough.
+    file that is cut off are enough. ``frame_size`` is the width and height of frames in a file that holds
+    values alone.
     """
 
     planes: int = 1
@@ -21,6 +22,7 @@ class Layout:
     plane: int | None = None
     dataset: str | None = None
     allow_truncated: bool = False
+    frame_size: tuple[int, int] | None = None
 
     def of_pages(self, name: str, count: int) -> tuple[tuple[int, ...], ...]:
         """The pages of every frame, one per channel, of a file with ``count`` pages; a rest is left out.
@@ -41,6 +43,16 @@ class Layout:
 
 
 AS_STORED = Layout()
+
+
+def sides(text: str | None) -> tuple[int, int] | None:
+    """Width and height from ``512x512``. Raises ``RegisterError`` for another text."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text.strip())
+    if not match:
+        raise RegisterError(f"--frame-size {text!r}: width and height in pixels, such as 512x512")
+    return int(match[1]), int(match[2])
 
 
 def plane_number(text: str | None) -> int | None:

@@ -3,17 +3,17 @@
 import glob
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from register.errors import FileError, RegisterError
 from register.io.images.open import open_image
 from register.io.images.reader import image_suffixes
-from register.io.movies import tiff_pages
+from register.io.movies.containers import container_of
+from register.io.movies.file_sets import FirstPages, refuse_mixed
 from register.io.movies.layout import AS_STORED, Layout
 from register.io.movies.stack import ImageFiles, Joined, Stack
-
-TIFF = (".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm")
-"""Endings of TIFFs, each of which may hold many frames."""
+from register.io.movies.tiff_pages import TiffPages
 
 
 def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stack:
@@ -26,7 +26,7 @@ def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stac
     named = [sources] if isinstance(sources, str) else list(sources)
     files = [path for source in named for path in _files(source)]
     name = Path(named[0]).name
-    if not _holds_frames(files[0]):
+    if container_of(files[0]) is None:
         if len(files) == 1:
             raise FileError(
                 files[0], "is a single image", "name a file with several frames, or several files"
@@ -34,9 +34,15 @@ def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stac
         return _of_files(name, files)
     first = _of_container(files[0], layout)
     if len(files) == 1:
+        if isinstance(first.source, TiffPages) and first.source.part:
+            raise FileError(files[0], "is one of several files of a series", "name their folder or a pattern")
         if len(first) == 1:
             raise FileError(files[0], "holds a single frame", "name a file with several, or several files")
         return first
+    if isinstance(first.source, TiffPages) and first.source.part and len(first) == 1:
+        refuse_mixed(files)
+        pages = FirstPages(tuple(files), first.shape, first.dtype)
+        return replace(first, name=name, files=tuple(files), source=pages)
     if len(first) == 1:
         return _of_files(name, files)
     return _joined(name, [first, *(_of_container(path, layout) for path in files[1:])])
@@ -45,9 +51,12 @@ def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stac
 def _files(source: str) -> list[Path]:
     """The files of a path or pattern, in natural order; of a folder its images."""
     path = Path(source)
-    if path.is_dir():
-        inside = [x for x in path.iterdir() if x.is_file() and not x.name.startswith(".")]
-        found = [x for x in inside if x.name.lower().endswith(image_suffixes())]
+    if path.is_dir() and container_of(path):
+        found = [path]
+    elif path.is_dir():
+        inside = [x for x in path.iterdir() if not x.name.startswith(".")]
+        found = [x for x in inside if x.is_file() and x.name.lower().endswith(image_suffixes())]
+        found = found or [x for x in inside if x.suffix.lower() != ".npy" and container_of(x)]
     else:
         found = [Path(name) for name in glob.glob(source) if not Path(name).name.startswith(".")]
         found = found or [path] * path.exists()
@@ -56,14 +65,12 @@ def _files(source: str) -> list[Path]:
     return sorted(found, key=_natural)
 
 
-def _holds_frames(path: Path) -> bool:
-    """Whether a file is of a format that holds many frames."""
-    return path.suffix.lower() in TIFF
-
-
 def _of_container(path: Path, layout: Layout) -> Stack:
-    """The stack of one file that holds frames."""
-    return tiff_pages.open_pages(path, layout)
+    """The stack of one file that holds frames. Raises ``FileError`` for one of another kind."""
+    container = container_of(path)
+    if container is None:
+        raise FileError(path, "is a single image among files of many frames", "name files of one kind")
+    return container.open(path, layout)
 
 
 def _joined(name: str, stacks: list[Stack]) -> Stack:
@@ -91,6 +98,7 @@ def _joined(name: str, stacks: list[Stack]) -> Stack:
 
 def _of_files(name: str, files: list[Path]) -> Stack:
     """The stack of one file per frame."""
+    refuse_mixed(files)
     first = open_image(files[0])
     source = ImageFiles(tuple(files), (first.channels, *first.size), first.dtype)
     return Stack(

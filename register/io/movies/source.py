@@ -30,6 +30,11 @@ class FrameSource(Protocol):
         """Close what was opened to read frames."""
 
 
+def cut_note(path: Path, whole: int, count: int) -> str:
+    """The note on a file that is cut short."""
+    return f"{path.name} is cut short: {whole} of its {count} frames are whole and are used"
+
+
 def checked(
     path: Path, index: int, pixels: NDArray[Any], shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> NDArray[Any]:

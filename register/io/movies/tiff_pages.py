@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from register.errors import FileError
 from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
 from register.io.images.tiff_metadata import metadata
+from register.io.movies.file_sets import is_part, refuse_unnamed
 from register.io.movies.layout import AS_STORED, Layout
 from register.io.movies.raw import RawFrames, whole_frames
-from register.io.movies.source import checked
+from register.io.movies.scanimage import layout_of
+from register.io.movies.source import checked, cut_note
 from register.io.movies.stack import Stack
 
 Pages = tuple[tuple[int, ...], ...]
@@ -23,12 +25,16 @@ Pages = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class TiffPages:
-    """Frames (c, h, w) of a TIFF, of which each takes some ``pages``: one per channel, or one interleaved."""
+    """Frames (c, h, w) of a TIFF, of which each takes some ``pages``: one per channel, or one interleaved.
+
+    ``part`` is whether the file is one of several of a series.
+    """
 
     path: Path
     pages: Pages
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    part: bool = False
     opened: list[tifffile.TiffFile] = field(default_factory=list, compare=False, repr=False)
 
     def __len__(self) -> int:
@@ -41,7 +47,7 @@ class TiffPages:
         """See ``FrameSource``."""
         try:
             if not self.opened:
-                self.opened.append(tifffile.TiffFile(self.path))
+                self.opened.append(tifffile.TiffFile(self.path, _multifile=False))
             planes = [self.opened[0].pages[page].asarray() for page in self.pages[index]]
         except (OSError, ValueError, tifffile.TiffFileError) as error:
             raise FileError(self.path, f"frame {index} cannot be read ({error})", "check the file") from None
@@ -61,6 +67,9 @@ def open_pages(path: Path, layout: Layout = AS_STORED) -> Stack:
         with open_tiff(path, allow_truncated=cut) as tif:
             series = tif.series[0]
             page = series.keyframe
+            layout, step = layout_of(path, tif, layout)
+            if is_part(tif):
+                return _own_pages(path, tif, layout)
             if cut and _lost_its_pages(series):
                 return _without_pages(path, tif, series)
             if not cut:
@@ -68,7 +77,7 @@ def open_pages(path: Path, layout: Layout = AS_STORED) -> Stack:
             pages, axis = _frames(path, series, layout)
             whole = _whole(tif, path, pages)
             known = metadata(tif, page, 0, 0)
-            step = (tif.imagej_metadata or {}).get("finterval") if tif.is_imagej else None
+            step = (tif.imagej_metadata or {}).get("finterval") if tif.is_imagej else step
     except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
         raise FileError(path, f"cannot be read as a TIFF ({error})", "check the file") from None
     if whole < len(pages) and not (cut and whole):
@@ -86,8 +95,19 @@ def open_pages(path: Path, layout: Layout = AS_STORED) -> Stack:
         step=float(step) if step else None,
         pixel_size=known.pixel_size,
         nodata=known.nodata,
-        notes=(_cut(path, whole, len(pages)),) if whole < len(pages) else (),
+        notes=(cut_note(path, whole, len(pages)),) if whole < len(pages) else (),
     )
+
+
+def _own_pages(path: Path, tif: tifffile.TiffFile, layout: Layout) -> Stack:
+    """The stack of the pages of a file that is one of several of an OME series, in their order."""
+    refuse_unnamed(path, tif, layout.planes * layout.channels)
+    page = tif.pages[0]
+    pages = layout.of_pages(str(path), len(tif.pages))
+    shape = (layout.channels, page.imagelength, page.imagewidth)
+    known = metadata(tif, page, 0, 0)
+    frames = TiffPages(path, pages, shape, np.dtype(page.dtype), part=True)
+    return Stack(path.name, (path,), frames, pixel_size=known.pixel_size, nodata=known.nodata)
 
 
 def _lost_its_pages(series: tifffile.TiffPageSeries) -> bool:
@@ -112,13 +132,8 @@ def _without_pages(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPage
         axis="Z" if series.axes[0] == "Z" else "T",
         pixel_size=known.pixel_size,
         nodata=known.nodata,
-        notes=(_cut(path, whole, count),),
+        notes=(cut_note(path, whole, count),),
     )
-
-
-def _cut(path: Path, whole: int, count: int) -> str:
-    """The note on a file that is cut short."""
-    return f"{path.name} is cut short: {whole} of its {count} frames are whole and are used"
 
 
 def _frames(path: Path, series: tifffile.TiffPageSeries, layout: Layout) -> tuple[Pages, str]:

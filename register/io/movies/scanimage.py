@@ -1,0 +1,38 @@
+"""What the TIFFs of ScanImage state about their pages: channels, planes, and the time between frames.
+
+Source: the ScanImage BigTIFF specification (docs.scanimage.org).
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tifffile
+
+from register.errors import FileError
+from register.io.movies.layout import Layout
+
+
+def layout_of(path: Path, tif: tifffile.TiffFile, layout: Layout) -> tuple[Layout, float | None]:
+    """The layout with the channels and planes that a file of ScanImage states, unless others are asked for;
+    and the seconds between frames of a plane, None where they are not stated.
+
+    Raises ``FileError`` for slow stacks, in which several frames of a plane follow one another.
+    """
+    state: dict[str, Any] = ((tif.scanimage_metadata if tif.is_scanimage else None) or {}).get(
+        "FrameData"
+    ) or {}
+    if not state:
+        return layout, None
+    saved, stacks = state.get("SI.hChannels.channelSave", 1), bool(state.get("SI.hStackManager.enable"))
+    fast = stacks or bool(state.get("SI.hFastZ.enable"))
+    channels = len(saved) if isinstance(saved, list | tuple) else 1
+    slices = state.get("SI.hStackManager.numSlices") or state.get("SI.hFastZ.numFramesPerVolume") or 1
+    planes = int(slices) if fast else 1
+    if planes > 1 and int(state.get("SI.hStackManager.framesPerSlice") or 1) > 1:
+        raise FileError(path, "is a slow stack of ScanImage, with several frames of each plane", "split it")
+    discarded = int(state.get("SI.hFastZ.numDiscardFlybackFrames") or 0) if fast else 0
+    if layout.planes == 1 and layout.channels == 1:
+        layout = replace(layout, planes=planes + discarded, channels=channels)
+    rate = state.get("SI.hRoiManager.scanFrameRate") or 0
+    return layout, (planes + discarded) / float(rate) if rate else None
