@@ -1,12 +1,20 @@
 """Files that movies are read from and written to: every format gives the same frames, and says what it lacks."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 
 from register.errors import RegisterError
+from register.geometry.pixel_size import PixelSize
+from register.io.movies.about import About
 from register.io.movies.layout import Layout, sides
 from register.io.movies.open import open_stack
+from register.io.movies.stack import Stack
+from register.io.movies.write import FORMATS, format_of
+from register.workflows.movie import job
 
 T, H, W = 12, 20, 30
 SI = """SI.VERSION_MAJOR = 2020
@@ -143,9 +151,11 @@ def test_nwb_is_read_as_pynwb_writes_it(tmp_path, frames):
     pynwb = pytest.importorskip("pynwb")
     from datetime import UTC, datetime
 
-    file = pynwb.NWBFile("a", "b", datetime(2026, 1, 1, tzinfo=UTC))
-    device = file.create_device("scope")
-    channel = pynwb.ophys.OpticalChannel("green", "green", 510.0)
+    file = pynwb.NWBFile(
+        session_description="a", identifier="b", session_start_time=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    device = file.create_device(name="scope")
+    channel = pynwb.ophys.OpticalChannel(name="green", description="green", emission_lambda=510.0)
     plane = file.create_imaging_plane(
         name="plane", optical_channel=channel, description="d", device=device, excitation_lambda=900.0,
         indicator="g", location="v1", grid_spacing=[1e-6, 2e-6], grid_spacing_unit="meters",
@@ -153,7 +163,7 @@ def test_nwb_is_read_as_pynwb_writes_it(tmp_path, frames):
     data = frames.transpose(0, 2, 1)  # frame, x, y
     for name in ("one", "two"):
         file.add_acquisition(
-            pynwb.ophys.TwoPhotonSeries(name, data=data, imaging_plane=plane, rate=20.0, unit="n")
+            pynwb.ophys.TwoPhotonSeries(name=name, data=data, imaging_plane=plane, rate=20.0, unit="n")
         )
     with pynwb.NWBHDF5IO(tmp_path / "m.nwb", "w") as io:
         io.write(file)
@@ -292,3 +302,112 @@ def test_images_of_several_channels_do_not_follow_one_another(tmp_path, frames):
         tifffile.imwrite(tmp_path / f"img_channel00{n % 2}_position000_time00{n // 2}_z000.tif", frame)
     with pytest.raises(RegisterError, match="several channels"):
         read(tmp_path / "img_*")
+
+
+@dataclass
+class Given:
+    """Frames (n, c, h, w) that are in memory."""
+
+    frames: np.ndarray
+
+    shape = property(lambda self: self.frames.shape[1:])
+    dtype = property(lambda self: self.frames.dtype)
+
+    def __len__(self):
+        return len(self.frames)
+
+    def read(self, index):
+        return self.frames[index]
+
+    def close(self):
+        pass
+
+
+def written(folder, frames, name, compression="auto", rgb=False, step=0.05):
+    """The path of frames (n, c, h, w) in a format, and the movie that they are."""
+    source = folder / "source.tif"
+    source.write_bytes(b"II")
+    size = PixelSize(0.5, 0.25, "µm")
+    stack = Stack("source.tif", (source,), Given(frames), rgb=rgb, step=step, pixel_size=size)
+    chosen, packed = format_of(name, compression)
+    path = chosen.target(folder / "o", "aligned")
+    shifts = np.arange(2.0 * len(frames)).reshape(-1, 2)
+    about = About(stack, packed, shifts, np.arange(len(frames)) == 3, np.ones((H, W), np.float32))
+    with chosen.writer(path, about) as add:
+        for frame in frames:
+            add(chosen.encode(frame, stack, packed))
+    return path
+
+
+def test_the_formats_are_those_of_the_command():
+    assert tuple(FORMATS) == job.FORMATS
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_written_is_read_again(tmp_path, frames, name):
+    if name == "nwb":
+        pytest.importorskip("pynwb")
+    for compression in (*FORMATS[name].compressions, "auto"):
+        path = written(tmp_path, frames[:, None], name, compression)
+        found, stack = read(path, Layout(dataset=NWB if name == "nwb" else None))
+        assert (found[:, 0] == (frames // 2 if name == "suite2p" else frames)).all()
+        assert stack.step == pytest.approx(0.05) or name == "tiff"
+        if name in ("tiff", "ome-zarr"):
+            assert stack.pixel_size == PixelSize(0.5, 0.25, "µm")
+    assert not list(path.parent.glob(".*"))
+    with pytest.raises(RegisterError, match=f"a movie in {name} has"):
+        format_of(name, "jpeg")
+
+
+NWB = "processing/ophys/MotionCorrection/CorrectedImageStack/corrected"
+
+
+@pytest.mark.parametrize("name", ["tiff", "ome-zarr", "hdf5"])
+@pytest.mark.parametrize("rgb", [False, True])
+def test_channels_and_colours_are_written(tmp_path, frames, name, rgb):
+    three = frames.reshape(4, 3, H, W)
+    found, _ = read(written(tmp_path, three, name, rgb=rgb))
+    assert (found == three).all()
+
+
+def test_what_a_format_does_not_hold_is_refused_and_nothing_is_written(tmp_path, frames):
+    pytest.importorskip("pynwb")
+    two = frames.reshape(6, 2, H, W)
+    for name, data, step, why in (
+        ("nwb", two, 0.1, "NWB holds one channel"),
+        ("nwb", frames[:, None], None, "--frame-interval"),
+        ("suite2p", two, 0.1, "holds one channel"),
+        ("suite2p", frames[:, None].astype(np.float32), 0.1, "holds int16, the movie float32"),
+    ):
+        with pytest.raises(RegisterError, match=why):
+            written(tmp_path, data, name, step=step)
+    assert not [x for x in (tmp_path / "o").rglob("*") if x.is_file()]
+
+
+def test_a_stack_of_nwb_is_valid_and_has_its_shifts(tmp_path, frames):
+    pynwb = pytest.importorskip("pynwb")
+    path = written(tmp_path, frames[:, None], "nwb")
+    assert not pynwb.validate(path=str(path))
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        file = io.read()
+        stack = file.processing["ophys"]["MotionCorrection"]["CorrectedImageStack"]
+        assert (stack.corrected.data[:] == frames.transpose(0, 2, 1)).all()
+        assert (stack.xy_translation.data[:] == np.arange(24.0).reshape(-1, 2)).all()
+        assert stack.original.external_file[0] == str(tmp_path / "source.tif")
+        assert "the time of that file" in file.session_description
+
+
+def test_options_for_suite2p_state_what_it_needs(tmp_path, frames):
+    path = written(tmp_path, frames[:, None], "suite2p")
+    assert path == tmp_path / "o" / "suite2p" / "plane0" / "data.bin"
+    options = np.load(path.with_name("ops.npy"), allow_pickle=True).item()
+    assert (options["Ly"], options["Lx"], options["nframes"], options["fs"]) == (H, W, T, pytest.approx(20))
+    assert Path(options["reg_file"]) == path
+    assert options["badframes"].nonzero()[0].tolist() == [3]
+    assert options["xoff"].tolist() == list(range(0, 24, 2))
+    assert (np.fromfile(path, np.int16).reshape(T, H, W) == frames // 2).all()
+
+
+def test_ome_zarr_of_a_movie_is_valid(tmp_path, frames):
+    yaozarrs = pytest.importorskip("yaozarrs")
+    yaozarrs.validate_zarr_store(str(written(tmp_path, frames[:, None], "ome-zarr")))

@@ -13,7 +13,7 @@ from register.engine.movie.options import WITHOUT_MEANING
 from register.errors import RegisterError
 from register.io.movies.layout import Layout, plane_number, sides
 from register.settings import Settings
-from register.workflows.movie.job import BAD_FRAMES, Movie
+from register.workflows.movie.job import BAD_FRAMES, FORMATS, Movie
 
 FRAMES, FILES, RUNNING = "Frames", "Files", "Running"
 
@@ -90,6 +90,20 @@ FrameSize = Annotated[
         metavar="WxH", help="Size of the frames of a binary file without ops.npy.", rich_help_panel=FILES
     ),
 ]
+FileFormat = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar=one_of(FORMATS), help="Format of the aligned frames.", rich_help_panel=FILES
+    ),
+]
+Interval = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Time between frames, where the files do not state it.",
+        rich_help_panel=FILES,
+    ),
+]
 First = Annotated[
     int | None, typer.Option(min=1, help="Only the first frames, for a quick look.", rich_help_panel=FILES)
 ]
@@ -121,6 +135,8 @@ def movie(
     channels: Channels = 1,
     dataset: Dataset = None,
     frame_size: FrameSize = None,
+    file_format: FileFormat = "tiff",
+    frame_interval: Interval = None,
     first: First = None,
     output: Output = Path("aligned"),
     redo: Redo = False,
@@ -140,12 +156,16 @@ def movie(
         raise typer.BadParameter(
             f"{bad_frames!r} is not one of {', '.join(BAD_FRAMES)}", param_hint="--bad-frames"
         )
+    if file_format not in FORMATS:
+        raise typer.BadParameter(f"{file_format!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+    if frame_interval is not None and not frame_interval > 0:
+        raise typer.BadParameter("the seconds between frames are more than 0", param_hint="--frame-interval")
     try:
         layout = Layout(planes, channels, plane_number(plane), dataset, frame_size=sides(frame_size))
     except RegisterError as error:
         raise typer.BadParameter(str(error)) from None
     asked = Movie(
         tuple(sources), to, output, settings, tuple(also or ()), tuple(also_labels or ()), how,
-        layout, bidirectional, keep_trend, first,
+        layout, bidirectional, keep_trend, first, file_format, frame_interval,
     )  # fmt: skip
     align_movie(asked, Run(workers, redo, dry_run, as_json, quiet, model_is_given(context)))

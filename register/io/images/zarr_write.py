@@ -106,7 +106,7 @@ def arrays(place: Path | str, image: Image, sizes: list[tuple[int, int]], layout
             dtype=image.dtype,
             chunks=(1, *sides),
             shards=(1, *shard),
-            compressors=_codec(layout.compression),
+            compressors=codec(layout.compression),
             fill_value=int(image.nodata) if whole and image.nodata is not None else 0,
             dimension_names=["c", "y", "x"],
         )
@@ -135,7 +135,7 @@ def shards(size: tuple[int, int], side: int) -> Iterator[Window]:
             yield slice(y, min(y + side, size[0])), slice(x, min(x + side, size[1]))
 
 
-def _codec(compression: str) -> Any:
+def codec(compression: str) -> Any:
     """The compressor of the chunks."""
     from zarr.codecs import GzipCodec, ZstdCodec
 

@@ -19,7 +19,7 @@ def stored(frame: NDArray[Any], rgb: bool) -> NDArray[Any]:
 
 def encoded(frame: NDArray[Any], rgb: bool, compression: str) -> "bytes | NDArray[Any]":
     """The only strip of a frame of one page, encoded; the frame (c, h, w) itself where the writer encodes."""
-    encode = _encoders().get("deflate" if compression == "auto" else compression)
+    encode = _encoders().get(compression)
     if encode is None or (len(frame) > 1 and not rgb):
         return frame
     return encode(np.ascontiguousarray(stored(frame, rgb)))

@@ -15,6 +15,8 @@ from register.io.movies.layout import Layout
 from register.io.movies.stack import Stack
 
 ENDINGS = (".h5", ".hdf5", ".hdf", ".nwb")
+AXES = "axes"
+"""The attribute of a dataset that names its axes."""
 CACHE = 64 * 2**20
 """Bytes of chunks that are kept: a chunk may hold parts of many frames."""
 LISTED = 6
@@ -124,7 +126,10 @@ def _of_series(file: Any, name: str) -> Known:
     dataset = file[name]
     group = dataset.parent
     if "neurodata_type" not in group.attrs or not name.endswith("/data"):
-        return Known()
+        axes = _text(dataset.attrs.get(AXES, ""))
+        step = dataset.attrs.get("interval_seconds")
+        known = len(axes) == len(dataset.shape) and set("YX") <= set(axes) <= set("TZCYX")
+        return Known(axes if known else None, float(step) if step is not None else None)
     axes = {3: "TXY", 4: "TXYZ"}.get(len(dataset.shape))
     rate = group["starting_time"].attrs.get("rate") if "starting_time" in group else None
     return Known(axes, 1 / float(rate) if rate else None, _pixel_size(group))

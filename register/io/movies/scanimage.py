@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
 
 from register.errors import FileError
@@ -19,14 +20,12 @@ def layout_of(path: Path, tif: tifffile.TiffFile, layout: Layout) -> tuple[Layou
 
     Raises ``FileError`` for slow stacks, in which several frames of a plane follow one another.
     """
-    state: dict[str, Any] = ((tif.scanimage_metadata if tif.is_scanimage else None) or {}).get(
-        "FrameData"
-    ) or {}
+    state = _state(tif) if tif.is_scanimage else {}
     if not state:
         return layout, None
     saved, stacks = state.get("SI.hChannels.channelSave", 1), bool(state.get("SI.hStackManager.enable"))
     fast = stacks or bool(state.get("SI.hFastZ.enable"))
-    channels = len(saved) if isinstance(saved, list | tuple) else 1
+    channels = int(np.size(saved))
     slices = state.get("SI.hStackManager.numSlices") or state.get("SI.hFastZ.numFramesPerVolume") or 1
     planes = int(slices) if fast else 1
     if planes > 1 and int(state.get("SI.hStackManager.framesPerSlice") or 1) > 1:
@@ -36,3 +35,12 @@ def layout_of(path: Path, tif: tifffile.TiffFile, layout: Layout) -> tuple[Layou
         layout = replace(layout, planes=planes + discarded, channels=channels)
     rate = state.get("SI.hRoiManager.scanFrameRate") or 0
     return layout, (planes + discarded) / float(rate) if rate else None
+
+
+def _state(tif: tifffile.TiffFile) -> dict[str, Any]:
+    """The settings of the microscope, from the header of the file or the tag Software of its first page."""
+    found = (tif.scanimage_metadata or {}).get("FrameData")
+    if found:
+        return dict(found)
+    software = tif.pages.first.software
+    return dict(tifffile.matlabstr2py(software)) if software.startswith("SI.") else {}

@@ -1,35 +1,32 @@
 """Write a stack of frames as one BigTIFF, frame by frame."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import tifffile
-from numpy.typing import NDArray
 
 from register.files.atomic import atomic_write
 from register.io.images.tiff_tags import Options, physical_size, resolution_options
+from register.io.movies.about import About, Add, Encoded
 from register.io.movies.encode import stored
 from register.io.movies.stack import Stack
 
 
 @contextmanager
-def stack_writer(
-    path: Path, stack: Stack, compression: str
-) -> Iterator[Callable[["bytes | NDArray[Any]"], None]]:
+def stack_writer(path: Path, about: About) -> Iterator[Add]:
     """A function that adds one frame (c, h, w), or its only strip, encoded, to a BigTIFF with the metadata of
-    ``stack``.
+    the movie.
 
     The file is written beside ``path`` and renamed when the block ends without an exception.
     """
-    packed = {"none": None, "auto": "deflate"}.get(compression, compression)
+    stack, packed = about.stack, None if about.compression == "none" else about.compression
     first_page, (_, height, width) = _first_page(stack), stack.shape
     page = (height, width, 3) if stack.rgb else (height, width)
     with atomic_write(path) as beside, tifffile.TiffWriter(beside, bigtiff=True) as file:
 
-        def add(frame: "bytes | NDArray[Any]") -> None:
+        def add(frame: Encoded) -> None:
             strip: Options = {"shape": page, "dtype": stack.dtype, "rowsperstrip": height}
             file.write(
                 iter([frame]) if isinstance(frame, bytes) else stored(frame, stack.rgb),

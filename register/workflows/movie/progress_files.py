@@ -40,7 +40,8 @@ def stamp_of(movie: Movie, channels: Sequence[tuple[tuple[Path, ...], str]]) -> 
         "first": movie.first,
     }
     other = [[how, known(files)] for files, how in channels[1:]]
-    stamp = {"transforms": made, "also": other, "bad_frames": movie.bad_frames, "trend": movie.keep_trend}
+    written = {"format": movie.format, "interval": movie.interval, "trend": movie.keep_trend}
+    stamp = {"transforms": made, "also": other, "bad_frames": movie.bad_frames, **written}
     return json.loads(json.dumps(stamp))
 
 

@@ -16,9 +16,10 @@ from register.files.atomic import atomic_write, refuse_inputs, write_text
 from register.geometry.arrays import Float64
 from register.io.images.model import Image
 from register.io.images.open import write_image
+from register.io.movies.about import About
 from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.open import open_stack
-from register.io.movies.tiff_write import stack_writer
+from register.io.movies.write import format_of
 from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie import bad_frames, chain, reference, tasks, trend
 from register.workflows.movie.job import Movie
@@ -62,8 +63,9 @@ def _channels(movie: Movie) -> tuple[Channel, ...]:
     layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
     stack = shortened(open_stack(movie.sources, layout), movie.first)
     offset = offset_of_lines(stack, movie.bidirectional)
-    stack = straightened(stack, offset)
-    channels = [Channel(stack, movie.output / "aligned.tif", movie.settings.interpolation)]
+    target = format_of(movie.format, movie.settings.compression)[0].target
+    stack = straightened(replace(stack, step=stack.step or movie.interval), offset)
+    channels = [Channel(stack, target(movie.output, "aligned"), movie.settings.interpolation)]
     for name in (*movie.also, *movie.also_labels):
         other = straightened(shortened(open_stack(name, layout), movie.first), offset)
         if len(other) != len(stack) or other.shape[1:] != stack.shape[1:]:
@@ -74,7 +76,8 @@ def _channels(movie: Movie) -> tuple[Channel, ...]:
             )
         stem = Path(name).stem.removesuffix(".ome")
         how = "nearest" if name in movie.also_labels else movie.settings.interpolation
-        channels.append(Channel(other, movie.output / f"aligned_{stem}.tif", how))
+        other = replace(other, step=other.step or movie.interval)
+        channels.append(Channel(other, target(movie.output, f"aligned_{stem}"), how))
     if len({one.target for one in channels}) < len(channels):
         raise RegisterError("two --also files have the same name; their results would overwrite each other")
     return tuple(channels)
@@ -95,7 +98,9 @@ def _run(
         return read_table(table)
     made = reference.build(channels[0].stack, movie.to, movie.settings)
     number = reference.number_of(channels[0].stack, movie.to, movie.settings)
-    asked = Task(channels, movie.settings, Template(made.image, made.variance, made.sigma), number)
+    asked = Task(
+        channels, movie.settings, Template(made.image, made.variance, made.sigma), number, movie.format
+    )
     unfinished.begin(stamp, redo)
     table.unlink(missing_ok=True)
     with pool_of(asked, count) as pool:
@@ -155,9 +160,12 @@ def _write(
         chunk = asked.chunk(number)
         return pool.submit(tasks.write_chunk, chunk.start, found[chunk.start : chunk.stop], movie.bad_frames)
 
+    chosen, compression = format_of(movie.format, asked.settings.compression)
+    shifts, bad = np.array([one.map.shift for one in found]), np.array([one.bad for one in found])
+    image = asked.template.image.numpy()
     with ExitStack() as opened:
         add = [
-            opened.enter_context(stack_writer(one.target, one.stack, asked.settings.compression))
+            opened.enter_context(chosen.writer(one.target, About(one.stack, compression, shifts, bad, image)))
             for one in asked.channels
         ]
         chunks = range(-(-len(found) // CHUNK))

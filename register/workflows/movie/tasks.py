@@ -15,8 +15,8 @@ from register.engine.movie.reference import Reference
 from register.engine.movie.reference import prepare as prepared
 from register.errors import RegisterError
 from register.geometry.spline_map import SplineMap
-from register.io.movies.encode import encoded
 from register.io.movies.stack import Stack
+from register.io.movies.write import format_of
 from register.settings import Settings
 from register.transforms.movie import REFERENCE, FrameTransform
 from register.transforms.quality import Verdict
@@ -48,13 +48,14 @@ class Template:
 
 @dataclass(frozen=True)
 class Task:
-    """The input of a worker: the channels, the movie first; the settings; and the reference, or the number of
-    the frame that is one."""
+    """The input of a worker: the channels, the movie first; the settings; the reference, or the number of the
+    frame that is one; and the format of aligned frames."""
 
     channels: tuple[Channel, ...]
     settings: Settings
     template: Template
     number: int | None
+    format: str = "tiff"
 
     @property
     def stack(self) -> Stack:
@@ -126,6 +127,7 @@ def write_chunk(first: int, transforms: list[FrameTransform], how: str) -> Writt
     asked = _workers[-1].asked
     pages = [list[bytes | NDArray[Any]]() for _ in asked.channels]
     sums = np.zeros((2, *asked.stack.shape[1:]))
+    chosen, compression = format_of(asked.format, asked.settings.compression)
     for index, transform in enumerate(transforms, start=first):
         for number, one in enumerate(asked.channels):
             pixels = one.stack.frame(index)
@@ -135,7 +137,7 @@ def write_chunk(first: int, transforms: list[FrameTransform], how: str) -> Writt
                 moved = np.full_like(pixels, fill)
             else:
                 moved = resampled(pixels, transform.map, one.interpolation, fill)
-            pages[number].append(encoded(moved, one.stack.rgb, asked.settings.compression))
+            pages[number].append(chosen.encode(moved, one.stack, compression))
             if number == 0 and not transform.bad:
                 sums[0] += np.nan_to_num(pixels[0])
                 sums[1] += np.nan_to_num(moved[0])
