@@ -13,6 +13,7 @@ from register.errors import RegisterError
 from register.images.line_offset import line_offset
 from register.io.movies.layout import Layout
 from register.io.movies.open import open_stack
+from register.transforms.movie import load_movie
 from register.workflows.movie import job, run, table, trend
 
 FAST = settings.check(preset="fast", model="translation", report=False)
@@ -143,7 +144,7 @@ def test_a_file_that_is_cut_short_is_used_as_far_as_it_goes(tmp_path, frames, co
 @pytest.mark.parametrize("name", WITHOUT_MEANING)
 def test_an_option_without_meaning_is_refused(tmp_path, name):
     values = {
-        "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "canvas": "union", "device": "cpu",
+        "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "device": "cpu",
         "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "metric": "ncc", "optimizer": "adam", "max_size": 100,
         "landmarks_hold": "a.csv,b.csv", "format": "ome-zarr", "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",
     }  # fmt: skip
@@ -170,7 +171,7 @@ def test_the_command_corrects_motion_and_refuses_what_it_does_not_have(tmp_path,
     assert done.returncode == 3, done.stderr  # the blank frame
     assert len(json.loads(done.stdout)["frames"]) == 6
     assert set(np.unique(tifffile.imread(tmp_path / "o" / "aligned_labels.tif"))) == {0, 7}
-    for args in (("movie", tmp_path / "0.tif", "--canvas", "union"), ("batch", "--series", tmp_path / "0.tif", "--scheduler", "tcp://a:1")):  # fmt: skip
+    for args in (("movie", tmp_path / "0.tif", "--max-size", "100"), ("batch", "--series", tmp_path / "0.tif", "--scheduler", "tcp://a:1")):  # fmt: skip
         refused = program(*args, "-o", tmp_path / "p")
         assert refused.returncode == 2, refused.stderr
         assert args[-2] in refused.stderr
@@ -221,3 +222,61 @@ def test_the_slow_motion_of_a_depth_stack_can_be_kept(tmp_path, texture):
     line = np.stack([np.arange(12.0), np.ones(12)])
     matrices = np.zeros((12, 2, 3)) + (3 * line[0] + 5)[:, None, None]
     assert trend.slow(matrices) == pytest.approx(matrices)  # a straight line is slow
+
+
+def test_frames_of_unlike_size_are_aligned_and_written_on_one(tmp_path, frames):
+    for n in range(4):
+        tifffile.imwrite(tmp_path / f"f{n}.tif", frames[n][: 120 - 15 * (n == 2), : 140 - 9 * (n > 1)])
+    asked = job.Movie((str(tmp_path),), "first", tmp_path / "o", FAST)
+    rows = run.run(asked, count=1)
+    assert {row.verdict for row in rows} == {"ok"}
+    assert max(errors(rows).values()) < 0.5
+    after = tifffile.imread(tmp_path / "o" / "aligned.tif")
+    assert after.shape == (4, 120, 140)
+    assert (after[2][106:] == 0).all()  # the frame ends there
+    for n, rows_of in ((2, 100), (3, 115)):
+        pair = after[n][5:rows_of, 5:110], after[0][5:rows_of, 5:110]
+        assert np.corrcoef(*(x.ravel().astype(float) for x in pair))[0, 1] > 0.97
+    tifffile.imwrite(tmp_path / "f4.tif", frames[4].astype(np.float32))
+    with pytest.raises(RegisterError, match=r"f4\.tif: frame 4 is float32"):
+        run.run(asked, count=1)
+
+
+def test_the_union_holds_every_frame_whole(tmp_path, frames):
+    stack = frames[[0, 4, 8]]
+    labels = np.zeros_like(stack)
+    labels[0, 50:53, :2], labels[2, 50:53, -2:] = (
+        7,
+        9,
+    )  # the left end of the first frame, the right one of the last
+    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+    chosen = dataclasses.replace(FAST, canvas="union")
+    also = {"also_labels": (str(tmp_path / "labels.tif"),)}
+    rows = aligned(tmp_path / "m.tif", stack, "1", tmp_path / "o", settings=chosen, **also)
+    assert {row.verdict for row in rows} == {"ok"}
+    left, top, width, height = load_movie(tmp_path / "o" / "transforms.npz").canvas
+    after = tifffile.imread(tmp_path / "o" / "aligned.tif").astype(float)
+    assert after.shape == (3, height, width)
+    assert 172 <= width <= 176
+    assert -18 <= left <= -16
+    whole = after[1, -top : 120 - top, -left : 140 - left]
+    assert (whole == stack[1]).all()  # the reference itself
+    assert after[0].max(0)[:3].max() > 0
+    assert after[2].max(0)[-3:].max() > 0
+    kept = tifffile.imread(tmp_path / "o" / "aligned_labels.tif")
+    assert set(np.unique(kept[0])) == {0, 7}
+    assert set(np.unique(kept[2])) == {0, 9}
+    assert (kept[0] == 7).sum() == (kept[2] == 9).sum() == 6
+
+
+def test_a_union_that_is_much_larger_is_refused(tmp_path):
+    from register.geometry.spline_map import SplineMap
+    from register.transforms.movie import FrameTransform
+    from register.transforms.quality import Verdict
+    from register.workflows.movie import canvas
+
+    far = FrameTransform(SplineMap(100, 100, np.array([[1.0, 0, 900], [0, 1, 0]])), Verdict.OK)
+    with pytest.raises(RegisterError, match=r"1000 × 100 pixels; use --canvas fixed"):
+        canvas.union([far], (100, 100))
+    bad = dataclasses.replace(far, verdict=Verdict.FAILED)
+    assert canvas.union([bad], (100, 100)) == canvas.Canvas(0, 0, 100, 100)

@@ -52,11 +52,13 @@ def without_folds(of: FrameTransform) -> FrameTransform:
 class MovieTransforms(Sequence["Transform"]):
     """The transforms of a movie: ``movie[n]`` is the ``Transform`` from the reference to frame n.
 
-    ``model`` is the model of all of them.
+    ``model`` is the model of all of them; ``canvas`` the place (left, top) on the reference of the first
+    pixel of the aligned frames, and their width and height, where it is known.
     """
 
     model: str
     frames: tuple[FrameTransform, ...]
+    canvas: tuple[int, int, int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -91,6 +93,7 @@ class MovieTransforms(Sequence["Transform"]):
                 similarity=np.array([one.similarity for one in self.frames]),
                 expected_error=np.array([one.expected_error for one in self.frames]),
                 against=np.array([one.against for one in self.frames]),
+                **({} if self.canvas is None else {"canvas": np.array(self.canvas)}),
             )
 
     @staticmethod
@@ -137,7 +140,9 @@ def _of(values: dict[str, np.ndarray]) -> MovieTransforms:
             values["similarity"], values["expected_error"], values["against"], strict=True,
         )
     )  # fmt: skip
-    return MovieTransforms(str(values["model"]), frames)
+    left, top, *canvas = values["canvas"].tolist() if "canvas" in values else (0, 0)
+    place = (left, top, canvas[0], canvas[1]) if canvas else None
+    return MovieTransforms(str(values["model"]), frames, place)
 
 
 def transform_of(model: str, of: FrameTransform, number: int | None = None) -> Transform:

@@ -103,5 +103,5 @@ def _grey(frame: Array, chosen: Settings) -> torch.Tensor:
 def _checked(values: dict[str, Any]) -> Settings:
     """The settings. Raises ``RegisterError`` for one that a movie does not have."""
     chosen = settings.check(**values)
-    refuse_meaningless(chosen)
+    refuse_meaningless(chosen, in_memory=True)
     return chosen

@@ -25,7 +25,6 @@ WITHOUT_MEANING = (
     "landmarks",
     "landmarks_hold",
     "landmark_sigma",
-    "canvas",
     "device",
     "metric",
     "optimizer",
@@ -35,9 +34,13 @@ WITHOUT_MEANING = (
 """Options of an alignment of two images that a movie does not have."""
 
 
-def refuse_meaningless(chosen: Settings) -> None:
+WITHOUT_FILES = ("canvas", "interpolation", "fill", "compression", "report", "allow_truncated")
+"""Options about files, which a movie in memory does not have either."""
+
+
+def refuse_meaningless(chosen: Settings, *, in_memory: bool = False) -> None:
     """Raise ``RegisterError`` naming an option that is set and that a movie does not have."""
-    usual = Settings()
+    usual, refused = Settings(), (*WITHOUT_MEANING, *(WITHOUT_FILES if in_memory else ()))
     for option in fields(Settings):
-        if option.name in WITHOUT_MEANING and getattr(chosen, option.name) != getattr(usual, option.name):
+        if option.name in refused and getattr(chosen, option.name) != getattr(usual, option.name):
             raise RegisterError(f"--{option.name.replace('_', '-')} has no meaning for a movie; leave it out")

@@ -19,16 +19,19 @@ MEASURED = 30
 @dataclass(frozen=True)
 class Adapted:
     """The first ``count`` frames of a source, all without one, with odd lines moved left by ``offset``
-    pixels; the value at their end is repeated."""
+    pixels; the value at their end is repeated. ``size`` is the height and width of the canvas that they are
+    written on, where it is another one than the largest frame."""
 
     source: FrameSource
     count: int | None = None
     offset: int = 0
+    size: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """See ``FrameSource``."""
-        return self.source.shape
+        channels, height, width = self.source.shape
+        return (channels, *(self.size or (height, width)))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -63,6 +66,13 @@ def straightened(stack: Stack, offset: int) -> Stack:
     return replace(stack, source=Adapted(stack.source, offset=offset)) if offset else stack
 
 
+def on_canvas(stack: Stack, size: tuple[int, int]) -> Stack:
+    """The stack whose frames are written on a canvas of a size (height, width)."""
+    if stack.shape[1:] == size:
+        return stack
+    return replace(stack, source=Adapted(stack.source, size=size))
+
+
 def offset_of_lines(stack: Stack, asked: str) -> int:
     """The number of pixels that ``asked`` names: a number, or ``auto`` to measure it.
 
@@ -70,7 +80,9 @@ def offset_of_lines(stack: Stack, asked: str) -> int:
     """
     if asked == "auto":
         chosen = sorted(set(np.linspace(0, len(stack) - 1, MEASURED).round().astype(int).tolist()))
-        return line_offset(torch.from_numpy(stack.frame(n)[0].astype(np.float32)) for n in chosen)
+        frames = (stack.frame(n)[0] for n in chosen)
+        whole = (frame for frame in frames if frame.shape == stack.shape[1:])
+        return line_offset(torch.from_numpy(frame.astype(np.float32)) for frame in whole)
     try:
         return int(asked)
     except ValueError:

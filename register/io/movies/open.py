@@ -12,6 +12,7 @@ from register.io.images.reader import image_suffixes
 from register.io.movies.containers import container_of
 from register.io.movies.file_sets import FirstPages, refuse_mixed
 from register.io.movies.layout import AS_STORED, Layout
+from register.io.movies.source import largest
 from register.io.movies.stack import ImageFiles, Joined, Stack
 from register.io.movies.tiff_pages import TiffPages
 
@@ -74,14 +75,14 @@ def _of_container(path: Path, layout: Layout) -> Stack:
 
 
 def _joined(name: str, stacks: list[Stack]) -> Stack:
-    """The frames of several stacks. Raises ``FileError`` where sizes or data types differ."""
+    """The frames of several stacks. Raises ``FileError`` where channels or data types differ."""
     first = stacks[0]
     for stack in stacks[1:]:
-        if stack.shape != first.shape or stack.dtype != first.dtype:
+        if stack.shape[0] != first.shape[0] or stack.dtype != first.dtype:
             raise FileError(
                 stack.files[0],
                 f"has frames {stack.dtype} {stack.shape}, {first.files[0].name} {first.dtype} {first.shape}",
-                "all frames need the same size and data type",
+                "all frames need the same channels and data type",
             )
     return Stack(
         name,
@@ -100,7 +101,8 @@ def _of_files(name: str, files: list[Path]) -> Stack:
     """The stack of one file per frame."""
     refuse_mixed(files)
     first = open_image(files[0])
-    source = ImageFiles(tuple(files), (first.channels, *first.size), first.dtype)
+    sizes = [(first.channels, *open_image(path).size) for path in files]
+    source = ImageFiles(tuple(files), largest(sizes), first.dtype)
     return Stack(
         name,
         tuple(files),

@@ -1,5 +1,6 @@
 """What the frames of a movie are read from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,11 +11,11 @@ from register.errors import FileError
 
 
 class FrameSource(Protocol):
-    """Frames (c, h, w) of one size and data type, read one at a time. It can be sent to another process."""
+    """Frames (c, h, w) of one data type, read one at a time. It can be sent to another process."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns of a frame."""
+        """Channels, rows, columns of the largest frames; others may have fewer rows and columns."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -38,11 +39,18 @@ def cut_note(path: Path, whole: int, count: int) -> str:
 def checked(
     path: Path, index: int, pixels: NDArray[Any], shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """A frame (c, h, w). Raises ``FileError`` when it is of another size or data type than the first one."""
-    if pixels.shape != shape or pixels.dtype != dtype:
+    """A frame (c, h, w). Raises ``FileError`` when it is larger than the others or of another type."""
+    larger = any(mine > others for mine, others in zip(pixels.shape[1:], shape[1:], strict=True))
+    if pixels.shape[0] != shape[0] or larger or pixels.dtype != dtype:
         raise FileError(
             path,
-            f"frame {index} is {pixels.dtype} {pixels.shape}, the first one {dtype} {shape}",
-            "all frames need the same size and data type",
+            f"frame {index} is {pixels.dtype} {pixels.shape}, the others {dtype} {shape}",
+            "all frames need the same channels and data type",
         )
     return pixels
+
+
+def largest(shapes: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """The most channels, rows and columns of frames."""
+    channels, rows, columns = (max(sizes) for sizes in zip(*shapes, strict=True))
+    return channels, rows, columns

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from register.geometry.pixel_size import PixelSize
 from register.images.pixels import EVERYTHING
 from register.io.images.open import open_image
-from register.io.movies.source import FrameSource, checked
+from register.io.movies.source import FrameSource, checked, largest
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames (c, h, w) of one size and data type, and what their files state about them.
+    """Frames (c, h, w) of one data type, and what their files state about them.
 
     ``axis`` is the axis along which the frames lie, T or Z. ``step`` is the time between frames in seconds,
     or their distance along Z in the unit of the pixel size, and ``pixel_size`` is the size of a pixel; both
@@ -37,7 +37,7 @@ class Stack:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns of a frame."""
+        """Channels, rows, columns of the largest frames: the size of the reference."""
         return self.source.shape
 
     @property
@@ -46,7 +46,7 @@ class Stack:
         return self.source.dtype
 
     def frame(self, index: int) -> NDArray[Any]:
-        """One frame (c, h, w). Raises ``FileError`` when it is unreadable or of another size or data type."""
+        """One frame (c, h, w). Raises ``FileError`` when it is unreadable or of another data type."""
         return self.source.read(index)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Joined:
     @property
     def shape(self) -> tuple[int, int, int]:
         """See ``FrameSource``."""
-        return self.parts[0].shape
+        return largest(part.shape for part in self.parts)
 
     @property
     def dtype(self) -> np.dtype[Any]:

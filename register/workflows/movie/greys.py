@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from register.images.arrays import grey_level
 from register.images.pixels import EVERYTHING
@@ -16,14 +17,21 @@ Grey = tuple[Tensor, Tensor | None]
 
 
 def grey(stack: Stack, index: int, settings: Settings, mask: str | None) -> Grey:
-    """The grey values of a frame; pixels with the no-data value or outside a mask file are invalid."""
-    pixels = stack.frame(index)
+    """The grey values of a frame; pixels with the no-data value, outside a mask file or, of a frame that is
+    smaller than others, outside it are invalid."""
+    pixels, size = stack.frame(index), stack.shape[1:]
+    rows, columns = pixels.shape[1:]
     nodata = stack.nodata if settings.nodata is None else settings.nodata
-    if len(pixels) == 1 and pixels.dtype.kind in "ui" and mask is None and nodata is None:
+    plain = pixels.dtype.kind in "ui" and not mask and nodata is None
+    if plain and pixels.shape == (1, *size):
         return torch.from_numpy(pixels[0].astype(np.float32)), None
-    valid = read_mask(mask, stack.shape[1:])[EVERYTHING][0] if mask else None
+    valid = read_mask(mask, size)[EVERYTHING][0, :rows, :columns] if mask else None
     level = grey_level(np.moveaxis(pixels, 0, 2), valid, channel=settings.fixed_channel, nodata=nodata).level
-    return level.image[0], None if bool((level.mask > 0).all()) else level.mask[0]
+    image, inside = level.image[0], level.mask[0]
+    if (rows, columns) != size:
+        more = (0, size[1] - columns, 0, size[0] - rows)
+        image, inside = pad(image, more), pad(inside, more)
+    return image, None if bool((inside > 0).all()) else inside
 
 
 def of_file(path: str, settings: Settings) -> Tensor:

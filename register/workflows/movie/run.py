@@ -17,11 +17,13 @@ from register.geometry.arrays import Float64
 from register.io.images.model import Image
 from register.io.images.open import write_image
 from register.io.movies.about import About
-from register.io.movies.adapted import offset_of_lines, shortened, straightened
+from register.io.movies.adapted import offset_of_lines, on_canvas, shortened, straightened
 from register.io.movies.open import open_stack
 from register.io.movies.write import format_of
+from register.transforms.canvas import Canvas
 from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie import bad_frames, chain, reference, tasks, trend
+from register.workflows.movie.canvas import union
 from register.workflows.movie.job import Movie
 from register.workflows.movie.pool import AHEAD, in_order, pool_of
 from register.workflows.movie.progress_files import Unfinished, stamp_of
@@ -110,8 +112,13 @@ def _run(
             found.append(one)
         found = bad_frames.filled(found, movie.bad_frames)
         found = trend.kept(found) if movie.keep_trend else found
-        MovieTransforms(movie.settings.model, tuple(found)).save(movie.output / TRANSFORMS)
-        means = _write(asked, pool, found, movie, count)
+        (height, width) = asked.stack.shape[1:]
+        canvas = Canvas(0, 0, width, height)
+        if movie.settings.canvas == "union":
+            canvas = union(found, (height, width))
+        place = (canvas.left, canvas.top, canvas.width, canvas.height)
+        MovieTransforms(movie.settings.model, tuple(found), place).save(movie.output / TRANSFORMS)
+        means = _write(asked, pool, found, movie, count, canvas)
     rows = [row_of(index, one) for index, one in enumerate(found)]
     _write_rest(movie, asked, rows, means)
     unfinished.end(stamp)
@@ -150,22 +157,26 @@ def _aligned(
 
 
 def _write(
-    asked: Task, pool: Executor, found: list[FrameTransform], movie: Movie, count: int
+    asked: Task, pool: Executor, found: list[FrameTransform], movie: Movie, count: int, canvas: Canvas
 ) -> Means | None:
     """Resample and write all frames; all files are completed or none. Returns the means of good frames."""
-    before = after = np.zeros(asked.stack.shape[1:])
+    size = (canvas.height, canvas.width)
+    before = after = np.zeros(size)
     good = 0
 
     def submit(number: int) -> "Future[tasks.Written]":
         chunk = asked.chunk(number)
-        return pool.submit(tasks.write_chunk, chunk.start, found[chunk.start : chunk.stop], movie.bad_frames)
+        some = found[chunk.start : chunk.stop]
+        return pool.submit(tasks.write_chunk, chunk.start, some, movie.bad_frames, canvas)
 
     chosen, compression = format_of(movie.format, asked.settings.compression)
     shifts, bad = np.array([one.map.shift for one in found]), np.array([one.bad for one in found])
     image = asked.template.image.numpy()
     with ExitStack() as opened:
         add = [
-            opened.enter_context(chosen.writer(one.target, About(one.stack, compression, shifts, bad, image)))
+            opened.enter_context(
+                chosen.writer(one.target, About(on_canvas(one.stack, size), compression, shifts, bad, image))
+            )
             for one in asked.channels
         ]
         chunks = range(-(-len(found) // CHUNK))

@@ -18,9 +18,11 @@ from register.geometry.spline_map import SplineMap
 from register.io.movies.stack import Stack
 from register.io.movies.write import format_of
 from register.settings import Settings
+from register.transforms.canvas import Canvas
 from register.transforms.movie import REFERENCE, FrameTransform
 from register.transforms.quality import Verdict
 from register.transforms.resample import default_fill
+from register.workflows.movie.canvas import placed
 from register.workflows.movie.greys import grey, with_nan
 from register.workflows.movie.resampled import resampled
 
@@ -122,11 +124,12 @@ def link(index: int, against: int | None) -> FrameTransform:
     return _aligned(asked, made, index, None, against)
 
 
-def write_chunk(first: int, transforms: list[FrameTransform], how: str) -> Written:
-    """Resample and encode frames from ``first`` on; bad ones are filled where ``how`` is ``blank``."""
+def write_chunk(first: int, transforms: list[FrameTransform], how: str, canvas: Canvas) -> Written:
+    """Resample and encode frames from ``first`` on, on a canvas; bad ones are filled where ``how`` is
+    ``blank``."""
     asked = _workers[-1].asked
     pages = [list[bytes | NDArray[Any]]() for _ in asked.channels]
-    sums = np.zeros((2, *asked.stack.shape[1:]))
+    sums = np.zeros((2, canvas.height, canvas.width))
     chosen, compression = format_of(asked.format, asked.settings.compression)
     for index, transform in enumerate(transforms, start=first):
         for number, one in enumerate(asked.channels):
@@ -134,12 +137,12 @@ def write_chunk(first: int, transforms: list[FrameTransform], how: str) -> Writt
             fill = one.stack.nodata if asked.settings.fill == "auto" else float(asked.settings.fill)
             fill = default_fill(pixels.dtype) if fill is None else fill
             if transform.bad and how == "blank":
-                moved = np.full_like(pixels, fill)
+                moved = np.full((len(pixels), canvas.height, canvas.width), fill, pixels.dtype)
             else:
-                moved = resampled(pixels, transform.map, one.interpolation, fill)
+                moved = resampled(pixels, transform.map, one.interpolation, fill, canvas)
             pages[number].append(chosen.encode(moved, one.stack, compression))
             if number == 0 and not transform.bad:
-                sums[0] += np.nan_to_num(pixels[0])
+                sums[0] += placed(np.nan_to_num(pixels[0]), canvas)
                 sums[1] += np.nan_to_num(moved[0])
     return Written(pages, sums[0], sums[1], sum(not one.bad for one in transforms))
 
