@@ -93,7 +93,7 @@ class MovieTransforms(Sequence["Transform"]):
                 similarity=np.array([one.similarity for one in self.frames]),
                 expected_error=np.array([one.expected_error for one in self.frames]),
                 against=np.array([one.against for one in self.frames]),
-                **({} if self.canvas is None else {"canvas": np.array(self.canvas)}),
+                canvas=np.array(self.canvas or ()),
             )
 
     @staticmethod
@@ -140,8 +140,8 @@ def _of(values: dict[str, np.ndarray]) -> MovieTransforms:
             values["similarity"], values["expected_error"], values["against"], strict=True,
         )
     )  # fmt: skip
-    left, top, *canvas = values["canvas"].tolist() if "canvas" in values else (0, 0)
-    place = (left, top, canvas[0], canvas[1]) if canvas else None
+    canvas = [int(x) for x in values.get("canvas", ())]
+    place = (canvas[0], canvas[1], canvas[2], canvas[3]) if len(canvas) == 4 else None
     return MovieTransforms(str(values["model"]), frames, place)
 
 

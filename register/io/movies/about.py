@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ Add = Callable[[Encoded], None]
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """The movie whose frames are written, the compression, the shifts (n, 2) of the centres, which frames
-    (n,) are bad, and the image (h, w) that they are aligned to."""
+    """The movie whose frames are written and the compression; where it was aligned, the shifts (n, 2) of the
+    centres, which frames (n,) are bad, and the image (h, w) that they are aligned to."""
 
     stack: Stack
     compression: str
-    shifts: NDArray[np.float64]
-    bad: NDArray[np.bool_]
-    reference: NDArray[np.float32]
+    shifts: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    bad: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    reference: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
 Writer = Callable[[Path, About], AbstractContextManager[Add]]

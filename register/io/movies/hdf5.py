@@ -126,10 +126,10 @@ def _of_series(file: Any, name: str) -> Known:
     dataset = file[name]
     group = dataset.parent
     if "neurodata_type" not in group.attrs or not name.endswith("/data"):
-        axes = _text(dataset.attrs.get(AXES, ""))
+        named = _text(dataset.attrs.get(AXES, ""))
         step = dataset.attrs.get("interval_seconds")
-        known = len(axes) == len(dataset.shape) and set("YX") <= set(axes) <= set("TZCYX")
-        return Known(axes if known else None, float(step) if step is not None else None)
+        known = len(named) == len(dataset.shape) and set("YX") <= set(named) <= set("TZCYX")
+        return Known(named if known else None, float(step) if step is not None else None)
     axes = {3: "TXY", 4: "TXYZ"}.get(len(dataset.shape))
     rate = group["starting_time"].attrs.get("rate") if "starting_time" in group else None
     return Known(axes, 1 / float(rate) if rate else None, _pixel_size(group))

@@ -70,7 +70,8 @@ def _described(pynwb: Any, about: About, data: Any) -> Any:
     rate = 1 / float(stack.step or 1)
     original = pynwb.image.ImageSeries(
         name="original", external_file=[str(file) for file in stack.files], format="external",
-        starting_frame=[0] * len(stack.files), rate=rate, unit="unknown",
+        starting_frame=[0] * len(stack.files), unit="unknown",
+        timestamps=float(stack.step or 1) * np.arange(len(stack)),
         dimension=[stack.shape[2], stack.shape[1]],
     )  # fmt: skip
     corrected = pynwb.image.ImageSeries(name="corrected", data=data, rate=rate, unit="unknown")

@@ -82,8 +82,9 @@ def opened_npy(path: Path, _: str | None) -> Opened:
         shape = (min(shape[0], whole_frames(path, offset, stored, shape[1:])), *shape[1:])
     if not all(shape) or stored.kind not in "uif":
         return np.empty([0] * len(shape), stored), lambda: None
-    order = "F" if fortran else "C"
-    return np.memmap(path, stored, "r", offset, shape, order), lambda: None
+    if fortran:
+        return np.memmap(path, stored, "r", offset, shape, "F"), lambda: None
+    return np.memmap(path, stored, "r", offset, shape), lambda: None
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -120,11 +121,16 @@ def _frame_size(path: Path, layout: Layout) -> tuple[int, int, float | None]:
     for name in OPTIONS:
         beside = path.with_name(name)
         known = _options(beside) if beside.exists() else {}
-        height, width, rate = (known.get(key) for key in ("Ly", "Lx", "fs"))
+        height, width, rate = (_number(known.get(key)) for key in ("Ly", "Lx", "fs"))
         if height and width:
-            return int(width), int(height), 1 / float(rate) if rate else None
+            return int(width), int(height), 1 / rate if rate else None
     advice = "keep ops.npy beside it, or give --frame-size WIDTHxHEIGHT"
     raise FileError(path, "does not state the size of its frames", advice)
+
+
+def _number(value: object) -> float:
+    """A number, 0 for anything else."""
+    return float(value) if isinstance(value, int | float | np.number) else 0.0
 
 
 class _Plain(pickle.Unpickler):
@@ -133,7 +139,7 @@ class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The few functions of NumPy that arrays need; an empty object in place of any other."""
         if name in ("_reconstruct", "scalar") and module.endswith("core.multiarray"):
-            return getattr(np._core.multiarray, name)
+            return super().find_class(module, name)
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
         return _Nothing
@@ -149,7 +155,7 @@ class _Nothing:
         pass
 
 
-def _options(path: Path) -> dict[str, Any]:
+def _options(path: Path) -> dict[str, object]:
     """The options that suite2p keeps in a file, without running code of it."""
     try:
         data = path.read_bytes()

@@ -3,6 +3,7 @@
 Source: the ScanImage BigTIFF specification (docs.scanimage.org).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def layout_of(path: Path, tif: tifffile.TiffFile, layout: Layout) -> tuple[Layou
     return layout, (planes + discarded) / float(rate) if rate else None
 
 
-def _state(tif: tifffile.TiffFile) -> dict[str, Any]:
+def _state(tif: tifffile.TiffFile) -> Mapping[str, Any]:
     """The settings of the microscope, from the header of the file or the tag Software of its first page."""
     found = (tif.scanimage_metadata or {}).get("FrameData")
     if found:

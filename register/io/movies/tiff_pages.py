@@ -102,7 +102,7 @@ def open_pages(path: Path, layout: Layout = AS_STORED) -> Stack:
 def _own_pages(path: Path, tif: tifffile.TiffFile, layout: Layout) -> Stack:
     """The stack of the pages of a file that is one of several of an OME series, in their order."""
     refuse_unnamed(path, tif, layout.planes * layout.channels)
-    page = tif.pages[0]
+    page = tif.pages.first
     pages = layout.of_pages(str(path), len(tif.pages))
     shape = (layout.channels, page.imagelength, page.imagewidth)
     known = metadata(tif, page, 0, 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
 from register.io.images import ome_zarr, zarr_chunks
+from register.io.images.zarr_metadata import Json
 from register.io.movies.arrays import Opened, frames_of
 from register.io.movies.layout import Layout
 from register.io.movies.stack import Stack
@@ -71,7 +72,7 @@ def opened(path: Path, dataset: str | None) -> Opened:
     return Checked(folder, zarr.open_array(folder, mode="r")), lambda: None
 
 
-def _opened(path: Path) -> tuple[Any, dict[str, Any]]:
+def _opened(path: Path) -> tuple[Any, Json]:
     import zarr
 
     try:
@@ -101,7 +102,7 @@ def _named(array: Any) -> str | None:
     return axes if len(axes) == len(array.shape) and set("YX") <= set(axes) <= set("TZCYX") else None
 
 
-def _of_image(path: Path, layout: Layout, image: dict[str, Any], name: str | None) -> Stack:
+def _of_image(path: Path, layout: Layout, image: Json, name: str | None) -> Stack:
     """The frames of a level of an OME-Zarr image."""
     datasets = {one["path"]: one for one in image["datasets"]}
     name = name or next(iter(datasets))
@@ -118,7 +119,7 @@ def _of_image(path: Path, layout: Layout, image: dict[str, Any], name: str | Non
     )
 
 
-def _step(image: dict[str, Any], dataset: dict[str, Any], axes: str, along: str) -> float | None:
+def _step(image: Json, dataset: Json, axes: str, along: str) -> float | None:
     """The seconds between frames along T; None where the file names no unit."""
     place = axes.index(along)
     described = (image.get("axes") or [])[place : place + 1]

@@ -63,7 +63,7 @@ def zarr_writer(path: Path, about: About) -> Iterator[Add]:
             flush()
 
 
-def _image(path: Path, stack: Stack) -> dict[str, object]:
+def _image(path: Path, stack: Stack) -> Any:
     """The metadata of the image: axes, and the sizes of pixels and steps that are known."""
     unit = {symbol: name for name, symbol in UNITS.items()}.get(
         str(stack.pixel_size and stack.pixel_size.unit)

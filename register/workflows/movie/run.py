@@ -1,28 +1,22 @@
 """``register movie``: frames aligned to their mean, to one frame, to an image, or each to the one before."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain as concatenated
 from pathlib import Path
 
-import numpy as np
-
 from register.compute import device
 from register.engine.movie.options import refuse_meaningless
 from register.errors import FileError, RegisterError
-from register.files.atomic import atomic_write, refuse_inputs, write_text
-from register.geometry.arrays import Float64
-from register.io.images.model import Image
-from register.io.images.open import write_image
-from register.io.movies.about import About
-from register.io.movies.adapted import offset_of_lines, on_canvas, shortened, straightened
+from register.files.atomic import refuse_inputs, write_text
+from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.open import open_stack
 from register.io.movies.write import format_of
 from register.transforms.canvas import Canvas
 from register.transforms.movie import FrameTransform, MovieTransforms
-from register.workflows.movie import bad_frames, chain, reference, tasks, trend
+from register.workflows.movie import bad_frames, chain, output, reference, tasks, trend
 from register.workflows.movie.canvas import union
 from register.workflows.movie.job import Movie
 from register.workflows.movie.pool import AHEAD, in_order, pool_of
@@ -30,10 +24,7 @@ from register.workflows.movie.progress_files import Unfinished, stamp_of
 from register.workflows.movie.table import Row, read_table, row_of, text_of
 from register.workflows.movie.tasks import CHUNK, Channel, Task, Template
 
-TRANSFORMS, TABLE, PAGE = "transforms.npz", "series.csv", "index.html"
-BAD, REFERENCE = "bad_frames.npy", "reference.tif"
-Means = tuple[Float64, Float64]
-"""The mean (h, w) of the good frames before and after the alignment."""
+TRANSFORMS, TABLE = "transforms.npz", "series.csv"
 
 
 def run(
@@ -94,7 +85,7 @@ def _run(
     targets = [*(one.target for one in channels), table, movie.output / TRANSFORMS]
     read = [file for one in channels for file in one.stack.files]
     read += [Path(movie.to)] * Path(movie.to).is_file()
-    for result in (*targets, movie.output / PAGE, movie.output / BAD, movie.output / REFERENCE):
+    for result in (*targets, *(movie.output / name for name in output.NAMES)):
         refuse_inputs(result, *read)
     if not redo and unfinished.is_finished(stamp) and all(path.exists() for path in targets):
         return read_table(table)
@@ -118,9 +109,9 @@ def _run(
             canvas = union(found, (height, width))
         place = (canvas.left, canvas.top, canvas.width, canvas.height)
         MovieTransforms(movie.settings.model, tuple(found), place).save(movie.output / TRANSFORMS)
-        means = _write(asked, pool, found, movie, count, canvas)
+        written = output.write_frames(asked, pool, found, movie, count, canvas)
     rows = [row_of(index, one) for index, one in enumerate(found)]
-    _write_rest(movie, asked, rows, means)
+    output.write_rest(movie, asked, found, rows, written)
     unfinished.end(stamp)
     write_text(table, text_of(rows))
     return rows
@@ -154,51 +145,3 @@ def _aligned(
         if number >= len(known):
             unfinished.save(number, asked.settings.model, chunk)
         yield from chunk
-
-
-def _write(
-    asked: Task, pool: Executor, found: list[FrameTransform], movie: Movie, count: int, canvas: Canvas
-) -> Means | None:
-    """Resample and write all frames; all files are completed or none. Returns the means of good frames."""
-    size = (canvas.height, canvas.width)
-    before = after = np.zeros(size)
-    good = 0
-
-    def submit(number: int) -> "Future[tasks.Written]":
-        chunk = asked.chunk(number)
-        some = found[chunk.start : chunk.stop]
-        return pool.submit(tasks.write_chunk, chunk.start, some, movie.bad_frames, canvas)
-
-    chosen, compression = format_of(movie.format, asked.settings.compression)
-    shifts, bad = np.array([one.map.shift for one in found]), np.array([one.bad for one in found])
-    image = asked.template.image.numpy()
-    with ExitStack() as opened:
-        add = [
-            opened.enter_context(
-                chosen.writer(one.target, About(on_canvas(one.stack, size), compression, shifts, bad, image))
-            )
-            for one in asked.channels
-        ]
-        chunks = range(-(-len(found) // CHUNK))
-        for written in in_order(submit, chunks, AHEAD * count if count > 1 else 1):
-            for put, pages in zip(add, written.pages, strict=True):
-                for page in pages:
-                    put(page)
-            before, after, good = before + written.before, after + written.after, good + written.good
-    return (before / good, after / good) if good else None
-
-
-def _write_rest(movie: Movie, asked: Task, rows: list[Row], means: Means | None) -> None:
-    """Write the reference, which frames are bad, and the page."""
-    image = asked.template.image.numpy()[None]
-    write_image(
-        movie.output / REFERENCE,
-        Image(image, kind="other", path=REFERENCE, pixel_size=asked.stack.pixel_size),
-    )
-    with atomic_write(movie.output / BAD) as beside, open(beside, "wb") as file:
-        np.save(file, np.array([row.bad for row in rows]))
-    if not movie.settings.report or means is None:
-        return
-    from register.report.movie import movie as page  # templates take a while to load
-
-    write_text(movie.output / PAGE, page(Path(movie.sources[0]).name, movie.to, rows, *means))

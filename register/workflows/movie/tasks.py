@@ -25,6 +25,7 @@ from register.transforms.resample import default_fill
 from register.workflows.movie.canvas import placed
 from register.workflows.movie.greys import grey, with_nan
 from register.workflows.movie.resampled import resampled
+from register.workflows.movie.samples import Sample, small, step_of
 
 CHUNK = 16
 """Frames of a task."""
@@ -77,12 +78,14 @@ class Worker(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The encoded frames of a chunk, of each channel, and the sums (h, w) of good frames before and after."""
+    """The encoded frames of a chunk, of each channel, the sums (h, w) of good frames before and after, and
+    small copies of some frames."""
 
     pages: list[list[bytes | NDArray[Any]]]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     good: int
+    samples: list[Sample]
 
 
 _workers: list[Worker] = []
@@ -124,12 +127,15 @@ def link(index: int, against: int | None) -> FrameTransform:
     return _aligned(asked, made, index, None, against)
 
 
-def write_chunk(first: int, transforms: list[FrameTransform], how: str, canvas: Canvas) -> Written:
+def write_chunk(
+    first: int, transforms: list[FrameTransform], how: str, canvas: Canvas, kept: frozenset[int]
+) -> Written:
     """Resample and encode frames from ``first`` on, on a canvas; bad ones are filled where ``how`` is
-    ``blank``."""
+    ``blank``. Small copies of the frames in ``kept`` are returned."""
     asked = _workers[-1].asked
     pages = [list[bytes | NDArray[Any]]() for _ in asked.channels]
-    sums = np.zeros((2, canvas.height, canvas.width))
+    sums, samples = np.zeros((2, canvas.height, canvas.width)), list[Sample]()
+    step = step_of((canvas.height, canvas.width))
     chosen, compression = format_of(asked.format, asked.settings.compression)
     for index, transform in enumerate(transforms, start=first):
         for number, one in enumerate(asked.channels):
@@ -141,10 +147,12 @@ def write_chunk(first: int, transforms: list[FrameTransform], how: str, canvas: 
             else:
                 moved = resampled(pixels, transform.map, one.interpolation, fill, canvas)
             pages[number].append(chosen.encode(moved, one.stack, compression))
-            if number == 0 and not transform.bad:
-                sums[0] += placed(np.nan_to_num(pixels[0]), canvas)
-                sums[1] += np.nan_to_num(moved[0])
-    return Written(pages, sums[0], sums[1], sum(not one.bad for one in transforms))
+            if number == 0 and (index in kept or not transform.bad):
+                either = placed(np.nan_to_num(pixels[0]), canvas), np.nan_to_num(moved[0]).astype(float)
+                sums += 0 if transform.bad else np.stack(either)
+                if index in kept:
+                    samples.append(Sample(index, *(small(one, step) for one in either)))
+    return Written(pages, sums[0], sums[1], sum(not one.bad for one in transforms), samples)
 
 
 def identity(stack: Stack) -> FrameTransform:

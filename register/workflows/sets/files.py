@@ -16,8 +16,10 @@ from register.files.atomic import refuse_inputs, remove, write_text
 from register.images.pixels import EVERYTHING
 from register.io.images.model import Image
 from register.io.images.open import aligned_name
+from register.io.movies.about import About
 from register.io.movies.stack import Stack
 from register.io.movies.tiff_write import stack_writer
+from register.io.movies.write import format_of
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
@@ -160,7 +162,7 @@ def _write_volume(group: Group, aligned: dict[str, Image], extras: Extras, setti
         extras.volume.name.split(".")[0], (), source, rgb=like.colour == "rgb" and like.channels == 3,
         axis="Z", step=extras.thickness, pixel_size=like.pixel_size,
     )  # fmt: skip
-    with stack_writer(extras.volume, stack, settings.compression) as add:
+    with stack_writer(extras.volume, About(stack, format_of("tiff", settings.compression)[1])) as add:
         for index in range(len(stack)):
             add(stack.frame(index))
 
