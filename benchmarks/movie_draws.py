@@ -49,8 +49,8 @@ CHANCES = {
 
 @dataclass(frozen=True)
 class Draw:
-    """A movie: frames (n, h, w) uint16, the kind of each, the places (n, h, w, 2) of their pixels in the scene,
-    and how it is aligned."""
+    """A movie: frames (n, h, w) uint16, the kind of each, the places (n, h, w, 2) of their pixels in the
+    scene, and how it is aligned."""
 
     frames: np.ndarray
     kinds: list[str]

@@ -61,7 +61,7 @@ def align_movie(movie: "Movie", how: Run) -> None:
     if how.as_json:
         print_json({"frames": [asdict(row) for row in table]})
     elif not how.quiet:
-        show.series(table, movie.output)
+        show.series(table, run.target_of(movie), movie.output)
     if any(row.verdict == "failed" for row in table):
         raise typer.Exit(FAILED)
 

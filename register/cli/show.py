@@ -120,7 +120,7 @@ def _counts(words: Sequence[str]) -> str:
     return ", ".join(f"{words.count(word)} {word}" for word in WORDS if word in words) or "none"
 
 
-def series(rows: list[Row], output: Path) -> None:
+def series(rows: list[Row], aligned: Path, output: Path) -> None:
     """Print the counts of verdicts, the largest shift, the frames that failed, and the files."""
     largest = max(math.hypot(row.shift_x, row.shift_y) for row in rows)
     table = [
@@ -132,8 +132,8 @@ def series(rows: list[Row], output: Path) -> None:
         if numbers:
             more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
             table.append((word, ", ".join(numbers[:LISTED]) + more))
-    files = ("aligned.tif", "series.csv", "index.html", "transforms/")
-    print_rows([*table, *(("", f"{output}/{name}") for name in files)])
+    files = [output / name for name in ("series.csv", "quality.json", "index.html", "transforms.npz")]
+    print_rows([*table, *(("", str(path)) for path in (aligned, *files) if path.exists())])
 
 
 def pairing(found: Pairing) -> None:

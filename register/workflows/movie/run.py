@@ -51,6 +51,11 @@ def run(
         return _run(movie, channels, count, redo, tick)
 
 
+def target_of(movie: Movie) -> Path:
+    """The file of the aligned frames."""
+    return format_of(movie.format, movie.settings.compression)[0].target(movie.output, "aligned")
+
+
 def _channels(movie: Movie) -> tuple[Channel, ...]:
     """The movie and its other channels. Raises ``RegisterError`` where they do not fit together."""
     layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
