@@ -11,6 +11,7 @@ mean, the first, the middle or the frame before; model and settings vary. ``--dr
 
 import argparse
 import tempfile
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,12 @@ def draw(seed: int) -> Draw:
     picture, other = scene(rng, side), scene(rng, side)
     names, weights = list(CHANCES), np.array(list(CHANCES.values()), float)
     kinds = [str(kind) for kind in rng.choice(names, count, p=weights / weights.sum())]
+    to = str(rng.choice(["mean", "mean", "first", "middle", "previous"]))
+    middle = count // 2 if to == "middle" else 0
+    for n in sorted(range(count), key=lambda n: (abs(n - middle), n)) if to != "mean" else ():
+        if kinds[n] in SHOWN:
+            break
+        kinds[n] = "blank" if kinds[n] == "other" else kinds[n]  # what the reference shows is right
     photons = 10 ** rng.uniform(0.7, 2.3)
     drift = np.cumsum(rng.normal(0, rng.uniform(0.2, 2), (count, 2)), 0).clip(-15, 15)
     mode = smooth_field(height, width, rng.uniform(0, 2), int(rng.integers(1 << 30)), cycles=2)
@@ -112,7 +119,6 @@ def draw(seed: int) -> Draw:
         light = map_coordinates(source, [at[..., 1], at[..., 0]], order=3, mode="reflect").clip(0)
         frames.append(_recorded(light, kind, photons, rng))
         places.append(at)
-    to = str(rng.choice(["mean", "mean", "first", "middle", "previous"]))
     model = str(rng.choice(["local", "local", "rigid", "affine", "translation"]))
     return Draw(np.array(frames), kinds, np.array(places), to, model, float(rng.choice([10.0, 30.0, 180.0])))
 
@@ -172,9 +178,18 @@ def _reference(of: Draw, rows: list[Any], found: np.ndarray) -> np.ndarray:
     ``ok``, about the one on which most of them agree."""
     ok = [n for n, row in enumerate(rows) if row.verdict == "ok" and of.kinds[n] in SHOWN]
     ok = ok or list(range(len(rows)))
-    apart = np.array([[np.nanmedian(np.linalg.norm(found[a] - found[b], axis=1)) for b in ok] for a in ok])
+    apart = np.array([[_apart(found[a], found[b]) for b in ok] for a in ok])
     near = [[ok[k] for k in np.flatnonzero(row < LIMIT)] for row in apart]
-    return np.nanmedian(found[max(near, key=len) or ok], axis=0)
+    chosen = found[max(near, key=len) or ok]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # points that no frame covers
+        return np.nanmedian(chosen, axis=0)
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """The median distance of places (points, 2) that are known for both; infinite without any."""
+    far = np.linalg.norm(one - other, axis=1)
+    return float(np.nanmedian(far)) if np.isfinite(far).any() else np.inf
 
 
 def wrong(found: list[Outcome]) -> list[Outcome]:

@@ -97,6 +97,8 @@ def test_frames_of_every_format_are_the_same(tmp_path, frames, kind):
     found, stack = read(path)
     assert (found[:, 0] == frames).all()
     assert stack.axis == "T"
+    with pytest.raises(RegisterError, match="has no plane 1; it has one"):
+        read(path, Layout(plane=1))
     found, _ = read(path, Layout(planes=3, channels=2, plane=1))
     assert (found == np.stack([frames[2:4], frames[8:10]])).all()
 
@@ -259,6 +261,8 @@ def test_scanimage_states_its_channels_planes_and_rate(tmp_path, frames):
             file.write(page, photometric="minisblack", software=SI, metadata=None, contiguous=False)
     with pytest.raises(RegisterError, match="3 planes alternate"):
         read(tmp_path / "s.tif")
+    with pytest.raises(RegisterError, match="has no plane 2; it has 2"):
+        read(tmp_path / "s.tif", Layout(plane=2))  # the flyback frame
     found, stack = read(tmp_path / "s.tif", Layout(plane=1))
     assert (found == np.stack([pages[2:4], pages[8:10]])).all()
     assert stack.step == pytest.approx(0.1)

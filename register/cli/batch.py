@@ -154,7 +154,7 @@ def batch(
         refused |= {"--scheduler": scheduler, "--max-failures": max_failures}
         _check_series(source, refused)
         asked = Movie((series,), to, Path(output), settings, tuple(also or ()))
-        align_movie(asked, Run(workers, redo, dry_run, as_json, quiet, model_is_given(context)))
+        align_movie(asked, Run(False, workers, redo, dry_run, as_json, quiet, model_is_given(context)))
         return
     _check_usage(source, birl)
     found = find_pairs(source, settings).checked(skip_unpaired or dry_run)

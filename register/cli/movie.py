@@ -90,6 +90,14 @@ FrameSize = Annotated[
         metavar="WxH", help="Size of the frames of a binary file without ops.npy.", rich_help_panel=FILES
     ),
 ]
+Volume = Annotated[
+    bool,
+    typer.Option(
+        "--volume",
+        help="Volumes over time: a rigid 3D shift of each, then each plane.",
+        rich_help_panel=FRAMES,
+    ),
+]
 FileFormat = Annotated[
     str,
     typer.Option(
@@ -130,6 +138,7 @@ def movie(
     bad_frames: Bad = "interpolate",
     keep_trend: KeepTrend = False,
     bidirectional: Bidirectional = "0",
+    volume: Volume = False,
     plane: Plane = None,
     planes: Planes = 1,
     channels: Channels = 1,
@@ -168,4 +177,4 @@ def movie(
         tuple(sources), to, output, settings, tuple(also or ()), tuple(also_labels or ()), how,
         layout, bidirectional, keep_trend, first, file_format, frame_interval,
     )  # fmt: skip
-    align_movie(asked, Run(workers, redo, dry_run, as_json, quiet, model_is_given(context)))
+    align_movie(asked, Run(volume, workers, redo, dry_run, as_json, quiet, model_is_given(context)))

@@ -21,8 +21,9 @@ SECTIONS = (
 
 @dataclass(frozen=True)
 class Run:
-    """How a movie is run and shown: processes, whether to start again, and what is printed."""
+    """How a movie is run and shown: as volumes, processes, whether to start again, and what is printed."""
 
+    volume: bool
     workers: int | None
     redo: bool
     dry_run: bool
@@ -37,6 +38,9 @@ def align_movie(movie: "Movie", how: Run) -> None:
     from register.io.movies.open import open_stack
     from register.workflows.movie import run
 
+    if how.volume:
+        _align_volumes(movie, how)
+        return
     layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
     stack = open_stack(movie.sources, layout)
     for note in stack.notes:
@@ -63,6 +67,22 @@ def align_movie(movie: "Movie", how: Run) -> None:
     elif not how.quiet:
         show.series(table, run.target_of(movie), movie.output)
     if any(row.verdict == "failed" for row in table):
+        raise typer.Exit(FAILED)
+
+
+def _align_volumes(movie: "Movie", how: Run) -> None:
+    """Align volumes plane by plane. Exits with 3 when any volume failed."""
+    from register.cli import show
+    from register.workflows.movie.volume import run_volume
+
+    if how.dry_run:
+        raise typer.BadParameter("--volume has no --dry-run", param_hint="--dry-run")
+    rows = run_volume(movie, count=how.workers, redo=how.redo)
+    if how.as_json:
+        print_json({"volumes": [asdict(row) for row in rows]})
+    elif not how.quiet:
+        show.volumes(rows, movie.output)
+    if any(row.verdict == "failed" for row in rows):
         raise typer.Exit(FAILED)
 
 

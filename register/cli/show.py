@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from register.workflows.batch import PairOutcome
     from register.workflows.merge import Merged
     from register.workflows.movie.table import Row
+    from register.workflows.movie.volume import VolumeRow
     from register.workflows.pairs import Pairing
     from register.workflows.plan import Plan
 
@@ -134,6 +135,15 @@ def series(rows: list[Row], aligned: Path, output: Path) -> None:
             table.append((word, ", ".join(numbers[:LISTED]) + more))
     files = [output / name for name in ("series.csv", "quality.json", "index.html", "transforms.npz")]
     print_rows([*table, *(("", str(path)) for path in (aligned, *files) if path.exists())])
+
+
+def volumes(rows: list[VolumeRow], output: Path) -> None:
+    """Print the counts of verdicts, the largest shift along z, and the files."""
+    table = [
+        ("volumes", _counts([row.verdict for row in rows])),
+        ("largest shift along z", f"{max(abs(row.shift.z) for row in rows):.2f} planes"),
+    ]
+    print_rows([*table, ("", str(output / "volumes.csv")), ("", str(output / "plane_NN"))])
 
 
 def pairing(found: Pairing) -> None:

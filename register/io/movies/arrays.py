@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.io.movies.layout import Layout
+from register.io.movies.layout import Layout, NoPlane
 
 Opened = tuple[Any, Callable[[], None]]
 """An array, of which parts are read by index, and a function that closes its file."""
@@ -124,6 +124,8 @@ def _arranged(path: Path, axes: str | None, shape: tuple[int, ...], layout: Layo
     along = "T" if sizes.get("T", 1) > 1 or "Z" not in axes or sizes["Z"] == 1 else "Z"
     if along not in axes:
         raise FileError(path, f"has axes {axes}: a single frame", "name an array with several")
+    if "Z" not in axes or along == "Z":
+        layout.refuse_plane(path)
     fixed = dict[str, int]()
     if "Z" in axes and along == "T":
         fixed["Z"] = _plane(path, sizes["Z"], layout)
@@ -160,7 +162,5 @@ def _plane(path: Path, count: int, layout: Layout) -> int:
     if layout.plane is None and count > 1:
         raise FileError(path, f"has {count} planes", "name one by --plane")
     if (layout.plane or 0) >= count:
-        raise FileError(
-            path, f"has no plane {layout.plane}; it has {count}, counted from 0", "choose another"
-        )
+        raise NoPlane(path, f"has no plane {layout.plane}; it has {count}, counted from 0", "choose another")
     return layout.plane or 0

@@ -1,9 +1,9 @@
 """How the frames of a movie lie in its files. Imports no library: the help needs it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from register.errors import RegisterError
+from register.errors import FileError, RegisterError
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,25 @@ class Layout:
             raise RegisterError(f"{name}: {self.planes} planes alternate in it; name one by --plane")
         plane = self.plane or 0
         if plane >= self.planes:
-            raise RegisterError(f"{name}: has no plane {plane}; it has {self.planes}, counted from 0")
+            raise NoPlane(name, f"has no plane {plane}", f"it has {self.planes}, counted from 0")
         first = plane * self.channels
         return tuple(
             tuple(range(start + first, start + first + self.channels))
             for start in range(0, count - whole + 1, whole)
         )
+
+    def refuse_plane(self, path: object) -> None:
+        """Raise ``NoPlane`` where another plane than the only one of a file is asked for."""
+        if self.plane:
+            raise NoPlane(path, f"has no plane {self.plane}", "it has one, 0")
+
+    def at_plane(self, plane: int) -> "Layout":
+        """The layout of a file of which one plane is read."""
+        return replace(self, plane=plane)
+
+
+class NoPlane(FileError):
+    """A plane that a movie does not have was asked for."""
 
 
 AS_STORED = Layout()

@@ -28,6 +28,7 @@ def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stac
     files = [path for source in named for path in _files(source)]
     name = Path(named[0]).name
     if container_of(files[0]) is None:
+        layout.refuse_plane(files[0])
         if len(files) == 1:
             raise FileError(
                 files[0], "is a single image", "name a file with several frames, or several files"

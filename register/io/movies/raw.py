@@ -102,6 +102,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 
 def open_suite2p(path: Path, layout: Layout) -> Stack:
     """The frames int16 of suite2p's binary, whose size is stated beside it or given. Raises ``FileError``."""
+    layout.refuse_plane(path)
     width, height, step = _frame_size(path, layout)
     stored = np.dtype("<i2")
     count, rest = divmod(path.stat().st_size, width * height * stored.itemsize)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from register.errors import FileError
-from register.io.movies.layout import Layout
+from register.io.movies.layout import Layout, NoPlane
 
 
 def layout_of(path: Path, tif: tifffile.TiffFile, layout: Layout) -> tuple[Layout, float | None]:
@@ -33,6 +33,8 @@ def layout_of(path: Path, tif: tifffile.TiffFile, layout: Layout) -> tuple[Layou
         raise FileError(path, "is a slow stack of ScanImage, with several frames of each plane", "split it")
     discarded = int(state.get("SI.hFastZ.numDiscardFlybackFrames") or 0) if fast else 0
     if layout.planes == 1 and layout.channels == 1:
+        if (layout.plane or 0) >= planes:
+            raise NoPlane(path, f"has no plane {layout.plane}", f"it has {planes}, counted from 0")
         layout = replace(layout, planes=planes + discarded, channels=channels)
     rate = state.get("SI.hRoiManager.scanFrameRate") or 0
     return layout, (planes + discarded) / float(rate) if rate else None

@@ -13,7 +13,7 @@ from register.errors import FileError
 from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
 from register.io.images.tiff_metadata import metadata
 from register.io.movies.file_sets import is_part, refuse_unnamed
-from register.io.movies.layout import AS_STORED, Layout
+from register.io.movies.layout import AS_STORED, Layout, NoPlane
 from register.io.movies.raw import RawFrames, whole_frames
 from register.io.movies.scanimage import layout_of
 from register.io.movies.source import checked, cut_note
@@ -148,9 +148,11 @@ def _frames(path: Path, series: tifffile.TiffPageSeries, layout: Layout) -> tupl
     names = [name for name, _ in outer]
     if layout.plane is not None and grid is not None and "Z" in names:
         if layout.plane >= grid.shape[names.index("Z")]:
-            raise FileError(path, f"has no plane {layout.plane}", f"it has {grid.shape[names.index('Z')]}")
+            raise NoPlane(path, f"has no plane {layout.plane}", f"it has {grid.shape[names.index('Z')]}")
         grid = grid.take(layout.plane, names.index("Z"))
         names.remove("Z")
+    elif "Z" not in names or names == ["Z"]:
+        layout.refuse_plane(path)
     along = [name for name in names if name != "C"]
     if grid is None or len(along) > 1 or (not along and len(numbers) > 1 and "C" not in names):
         advice = "a movie has one axis besides x, y and channel"

@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from register.engine.movie import template
-from register.engine.movie.filtered import is_constant
+from register.engine.movie.filtered import is_constant, structure_of
+from register.engine.movie.follow import LEAST_STRUCTURE
 from register.engine.movie.reference import Reference
 from register.errors import AlignmentError, FileError, RegisterError
 from register.io.movies.stack import Stack
@@ -15,6 +16,8 @@ from register.settings import Settings
 from register.workflows.movie.greys import grey, of_file, with_nan
 from register.workflows.movie.job import NAMED
 
+TRIED = 50
+"""Frames of noise after which the first of them is the reference."""
 AVERAGED = 80
 """Number of frames, spread over the movie, of which the reference is made."""
 
@@ -60,10 +63,22 @@ def build(stack: Stack, to: str, settings: Settings) -> Reference:
 
 
 def _usable(stack: Stack, order: Sequence[int], settings: Settings) -> int:
-    """The first frame in an order that is not constant. Raises ``FileError`` where there is none."""
+    """The first frame in an order that shows more than noise, or else that is not constant.
+
+    Raises ``FileError`` where there is none.
+    """
+    noisy = list[int]()
     for index in order:
-        if not is_constant(with_nan(grey(stack, index, settings, settings.fixed_mask))):
+        image = with_nan(grey(stack, index, settings, settings.fixed_mask))
+        if is_constant(image):
+            continue
+        if structure_of(image) > LEAST_STRUCTURE or len(order) == 1:
             return index
+        noisy.append(index)
+        if len(noisy) == TRIED:
+            break
+    if noisy:
+        return noisy[0]
     which = f"frame {order[0]}" if len(order) == 1 else "every frame"
     raise FileError(stack.files[0], f"{which} is constant and cannot be the reference", "choose another --to")
 

@@ -13,6 +13,7 @@ from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, write_text
 from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.open import open_stack
+from register.io.movies.stack import Stack
 from register.io.movies.write import format_of
 from register.transforms.canvas import Canvas
 from register.transforms.movie import FrameTransform, MovieTransforms
@@ -33,15 +34,17 @@ def run(
     count: int | None = None,
     redo: bool = False,
     tick: Callable[[Row], None] = lambda row: None,
+    given: Stack | None = None,
 ) -> list[Row]:
     """Align every frame; write the aligned frames, their transforms, ``series.csv`` and ``index.html``.
 
     The chunks of frames of an interrupted run of the same movie are used again unless ``redo``. Memory does
-    not grow with the pixels of the movie, only with its transforms. Raises ``RegisterError``.
+    not grow with the pixels of the movie, only with its transforms. ``given`` are frames to be used in place
+    of those of the files. Raises ``RegisterError``.
     """
     refuse_meaningless(movie.settings)
     with ExitStack() as opened:
-        channels = _channels(movie)
+        channels = _channels(movie, given)
         for one in channels:
             opened.callback(one.stack.close)
         count = count or min(device.cores(), -(-len(channels[0].stack) // CHUNK))
@@ -56,10 +59,10 @@ def target_of(movie: Movie) -> Path:
     return format_of(movie.format, movie.settings.compression)[0].target(movie.output, "aligned")
 
 
-def _channels(movie: Movie) -> tuple[Channel, ...]:
+def _channels(movie: Movie, given: Stack | None) -> tuple[Channel, ...]:
     """The movie and its other channels. Raises ``RegisterError`` where they do not fit together."""
     layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
-    stack = shortened(open_stack(movie.sources, layout), movie.first)
+    stack = given or shortened(open_stack(movie.sources, layout), movie.first)
     offset = offset_of_lines(stack, movie.bidirectional)
     target = format_of(movie.format, movie.settings.compression)[0].target
     stack = straightened(replace(stack, step=stack.step or movie.interval), offset)
