@@ -245,6 +245,16 @@ def test_a_file_of_something_else_is_one_line(tmp_path, name, content):
     assert "\n" not in str(error.value)
 
 
+def test_an_option_of_another_format_is_refused(tmp_path, frames):
+    np.save(tmp_path / "m.npy", frames)
+    tifffile.imwrite(tmp_path / "m.tif", frames, photometric="minisblack")
+    for name in ("m.npy", "m.tif"):
+        with pytest.raises(RegisterError, match="has no --dataset; leave it out"):
+            read(tmp_path / name, Layout(dataset="data"))
+        with pytest.raises(RegisterError, match="has no --frame-size; leave it out"):
+            read(tmp_path / name, Layout(frame_size=(W, H)))
+
+
 def test_values_that_are_no_numbers_are_refused(tmp_path):
     np.save(tmp_path / "c.npy", np.zeros((3, 4, 5), complex))
     np.save(tmp_path / "o.npy", np.array([{}, {}, {}], dtype=object))

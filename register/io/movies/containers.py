@@ -10,18 +10,20 @@ from register.io.movies.stack import Stack
 
 
 class Container(NamedTuple):
-    """A format: the endings of its files, and the function that opens one."""
+    """A format: the endings of its files, the function that opens one, and the fields of ``Layout`` that only
+    some formats have and that it has."""
 
     endings: tuple[str, ...]
     open: Callable[[Path, Layout], Stack]
+    takes: tuple[str, ...] = ()
 
 
 CONTAINERS = (
     Container((".tif", ".tiff", ".btf", ".tf8", ".tf2", ".lsm"), tiff_pages.open_pages),
-    Container(hdf5.ENDINGS, hdf5.open_hdf5),
+    Container(hdf5.ENDINGS, hdf5.open_hdf5, ("dataset",)),
     Container((".npy",), raw.open_npy),
-    Container((".bin",), raw.open_suite2p),
-    Container((".zarr",), zarr_frames.open_zarr),
+    Container((".bin",), raw.open_suite2p, ("frame_size",)),
+    Container((".zarr",), zarr_frames.open_zarr, ("dataset",)),
 )
 
 

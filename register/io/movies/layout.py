@@ -46,6 +46,12 @@ class Layout:
         if self.plane:
             raise NoPlane(path, f"has no plane {self.plane}", "it has one, 0")
 
+    def refuse_fields(self, path: object, known: tuple[str, ...]) -> None:
+        """Raise ``FileError`` where a field is set that only other formats have."""
+        for name in ("dataset", "frame_size"):
+            if getattr(self, name) is not None and name not in known:
+                raise FileError(path, f"has no --{name.replace('_', '-')}", "leave it out")
+
     def at_plane(self, plane: int) -> "Layout":
         """The layout of a file of which one plane is read."""
         return replace(self, plane=plane)

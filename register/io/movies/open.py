@@ -29,6 +29,7 @@ def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stac
     name = Path(named[0]).name
     if container_of(files[0]) is None:
         layout.refuse_plane(files[0])
+        layout.refuse_fields(files[0], ())
         if len(files) == 1:
             raise FileError(
                 files[0], "is a single image", "name a file with several frames, or several files"
@@ -72,6 +73,7 @@ def _of_container(path: Path, layout: Layout) -> Stack:
     container = container_of(path)
     if container is None:
         raise FileError(path, "is a single image among files of many frames", "name files of one kind")
+    layout.refuse_fields(path, container.takes)
     return container.open(path, layout)
 
 

@@ -16,6 +16,8 @@ from register.files.atomic import atomic_write
 from register.io.movies.about import About, Add, Encoded
 from register.io.movies.stack import Stack
 
+MAIN = "data.bin"
+"""The file that ``ops.npy`` describes; other channels have other names."""
 STORED = np.dtype("<i2")
 
 
@@ -39,6 +41,8 @@ def suite2p_writer(path: Path, about: About) -> Iterator[Add]:
         raise FileError(path, f"suite2p's binary holds int16, the movie {stack.dtype}", "use --format hdf5")
     with atomic_write(path) as beside, open(beside, "wb") as file:
         yield lambda frame: np.asarray(frame).tofile(file)
+    if path.name != MAIN:
+        return
     options = {
         "Ly": height, "Lx": width, "nframes": len(stack), "nchannels": 1, "nplanes": 1, "functional_chan": 1,
         "yrange": [0, height], "xrange": [0, width], "do_registration": 0, "reg_file": str(path.resolve()),
