@@ -10,6 +10,7 @@ from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
 from register.io.images import ome_zarr, zarr_chunks
 from register.io.images.zarr_metadata import Json
+from register.io.images.zarr_places import Folder
 from register.io.movies.arrays import Opened, frames_of
 from register.io.movies.layout import Layout
 from register.io.movies.stack import Stack
@@ -28,8 +29,8 @@ class Checked:
     """A Zarr array whose chunks are checked before they are read: one that is missing or cut off is an
     error."""
 
-    def __init__(self, folder: Path, array: Any) -> None:
-        self.folder, self.array = folder, array
+    def __init__(self, place: Folder, key: str, array: Any) -> None:
+        self.place, self.key, self.array = place, key, array
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -39,7 +40,7 @@ class Checked:
             range(part, part + 1) if isinstance(part, int) else range(n)[part]
             for part, n in zip(key, self.shape, strict=True)
         ]
-        zarr_chunks.check(self.folder, self.array, spans)
+        zarr_chunks.check(self.place, self.key, self.array, spans)
         try:
             return np.asarray(self.array[key])
         except Exception as error:  # codecs raise any exception on damaged chunks
@@ -69,7 +70,8 @@ def opened(path: Path, dataset: str | None) -> Opened:
     import zarr
 
     folder = path / dataset if dataset else path
-    return Checked(folder, zarr.open_array(folder, mode="r")), lambda: None
+    place, key = (Folder(path), dataset) if dataset else (Folder(path.parent), path.name)
+    return Checked(place, key, zarr.open_array(folder, mode="r")), lambda: None
 
 
 def _opened(path: Path) -> tuple[Any, Json]:
