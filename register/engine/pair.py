@@ -127,6 +127,7 @@ def align(
     estimate, metric, initial = _on_part(fitted.estimate, problem), fitted.choice.metric, fitted.initial
     with clock("verdict"):
         figures = assess.judge(problem, estimate, metric, matches=initial.matches, frames=frames, scale=scale)
+    estimate = figures.estimate
     judged = landmark_verdict.with_landmarks(figures.quality, problem, fitted.held)
     quality, patches = outcome.applied(judged, figures.patches, fitted.resolved)
     quality = _recorded(quality, initial, fitted.choice.reason, fitted.notes)

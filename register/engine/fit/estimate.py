@@ -47,6 +47,19 @@ class LocalFit:
         return self.on(level).displacement(*axes)
 
     @property
+    def centres(self) -> Tensor:
+        """The centres (n, 2) of the patches, in pixels of the original."""
+        return affine.apply(self.level.original_from_level, patch_tensors.centres(self.grid).reshape(-1, 2))
+
+    @property
+    def original_grid(self) -> PatchGrid:
+        """The grid in pixels of the original."""
+        up, own = self.level.original_from_level, self.grid
+        spacing = (float(up[0, 0]) * own.spacing[0], float(up[1, 1]) * own.spacing[1])
+        x, y = affine.apply(up, torch.tensor([own.origin], dtype=torch.float64))[0].tolist()
+        return PatchGrid(own.columns, own.rows, (x, y), spacing)
+
+    @property
     def typical_shift(self) -> float:
         """The median displacement of the patch centres, in pixels of the level."""
         return float(self.parameters[:, 0].norm(dim=0).median())
@@ -99,11 +112,7 @@ class Estimate:
             grid = coarse_grid(frames[0].height, frames[0].width)
             equal = matrix.expand(grid.rows, grid.columns, 2, 3).clone()
             return Transform(model, *frames, matrix.numpy(), grid, equal.numpy(), patch_figures=figures)
-        level, own = self.patches.level, self.patches.grid
-        up = level.original_from_level
-        spacing = (float(up[0, 0]) * own.spacing[0], float(up[1, 1]) * own.spacing[1])
-        x, y = affine.apply(up, torch.tensor([own.origin], dtype=torch.float64))[0].tolist()
-        grid = PatchGrid(own.columns, own.rows, (x, y), spacing)
+        level, own, grid = self.patches.level, self.patches.grid, self.patches.original_grid
         residual = patch_grid.to_matrices(own, self.patches.parameters.double().cpu())
         absolute = affine.compose(matrix, comparison.residual_in_original_pixels(residual, level))
         return Transform(model, *frames, matrix.numpy(), grid, absolute.numpy(), patch_figures=figures)

@@ -3,16 +3,20 @@
 import math
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from register.engine.fit.comparison import windows
-from register.engine.fit.estimate import Estimate
+from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.problem import Problem
-from register.engine.quality import evidence, expected_error, map_figures, verdict
+from register.engine.quality import evidence, expected_error, map_figures, parts, recognition, verdict
 from register.engine.quality.map_figures import rounded
-from register.engine.quality.patch_quality import patch_figures, unknown, without_displacement
-from register.engine.quality.recognition import recognised
+from register.engine.quality.parts import Parts
+from register.engine.quality.patch_quality import Patchwise, patch_figures, unknown, without_displacement
+from register.engine.quality.recognition import Regions
 from register.engine.quality.round_trip import RoundTrip, round_trip
 from register.geometry import affine, affine_tensors
 from register.geometry.matches import Matches
+from register.geometry.patch_grid import blend_finite
 from register.images import pyramid
 from register.similarity import registry
 from register.transforms.frame import Frame
@@ -21,10 +25,15 @@ from register.transforms.quality import PatchFigures, Quality, Verdict
 
 @dataclass(frozen=True)
 class Figures:
-    """The quality of an alignment, and the figures of its patches."""
+    """The quality of an alignment, the figures of its patches, and the estimate they belong to.
+
+    The estimate is the one that was assessed, with finer patches of equal maps where a global map is right in
+    parts of the image only.
+    """
 
     quality: Quality
     patches: PatchFigures
+    estimate: Estimate
 
 
 def judge(
@@ -42,35 +51,78 @@ def judge(
     and the moving image, ``scale`` the ratio of their pixel sizes, 1 where they are not known.
     ``metric_choice``, ``notes`` and ``search_significance`` of the quality are left empty.
     """
-    level, judge_metric = problem.judging_level, registry.get(metric).judge
+    judge_metric = registry.get(metric).judge
     forward = estimate.transform("local", frames)
     back = round_trip(problem, forward, estimate.matrix, judge_metric)
-    quality = _evidence(problem, estimate, metric, back, matches)
-    local = estimate.patches or without_displacement(problem.finest, frames[0])
-    patches = patch_figures(
-        problem.compare(level, estimate.matrix, judge_metric),
-        local,
-        level,
-        back,
-        max_shift=problem.max_shift,
-        scale=affine.scale(estimate.matrix),
-    )
+    found = recognition.regions(problem.finest, problem.moving, estimate)
+    quality = _evidence(problem, estimate, metric, back, matches, found)
+    patches, estimate = _patches(problem, estimate, judge_metric, back, found, frames[0])
     diagonal = math.hypot(*problem.finest.size) * pyramid.pixel(problem.finest)
     area = abs(quality.det_global or 1.0) * frames[0].width * frames[0].height
     smaller = min(frames[1].width * frames[1].height / area, 1.0)
-    called, reasons = verdict.verdict(quality, patches.status, verdict.Expected(diagonal, smaller, scale**2))
+    expected = verdict.Expected(diagonal, smaller, scale**2)
+    called, reasons = verdict.verdict(quality, patches.on_content, expected)
+    in_part = verdict.agrees_in_part(patches.on_content)
+    figures = patches.figures
     if called == Verdict.FAILED:
-        patches = unknown(len(patches.status))
-    error = expected_error.typical(patches)
-    return Figures(replace(quality, verdict=called, reasons=reasons, expected_error=error), patches)
+        figures = unknown(len(figures.status))
+    error = expected_error.typical(figures)
+    if in_part and (problem.model != "local" or expected_error.mostly_unknown(patches.on_content)):
+        error = None
+    return Figures(replace(quality, verdict=called, reasons=reasons, expected_error=error), figures, estimate)
+
+
+def _patches(
+    problem: Problem,
+    estimate: Estimate,
+    metric: str,
+    back: RoundTrip,
+    found: Regions | None,
+    frame: Frame,
+) -> tuple[Patchwise, Estimate]:
+    """The figures of the patches, and the estimate they belong to: patches whose match is not recognised have
+    no expected error.
+
+    Where a global map is recognised in parts of the image only, these are told apart by finer patches.
+    """
+    level, finest = problem.judging_level, problem.finest
+    compare = problem.compare(level, estimate.matrix, metric)
+
+    def figures(local: LocalFit) -> Patchwise:
+        scale = affine.scale(estimate.matrix)
+        return patch_figures(compare, local, level, back, max_shift=problem.max_shift, scale=scale)
+
+    def unrecognised(local: LocalFit, judged: Parts) -> Tensor:
+        return judged.log_odds(local.centres) < 0
+
+    local = estimate.patches or without_displacement(finest, frame)
+    patches, judged = figures(local), parts.of(found) if found else None
+    if judged is None:
+        return patches, estimate
+    if estimate.patches is not None:
+        return patches.without(unrecognised(local, judged)), estimate
+    finer = without_displacement(finest, frame, problem.effort.patch_size)
+    foreign = unrecognised(finer, judged)
+    if not bool(foreign.any()):
+        return patches, estimate
+    errors = blend_finite(local.original_grid, patches.figures.expected_error, finer.centres.numpy())
+    divided = figures(finer).with_errors(errors.tolist()).without(foreign)
+    if not verdict.agrees_in_part(divided.on_content):
+        return patches, estimate
+    return divided, replace(estimate, patches=finer)
 
 
 def _evidence(
-    problem: Problem, estimate: Estimate, metric: str, back: RoundTrip, matches: Matches | None
+    problem: Problem,
+    estimate: Estimate,
+    metric: str,
+    back: RoundTrip,
+    matches: Matches | None,
+    regions: Regions | None,
 ) -> Quality:
     """All figures of the quality but the verdict, its reasons and the expected error."""
     level, finest, moving, matrix = problem.judging_level, problem.finest, problem.moving, estimate.matrix
-    found = recognised(finest, moving, estimate)
+    found = regions.overall if regions else None
     chance = evidence.above_chance(finest, moving, matrix)
     agreeing = evidence.agreeing(finest, estimate, matches)
     before = problem.windows(Estimate(affine_tensors.identity()), metric)

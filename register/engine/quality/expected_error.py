@@ -1,5 +1,6 @@
 """Estimate the expected error of every patch; the estimate is calibrated on synthetic warps."""
 
+from collections.abc import Sequence
 from statistics import median
 
 import torch
@@ -81,6 +82,12 @@ def typical(figures: PatchFigures) -> float | None:
     """The median expected error of the patches, in moving pixels; None where no patch has one."""
     known = [error for error in figures.expected_error if error is not None]
     return round(median(known), 4) if known else None
+
+
+def mostly_unknown(status: Sequence[str]) -> bool:
+    """Whether at least half of the patches with content, of some ``status``, are not recognised, so that the
+    median of their errors is not known."""
+    return 2 * status.count("unrecognised") >= len(status)
 
 
 def _around(values: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Compute the figures of every patch: similarity, confidence, status and expected error."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,13 +22,47 @@ from register.transforms.quality import PatchFigures
 WEAK_TEXTURE, WEAK_CONFIDENCE, TYPICAL = 0.02, 0.05, 0.5
 """Texture and confidence below which a patch is weak, and the quantile of the similarities that a patch is
 compared with to find out whether it diverged."""
+CONTENT, RICH = 0.5, 0.9
+"""Share of the texture of rich patches from which a patch has content and is not background, and the
+quantile of the textures that is rich."""
+UNRECOGNISED = "unrecognised"
+"""The status of a patch whose match is not recognised."""
 CAPPED = 0.99
 """Share of the largest shift from which a patch counts as capped."""
 
 
+@dataclass(frozen=True)
+class Patchwise:
+    """The figures of the patches (n,), and which of them have content: bool (n,)."""
+
+    figures: PatchFigures
+    content: tuple[bool, ...]
+
+    def without(self, unrecognised: Tensor) -> "Patchwise":
+        """The figures in which ``unrecognised`` patches, bool (n,), have no expected error, and that status
+        if they have content."""
+        known, lost = self.figures, unrecognised.tolist()
+        named = zip(known.status, lost, self.content, strict=True)
+        status = tuple(UNRECOGNISED if bad and content else own for own, bad, content in named)
+        each = zip(known.expected_error, lost, strict=True)
+        errors = tuple(None if bad else error for error, bad in each)
+        return replace(self, figures=replace(known, status=status, expected_error=errors))
+
+    def with_errors(self, errors: Sequence[float]) -> "Patchwise":
+        """The figures with other expected ``errors`` (n,); infinite ones are unknown."""
+        known = tuple(round(error, 4) if math.isfinite(error) else None for error in errors)
+        return replace(self, figures=replace(self.figures, expected_error=known))
+
+    @property
+    def on_content(self) -> tuple[str, ...]:
+        """The status of the patches that have content, or of all where none has."""
+        each = zip(self.figures.status, self.content, strict=True)
+        return tuple(status for status, content in each if content) or self.figures.status
+
+
 def patch_figures(
     compare: Comparison, local: LocalFit, level: Level, back: RoundTrip, *, max_shift: float, scale: float
-) -> PatchFigures:
+) -> Patchwise:
     """The figures of the patches, row by row, measured on a level.
 
     ``compare`` compares the images under the global map. ``max_shift`` is the largest shift of a patch in
@@ -48,13 +84,15 @@ def patch_figures(
     centres = affine.apply(level.original_from_level, patch_tensors.centres(grid).reshape(-1, 2))
     error = expected_error.errors(bound, parameters, back.errors(centres) / pixel, similarity) * pixel * scale
     known = zip(_rounded(error), status, strict=True)
-    return PatchFigures(
+    rich = float(texture.quantile(RICH))
+    figures = PatchFigures(
         confidence=_rounded(confidence),
         status=status,
         similarity_before=_rounded(at_start),
         similarity_after=_rounded(similarity),
         expected_error=tuple(v if math.isfinite(v) and s != "weak" else None for v, s in known),
     )
+    return Patchwise(figures, tuple((texture > max(CONTENT * rich, WEAK_TEXTURE)).tolist()))
 
 
 def unknown(count: int) -> PatchFigures:
@@ -62,11 +100,16 @@ def unknown(count: int) -> PatchFigures:
     return PatchFigures(confidence=(0.0,) * count, status=("weak",) * count, expected_error=(None,) * count)
 
 
-def without_displacement(level: Level, frame: Frame) -> LocalFit:
-    """Patches without displacement, on the coarse grid of an image that is aligned by a global map."""
-    coarse, (height, width) = coarse_grid(frame.height, frame.width), level.size
-    spacing = width / (coarse.columns - 1), height / (coarse.rows - 1)
-    grid = PatchGrid(coarse.columns, coarse.rows, coarse.origin, spacing)
+def without_displacement(level: Level, frame: Frame, spacing: float | None = None) -> LocalFit:
+    """Patches without displacement, with a ``spacing`` in pixels of the level, or on the coarse grid of an
+    image that is aligned by a global map."""
+    height, width = level.size
+    if spacing:
+        grid = PatchGrid.cover(height, width, spacing)
+    else:
+        coarse = coarse_grid(frame.height, frame.width)
+        steps = width / (coarse.columns - 1), height / (coarse.rows - 1)
+        grid = PatchGrid(coarse.columns, coarse.rows, coarse.origin, steps)
     return LocalFit(level, grid, patch_tensors.zeros(grid, device=level.image.device))
 
 

@@ -1,10 +1,12 @@
 """Test whether matching regions of two aligned images can be recognised among all regions."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn.functional import unfold
+from torch.nn.functional import avg_pool2d, unfold
 
 from register.compute import sums
 from register.engine.fit import global_fit
@@ -21,6 +23,9 @@ LEAST_TEXTURE, LEAST_VALID, LEAST_REGIONS = 0.05, 0.9, 8
 """Texture and valid share below which a region is left out, and the smallest number of remaining regions."""
 LEAST_ACROSS, SMALLEST = 6, 8
 """Regions across a small image, at least, and the side of the smallest region in pixels."""
+NEAR_SHIFTS, DIRECTIONS = (0.25, 0.4, 0.6), 12
+"""Lengths of the shifts to which a match is compared, as shares of the side of a region, and their
+directions."""
 
 
 class Recognition(NamedTuple):
@@ -30,12 +35,36 @@ class Recognition(NamedTuple):
     sigma: float
 
 
-def recognised(
+@dataclass(frozen=True)
+class Regions:
+    """The regions (rows, columns) of a level, of a ``side`` in pixels, and how well each is recognised.
+
+    ``rank`` is the share of other regions that are less similar than the match, NaN where a region is not
+    used; ``texture`` its texture; ``similarity`` that of the match, and ``margin`` how much higher it is than
+    under the best small shift, both in standard deviations of the similarities of regions that do not match.
+    """
+
+    level: Level
+    side: int
+    rank: Tensor
+    texture: Tensor
+    similarity: Tensor
+    margin: Tensor
+    overall: Recognition
+
+
+def recognised(fixed: Level, moving: Level, estimate: Estimate) -> Recognition | None:
+    """The recognition of all regions together; None where too few have texture. See ``regions``."""
+    found = regions(fixed, moving, estimate)
+    return found.overall if found else None
+
+
+def regions(
     fixed: Level,
     moving: Level,
     estimate: Estimate,
     scales: tuple[tuple[int, int], ...] = SCALES,
-) -> Recognition | None:
+) -> Regions | None:
     """Rank the similarity of matching regions among the similarities of all pairs of regions.
 
     For every region of the fixed image this is the share of other aligned regions that are less similar to
@@ -46,34 +75,73 @@ def recognised(
 
     Source: Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses" (2005).
     """
-    found = [
-        _recognised(global_fit.at_side(fixed, side), moving, estimate, region) for side, region in scales
-    ]
-    return max((one for one in found if one is not None), key=lambda one: one.sigma, default=None)
+    found = [_regions(global_fit.at_side(fixed, side), moving, estimate, region) for side, region in scales]
+    known = (one for one in found if one is not None)
+    return max(known, key=lambda one: one.overall.sigma, default=None)
 
 
-def _recognised(level: Level, moving: Level, estimate: Estimate, side: int) -> Recognition | None:
-    """The recognition on one level, with regions of a ``side`` in pixels; smaller ones in a small image."""
+def _regions(level: Level, moving: Level, estimate: Estimate, side: int) -> Regions | None:
+    """The regions of one level, of a ``side`` in pixels; smaller ones in a small image."""
     side = min(side, max(min(level.size) // LEAST_ACROSS, SMALLEST))
     if min(level.size) < side:
         return None
     compare = global_fit.compare_at(level, moving, estimate.matrix[None], "structure", margin=MARGIN)
     patches = estimate.patches
     points = compare.points_under() if patches is None else compare.shifted(patches.displacement(level))
-    fixed, aligned, texture, valid = (
-        unfold(x, side, stride=side)[0].T for x in _sampled(compare, level, points)
-    )
+    sampled = _sampled(compare, level, points)
+    fixed, aligned, texture, valid = (unfold(x, side, stride=side)[0].T for x in sampled)
     weight = texture.mean(1)
     used = (valid.mean(1) > LEAST_VALID) & (weight > LEAST_TEXTURE)
     if int(used.sum()) < LEAST_REGIONS:
         return None
-    weight = weight[used]
+    chosen = weight[used]
     similarity = _unit(fixed[used]) @ _unit(aligned[used]).T
     own = similarity.diagonal()
     less = (similarity < own[:, None]).sum(1) + (similarity < own[None]).sum(0)
-    rank = float(sums.total(less / (2 * (len(own) - 1)) * weight) / sums.total(weight))
-    independent = float(sums.total(weight).square() / sums.total(weight.square()))
-    return Recognition(rank, (rank - 0.5) * math.sqrt(12 * independent))
+    ranks = less / (2 * (len(own) - 1))
+    rank = float(sums.total(ranks * chosen) / sums.total(chosen))
+    independent = float(sums.total(chosen).square() / sums.total(chosen.square()))
+    others = similarity[~torch.eye(len(own), dtype=torch.bool, device=own.device)]
+    unit, shape = sums.deviation(others).clamp(min=1e-6), tuple(n // side for n in level.size)
+
+    def placed(values: Tensor) -> Tensor:
+        everywhere = torch.full_like(weight, math.nan)
+        everywhere[used] = values.to(everywhere)
+        return everywhere.reshape(shape).cpu().double()
+
+    near = _near(*sampled[:2], sampled[3], side).flatten()[used]
+    overall = Recognition(rank, (rank - 0.5) * math.sqrt(12 * independent))
+    return Regions(
+        level,
+        side,
+        rank=placed(ranks),
+        texture=placed(chosen),
+        similarity=placed(own / unit),
+        margin=placed((own - near) / unit),
+        overall=overall,
+    )
+
+
+def _near(fixed: Tensor, aligned: Tensor, valid: Tensor, side: int) -> Tensor:
+    """The similarity of every region (rows, columns) to the most similar of the regions around its match."""
+    shifts = {
+        (round(side * length * math.sin(angle)), round(side * length * math.cos(angle)))
+        for length in NEAR_SHIFTS
+        for angle in (2 * math.pi * number / DIRECTIONS for number in range(DIRECTIONS))
+    }
+
+    def pooled(image: Tensor) -> Tensor:
+        return avg_pool2d(image.sum(1, keepdim=True), side)[0, 0]
+
+    energy, found = pooled(fixed.square()), torch.zeros(0)
+    planes = torch.cat([aligned, aligned.square().sum(1, keepdim=True), valid], 1)
+    for shift in sorted(shifts):
+        moved = planes.roll(shift, (2, 3))
+        norms = (energy * pooled(moved[:, -2:-1])).sqrt() + 1e-6
+        value = pooled(fixed * moved[:, :-2]) / norms
+        value = torch.where(pooled(moved[:, -1:]) > LEAST_VALID, value, -1.0)
+        found = torch.maximum(found, value) if len(found) else value
+    return found
 
 
 def _sampled(compare: Comparison, level: Level, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -21,6 +21,9 @@ LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 18.0
 """Share of the smaller image that overlaps, share of weak patches, and change of area beyond which an
 alignment is suspect in any case. The change is that of a scale of four, the largest that can be searched
 without pixel sizes, and is measured against the one that pixel sizes demand."""
+LEAST_UNRECOGNISED, MOST_UNRECOGNISED = 3, 0.1
+"""Number and share of the patches with content that are not recognised from which an alignment is suspect in
+any case: parts of the images do not show the same."""
 LARGEST_ROUND_TRIP = 0.01
 """Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an
 alignment is suspect in any case. Correct alignments have less than 0.006."""
@@ -68,7 +71,8 @@ class Expected(NamedTuple):
 def verdict(figures: Quality, status: Sequence[str], expected: Expected) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict of an alignment with its reasons, from its figures and the ``status`` of its patches.
 
-    ``figures`` hold all but the verdict.
+    ``figures`` hold all but the verdict; ``status`` is that of the patches with content, so that background
+    does not count.
     """
     wrong, suspect = figures.probability_wrong, _doubts(figures, status, expected)
     if wrong is None:
@@ -85,7 +89,9 @@ def _doubts(figures: Quality, status: Sequence[str], expected: Expected) -> list
         found.append(_little(overlap, expected.overlap))
     weak, capped = status.count("weak"), status.count("capped")
     if status and weak > MOST_WEAK * len(status):
-        found.append(f"{weak} of {len(status)} patches have too little texture or similarity")
+        found.append(f"{weak} of {len(status)} patches with content have too little texture or similarity")
+    if agrees_in_part(status):
+        found.append(_which_parts(status))
     if capped:
         found.append(f"{capped} patches reached --max-shift; raise it if the deformation is larger")
     if area is not None and not 1 / LARGEST_CHANGE <= abs(area) / expected.area <= LARGEST_CHANGE:
@@ -107,6 +113,22 @@ def _little(overlap: float, most: float) -> str:
 def _demanded(area: float) -> str:
     """The end of a reason: what pixel sizes demand instead, if they are known."""
     return "" if area == 1.0 else f"; the pixel sizes demand {area:.3g}"
+
+
+def agrees_in_part(status: Sequence[str]) -> bool:
+    """Whether so many of the patches with content, of some ``status``, are not recognised that they are parts
+    which the images do not share."""
+    foreign = status.count("unrecognised")
+    return foreign >= max(LEAST_UNRECOGNISED, MOST_UNRECOGNISED * len(status))
+
+
+def _which_parts(status: Sequence[str]) -> str:
+    """The reason that counts the patches that are not recognised."""
+    foreign = status.count("unrecognised")
+    return (
+        f"{foreign} of {len(status)} patches on tissue or other content are not recognised in the moving "
+        "image: pieces are exchanged, missing, or moved too far; these patches have no expected error"
+    )
 
 
 def _why_wrong(figures: Quality, wrong: float) -> str:
