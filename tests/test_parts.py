@@ -62,6 +62,15 @@ def test_a_lattice_is_not_taken_for_parts_that_do_not_match():
     assert bool((found.log_odds(points) > 0).all())
 
 
+def test_regions_that_are_hardly_recognised_are_not_called_wrong():
+    noise = np.random.default_rng(5).normal(0, 0.35, (2, 320, 320))
+    fixed, moving = (gaussian_filter(slide((0, 1, 2, 3)) + one, 1) for one in noise)
+    regions = recognition.regions(level(fixed), level(moving), Estimate(affine_tensors.identity()))
+    assert 0.6 < regions.overall.rank < 0.95
+    odds = parts.of(regions).log_odds(torch.tensor(CENTRES).double())
+    assert bool((odds > 0).all())
+
+
 def test_the_verdict_counts_the_patches_that_are_not_recognised():
     right = Quality(probability_wrong=0.05, overlap=1.0, det_global=1.0, back_and_forth=0.1)
     called, reasons = verdict.verdict(right, ["ok"] * 11 + ["unrecognised"] * 34, verdict.Expected(1000.0))

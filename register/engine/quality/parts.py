@@ -26,9 +26,12 @@ ROUNDS = 60
 """Steps of the estimation of the shares."""
 REACH = 1.2
 """Standard deviation, in sides of a region, of the Gaussian that weights the evidence around a place."""
-DECIDED, CLEAR, TYPICAL = 0.5, 4.0, 0.8
+DECIDED, CLEAR, TYPICAL = 0.5, 5.0, 0.8
 """Share of the typical margin from which a region tells its place; the smallest typical margin for which
 others do not, in standard deviations; and the quantile of the margins of high ranks that is typical."""
+LENIENCE = 5.0
+"""Log-odds in favour of a match in pairs with a smaller typical margin: of two sensors or stains, regions
+that match rank low in groups, where one image shows less than the other."""
 HIGH_RANK, ALIKE, MOST_ALIKE = 0.95, 0.5, 0.9
 """Rank from which margins are typical; share of the similarity of regions that are most alike (its quantile)
 from which a region is alike, although others are as similar."""
@@ -69,7 +72,9 @@ def of(regions: Regions) -> Parts:
     ratio, prior = _likelihood(rank, texture)
     high = rank > HIGH_RANK
     typical = float(margin[high].quantile(TYPICAL)) if bool(high.any()) else 0.0
-    if typical > CLEAR:
+    if typical <= CLEAR:
+        prior += LENIENCE
+    else:
         ratio = torch.where(ratio > 0, ratio * (margin / (DECIDED * typical)).clamp(0, 1), ratio)
     alike = (similarity / similarity.quantile(MOST_ALIKE).clamp(min=1e-6) / ALIKE).clamp(0, 1)
     ratio = torch.where(ratio < 0, ratio * (1 - alike), ratio)
