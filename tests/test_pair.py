@@ -326,7 +326,7 @@ def test_the_cpu_is_used_with_a_warning_where_a_device_fails(texture, monkeypatc
             raise error
         return align(*args, **kwargs)
 
-    monkeypatch.setattr(api.pair, "align", small)
+    monkeypatch.setattr(pair, "align", small)
     monkeypatch.setattr(api.device, "upload", upload)
     monkeypatch.setattr(api.device, "choose", lambda name: torch.device(place))
     with pytest.warns(register.RegisterWarning, match=said):

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 import register
 from register import api, settings
 from register.compute.plan import ComputePlan
+from register.engine import pair
 from register.geometry import affine_tensors
 from register.geometry.pixel_size import PixelSize, comparable, ratio
 from register.images import pyramid
@@ -109,7 +110,7 @@ def test_one_unit_per_pixel_is_a_known_pixel_size(monkeypatch):
         frame = Frame(180, 160)
         return register.Alignment(Transform("affine", frame, frame, affine_tensors.identity()))
 
-    monkeypatch.setattr(api.pair, "align", align)
+    monkeypatch.setattr(pair, "align", align)
     for sizes in ((known, known), (known, PixelSize(1.0, 1.0, "mm")), (None, known), (None, None)):
         api.align_levels(
             *levels,

@@ -159,12 +159,12 @@ def test_a_window_at_an_address_fetches_its_chunks_only(served):
 def test_a_hierarchy_in_a_bucket(tmp_path):
     """``memory://`` stands for ``s3://``: the same calls of fsspec."""
     write_image(tmp_path / "a.ome.zarr", GIVEN, chunks=64)
-    system, path = remote.file_system("memory://bucket/a.ome.zarr")
+    system, path = remote.file_system("memory://own/a.ome.zarr")
     system.put(str(tmp_path / "a.ome.zarr"), path, recursive=True)
     shutil.rmtree(tmp_path / "a.ome.zarr")
     with local_files() as local:
-        found = open_image(local.path("memory://bucket/a.ome.zarr"))
+        found = open_image(local.path("memory://own/a.ome.zarr"))
         assert np.array_equal(found.pixels[:, :, :], GIVEN.pixels)
         system.pipe(f"{path}/zarr.json", json.dumps({"zarr_format": 3, "node_type": "group"}).encode())
-        with pytest.raises(FileError, match=r"memory://bucket/a\.ome\.zarr: is a zarr group without"):
-            open_image(local.path("memory://bucket/a.ome.zarr"))
+        with pytest.raises(FileError, match=r"memory://own/a\.ome\.zarr: is a zarr group without"):
+            open_image(local.path("memory://own/a.ome.zarr"))

@@ -30,7 +30,7 @@ COMMANDS = {
     "export": "Write a transform in another program's format.",
     "evaluate": "Measure landmark errors before and after: TRE, rTRE and robustness.",
     "report": "Draw the report of a finished alignment again, or an index of many.",
-    "view": "Open a result in the browser: the report of one alignment, or the index of many.",
+    "view": "Open a result in napari where it is installed, else its report in the browser.",
     "info": "Describe images and transforms.",
     "doctor": "Report versions, devices, codecs and plug-ins, what is missing and how to get it.",
 }

@@ -2,7 +2,6 @@
 
 import math
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,6 +51,8 @@ def separated(line: NDArray[np.bool_]) -> Labels | None:
 
     None if it is not thin, or separates nothing: then it is a region.
     """
+    import cv2
+
     inside = cv2.distanceTransform(np.pad(line, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     thickness = max(2 * float(inside.max()) - 1, 1.0)
     if thickness > THICK * max(line.shape) or line.sum() < ELONGATED * thickness**2:
@@ -99,6 +100,8 @@ def _reduced(mask: Pixels, values: NDArray[np.float64], rarest: int | None) -> P
 def _parts(line: NDArray[np.bool_]) -> NDArray[np.int32]:
     """The parts (rows, columns) into which a line divides an image, numbered from 1; 0 on the line, and in
     parts that are too small."""
+    import cv2
+
     count, parts, figures, _ = cv2.connectedComponentsWithStats((~line).astype(np.uint8), connectivity=4)
     large = [k for k in range(1, count) if figures[k, cv2.CC_STAT_AREA] >= LEAST_SHARE * line.size]
     number = np.zeros(count, np.int32)
@@ -109,6 +112,8 @@ def _parts(line: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 def _extended(line: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A line with both ends extended straight to the border."""
+    import cv2
+
     y, x = np.nonzero(line)
     points = np.stack([x, y], 1).astype(np.float64)
     first = points[np.linalg.norm(points - points.mean(0), axis=1).argmax()]
@@ -126,6 +131,8 @@ def _extended(line: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _filled(parts: NDArray[np.int32]) -> Labels:
     """Parts (rows, columns) in which cells that are 0, and parts that are too small, have the number of the
     nearest large part."""
+    import cv2
+
     number, counts = np.unique(parts, return_counts=True)
     large = [int(k) for k, n in zip(number, counts, strict=True) if k > 0 and n >= LEAST_SHARE * parts.size]
     if len(large) < 2:

@@ -14,7 +14,7 @@ UNRECOGNISED, EMPTY, OVERLAP = (
     "overlaps the",
 )
 WEAK, CAPPED, AREA, RETURN = (
-    "patches have too little",
+    "have too little texture or similarity",
     "reached --max-shift",
     "changes areas",
     "aligned in both",

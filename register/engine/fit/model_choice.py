@@ -68,8 +68,9 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
             start, least = nearest, over_nearest
     if small and least < CLEAR_GAIN:
         exact, notes = _exact(problem, start, metric, tick)
-        gained = gain(exact) >= registry.get(metric).least_gain
-        repeats = repeatability.of_patches(problem, exact)
+        over_exact = gain(exact)
+        gained = over_exact >= registry.get(metric).least_gain
+        repeats = repeatability.of_patches(problem, exact) if over_exact > 0 else None
         if not _is_real(repeats, metric, gained=gained):
             return Estimate(exact), [
                 *notes,

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
-from register.engine.fit import local_fit
+from register.engine.fit import comparison, local_fit
 from register.engine.fit.problem import Problem
 from register.geometry import patch_tensors
 from register.geometry.patch_grid import PatchGrid
@@ -26,6 +27,8 @@ LEAST_CORRELATION, LEAST_SIGNIFICANCE = 0.3, 4.0
 """The correlation from which a deformation is real, and its smallest value in standard deviations of the
 correlation of as many independent displacements. Without deformation the correlation of 512² pixels is
 within -0.22 and 0.12, because the error of interpolation is the same in both halves."""
+LEAST_COMMON = 0.004
+"""Root mean square displacement, in pixels, below which it is within the error of interpolation."""
 LEAST_PATCHES = 4
 """Rows and columns of patches, without the outer ones, below which nothing is said."""
 
@@ -33,7 +36,8 @@ LEAST_PATCHES = 4
 @dataclass(frozen=True)
 class Repeatability:
     """The ``correlation`` of the deformations that two halves of the windows show, the ``count`` of
-    displacements it rests on, and the root mean square ``common`` to both, in pixels of the finest level."""
+    displacements it rests on, and the root mean square ``common`` to both, in pixels of the finest level.
+    Patches are weighted by their texture."""
 
     correlation: float
     count: int
@@ -43,7 +47,7 @@ class Repeatability:
     def is_real(self) -> bool:
         """Whether the deformation is more than noise."""
         least = max(LEAST_CORRELATION, LEAST_SIGNIFICANCE / math.sqrt(max(self.count, 1)))
-        return self.correlation > least
+        return self.correlation > least and self.common > LEAST_COMMON
 
 
 def of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
@@ -57,24 +61,45 @@ def of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
     if min(grid.rows, grid.columns) < LEAST_PATCHES + 2:
         return None
     compare = problem.compare(level, matrix, METRIC)
+    halves = [compare.half(parity) for parity in (0, 1)]
+    textures = [comparison.per_patch(half, grid, comparison.windows(half))[1] for half in halves]
+    texture = _inner(_surrounded(torch.minimum(*textures)))
+    if not float(texture.sum()) > 0:
+        return None
+    weight = texture / texture.sum()
     first, second = (
-        _deviation(grid, local_fit.fit_half(problem, compare.half(parity), grid, STEPS)) for parity in (0, 1)
+        _deviation(grid, local_fit.fit_half(problem, half, grid, STEPS), weight) for half in halves
     )
-    common = float((first * second).mean())
-    power = float((first.square().mean() * second.square().mean()).sqrt())
+    common = float((weight * first * second).sum()) / 2
+    power = float(((weight * first.square()).sum() * (weight * second.square()).sum()).sqrt()) / 2
     if not power > 0:
         return None
-    return Repeatability(common / power, first.numel(), math.sqrt(max(2 * common, 0.0)))
+    count = round(2 / float(weight.square().sum()))
+    return Repeatability(common / power, count, math.sqrt(max(2 * common, 0.0)))
 
 
-def _deviation(grid: PatchGrid, parameters: Tensor) -> Tensor:
-    """The displacements (2, rows - 2, columns - 2) of the inner patches without their affine part.
+def _deviation(grid: PatchGrid, parameters: Tensor, weight: Tensor) -> Tensor:
+    """The displacements (n, 2) of the n inner patches without their affine part.
 
-    ``parameters`` is (2, 3, rows, columns). The outer patches reach beyond the images.
+    ``parameters`` is (2, 3, rows, columns), ``weight`` (n, 1). The outer patches reach beyond the images.
     """
-    shifts = parameters[:, 0].double().cpu()
-    centres = patch_tensors.centres(grid).reshape(grid.rows, grid.columns, 2)[1:-1, 1:-1].reshape(-1, 2)
-    inner = shifts[:, 1:-1, 1:-1].reshape(2, -1).T
-    affine = torch.cat([centres, torch.ones(len(centres), 1, dtype=torch.float64)], 1)
-    rest = inner - affine @ torch.linalg.lstsq(affine, inner).solution
-    return rest.T.reshape(2, grid.rows - 2, grid.columns - 2)
+    centres = patch_tensors.centres(grid).permute(2, 0, 1)
+    x, shifts = (torch.cat([_inner(plane) for plane in planes], 1) for planes in (centres, parameters[:, 0]))
+    affine = torch.cat([x, torch.ones_like(weight)], 1)
+    root = weight.sqrt()
+    return shifts - affine @ torch.linalg.lstsq(root * affine, root * shifts).solution
+
+
+def _surrounded(texture: Tensor) -> Tensor:
+    """The texture (rows, columns) of patches whose eight neighbours all have at least half of the median;
+    else 0.
+
+    Near pixels without data both halves are biased alike.
+    """
+    least = -max_pool2d(-texture[None, None], 3, stride=1, padding=1)[0, 0]
+    return torch.where(least > 0.5 * texture.median(), texture, 0.0)
+
+
+def _inner(plane: Tensor) -> Tensor:
+    """The values (n, 1) of the n inner patches of a plane (rows, columns)."""
+    return plane[1:-1, 1:-1].double().cpu().reshape(-1, 1)

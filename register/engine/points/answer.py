@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from register.engine.fit.estimate import Estimate, coarse_grid
+from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem
 from register.engine.points import judge
 from register.engine.points.look import Seen
@@ -24,6 +24,7 @@ def made(problem: Problem, seen: Seen, frames: tuple[Frame, Frame]) -> tuple[Est
     assert agreed is not None
     estimate = Estimate(torch.from_numpy(np.ascontiguousarray(agreed.matrix)))
     figures = assess.judge(problem, estimate, METRIC, matches=None, frames=frames)
-    centres = coarse_grid(frames[0].height, frames[0].width).centres().reshape(-1, 2)
-    quality, patches = judge.judged(figures.quality, figures.patches, seen, np.asarray(centres))
-    return estimate, Figures(replace(quality, metric_choice=CHOICE), patches)
+    grid = figures.estimate.transform("local", frames).grid
+    assert grid is not None
+    quality, patches = judge.judged(figures.quality, figures.patches, seen, grid.centres().reshape(-1, 2))
+    return figures.estimate, Figures(replace(quality, metric_choice=CHOICE), patches, figures.estimate)
