@@ -149,6 +149,7 @@ def test_any_number_of_groups_gives_the_same(kernels, texture, monkeypatch):
     )
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize(("step", "holes", "expected"), [(INSIDE, False, 5 / 6), (BEYOND, True, 0)])
 def test_skipping_the_visibility_test_gives_the_same_result(
     kernels, texture, monkeypatch, step, holes, expected
@@ -184,6 +185,7 @@ def test_a_global_map_equals_two_by_two_patches(kernels, texture):
     assert near(found.hessian, expected.hessian)
 
 
+@pytest.mark.interpreter
 def test_an_optimisation_ends_where_that_of_pytorch_ends(kernels, texture):
     grid, compare = (
         PatchGrid.cover(HEIGHT, WIDTH, 40),
@@ -208,6 +210,7 @@ def test_an_optimisation_ends_where_that_of_pytorch_ends(kernels, texture):
     assert torch.allclose(found.parameters, expected.parameters, atol=2e-3)
 
 
+@pytest.mark.interpreter
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow", "ignore:All-NaN")
 def test_parameters_that_are_not_finite_read_no_memory_outside_the_image(kernels, texture):
     compare, (grid, parameters) = compared(texture, "ncc", BEYOND), random_patches(40)
@@ -253,6 +256,7 @@ def by_tensors(couplings):
     )
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize(("size", "patch", "block"), [((70, 91), 12, 6), ((53, 61), 200, 9)])
 def test_the_step_solves_the_system_of_pytorch(kernels, size, patch, block):
     couplings, curvature, slope, damping = solved(PatchGrid.cover(*size, patch), size, block)
@@ -282,6 +286,7 @@ def test_programs_of_a_gpu_wait_for_each_other():
         assert near(couplings.step(*given), expected, 0.1)
 
 
+@pytest.mark.interpreter
 def test_the_kernels_compiled_ahead_are_the_ones_used(kernels, texture, monkeypatch):
     monkeypatch.setattr(device, "cores", lambda: 1)  # Triton's interpreter supports one thread
     compile_ahead.compile_all.__wrapped__(HERE)

@@ -367,11 +367,10 @@ def test_every_reason_has_a_plain_sentence():
         det_global=40.0,
         back_and_forth=500.0,
     )
-    reasons = verdicts.verdict(quality, ["weak"] * 9 + ["capped"], verdicts.Expected(100.0))[1]
-    reasons += verdicts.verdict(
-        Quality(probability_wrong=0.9, above_chance=1.0), [], verdicts.Expected(100.0)
-    )[1]
-    assert len(reasons) == 8
+    expected, status = verdicts.Expected(100.0), ["weak"] * 18 + ["capped"] + ["unrecognised"] * 3
+    reasons = verdicts.verdict(quality, status, expected)[1]
+    reasons += verdicts.verdict(Quality(probability_wrong=0.9, above_chance=1.0), [], expected)[1]
+    assert len(reasons) == 9
     plain = [advice.plainly(Quality(verdict="suspect", reasons=(reason,))) for reason in reasons]
     assert advice.VERDICTS["suspect"] not in plain
 

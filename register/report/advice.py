@@ -19,6 +19,7 @@ WEAK, CAPPED, AREA, RETURN = (
     "changes areas",
     "aligned in both",
 )
+PARTS = "on tissue or other content"
 GROUPS, PARTNERS, LOOSE = "others on another one", "have a partner", "determine the map only"
 LANDMARK, APART = "and was not used", "regions of the two images do not overlap"
 """Parts of the reasons of a verdict, by which they are told apart."""
@@ -28,6 +29,7 @@ PLAIN = {
     APART: "The parts of the images that may be used do not lie on each other.",
     OVERLAP: "Only a small part of the images lies on each other.",
     WEAK: "Most of the image has too little structure, or does not match.",
+    PARTS: "The images agree in parts only: in others they do not show the same.",
     CAPPED: "The images are deformed more than the alignment was allowed to follow.",
     AREA: "The images would have to be very different in size.",
     RETURN: "Aligning the images in the other direction gives another answer.",
