@@ -33,7 +33,7 @@ def texture_of(seed, shape=(160, 180)):
 @pytest.fixture(scope="module")
 def failed():
     """The alignment of two unrelated textures."""
-    return register.align(texture_of(0), texture_of(1), preset="fast", model="affine")
+    return register.align(texture_of(0), texture_of(1), preset="fast", model="affine", search_budget=1)
 
 
 def test_the_verdict_failed_is_in_the_file_and_in_derived_transforms(failed, tmp_path, program):

@@ -171,12 +171,13 @@ def test_at_an_address(files, cluster):
         )
 
 
-def test_what_workers_cannot_write_is_refused(files, cluster, program):
+def test_what_workers_cannot_write_is_refused(files, cluster, program, monkeypatch):
     done = program(
         "apply", "t.json", "moving.ome.tif", "-o", "a.ome.tif", "--scheduler", cluster.scheduler_address
     )
     assert done.returncode == 1
     assert done.stderr.endswith("cannot be written by several workers; name an .ome.zarr with --scheduler\n")
+    monkeypatch.setattr("register.workflows.cluster.TIMEOUT", 1)
     with pytest.raises(RegisterError, match="cannot connect to the scheduler"):
         on_cluster.apply_on_cluster(
             "tcp://127.0.0.1:1", "t.json", ["moving.ome.tif"], "a.ome.zarr", style=STYLE
