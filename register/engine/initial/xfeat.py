@@ -54,8 +54,8 @@ def match(
     one = _features(fixed, fixed_mask)
     best: tuple[int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None
     for quarters in range(4):
-        turned, mask = (np.ascontiguousarray(np.rot90(x, quarters)) for x in (moving, moving_mask))
-        other = _features(turned, mask)
+        turned = np.ascontiguousarray(np.rot90(moving, quarters))
+        other = _features(turned, np.ascontiguousarray(np.rot90(moving_mask, quarters)))
         near, far, scores = _mutual(one, other)
         source = one.places[near].double().numpy()
         target = _turned_back(other.places[far].double().numpy(), quarters, moving.shape)
