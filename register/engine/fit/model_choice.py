@@ -5,7 +5,6 @@ from torch import Tensor
 from register.engine.fit import global_fit, local_fit, repeatability
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem, at_least_as_similar, judging_level
-from register.engine.fit.repeatability import Repeatability
 from register.images import pyramid
 from register.images.pyramid import Level
 from register.similarity import registry
@@ -51,7 +50,12 @@ def fit_global(
 
 
 def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit.Tick) -> Result:
-    """The estimate, or a global map alone where the patches fit noise or lower the similarity."""
+    """The estimate, or a global map alone where the patches fit noise or lower the similarity.
+
+    Small patches are kept where both halves of the image show them. Where that cannot be measured, or where
+    ``metric`` compares images of different kinds, which it may not see, it is enough that the patches gain
+    more than they would from noise.
+    """
     if estimate.patches is None:
         matrix, notes = _exact(problem, estimate.matrix, metric, tick)
         return Estimate(matrix), notes
@@ -70,8 +74,9 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
         exact, notes = _exact(problem, start, metric, tick)
         over_exact = gain(exact)
         gained = over_exact >= registry.get(metric).least_gain
-        repeats = repeatability.of_patches(problem, exact) if over_exact > 0 else None
-        if not _is_real(repeats, metric, gained=gained):
+        known = over_exact <= 0 or (gained and metric != repeatability.METRIC)
+        repeats = None if known else repeatability.of_patches(problem, exact)
+        if not (repeats.is_real if repeats else gained):
             return Estimate(exact), [
                 *notes,
                 "the patches gain no more than they would from noise: only the global fit was kept",
@@ -87,17 +92,6 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
             "the patches lowered the similarity of the global fit, which was kept"
         ]
     return estimate, _notes(estimate)
-
-
-def _is_real(repeats: Repeatability | None, metric: str, *, gained: bool) -> bool:
-    """Whether small patches show more than noise: where both halves of the image show them.
-
-    Where that is not known, or where ``metric`` compares images of different kinds, which the repeatability
-    may not see, it is also enough that they ``gained`` more than they would from noise.
-    """
-    if repeats is None:
-        return gained
-    return repeats.is_real or (gained and metric != repeatability.METRIC)
 
 
 def _exact(problem: Problem, start: Tensor, metric: str, tick: global_fit.Tick) -> tuple[Tensor, list[str]]:

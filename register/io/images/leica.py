@@ -17,7 +17,7 @@ from register.io.images.instrument_format import Format, matcher, of_file, suffi
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, SeriesDescription
-from register.io.images.regions import Regions, checked_level, checked_series, library
+from register.io.images.regions import Regions, checked_level, checked_series, library, why
 
 FORMATS = (Format("a Leica LIF", (".lif",)), Format("a Leica LOF", (".lof",)))
 AXES = {1: "X", 2: "Y", 3: "Z", 4: "T", 5: "L", 6: "A", 7: "N", 8: "Q", 9: "E", 10: "M", 11: "P"}
@@ -142,8 +142,7 @@ def _open(path: Path) -> Any:
     try:
         return liffile.LifFile(path)
     except Exception as error:  # the library raises any exception on damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileError(path, f"is {kind.name} that is damaged ({reason})", "copy it again") from None
+        raise FileError(path, f"is {kind.name} that is damaged ({why(error)})", "copy it again") from None
 
 
 def _area(layout: _Layout) -> int:

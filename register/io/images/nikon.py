@@ -18,7 +18,7 @@ from register.io.images.instrument_format import Format, matcher, of_file, suffi
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, ImageReader
-from register.io.images.regions import Regions, checked_level, library
+from register.io.images.regions import Regions, checked_level, library, why
 
 FORMATS = (Format("a Nikon ND2", (".nd2",), b"\xda\xce\xbe\x0a"),)
 FRAME = "CYXS"
@@ -109,8 +109,7 @@ def _open(path: Path) -> Any:
     try:
         file = nd2.ND2File(path)
     except Exception as error:  # the library raises any exception on damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise FileError(path, f"is {kind.name} that is damaged ({reason})", "copy it again") from None
+        raise FileError(path, f"is {kind.name} that is damaged ({why(error)})", "copy it again") from None
     return file
 
 

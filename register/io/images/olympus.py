@@ -15,7 +15,7 @@ from register.geometry.pixel_size import PixelSize, measured
 from register.io.images.instrument_format import Format, matcher, of_file, suffixes
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, ImageReader
-from register.io.images.regions import Regions, checked_level, library
+from register.io.images.regions import Regions, checked_level, library, why
 
 FORMATS = (
     Format("an Olympus OIB", (".oib",)),
@@ -91,8 +91,7 @@ def _open(path: Path) -> Any:
     try:
         return oiffile.OifFile(path)
     except Exception as error:  # the library raises any exception on damaged files
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        problem = f"is {kind.name}, and cannot be read ({reason})"
+        problem = f"is {kind.name}, and cannot be read ({why(error)})"
         raise FileError(path, problem, f"check its files, or {kind.advice}") from None
 
 

@@ -46,6 +46,11 @@ def library(name: str, path: Path, kind: Format, extra: str) -> Any:
         raise FileError(path, f"is {kind.name}", advice) from None
 
 
+def why(error: Exception) -> str:
+    """What a library says of a damaged file, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def checked_level(path: Path, selection: Selection, levels: int) -> int:
     """The selected level. Raises ``FileError`` for one that the file does not have."""
     if selection.level >= levels:

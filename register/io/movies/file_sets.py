@@ -1,7 +1,6 @@
 """Sets of files that belong together: OME-TIFFs that name one another, and names that number channels."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import tifffile
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.io.movies.source import checked
 
 NUMBERED = {
     "channel": re.compile(r"(?:_Ch(?=\d+_)|channel)(\d+)"),
@@ -51,26 +49,10 @@ def refuse_unnamed(path: Path, tif: tifffile.TiffFile, together: int) -> None:
         raise FileError(path, named, "name their numbers by --channels and --planes")
 
 
-@dataclass(frozen=True)
-class FirstPages:
-    """Frames (1, h, w) that are the first page of a TIFF each, whatever else its metadata name."""
-
-    files: tuple[Path, ...]
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def read(self, index: int) -> NDArray[Any]:
-        """See ``FrameSource``."""
-        path = self.files[index]
-        try:
-            with tifffile.TiffFile(path, _multifile=False) as tif:
-                pixels = tif.pages[0].asarray()
-        except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-            raise FileError(path, f"cannot be read as a TIFF ({error})", "check the file") from None
-        return checked(path, index, pixels[None], self.shape, self.dtype)
-
-    def close(self) -> None:
-        """Nothing is left open."""
+def first_page(path: Path) -> NDArray[Any]:
+    """The first page (1, h, w) of a TIFF, whatever other files its metadata name. Raises ``FileError``."""
+    try:
+        with tifffile.TiffFile(path, _multifile=False) as tif:
+            return np.asarray(tif.pages[0].asarray())[None]
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        raise FileError(path, f"cannot be read as a TIFF ({error})", "check the file") from None

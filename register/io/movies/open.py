@@ -10,7 +10,7 @@ from register.errors import FileError, RegisterError
 from register.io.images.open import open_image
 from register.io.images.reader import image_suffixes
 from register.io.movies.containers import container_of
-from register.io.movies.file_sets import FirstPages, refuse_mixed
+from register.io.movies.file_sets import first_page, refuse_mixed
 from register.io.movies.layout import AS_STORED, Layout
 from register.io.movies.source import largest
 from register.io.movies.stack import ImageFiles, Joined, Stack
@@ -44,7 +44,7 @@ def open_stack(sources: str | Sequence[str], layout: Layout = AS_STORED) -> Stac
         return first
     if isinstance(first.source, TiffPages) and first.source.part and len(first) == 1:
         refuse_mixed(files)
-        pages = FirstPages(tuple(files), first.shape, first.dtype)
+        pages = ImageFiles(tuple(files), first.shape, first.dtype, first_page)
         return replace(first, name=name, files=tuple(files), source=pages)
     if len(first) == 1:
         return _of_files(name, files)

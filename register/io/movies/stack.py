@@ -1,5 +1,6 @@
 """The frames of a movie with what their files state about them; frames of several files or sources."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,19 @@ class Stack:
         self.source.close()
 
 
+def image_pixels(path: Path) -> NDArray[Any]:
+    """The values (c, h, w) of an image file."""
+    return np.asarray(open_image(path).pixels[EVERYTHING])
+
+
 @dataclass(frozen=True)
 class ImageFiles:
-    """Frames that are an image file each."""
+    """Frames that are a file each, of which ``pixels`` reads the values (c, h, w)."""
 
     files: tuple[Path, ...]
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    pixels: Callable[[Path], NDArray[Any]] = image_pixels
 
     def __len__(self) -> int:
         return len(self.files)
@@ -68,8 +75,7 @@ class ImageFiles:
     def read(self, index: int) -> NDArray[Any]:
         """See ``FrameSource``."""
         path = self.files[index]
-        pixels = np.asarray(open_image(path).pixels[EVERYTHING])
-        return checked(path, index, pixels, self.shape, self.dtype)
+        return checked(path, index, self.pixels(path), self.shape, self.dtype)
 
     def close(self) -> None:
         """Nothing is left open."""
