@@ -1,8 +1,8 @@
 """What each guard and refinement of the method is worth: every pair aligned with each of them switched off,
 one at a time.
 
-    python -m benchmarks.ablation --real FOLDER --all --synthetic --seeds 1 --rows rows.json
-    python -m benchmarks.ablation --real FOLDER --only "held-out windows" features
+    python -m benchmarks.ablation --real FOLDER --all --synthetic --contrasts --far --rows rows.json
+    python -m benchmarks.ablation --real FOLDER --all --rotated 1 --only "150 starts" features
     python -m benchmarks.ablation --rows rows.json      # prints the tables of earlier runs
 
 A switch replaces a function or a constant of the package while one alignment runs; the product has no option
@@ -11,10 +11,14 @@ aligned with all switches before the next pair starts, in a random order of pair
 early still compares all switches on the same pairs; with ``--rows`` it is resumed. Alignments use one thread.
 Seconds are those of the processor, not of the clock, and of the estimate alone.
 
+The pairs are those of ``benchmarks.accuracy``, real, ``--rotated`` and synthetic; those of
+``benchmarks.contrasts``; and with ``--far`` textures of inverted contrast under warps of 5 %, beyond the
+reach of a patch, which are aligned without features, as images are that have none in common.
+
 The table gives, for the whole method and for each switch: pairs found (the rule of ``benchmarks.accuracy``),
-wrong pairs that are called ``ok``, the geometric mean over the pairs of the error relative to that of the
-whole method, for all pairs and for those that both find, how many pairs are better and worse by more than 2
-%, and the seconds relative to the whole method's.
+wrong pairs that are called ``ok``, right ones that are not, the geometric mean over the pairs of the error
+relative to that of the whole method, for all pairs and for those that both find, how many pairs are better
+and worse by more than 2 %, and the seconds relative to the whole method's.
 """
 
 import argparse
@@ -33,8 +37,8 @@ import numpy as np
 import torch
 
 import register
-from benchmarks import results
-from benchmarks.accuracy import Images, Pair, real_pairs, synthetic_pairs
+from benchmarks import contrasts, results
+from benchmarks.accuracy import Images, Pair, real_pairs, synthetic_pair, synthetic_pairs, textures
 
 MODULES = {
     "settings": "register.settings",
@@ -52,6 +56,8 @@ MODULES = {
 }
 """Where the parts of the method are."""
 WHOLE = "whole method"
+NO_FEATURES = ", without features"
+"""End of the names of pairs that are aligned without features."""
 NOTICEABLE = 0.02
 """Relative difference of the error of one pair from which on it counts as better or worse."""
 
@@ -197,11 +203,23 @@ def switched_off(name: str) -> Iterator[None]:
         yield
 
 
+def far_pairs(seeds: int) -> list[Pair]:
+    """Textures under warps of 5 % of the diagonal, named so that ``measure`` leaves features out."""
+    pairs = [
+        synthetic_pair(name, 0.05, seed, "inverted", 0.02)
+        for name in textures()
+        for seed in range(1, seeds + 1)
+    ]
+    return [replace(pair, name=f"{pair.name}{NO_FEATURES}") for pair in pairs]
+
+
 def measure(pair: Pair, images: Images, name: str, device: str) -> dict:
     """One alignment without one part: the error, whether it is found, the verdict and the seconds of the
     processor."""
     threads = {"threads": 1} if device == "cpu" else {}
-    with switched_off(name):
+    with ExitStack() as stack:
+        stack.enter_context(switched_off("features" if pair.name.endswith(NO_FEATURES) else WHOLE))
+        stack.enter_context(switched_off(name))
         begin = time.process_time()
         alignment = register.align(images.fixed, images.moving, device=device, **threads)
         seconds = time.process_time() - begin
@@ -276,19 +294,26 @@ def _mean(ratios: list[float]) -> float:
 
 def show(title: str, table: list[dict]) -> None:
     """Print the table."""
-    print(f"\n{title}\n{'without':26s} {'found':>12s} {'wrong ok':>8s} {'error':>7s} {'of found':>8s} "
-          f"{'worse':>5s} {'better':>6s} {'CPU s':>6s}")  # fmt: skip
+    print(f"\n{title}\n{'without':26s} {'found':>12s} {'wrong ok':>8s} {'right not':>9s} "
+          f"{'error':>7s} {'of found':>8s} {'worse':>5s} {'better':>6s} {'CPU s':>6s}")  # fmt: skip
     for one in table:
         found = f"{one['found']} ({one['found_whole']})/{one['pairs']}"
+        verdicts = f"{one['wrong_ok']:8d} {one['right_not_ok']:9d}"
         print(
-            f"{one['without']:26s} {found:>12s} {one['wrong_ok']:8d} {one['error']:7.3f} "
+            f"{one['without']:26s} {found:>12s} {verdicts} {one['error']:7.3f} "
             f"{one['error_found']:8.3f} {one['worse']:5d} {one['better']:6d} {one['seconds']:6.2f}"
         )
 
 
-def is_real(row: dict) -> bool:
-    """Whether a row is of a real pair; names of synthetic ones end with the seed."""
-    return "#" not in row["pair"]
+def kind_of(name: str, contrasting: set[str]) -> str:
+    """The title of the table of a pair; ``contrasting`` are names of ``benchmarks.contrasts``."""
+    if name in contrasting:
+        return "Different contrasts"
+    if name.endswith(NO_FEATURES):
+        return "Large deformations, without features"
+    if "#" in name:
+        return "Synthetic pairs"
+    return "Real pairs, rotated" if "° x " in name else "Real pairs"
 
 
 def main() -> None:
@@ -297,6 +322,11 @@ def main() -> None:
     )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
     parser.add_argument("--all", action="store_true", help="also the pairs outside ±30° and 0.8 to 1.25")
+    parser.add_argument(
+        "--rotated", type=int, metavar="SEED", help="rotate and scale the real ones at random"
+    )
+    parser.add_argument("--contrasts", action="store_true", help="images of different contrast")
+    parser.add_argument("--far", action="store_true", help="large deformations, without features")
     parser.add_argument("--synthetic", action="store_true", help="textures under known warps")
     parser.add_argument("--seeds", type=int, default=1, help="random warps per texture and amplitude")
     parser.add_argument(
@@ -314,19 +344,23 @@ def main() -> None:
     rows = [row for path in options.rows or () if path.exists() for row in json.loads(path.read_text())]
     pairs: list[Pair] = []
     if options.real:
-        pairs += real_pairs(options.real, options.all)
+        pairs += real_pairs(options.real, options.all, options.rotated)
     if options.synthetic:
         pairs += synthetic_pairs(options.seeds)
+    if options.contrasts:
+        pairs += contrasts.pairs()
+    if options.far:
+        pairs += far_pairs(options.seeds)
     random.Random(0).shuffle(pairs)
     number, count = map(int, options.part.split("/"))
     gpu = torch.cuda.is_available() and options.device != "cpu"
     names = options.only or [name for name, switch in SWITCHES.items() if gpu or not switch.gpu_only]
     run(pairs[number - 1 :: count], [WHOLE, *names], options.device, rows, options.rows and options.rows[0])
-    kinds = {
-        "Real pairs": [row for row in rows if is_real(row)],
-        "Synthetic pairs": [row for row in rows if not is_real(row)],
-    }
-    tables = {title: summary(those) for title, those in kinds.items() if those}
+    kinds: dict[str, list[dict]] = {}
+    contrasting = {name for name, *_ in contrasts.pictures()}
+    for row in rows:
+        kinds.setdefault(kind_of(row["pair"], contrasting), []).append(row)
+    tables = {title: summary(those) for title, those in kinds.items()}
     for title, those in tables.items():
         show(title, those)
     results.keep(options, tables)

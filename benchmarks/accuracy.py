@@ -176,11 +176,14 @@ def synthetic_pairs(seeds: int) -> list[Pair]:
     for name in textures():
         for seed in range(1, seeds + 1):
             for amplitude in (0.01, 0.02, 0.04):
-                for contrast, noise in CONTRASTS:
-                    title = f"{name} {amplitude:.0%} {contrast}{' noise' if noise else ''} #{seed}"
-                    made = (name, amplitude, seed, contrast, noise)
-                    pairs.append(Pair(title, True, lambda made=made: _synthetic(*made)))
+                pairs += [synthetic_pair(name, amplitude, seed, *one) for one in CONTRASTS]
     return pairs
+
+
+def synthetic_pair(name: str, amplitude: float, seed: int, contrast: str, noise: float) -> Pair:
+    """A texture under a smooth warp of a share of the diagonal."""
+    title = f"{name} {amplitude:.0%} {contrast}{' noise' if noise else ''} #{seed}"
+    return Pair(title, True, lambda: _synthetic(name, amplitude, seed, contrast, noise))
 
 
 def _synthetic(name: str, amplitude: float, seed: int, contrast: str, noise: float) -> Images:

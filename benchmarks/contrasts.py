@@ -16,6 +16,7 @@ from scipy.ndimage import map_coordinates
 from skimage import color, data
 
 import register
+from benchmarks.accuracy import Images, Pair
 from benchmarks.synthetic import smooth_field, textured
 from register.settings import metrics
 
@@ -38,23 +39,29 @@ def pictures() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     yield "face red / blue inverted", _robust(face[..., 0]), 1 - _robust(face[..., 2])
 
 
-def errors(one: np.ndarray, other: np.ndarray, metric: str) -> tuple[np.ndarray, str, float]:
-    """Errors (n,) of pixels with texture, the metric used, seconds; ``one``, warped, is the fixed image."""
+def pairs() -> list[Pair]:
+    """The pairs; they are found if their median error is at most 1 % of the diagonal."""
+    return [
+        Pair(name, True, lambda one=one, other=other: _images(one, other)) for name, one, other in pictures()
+    ]
+
+
+def _images(one: np.ndarray, other: np.ndarray) -> Images:
+    """The images of a pair; ``one``, warped, is the fixed image. Errors are those of pixels with texture."""
     height, width = one.shape
+    diagonal = float(np.hypot(height, width))
     identity = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2)
-    truth = identity + smooth_field(height, width, 0.02 * float(np.hypot(height, width)), 3)
+    truth = identity + smooth_field(height, width, 0.02 * diagonal, 3)
     warped = map_coordinates(one, [truth[..., 1], truth[..., 0]], order=5, mode="reflect")
     judged = ((truth >= 0) & (truth <= [width - 1, height - 1])).all(axis=2) & textured(warped)
     rng = np.random.default_rng(0)
     fixed, moving = (x + rng.normal(0, 0.02, x.shape) for x in (warped, other))
-    begin = time.perf_counter()
-    found = register.align(fixed, moving, metric=metric)
-    seconds = time.perf_counter() - begin
-    return (
-        np.linalg.norm(found.transform.field().numpy() + identity - truth, axis=2)[judged],
-        found.quality["metric"],
-        seconds,
-    )
+
+    def errors(transform: register.Transform) -> np.ndarray:
+        return np.linalg.norm(transform.field().numpy() + identity - truth, axis=2)[judged]
+
+    before = float(np.median(np.linalg.norm(truth - identity, axis=2)[judged]))
+    return Images(fixed, moving, before, 0.01 * diagonal, errors)
 
 
 def _robust(plane: np.ndarray) -> np.ndarray:
@@ -72,12 +79,14 @@ def main() -> None:
     options = parser.parse_args()
     for metric in options.metrics:
         figures = []
-        for name, one, other in pictures():
-            found, used, seconds = errors(one, other, metric)
-            figures.append(np.percentile(found, (50, 90)))
+        for pair in pairs():
+            images, begin = pair.load(), time.perf_counter()
+            found = register.align(images.fixed, images.moving, metric=metric)
+            seconds, used = time.perf_counter() - begin, found.quality["metric"]
+            figures.append(np.percentile(images.errors(found.transform), (50, 90)))
             median, high = figures[-1]
             errors_of_pair = f"median {median:7.3f} px, p90 {high:7.3f} px"
-            print(f"{name:26s} {metric:9s} ({used:9s}) {errors_of_pair}, {seconds:5.1f} s", flush=True)
+            print(f"{pair.name:26s} {metric:9s} ({used:9s}) {errors_of_pair}, {seconds:5.1f} s", flush=True)
         mean = np.exp(np.log(figures).mean(axis=0))
         print(
             f"{'geometric mean':26s} {metric:21s} median {mean[0]:7.3f} px, p90 {mean[1]:7.3f} px", flush=True

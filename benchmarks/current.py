@@ -131,6 +131,7 @@ def ablation() -> str:
         "without",
         "found (whole method)",
         "wrong, but ok",
+        "right, but not",
         "error",
         "of pairs found",
         "worse, better",
@@ -144,7 +145,8 @@ def ablation() -> str:
 
 def _switch(one: dict[str, Any], command: str) -> tuple[str, ...]:
     """A row of the table of switches."""
-    counts = f"{one['found']} ({one['found_whole']}) of {one['pairs']}", str(one["wrong_ok"])
+    found = f"{one['found']} ({one['found_whole']}) of {one['pairs']}"
+    counts = found, str(one["wrong_ok"]), str(one["right_not_ok"])
     errors = f"{one['error']:.3f}", f"{one['error_found']:.3f}", f"{one['worse']}, {one['better']}"
     return (one["without"], *counts, *errors, f"{one['seconds']:.2f}", command)
 

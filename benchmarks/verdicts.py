@@ -239,15 +239,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="folder with MANIFEST.csv and pairs")
-    parser.add_argument("--rows", type=Path, required=True, metavar="FILE", help="where results are kept")
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="where rows are kept; all are read",
+    )
+    parser.add_argument(
+        "--part", default="1/1", help="which share of the pairs of FOLDER, as 1/2: to run two processes"
+    )
     parser.add_argument("--draws", type=int, default=0, help="draws of each kind of other benchmarks")
     results.add_options(parser)
     options = parser.parse_args()
-    rows = json.loads(options.rows.read_text()) if options.rows.exists() else []
+    read = [one for path in options.rows if path.exists() for one in json.loads(path.read_text())]
+    rows, keep = list({(one["kind"], one["name"]): one for one in read}.values()), options.rows[0]
+    number, count = map(int, options.part.split("/"))
     if options.real:
-        entries = manifest(options.real)
         done = {(one["kind"], one["name"]) for one in rows}
-        for seed, (kind, one, other) in enumerate(jobs(entries)):
+        numbered = list(enumerate(jobs(manifest(options.real))))
+        for seed, (kind, one, other) in numbered[number - 1 :: count]:
             name = one["id"] if one is other else f"{one['id']}+{other['id']}"
             if (kind, name) in done:
                 continue
@@ -257,13 +269,13 @@ def main() -> None:
                 print(f"{kind} {name}: {error}", flush=True)
                 continue
             print(f"{kind:10s} {name:44s} rTRE {rows[-1]['rtre']:.4f} {rows[-1]['verdict']}", flush=True)
-            options.rows.write_text(json.dumps(rows, indent=1))
+            keep.write_text(json.dumps(rows, indent=1))
     for kind in verdict_kinds.kinds() if options.draws else ():
         done = {one["name"] for one in rows}
         for seed in (n for n in range(options.draws) if f"{kind}#{n}" not in done):
             rows.append(draw(kind, seed))
             print(f"{kind}#{seed} rTRE {rows[-1]['rtre']:.4f} {rows[-1]['verdict']}", flush=True)
-            options.rows.write_text(json.dumps(rows, indent=1))
+            keep.write_text(json.dumps(rows, indent=1))
     report(rows)
     print(confusion(rows))
     results.keep(options, rows)

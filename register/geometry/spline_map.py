@@ -1,6 +1,7 @@
 """Maps M (x + u(x)) of a movie's frames: an affine map M after a displacement u that is a cubic B-spline."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -72,9 +73,8 @@ class SplineMap:
         rows, columns = (FINER * (count - 3) + 1 for count in self.coefficients.shape[1:])
         spacing = self.width / (columns - 1), self.height / (rows - 1)
         grid = PatchGrid(columns, rows, (-0.5, -0.5), spacing)
-        x, y = (np.arange(count) * step - 0.5 for count, step in zip((columns, rows), spacing, strict=True))
-        down, down_slope = _weights(y, self.height, self.coefficients.shape[1] - 3)
-        across, across_slope = _weights(x, self.width, self.coefficients.shape[2] - 3)
+        down, down_slope = _at_centres(self.height, self.coefficients.shape[1] - 3)
+        across, across_slope = _at_centres(self.width, self.coefficients.shape[2] - 3)
         parameters = np.stack(
             [
                 down @ self.coefficients @ across.T,
@@ -149,6 +149,13 @@ def _weights(positions: Float64, length: int, intervals: int) -> tuple[Float64, 
     np.put_along_axis(found[0], places, values, 1)
     np.put_along_axis(found[1], places, slopes * intervals / length, 1)
     return found[0], found[1]
+
+
+@lru_cache(maxsize=16)
+def _at_centres(length: int, intervals: int) -> tuple[Float64, Float64]:
+    """The B-splines (n, intervals + 3) of an axis at the centres of n patches, and their derivatives."""
+    count = FINER * intervals
+    return _weights(np.arange(count + 1.0) * (length / count) - 0.5, length, intervals)
 
 
 def _sampled(length: int, intervals: int) -> tuple[Float64, Float64]:

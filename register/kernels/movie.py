@@ -21,11 +21,18 @@ SUMS = 6
 @dataclass(frozen=True)
 class Axis:
     """The basis of one axis: ``count`` functions, of which four from ``first`` (n,) int32 on, with ``values``
-    (4, n), are not zero at each of n pixels."""
+    (4, n) float32, are not zero at each of n pixels."""
 
     count: int
     values: Tensor
     first: Tensor
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` where the arrays have a wrong shape or type, or ``first`` is out of range."""
+        require("basis", self.values, (TAPS, len(self.first)))
+        require("first of a basis", self.first, (len(self.first),), dtype=torch.int32)
+        if len(self.first) and not 0 <= int(self.first.min()) <= int(self.first.max()) <= self.count - TAPS:
+            raise ValueError(f"a basis has functions beyond its {self.count}")
 
     def dense(self) -> Tensor:
         """All values (n, count)."""
@@ -109,11 +116,6 @@ def _motion(displaced: Displaced) -> _Motion:
         raise ValueError(f"a frame of shape {tuple(frame.shape)} is too small")
     require("frame", frame, (frame.shape[0], frame.shape[1]))
     require("coefficients", displaced.coefficients, (2, y.count, x.count))
-    for name, axis in (("y", y), ("x", x)):
-        require(f"basis of {name}", axis.values, (TAPS, len(axis.first)))
-        require(f"first of {name}", axis.first, (len(axis.first),), dtype=torch.int32)
-        if len(axis.first) and not 0 <= int(axis.first.min()) <= int(axis.first.max()) <= axis.count - TAPS:
-            raise ValueError(f"the basis of {name} has functions beyond its {axis.count}")
     motion = _Motion(len(y.first), len(x.first), *frame.shape, y.count, x.count)
     motion.matrix[:] = displaced.matrix
     motion.frame, motion.coefficients = frame.data_ptr(), displaced.coefficients.data_ptr()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from register.engine.movie import tensors
 from register.engine.movie.fit import Fit
-from register.engine.movie.reference import Reference
+from register.engine.movie.reference import Prepared, Reference
 from register.engine.quality import recognition, verdict
 from register.images.pyramid import cached
 
@@ -24,13 +24,13 @@ class Evidence(NamedTuple):
     correlation: float
 
 
-def evidence(reference: Reference, frame: Tensor, fit: Fit) -> Evidence:
-    """Rank the correlation of matching blocks of a prepared frame (h, w) among those of all pairs of blocks.
+def evidence(reference: Reference, frame: Prepared, fit: Fit) -> Evidence:
+    """Rank the correlation of matching blocks of a prepared frame among those of all pairs of blocks.
 
     The test is that of ``engine.quality.recognition``, with grey values instead of their structure.
     """
     level = reference.coarse
-    warped = tensors.resample(fit.displaced(reference, frame, level), math.nan)
+    warped = tensors.resample(fit.displaced(level, frame.on(level)), math.nan)
     side = min(BLOCK, max(min(level.size) // ACROSS, SMALLEST))
     planes = cached(reference.grey, ("blocks", side), lambda: _fixed_blocks(reference, side))
     moving = _blocks(warped, side)

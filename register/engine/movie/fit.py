@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from register.engine.movie import tensors
-from register.engine.movie.reference import Reference
+from register.engine.movie.reference import Prepared, Reference
 from register.engine.movie.space import folded
-from register.engine.movie.target import LevelTarget, shrunk
+from register.engine.movie.target import LevelTarget
 from register.geometry import affine, affine_tensors
 from register.kernels.movie import Displaced
 
@@ -39,21 +39,21 @@ class Fit:
     misfit: float
     overlap: float
 
-    def displaced(self, reference: Reference, frame: Tensor, level: LevelTarget) -> Displaced:
-        """A prepared frame (h, w) on a level, at the positions that were fitted."""
+    def displaced(self, level: LevelTarget, image: Tensor) -> Displaced:
+        """The image (h, w) of a frame on a level, at the positions that were fitted."""
         own = torch.zeros(level.space.shape) if self.coefficients is None else self.coefficients / level.step
-        return _displaced(level, shrunk(frame, level.step), self.matrix, own)
+        return displaced(level, image, self.matrix, own)
 
 
-def fit(reference: Reference, frame: Tensor, matrix: Tensor) -> Fit:
-    """The displacement of a prepared frame (h, w) from a start (2, 3)."""
+def fit(reference: Reference, frame: Prepared, matrix: Tensor) -> Fit:
+    """The displacement of a prepared frame from a start (2, 3)."""
     space, steps = reference.levels[-1].space, STEPS[reference.settings.preset]
     found = Fit(matrix, None if space.directions is not None else torch.zeros(space.shape), 0.0, 1.0, 1.0)
     for level in reference.levels:
-        smaller, finest = shrunk(frame, level.step), level is reference.levels[-1]
+        finest = level is reference.levels[-1]
         grey = (1.0, 0.0)
         for number in range(2 * steps + COARSE_STEPS if finest else COARSE_STEPS):
-            found, grey = _step(reference, level, smaller, found, grey)
+            found, grey = _step(reference, level, frame.on(level), found, grey)
             if finest and number >= steps - 1 and found.moving < STILL:
                 break
     return _centred(found)
@@ -65,8 +65,8 @@ def _step(
     """The fit after one step on a level, and the gain and level of the frame's grey values before it."""
     space = level.space
     own = torch.zeros(space.shape) if before.coefficients is None else before.coefficients / level.step
-    displaced = _displaced(level, frame, before.matrix, own)
-    gradient, sums = tensors.step(displaced, level.target, (*grey, level.limit))
+    placed = displaced(level, frame, before.matrix, own)
+    gradient, sums = tensors.step(placed, level.target, (*grey, level.limit))
     right = level.share * space.reduced(gradient)
     if before.coefficients is not None:
         right = right - level.prior @ own.reshape(-1).double()
@@ -99,12 +99,13 @@ def _statistics(
     return max(error, 0.0) / max(count, 1.0), weight / total, (gain, base)
 
 
-def _displaced(level: LevelTarget, frame: Tensor, matrix: Tensor, own: Tensor) -> Displaced:
-    """A frame (h, w) on a level at M (x + u(x)), with the coefficients of u in pixels of the level."""
-    up = affine_tensors.scaling(level.step, level.step)
-    local = affine.compose(affine.compose(affine.invert(up), matrix), up)
-    numbers = tuple(local.flatten().tolist())
-    return Displaced(frame.contiguous(), level.space.y, level.space.x, own.contiguous(), numbers)
+def displaced(level: LevelTarget, image: Tensor, matrix: Tensor, own: Tensor) -> Displaced:
+    """The image (h, w) of a frame on a level at M (x + u(x)), with the matrix M (2, 3) in pixels of the
+    frame and the coefficients of u in pixels of the level."""
+    a, b, c, d, e, f = matrix.flatten().tolist()
+    step, edge = level.step, (level.step - 1) / 2  # as ``affine.scaling``
+    numbers = a, b, ((a + b - 1) * edge + c) / step, d, e, ((d + e - 1) * edge + f) / step
+    return Displaced(image.contiguous(), level.space.y, level.space.x, own.contiguous(), numbers)
 
 
 def _centred(found: Fit) -> Fit:

@@ -6,23 +6,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from register.compute import sums
 from register.compute.budget import Budget
 from register.engine.fit.working_copy import levels_of, working_copy
 from register.engine.initial import registry, search
 from register.engine.movie import bounds, tensors
 from register.engine.movie.evidence import Evidence, evidence
 from register.engine.movie.filtered import is_constant, structure_of
-from register.engine.movie.fit import Fit, fit
+from register.engine.movie.fit import Fit, displaced, fit
 from register.engine.movie.motion import Motion
-from register.engine.movie.reference import Reference
+from register.engine.movie.reference import Prepared, Reference
 from register.engine.movie.shift import shift_of
-from register.engine.movie.target import shrunk
 from register.engine.quality import verdict
 from register.errors import AlignmentError
 from register.geometry import affine, affine_tensors
 from register.images import pyramid
 from register.images.line_offset import line_offset
-from register.kernels.movie import Displaced
 from register.transforms.quality import Verdict
 
 SEARCHED = 320
@@ -62,7 +61,8 @@ def follow(
     if is_constant(frame if mask is None else torch.where(mask > 0, frame, torch.nan)):
         raise AlignmentError("is constant and cannot be aligned", "frame")
     prepared = reference.prepared(frame, mask)
-    if float(torch.isfinite(prepared).float().mean()) < LEAST_OVERLAP:
+    seen = prepared.full
+    if not sums.all_finite(seen) and float(torch.isfinite(seen).float().mean()) < LEAST_OVERLAP:
         raise AlignmentError("is dark", "frame")
     tried = [_tried(reference, prepared, affine_tensors.identity())]
     if not tried[-1].good and near is not None:
@@ -75,16 +75,12 @@ def follow(
     return _judged(reference, frame, best)
 
 
-def _tried(reference: Reference, frame: Tensor, matrix: Tensor) -> Tried:
+def _tried(reference: Reference, frame: Prepared, matrix: Tensor) -> Tried:
     """The fit of a prepared frame from a map (2, 3) after a shift by phase correlation, and its evidence."""
     level = reference.coarse
-    small = shrunk(frame, level.step)
+    small = frame.on(level)
     if bool((matrix != affine_tensors.identity()).any()):
-        up = affine_tensors.scaling(level.step, level.step)
-        local = affine.compose(affine.compose(affine.invert(up), matrix), up)
-        zero = torch.zeros(level.space.shape)
-        numbers = tuple(local.flatten().tolist())
-        small = tensors.resample(Displaced(small, level.space.y, level.space.x, zero, numbers), 0.0)
+        small = tensors.resample(displaced(level, small, matrix, torch.zeros(level.space.shape)), 0.0)
     x, y = shift_of(reference.spectrum, small.nan_to_num())
     moved = affine.compose(matrix, affine_tensors.translation(x * level.step, y * level.step))
     found = fit(reference, frame, moved)

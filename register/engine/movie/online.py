@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from register import settings
+from register.compute import sums
 from register.engine.movie import reference, template
 from register.engine.movie.follow import follow
 from register.engine.movie.motion import of_motion
@@ -64,10 +65,9 @@ class Reference:
         if grey.shape != self.prepared.image.shape:
             sizes = f"{tuple(grey.shape)}, the reference {tuple(self.prepared.image.shape)}"
             raise RegisterError(f"the frame has the size {sizes}")
-        valid = torch.isfinite(grey)
-        mask = None if bool(valid.all()) else valid.float()
+        mask = None if sums.all_finite(grey) else torch.isfinite(grey).float()
         try:
-            motion = follow(self.prepared, grey.nan_to_num(), mask)
+            motion = follow(self.prepared, grey if mask is None else grey.nan_to_num(), mask)
         except AlignmentError as error:
             unmoved = SplineMap(*self.prepared.size, np.eye(2, 3))
             return FrameTransform(unmoved, Verdict.FAILED, (str(error),))

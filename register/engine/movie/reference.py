@@ -61,9 +61,27 @@ class Reference:
         """The level on which shifts are found and frames are recognised."""
         return self.levels[0]
 
-    def prepared(self, frame: Tensor, mask: Tensor | None) -> Tensor:
+    def prepared(self, frame: Tensor, mask: Tensor | None) -> "Prepared":
         """A grey frame (h, w) as it is compared: filtered, cut, NaN outside the mask and where it is dark."""
-        return uncovered(filtered(frame, mask, self.sigma).clamp(self.low, self.high), self.least)
+        image = uncovered(filtered(frame, mask, self.sigma).clamp(self.low, self.high), self.least)
+        return Prepared({level.step: target.shrunk(image, level.step) for level in self.levels})
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame as it is compared, filtered, cut, and NaN where it is covered: ``images`` (h, w) by the step of
+    a level."""
+
+    images: dict[int, Tensor]
+
+    @property
+    def full(self) -> Tensor:
+        """The image (h, w) at full resolution."""
+        return self.images[1]
+
+    def on(self, level: LevelTarget) -> Tensor:
+        """The image (h, w) on a level."""
+        return self.images[level.step]
 
 
 def prepare(image: Tensor, settings: Settings, *, sigma: float, variance: Tensor | None = None) -> Reference:

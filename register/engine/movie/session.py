@@ -12,7 +12,6 @@ from register.engine.movie import reference
 from register.engine.movie.filtered import FINE, is_constant
 from register.engine.movie.fit import fit
 from register.engine.movie.shift import shift_of
-from register.engine.movie.target import shrunk
 from register.geometry import affine_tensors
 from register.geometry.spline_map import SplineMap
 from register.settings import Settings
@@ -101,7 +100,7 @@ def _between(low: Tensor, high: Tensor, share: float, step: int) -> Residual:
     made = reference.prepare(low, Settings(), sigma=FINE)
     frame = made.prepared(high, None)
     coarse = made.coarse
-    x, y = shift_of(made.spectrum, shrunk(frame, coarse.step).nan_to_num())
+    x, y = shift_of(made.spectrum, frame.on(coarse).nan_to_num())
     moved = affine_tensors.translation(x * coarse.step, y * coarse.step)
     fitted = fit(made, frame, moved)
     own = None if fitted.coefficients is None else fitted.coefficients.double().numpy()

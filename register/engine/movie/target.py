@@ -1,6 +1,7 @@
 """What is computed once per movie: the reference on a level, its gradients, the inverse of the Hessian."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class LevelTarget:
     weight: float
     pixels: float
 
-    @property
+    @cached_property
     def error(self) -> float:
         """The root mean square over the image, in pixels of the level, of the error that noise causes."""
         space = self.space
@@ -63,7 +64,7 @@ def level_target(
     full = (image.shape[0], image.shape[1])
     valid = torch.isfinite(image).float()
     reference, valid, variance = (
-        _shrunk(x, step) for x in (torch.where(valid > 0, image, 0.0), valid, variance.float())
+        shrunk(x, step) for x in (torch.where(valid > 0, image, 0.0), valid, variance.float())
     )
     weight = (valid > 0.999) / (variance + variance.median() + 1e-12)
     border = max(BORDER // step, 1)
@@ -84,14 +85,10 @@ def level_target(
     return LevelTarget(step, steer, space, inverse, prior, 1 / area, limit, float(weight.sum()), pixels)
 
 
-def _shrunk(image: Tensor, step: int) -> Tensor:
-    """The means of squares of ``step`` pixels; a rest at the end is left out."""
-    return image.contiguous() if step == 1 else avg_pool2d(image[None, None], step)[0, 0]
-
-
 def shrunk(image: Tensor, step: int) -> Tensor:
-    """A frame (h, w) on the level of a step; NaN where any of its pixels is."""
-    return _shrunk(image, step)
+    """The means of squares of ``step`` pixels of an image (h, w), NaN where any of them is; a rest at the end
+    is left out."""
+    return image.contiguous() if step == 1 else avg_pool2d(image[None, None], step)[0, 0]
 
 
 def _gradient(image: Tensor, axis: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from register.compute import sums
 from register.engine.movie import tensors
 from register.engine.movie.evidence import evidence
 from register.engine.movie.filtered import filtered, is_constant, sigma_of
@@ -24,8 +25,8 @@ SEED, THUMBNAIL = 8, 64
 """Frames whose mean is the first reference, and the longest side of the images by which they are chosen."""
 PASSES, FIRST_SHARE, MORE = 4, 0.3, 0.13
 """Passes with shifts alone, the share of the frames that the first one averages, and how it grows."""
-FITTED = 2
-"""Passes in which frames are fitted."""
+MANY = 12
+"""Frames from which on the first of the two passes in which frames are fitted takes every second one."""
 FEWEST = 3
 """Fitted frames of which a mean is made."""
 
@@ -49,8 +50,8 @@ def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None 
         return prepare(used[0] if fixed is None else fixed, settings, sigma=sigma)
     start = _shifted_mean(used, sigma) if fixed is None else fixed
     reference = prepare(start, settings, sigma=sigma)
-    for _ in range(FITTED):
-        made = _fitted_mean(used, reference)
+    for some in (used[::2] if len(used) >= MANY else used, used):
+        made = _fitted_mean(some, reference)
         if made is None:
             return reference
         reference = prepare(made[0], settings, sigma=sigma, variance=made[1])
@@ -97,19 +98,19 @@ def _fitted_mean(frames: list[Tensor], reference: Reference) -> tuple[Tensor, Te
     seen, squares = torch.zeros(2, *reference.size, dtype=torch.float64)
     count, finest = 0, reference.levels[-1]
     for frame in frames:
-        valid = torch.isfinite(frame)
-        prepared = reference.prepared(frame.nan_to_num(), None if bool(valid.all()) else valid.float())
-        x, y = shift_of(reference.spectrum, shrunk(prepared.nan_to_num(), reference.coarse.step))
+        mask = None if sums.all_finite(frame) else torch.isfinite(frame).float()
+        prepared = reference.prepared(frame.nan_to_num(), mask)
+        x, y = shift_of(reference.spectrum, prepared.on(reference.coarse).nan_to_num())
         move = affine_tensors.translation(x * reference.coarse.step, y * reference.coarse.step)
         found = fit(reference, prepared, move)
         if verdict.called(evidence(reference, prepared, found).wrong) != Verdict.OK or found.moving > 1:
             continue
         count += 1
-        warped = tensors.resample(found.displaced(reference, frame, finest), math.nan)
+        warped = tensors.resample(found.displaced(finest, frame), math.nan)
         inside = torch.isfinite(warped)
         total += warped.nan_to_num()
         weight += inside
-        other = tensors.resample(found.displaced(reference, prepared, finest), math.nan).nan_to_num()
+        other = tensors.resample(found.displaced(finest, prepared.full), math.nan).nan_to_num()
         seen += other
         squares += other.square()
     if count < FEWEST:

@@ -29,18 +29,20 @@ typedef struct {
 
 typedef struct { /* scratch memory of one row */
     float *moved_x, *moved_y; /* (columns) the coefficients of the row */
-    float *across, *down; /* (width) positions in the frame, then fractions of a pixel */
+    float *across, *down; /* (width) positions in the frame, then fractions of a pixel; NaN outside */
     float *value; /* (width) samples, NaN outside */
-    int *place; /* (width) index of the pixel above and left; -1 outside */
+    float *share; /* (width) weights of valid samples */
+    int *place; /* (width) index of the pixel above and left */
 } Row;
 
 static int allocate_row(const Motion *m, Row *row) {
-    size_t width = m->width, floats = 2 * (size_t)m->columns + 3 * width;
+    size_t width = m->width, floats = 2 * (size_t)m->columns + 4 * width;
     float *memory = malloc(floats * sizeof(float) + width * sizeof(int));
     if (!memory) return 1;
     row->moved_x = memory, row->moved_y = memory + m->columns, row->across = row->moved_y + m->columns;
     row->down = row->across + width, row->value = row->down + width;
-    row->place = (int *)(row->value + width);
+    row->share = row->value + width;
+    row->place = (int *)(row->share + width);
     return 0;
 }
 
@@ -57,6 +59,21 @@ static void positions(const Motion *m, Row *row, int y, int start, int end) {
         float v = y + (t0[x] * cy0 + t1[x] * cy1 + t2[x] * cy2 + t3[x] * cy3);
         across[x] = a * u + b * v + c;
         down[x] = d * u + e * v + f;
+    }
+}
+
+/* The values of ``count`` samples, NaN where ``across`` is. The arguments are ``restrict``, here and below, for
+   loops that the compiler vectorises. */
+static void interpolate(
+    int count, const float *restrict frame, int stride, const int *restrict place, const float *restrict across,
+    const float *restrict down, float *restrict value
+) {
+    for (int x = 0; x < count; x++) {
+        int at = place[x], below = at + stride;
+        float fx = across[x], fy = down[x];
+        float top = (1 - fx) * frame[at] + fx * frame[at + 1]; /* exact on pixels */
+        float low = (1 - fx) * frame[below] + fx * frame[below + 1];
+        value[x] = (1 - fy) * top + fy * low;
     }
 }
 
@@ -78,7 +95,7 @@ static void sample_row(const Motion *m, Row *row, int y) {
     float right = m->frame_width - 0.5f, bottom = m->frame_height - 0.5f;
     float last_x = m->frame_width - 1, last_y = m->frame_height - 1;
     int stride = m->frame_width, last_column = stride - 2, last_row = m->frame_height - 2, width = m->width;
-    float *restrict across = row->across, *restrict down = row->down, *restrict value = row->value;
+    float *restrict across = row->across, *restrict down = row->down;
     int *restrict place = row->place;
     for (int x = 0; x < width; x++) { /* not (position outside): a NaN is outside too */
         int inside = across[x] >= -0.5f && across[x] <= right && down[x] >= -0.5f && down[x] <= bottom;
@@ -88,17 +105,10 @@ static void sample_row(const Motion *m, Row *row, int y) {
         int ix = (int)px, iy = (int)py;
         ix = ix > last_column ? last_column : ix;
         iy = iy > last_row ? last_row : iy;
-        across[x] = px - ix, down[x] = py - iy;
-        place[x] = inside ? iy * stride + ix : -1;
+        across[x] = inside ? px - ix : NAN, down[x] = py - iy;
+        place[x] = iy * stride + ix;
     }
-    const float *restrict upper = m->frame, *restrict lower = upper + stride;
-    for (int x = 0; x < width; x++) {
-        int at = place[x] < 0 ? 0 : place[x];
-        float fx = across[x], fy = down[x];
-        float top = (1 - fx) * upper[at] + fx * upper[at + 1]; /* exact on pixels */
-        float low = (1 - fx) * lower[at] + fx * lower[at + 1];
-        value[x] = place[x] < 0 ? NAN : (1 - fy) * top + fy * low;
-    }
+    interpolate(width, m->frame, stride, place, across, down, row->value);
 }
 
 /* The frame on the pixels of the reference, ``out`` (height, width). Returns 0, or 1 without memory. */
@@ -114,6 +124,25 @@ int movie_resample(const Motion *m, float *out) {
     return 0;
 }
 
+/* The error of each of ``count`` samples times what it steers by, ``to_x`` and ``to_y``, and the ``share`` of each
+   in the sums; samples that are NaN become 0 and have no share. */
+static void compare(
+    int count, const Motion *m, const float *restrict reference, const float *restrict weight,
+    const float *restrict steer_x, const float *restrict steer_y, float *restrict value, float *restrict share,
+    float *restrict to_x, float *restrict to_y
+) {
+    float scale = 1 / m->gain, limit = m->limit, level = m->level;
+    for (int x = 0; x < count; x++) {
+        int valid = value[x] == value[x];
+        float v = valid ? value[x] : 0;
+        float error = reference[x] - (v - level) * scale;
+        error = error > limit ? limit : error < -limit ? -limit : error;
+        error = valid ? error : 0;
+        to_x[x] = steer_x[x] * error, to_y[x] = steer_y[x] * error;
+        value[x] = v, share[x] = valid ? weight[x] : 0;
+    }
+}
+
 /* The gradient (2, rows, columns) of half the weighted squared error, with the opposite sign, and SUMS: weight,
  * and with it samples, their squares, samples times reference, reference, its squares. Returns 0, or 1 without
  * memory. */
@@ -124,7 +153,6 @@ int movie_step(const Motion *m, double *gradient, double *sums) {
     if (!own) return free(row.moved_x), 1;
     memset(gradient, 0, sizeof(double) * 2 * m->rows * m->columns);
     memset(sums, 0, sizeof(double) * SUMS);
-    float scale = 1 / m->gain, limit = m->limit, level = m->level;
     int width = m->width;
     const float *restrict t0 = m->basis_x, *restrict t1 = t0 + width, *restrict t2 = t1 + width,
                           *restrict t3 = t2 + width;
@@ -133,15 +161,11 @@ int movie_step(const Motion *m, double *gradient, double *sums) {
         size_t line = (size_t)y * m->width;
         const float *restrict reference = m->reference + line, *restrict weight = m->weight + line;
         const float *restrict steer_x = m->steer_x + line, *restrict steer_y = m->steer_y + line;
-        float *restrict value = row.value, *restrict gx = row.across, *restrict gy = row.down;
+        float *restrict value = row.value, *restrict share = row.share, *restrict gx = row.across, *restrict gy = row.down;
+        compare(width, m, reference, weight, steer_x, steer_y, value, share, gx, gy);
         float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0;
         for (int x = 0; x < width; x++) {
-            int valid = value[x] == value[x];
-            float v = valid ? value[x] : 0, w = valid ? weight[x] : 0, r = reference[x];
-            float error = r - (v - level) * scale;
-            error = error > limit ? limit : error < -limit ? -limit : error;
-            error = valid ? error : 0;
-            gx[x] = steer_x[x] * error, gy[x] = steer_y[x] * error;
+            float v = value[x], w = share[x], r = reference[x];
             s0 += w, s1 += w * v, s2 += w * v * v, s3 += w * v * r, s4 += w * r, s5 += w * r * r;
         }
         sums[0] += s0, sums[1] += s1, sums[2] += s2, sums[3] += s3, sums[4] += s4, sums[5] += s5;

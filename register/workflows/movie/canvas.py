@@ -1,8 +1,10 @@
 """The canvas that holds all frames of a movie."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from register.errors import RegisterError
 from register.geometry import affine
@@ -35,9 +37,11 @@ def union(found: Sequence[FrameTransform], size: tuple[int, int]) -> Canvas:
     return Canvas(left, top, right - left, bottom - top)
 
 
-def placed(frame: np.ndarray, canvas: Canvas) -> np.ndarray:
+def placed(frame: NDArray[Any], canvas: Canvas) -> NDArray[Any]:
     """A frame (h, w) on a canvas, where the reference lies; 0 around it."""
-    out = np.zeros((canvas.height, canvas.width))
     rows, columns = frame.shape
+    if canvas == Canvas(0, 0, columns, rows):
+        return frame
+    out = np.zeros((canvas.height, canvas.width), frame.dtype)
     out[-canvas.top : rows - canvas.top, -canvas.left : columns - canvas.left] = frame
     return out

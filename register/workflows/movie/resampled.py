@@ -1,6 +1,7 @@
 """Resample a frame by its map."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -79,15 +80,16 @@ def _bases(of: SplineMap, canvas: Canvas) -> tuple[Axis, Axis, torch.Tensor]:
     parameters = patch_grid.from_matrices(grid, matrices)
     found = np.zeros((2, 2 * grid.rows, 2 * grid.columns), np.float32)
     found[:, ::2, ::2], found[:, ::2, 1::2], found[:, 1::2, ::2] = np.moveaxis(parameters, 1, 0)
-    y = _hats(range(canvas.top, canvas.top + canvas.height), grid.rows, grid.spacing[1])
-    x = _hats(range(canvas.left, canvas.left + canvas.width), grid.columns, grid.spacing[0])
+    y = _hats(canvas.top, canvas.height, grid.rows, grid.spacing[1])
+    x = _hats(canvas.left, canvas.width, grid.columns, grid.spacing[0])
     return y, x, torch.from_numpy(found)
 
 
-def _hats(places: range, count: int, spacing: float) -> Axis:
-    """The basis of patches along an axis: of each a hat, and the hat times the distance from its centre. The
-    outermost patch holds beyond its centre."""
-    steps = (np.array(places) + 0.5) / spacing
+@lru_cache(maxsize=16)
+def _hats(start: int, length: int, count: int, spacing: float) -> Axis:
+    """The basis of patches along an axis, at ``length`` pixels from ``start`` on: of each a hat, and the hat
+    times the distance from its centre. The outermost patch holds beyond its centre."""
+    steps = (np.arange(start, start + length) + 0.5) / spacing
     first = np.clip(np.floor(steps), 0, count - 2).astype(np.int32)
     t = steps - first
     near = np.clip(t, 0, 1)

@@ -49,8 +49,8 @@ def run(
             opened.callback(one.stack.close)
         count = count or min(device.cores(), -(-len(channels[0].stack) // CHUNK))
         opened.enter_context(
-            device.using_threads(1 if count > 1 else movie.settings.threads)
-        )  # the workers use the others
+            device.using_threads(1 if count > 1 else movie.settings.threads or 1)
+        )  # the workers use the others, and a frame is too small for more than one
         return _run(movie, channels, count, redo, tick)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def step_of(size: tuple[int, int]) -> int:
     return max(math.ceil(max(size) / SIDE), 1)
 
 
-def small(image: NDArray[np.float64], step: int) -> NDArray[np.float32]:
+def small(image: NDArray[Any], step: int) -> NDArray[np.float32]:
     """The means of squares of ``step`` pixels of an image (h, w)."""
     height, width = (side // step for side in image.shape)
     cut = image[: height * step, : width * step].reshape(height, step, width, step)

@@ -148,11 +148,17 @@ def write_chunk(
                 moved = resampled(pixels, transform.map, one.interpolation, fill, canvas)
             pages[number].append(chosen.encode(moved, one.stack, compression))
             if number == 0 and (index in kept or not transform.bad):
-                either = placed(np.nan_to_num(pixels[0]), canvas), np.nan_to_num(moved[0]).astype(float)
-                sums += 0 if transform.bad else np.stack(either)
+                either = placed(_finite(pixels[0]), canvas), _finite(moved[0])
+                for total, plane in zip(sums, either, strict=True):
+                    total += 0 if transform.bad else plane
                 if index in kept:
-                    samples.append(Sample(index, *(small(one, step) for one in either)))
+                    samples.append(Sample(index, *(small(plane, step) for plane in either)))
     return Written(pages, sums[0], sums[1], sum(not one.bad for one in transforms), samples)
+
+
+def _finite(plane: NDArray[Any]) -> NDArray[Any]:
+    """A plane (h, w) with 0 for values that are not finite."""
+    return np.nan_to_num(plane) if plane.dtype.kind == "f" else plane
 
 
 def identity(stack: Stack) -> FrameTransform:
