@@ -1,7 +1,7 @@
 """Maps M (x + u(x)) of a movie's frames: an affine map M after a displacement u that is a cubic B-spline."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -41,7 +41,8 @@ class SplineMap:
         rows, columns = self.coefficients.shape[1:]
         down = _weights(points[:, 1], self.height, rows - 3)[0]
         across = _weights(points[:, 0], self.width, columns - 3)[0]
-        return np.einsum("ni,cij,nj->nc", down, self.coefficients, across, optimize=True)
+        along = self.coefficients @ across.T
+        return np.stack([(down.T * one).sum(0) for one in along], 1)
 
     def map(self, points: Float64) -> Float64:
         """Points (n, 2) in the frame of points (n, 2) in the reference."""
@@ -116,7 +117,7 @@ class SplineMap:
                 return less
         return replace(self, coefficients=np.broadcast_to(mean, self.coefficients.shape).copy())
 
-    @property
+    @cached_property
     def shift(self) -> tuple[float, float]:
         """The displacement (x, y) of the centre, in pixels."""
         centre = np.array([[(self.width - 1) / 2, (self.height - 1) / 2]])

@@ -13,12 +13,12 @@ from register.engine.movie.target import LevelTarget
 from register.geometry import affine, affine_tensors
 from register.kernels.movie import Displaced
 
-STEPS = {"fast": 1, "balanced": 2, "accurate": 4}
+LEAST_STEPS = {"fast": 1, "balanced": 1, "accurate": 4}
 """Steps at full resolution, at least, by preset."""
-COARSE_STEPS = 3
-"""Steps on each coarser level."""
-STILL = 0.05
-"""Root mean square of a step in pixels from which another one is made."""
+STILL = {"fast": 0.2, "balanced": 0.05, "accurate": 0.02}
+"""Root mean square of a step in pixels from which another one is made, by preset."""
+COARSE_STEPS, MORE_STEPS = 3, 6
+"""Steps on each coarser level, and the largest number of steps at full resolution beyond the least."""
 LEAST_GAIN, MOST_GAIN = 0.25, 4.0
 """Smallest and largest ratio of a frame's contrast to that of the reference."""
 
@@ -47,14 +47,14 @@ class Fit:
 
 def fit(reference: Reference, frame: Prepared, matrix: Tensor) -> Fit:
     """The displacement of a prepared frame from a start (2, 3)."""
-    space, steps = reference.levels[-1].space, STEPS[reference.settings.preset]
+    space, preset = reference.levels[-1].space, reference.settings.preset
     found = Fit(matrix, None if space.directions is not None else torch.zeros(space.shape), 0.0, 1.0, 1.0)
     for level in reference.levels:
         finest = level is reference.levels[-1]
         grey = (1.0, 0.0)
-        for number in range(2 * steps + COARSE_STEPS if finest else COARSE_STEPS):
+        for number in range(LEAST_STEPS[preset] + MORE_STEPS if finest else COARSE_STEPS):
             found, grey = _step(reference, level, frame.on(level), found, grey)
-            if finest and number >= steps - 1 and found.moving < STILL:
+            if finest and number >= LEAST_STEPS[preset] - 1 and found.moving < STILL[preset]:
                 break
     return _centred(found)
 
