@@ -85,6 +85,11 @@ def test_volumes_are_shifted_along_z_and_their_planes_aligned(tmp_path, volumes,
     inner = (slice(15, -15), slice(15, -15))
     for n in good[1:]:
         assert np.corrcoef(after[n][inner].ravel(), after[0][inner].ravel())[0, 1] > 0.9
+    with tifffile.TiffFile(tmp_path / "o" / "aligned.tif") as file:
+        assert file.series[0].axes == "TZYX"
+        together = file.asarray()
+    assert together.shape == (T, Z, H, W)
+    assert np.array_equal(together[:, 3], tifffile.imread(tmp_path / "o" / "plane_03" / "aligned.tif"))
     with open(tmp_path / "o" / "volumes.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["verdict"] for row in table] == [row.verdict for row in rows]

@@ -18,7 +18,8 @@ from register.io.movies.source import FrameSource, checked, largest
 class Stack:
     """Frames (c, h, w) of one data type, and what their files state about them.
 
-    ``axis`` is the axis along which the frames lie, T or Z. ``step`` is the time between frames in seconds,
+    ``axis`` is the axis along which the frames lie, T or Z. With ``planes`` the frames along T are those of
+    volumes: all planes of one time, then those of the next. ``step`` is the time between frames in seconds,
     or their distance along Z in the unit of the pixel size, and ``pixel_size`` is the size of a pixel; both
     are None where the file does not state them. ``notes`` say what was left out.
     """
@@ -32,6 +33,7 @@ class Stack:
     pixel_size: PixelSize | None = None
     nodata: float | None = None
     notes: tuple[str, ...] = ()
+    planes: int | None = None
 
     def __len__(self) -> int:
         return len(self.source)

@@ -44,19 +44,21 @@ def stack_writer(path: Path, about: About) -> Iterator[Add]:
 def _first_page(stack: Stack) -> Options:
     """What is written with the first page for all: axes, pixel size, time between frames."""
     (channels, height, width), count = stack.shape, len(stack)
+    along = (count,) if stack.planes is None else (count // stack.planes, stack.planes)
     attributes: Options = {"Name": stack.name, **physical_size(stack.pixel_size)}
     if stack.step and stack.axis == "T":
         attributes |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
     if stack.step and stack.axis == "Z" and stack.pixel_size and stack.pixel_size.unit:
         attributes |= {"PhysicalSizeZ": stack.step, "PhysicalSizeZUnit": stack.pixel_size.unit}
     plane = (height, width)
-    shape: tuple[int, ...] = (count, *plane)
+    shape: tuple[int, ...] = (*along, *plane)
     stored, axes = (count, 1, 1, *plane, 1), "YX"
     if stack.rgb:
-        shape, stored, axes = (count, *plane, 3), (count, 1, 1, *plane, 3), "YXS"
+        shape, stored, axes = (*along, *plane, 3), (count, 1, 1, *plane, 3), "YXS"
     elif channels > 1:
-        shape, stored, axes = (count, channels, *plane), (count * channels, 1, 1, *plane, 1), "CYX"
+        shape, stored, axes = (*along, channels, *plane), (count * channels, 1, 1, *plane, 1), "CYX"
     ome = tifffile.OmeXml(UUID=str(uuid5(NAMESPACE_URL, f"{stack.name} {stack.dtype} {shape}")))
-    ome.addimage(stack.dtype, shape, stored, axes=stack.axis + axes, **attributes)
+    frames = stack.axis if stack.planes is None else "TZ"
+    ome.addimage(stack.dtype, shape, stored, axes=frames + axes, **attributes)
     resolution = resolution_options(stack.pixel_size)
     return {"software": "register", **resolution, "description": ome.tostring(declaration=True).encode()}

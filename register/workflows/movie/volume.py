@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from register.files.atomic import write_text
 from register.files.tables import table_text
 from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.stack import Stack
-from register.io.movies.volumes import Resliced, open_planes
+from register.io.movies.volumes import Resliced, open_planes, write_volumes
+from register.io.movies.write import format_of
 from register.transforms.quality import Verdict
 from register.workflows.movie import run
 from register.workflows.movie.greys import grey, with_nan
@@ -44,7 +46,9 @@ def run_volume(
     redo: bool = False,
     tick: Callable[[Row], None] = lambda row: None,
 ) -> list[VolumeRow]:
-    """Align volumes: write a folder ``plane_NN`` for each plane of the reference, and ``volumes.csv``.
+    """Align volumes: write a folder ``plane_NN`` for each plane of the reference, ``volumes.csv``, and with
+    the format TIFF the aligned volumes as ``aligned.tif``, except on a union canvas, whose size differs from
+    plane to plane.
 
     A volume is read at the depth that its shift gives, interpolated between planes, and the frames at each
     plane are then aligned as a movie of their own. A volume whose shift is not certain has the shift between
@@ -61,12 +65,16 @@ def run_volume(
         planes = [straightened(one, offset) for one in planes]
         shifts = _shifts(planes, movie)
         depths = _between(shifts)
-        tables = []
+        tables, written = [], list[Path]()
         for number in range(len(planes)):
             source = Resliced(tuple(one.source for one in planes), tuple(number + depths))
             stack = replace(planes[number], source=source)
             own = replace(movie, output=movie.output / f"plane_{number:02d}", bidirectional="0")
             tables.append(run.run(own, count=count, redo=redo, tick=tick, given=stack))
+            written.append(run.target_of(own))
+        if movie.format == "tiff" and movie.settings.canvas != "union":
+            compression = format_of(movie.format, movie.settings.compression)[1]
+            write_volumes(run.target_of(movie), written, planes[0], compression)
     rows = [_row(index, found, [table[index] for table in tables]) for index, found in enumerate(shifts)]
     write_text(movie.output / TABLE, text_of(rows))
     return rows
