@@ -172,8 +172,8 @@ def shown(pieces: list[Piece], sheet: Array, which: str, around: float) -> Array
     return image
 
 
-def scene(kind: str, seed: int, image: Array | None = None) -> Scene:
-    """One draw of a kind."""
+def scene(kind: str, seed: int, image: Array | None = None, noise: float | None = None) -> Scene:
+    """One draw of a kind; ``noise`` is its standard deviation, at random by default."""
     rng = np.random.default_rng([seed, *kind.encode()])
     sheet, pieces = texture_of(rng, image), pieces_of(kind, rng)
     fixed, moving = (shown(pieces, sheet, which, SLIDE) for which in ("fixed", "moving"))
@@ -182,7 +182,8 @@ def scene(kind: str, seed: int, image: Array | None = None) -> Scene:
         moving = 0.9 * moving**1.6
     elif contrast == "inverted":
         moving = SLIDE - moving
-    noise = rng.uniform(0.0, 0.03)
+    drawn = rng.uniform(0.0, 0.03)
+    noise = drawn if noise is None else noise
     truth = np.full((HEIGHT, WIDTH, 2), np.nan)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(float)
     for piece in pieces:
@@ -217,9 +218,9 @@ def patch_errors(transform: Transform, truth: Array) -> Array:
     return np.array(made)
 
 
-def run(kind: str, seed: int, image: Array | None = None) -> Row:
+def run(kind: str, seed: int, image: Array | None = None, noise: float | None = None) -> Row:
     """Draw one pair, align it, and compare what every patch on tissue claims with the truth."""
-    drawn = scene(kind, seed, image)
+    drawn = scene(kind, seed, image, noise)
     alignment = register.align(drawn.fixed, drawn.moving)
     transform, quality = alignment.transform, alignment.quality
     true = patch_errors(transform, drawn.truth)
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--image", type=Path, metavar="FILE", help="cut the pieces from this image")
+    parser.add_argument("--noise", type=float, help="standard deviation of the noise; by default 0 to 0.03")
     parser.add_argument("--verbose", action="store_true", help="print every draw")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the draws as JSON too")
     asked = parser.parse_args()
@@ -277,7 +279,7 @@ def main() -> None:
     for kind in asked.kinds:
         made = []
         for seed in range(asked.first, asked.first + asked.draws):
-            made.append(run(kind, seed, image))
+            made.append(run(kind, seed, image, asked.noise))
             if asked.verbose:
                 print("   ", asdict(made[-1]), flush=True)
         print(f"{kind:10s} {_counts(made)}", flush=True)

@@ -23,6 +23,7 @@ from register.engine.ambiguity import outcome
 from register.engine.ambiguity.rivals import Rival
 from register.engine.points import judge
 from register.engine.quality import verdict
+from register.engine.quality.pieces import Missing
 from register.registries import MODELS
 from register.settings import Settings
 from register.transforms.quality import Quality
@@ -212,12 +213,13 @@ def test_every_reason_of_a_verdict_is_explained():
     ):
         reasons.add(Rival(torch.eye(2, 3), shift, rotation, 60.0, slides).reason())
     reasons.add(outcome.BEYOND)
+    reasons.add(Missing(level=None, where=torch.zeros(1), count=1, among=4, share=0.25).reason)
     reasons |= {*judge.doubts(20, 90, 30, 50.0, 700.0), judge.by_chance(3, 90)}
     page = (ROOT / "docs" / "how-to" / "suspect.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\*\*(.*)\*\*$", page, flags=re.MULTILINE)
     plain = [re.sub(r"[\d.]+(%|st|nd|rd|th)?", "…", reason) for reason in reasons]
-    assert len(plain) == 18  # and what stays at its place, which engine.still says
-    assert len(explained) == 19
+    assert len(plain) == 19  # and what stays at its place, which engine.still says
+    assert len(explained) == 20
     assert [r for r in plain if not any(r.startswith(re.sub("50th", "…", e)) for e in explained)] == []
 
 

@@ -19,7 +19,7 @@ from register.engine.fit.held import Held, Landmarks
 from register.engine.fit.metric_choice import MetricChoice
 from register.engine.fit.parts import Read, Side, Sides
 from register.engine.fit.problem import Problem
-from register.engine.fit.working_copy import levels_of, working_copy
+from register.engine.fit.working_copy import levels_of, valid_pixels, working_copy
 from register.engine.initial import first_estimate, from_landmarks, registry, search, search_range
 from register.engine.initial import start as starts
 from register.engine.initial.search_range import SearchRange
@@ -121,6 +121,7 @@ def align(
         initial = _initial_map(sides, ranges, settings.matcher, start, landmarks, budget)
     listener(Event("global", "", 0.2, initial.similarity))
     problem, deformed = _problem(sides, levels, initial, sizes[0], settings, landmarks)
+    problem = replace(problem, valid=(valid_pixels(fixed, levels[-1]), valid_pixels(moving, copy)))
     within, scale = ranges[-1] if start is None and landmarks is None else None, pixel_ratio or 1.0
     fitted = _fit(problem, initial, deformed, within, settings.metric, clock, listener)
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])

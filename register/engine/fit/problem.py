@@ -36,6 +36,9 @@ class Problem:
     """Landmarks that hold."""
     entire: tuple[Level, Level] | None = None
     """The working copies of the entire images, where ``levels`` and ``moving`` are parts of them."""
+    valid: tuple[Tensor, Tensor] | None = None
+    """The pixels (1, h, w) of the entire working copies that are not masked; those of constant borders, which
+    have no weight, are among them."""
 
     @property
     def images(self) -> tuple[Level, Level]:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 
 from register.compute import sums
 from register.errors import AlignmentError
@@ -42,6 +43,14 @@ def working_copy(level: Level, max_size: int, name: str) -> Level:
     inner = mask * ~preprocess.constant_border(grey, mask)
     weight = inner if float(sums.mean(inner)) > LEAST_VALID else mask
     return Level(grey, weight, level.original_from_level)
+
+
+def valid_pixels(level: Level, copy: Level) -> Tensor:
+    """The pixels (1, h, w) of the working copy of a level that are not masked; a constant border is valid."""
+    known = level.mask * torch.isfinite(level.image)
+    if copy.size == level.size:
+        return known > 0.5
+    return pyramid.resize(known, pyramid.pixel(copy) / pyramid.pixel(level)) > 0.5
 
 
 def levels_of(finest: Level) -> list[Level]:

@@ -3,15 +3,16 @@
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from register.engine.fit.comparison import windows
 from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.problem import Problem
-from register.engine.quality import evidence, expected_error, map_figures, parts, recognition, verdict
+from register.engine.quality import evidence, expected_error, map_figures, parts, pieces, recognition, verdict
 from register.engine.quality.map_figures import rounded
-from register.engine.quality.parts import Parts
 from register.engine.quality.patch_quality import Patchwise, patch_figures, unknown, without_displacement
+from register.engine.quality.pieces import Missing
 from register.engine.quality.recognition import Regions
 from register.engine.quality.round_trip import RoundTrip, round_trip
 from register.geometry import affine, affine_tensors
@@ -56,13 +57,16 @@ def judge(
     back = round_trip(problem, forward, estimate.matrix, judge_metric)
     found = recognition.regions(problem.finest, problem.moving, estimate)
     quality = _evidence(problem, estimate, metric, back, matches, found)
-    patches, estimate = _patches(problem, estimate, judge_metric, back, found, frames[0])
+    lost = pieces.missing(problem.images, problem.valid, forward.map)
+    patches, estimate = _patches(problem, estimate, judge_metric, back, found, lost, frames[0])
     diagonal = math.hypot(*problem.finest.size) * pyramid.pixel(problem.finest)
     area = abs(quality.det_global or 1.0) * frames[0].width * frames[0].height
     smaller = min(frames[1].width * frames[1].height / area, 1.0)
     expected = verdict.Expected(diagonal, smaller, scale**2)
     called, reasons = verdict.verdict(quality, patches.on_content, expected)
-    in_part = verdict.agrees_in_part(patches.on_content)
+    in_part = verdict.agrees_in_part(patches.on_content) or lost is not None
+    if lost:
+        called, reasons = Verdict.worst([called, Verdict.SUSPECT]), (*reasons, lost.reason)
     figures = patches.figures
     if called == Verdict.FAILED:
         figures = unknown(len(figures.status))
@@ -78,10 +82,11 @@ def _patches(
     metric: str,
     back: RoundTrip,
     found: Regions | None,
+    lost: Missing | None,
     frame: Frame,
 ) -> tuple[Patchwise, Estimate]:
-    """The figures of the patches, and the estimate they belong to: patches whose match is not recognised have
-    no expected error.
+    """The figures of the patches, and the estimate they belong to: patches whose match is not recognised, and
+    those of ``lost`` pieces, have no expected error.
 
     Where a global map is recognised in parts of the image only, these are told apart by finer patches.
     """
@@ -90,24 +95,28 @@ def _patches(
 
     def figures(local: LocalFit) -> Patchwise:
         scale = affine.scale(estimate.matrix)
-        return patch_figures(compare, local, level, back, max_shift=problem.max_shift, scale=scale)
+        found = patch_figures(compare, local, level, back, max_shift=problem.max_shift, scale=scale)
+        return found.with_content(lost.at(local.centres)) if lost else found
 
-    def unrecognised(local: LocalFit, judged: Parts) -> Tensor:
-        return judged.log_odds(local.centres) < 0
+    judged = parts.of(found) if found else None
+
+    def unrecognised(local: LocalFit) -> Tensor:
+        told = (
+            judged.log_odds(local.centres) < 0 if judged else torch.zeros(local.grid.count, dtype=torch.bool)
+        )
+        return told | lost.at(local.centres) if lost else told
 
     local = estimate.patches or without_displacement(finest, frame)
-    patches, judged = figures(local), parts.of(found) if found else None
-    if judged is None:
-        return patches, estimate
+    patches = figures(local)
     if estimate.patches is not None:
-        return patches.without(unrecognised(local, judged)), estimate
+        return patches.without(unrecognised(local)), estimate
     finer = without_displacement(finest, frame, problem.effort.patch_size)
-    foreign = unrecognised(finer, judged)
+    foreign = unrecognised(finer)
     if not bool(foreign.any()):
         return patches, estimate
     errors = blend_finite(local.original_grid, patches.figures.expected_error, finer.centres.numpy())
     divided = figures(finer).with_errors(errors.tolist()).without(foreign)
-    if not verdict.agrees_in_part(divided.on_content):
+    if not (lost or verdict.agrees_in_part(divided.on_content)):
         return patches, estimate
     return divided, replace(estimate, patches=finer)
 

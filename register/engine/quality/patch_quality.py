@@ -53,6 +53,11 @@ class Patchwise:
         known = tuple(round(error, 4) if math.isfinite(error) else None for error in errors)
         return replace(self, figures=replace(self.figures, expected_error=known))
 
+    def with_content(self, more: Tensor) -> "Patchwise":
+        """The figures with ``more`` patches, bool (n,), that have content."""
+        both = zip(self.content, more.tolist(), strict=True)
+        return replace(self, content=tuple(own or other for own, other in both))
+
     @property
     def on_content(self) -> tuple[str, ...]:
         """The status of the patches that have content, or of all where none has."""
