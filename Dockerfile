@@ -20,7 +20,7 @@ COPY constraints.txt /
 # the CPU build of PyTorch, and the readers of slides, microscopes and tables
 RUN wheel=$(ls /wheels/*.whl) && \
     pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c /constraints.txt \
-        "${wheel}[export,slides,microscopes,tables,astronomy,dask]" && \
+        "${wheel}[export,slides,microscopes,movies,tables,spatial,astronomy,dask]" && \
     test "$(register --version)" = "register 0.2.0"
 WORKDIR /data
 ENTRYPOINT ["register"]

@@ -1,15 +1,18 @@
-"""Commands that are killed at random moments: the next run ends with 0, the same pixels, and no other file.
+"""Commands that are killed at random moments: the next run ends with 0, has the same pixels, and cleans up.
 
     python -m benchmarks.kills [--count 60] [--commands align apply batch group movie merge]
 
 Each command runs once undisturbed: its duration gives the range of the moments, and its files are what every
-later run must end with. The signals KILL, TERM, INT and HUP take turns. After each the command runs again, as
-a user would: with what lies there, and with ``--overwrite`` where it refuses a finished result.
+later run must end with. Five of eight signals are sent when the first file, finished or not, is there, the
+others at any moment. KILL, TERM, INT and HUP take turns. After each the command runs again, as a user would:
+with what lies there, and with ``--overwrite`` where it refuses a finished result. No other file, temporary
+one or process may be left then.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -24,7 +27,7 @@ import numpy as np
 import tifffile
 
 SAMPLES = Path(__file__).parent.parent / "sample_images"
-PAIR = [str(SAMPLES / f"fundus_{kind}.tif") for kind in ("fixed", "moving")]
+PAIR = ["image0.tif", "image1.tif"]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ALIGN = ["--preset", "fast", "-q"]
 COMMANDS = {
@@ -48,19 +51,19 @@ class Outcome:
 
 
 def prepare(folder: Path) -> None:
-    """A transform, a table of pairs, a table of a set, and a movie, in a folder."""
-    run(["align", *PAIR, "-o", "start", *ALIGN], folder)
-    fixed = tifffile.imread(PAIR[0])
+    """Shifted images, a transform, a table of pairs, a table of a set, and a movie, in a folder."""
+    picture = tifffile.imread(SAMPLES / "fundus_fixed.tif")[100:400, 100:400]
     rows, pages = ["fixed,moving,id"], []
     for number in range(3):
-        shifted = np.roll(fixed, (3 * number, -2 * number), (0, 1))
+        shifted = np.roll(picture, (3 * number, -2 * number), (0, 1))
         tifffile.imwrite(folder / f"image{number}.tif", shifted)
         rows.append(f"{PAIR[0]},{PAIR[1]},pair{number}")
     for number in range(12):
-        pages.append(np.roll(fixed[100:356, 100:356], (number % 5 - 2, number % 3), (0, 1)))
+        pages.append(np.roll(picture[:256, :256], (number % 5 - 2, number % 3), (0, 1)))
     tifffile.imwrite(
         folder / "movie.tif", np.stack(pages), photometric="minisblack", metadata={"axes": "TYX"}
     )
+    run(["align", *PAIR, "-o", "start", *ALIGN], folder)
     (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
     (folder / "set.csv").write_text("image\n" + "".join(f"image{number}.tif\n" for number in range(3)))
 
@@ -68,8 +71,15 @@ def prepare(folder: Path) -> None:
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command of the program in a folder."""
     return subprocess.run(
-        [sys.executable, "-m", "register", *words], cwd=folder, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "register", *words], cwd=folder, env=environment(folder), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of this process, with a folder for temporary files of its own."""
+    (folder / "temporary").mkdir(exist_ok=True)
+    return os.environ | {"TMPDIR": str(folder / "temporary")}
 
 
 def content(path: Path) -> object:
@@ -109,17 +119,30 @@ def finished(folder: Path, expected: dict[str, object]) -> Outcome:
     return Outcome(partial, bool(final))
 
 
-def kill_once(words: list[str], folder: Path, wait: float, number: int) -> int:
-    """Run a command and send it a signal after some seconds; its exit code."""
+def kill_once(words: list[str], folder: Path, wait: float, number: int, writing: bool) -> int:
+    """Run a command and send it a signal after some seconds, counted from its start or, while it writes, from
+    its first file; the number of its process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "register", *words], cwd=folder, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "register", *words], cwd=folder, env=environment(folder),
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    while writing and process.poll() is None and not any((folder / "out").rglob("*")):
+        time.sleep(0.002)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(wait)
     if process.poll() is None:
         process.send_signal(number)
-    return process.wait(600)
+    process.wait(600)
+    return process.pid
+
+
+def left_behind(folder: Path, group: int) -> list[str]:
+    """Temporary files, and whether processes of a killed command are running."""
+    found = [path.name for path in (folder / "temporary").iterdir()]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        found.append("a running process")
+    return found
 
 
 def again(name: str, words: list[str], folder: Path, expected: dict[str, object]) -> str | None:
@@ -148,14 +171,16 @@ def kills(name: str, count: int, folder: Path, moments: random.Random) -> tuple[
     expected, partial, left = results(folder / "out"), 0, 0
     for number in range(count):
         shutil.rmtree(folder / "out")
-        # every other one late, when files are written
-        wait = moments.uniform(0, seconds) if number % 2 else moments.uniform(0.75, 1.0) * seconds
+        writing = number % 8 < 5  # each signal in both ways
+        wait = moments.uniform(0, 0.1 if writing else 1) * seconds
         sent = SIGNALS[number % len(SIGNALS)]
-        kill_once(words, folder, wait, sent)
+        group = kill_once(words, folder, wait, sent, writing)
         outcome = finished(folder / "out", expected)
         partial, left = partial + outcome.partial, left + outcome.any_left
         if wrong := again(name, words, folder, expected):
             raise SystemExit(f"{name}, {sent.name} at {wait:.2f} s: {wrong}")
+        if traces := left_behind(folder, group):
+            raise SystemExit(f"{name}, {sent.name} at {wait:.2f} s: {traces} left")
     shutil.rmtree(folder / "out")
     return partial, left, seconds
 

@@ -3,8 +3,9 @@
     python -m benchmarks.mutants [--packages geometry transforms …] [--sample 60] [--seed 0] [--named]
 
 A mutant is a module with one operator, comparison, constant or condition changed. A random sample of each
-package is tested, each mutant in a process of its own (forked after PyTorch is loaded) with the tests of its
-package until the first failure. A mutant that no test notices is printed with its line: a test is missing, or
+package is tested, each mutant in a process of its own (forked after the tests are loaded) with those tests of
+its package that execute the changed statement, until the first failure. What runs on import is changed in a
+process that imports it then. A mutant that no test notices is printed with its line: a test is missing, or
 the change has no effect. ``--named`` tests the faults of ``NAMED``, which were missed once.
 """
 
@@ -24,11 +25,13 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from benchmarks.mutant_tests import LONGEST, OPTIONS, Change, change_of, lines_of, run
+
 ROOT = Path(__file__).parent.parent
 TESTS = {
     "geometry": "affine models matches patches geometry_properties level",
     "transforms": "transform half_pixels resample patches geometry_properties reuse",
-    "io/points": "point_files half_pixels reuse hostile",
+    "io/points": "point_files spatial_points points half_pixels reuse hostile",
     "io/transforms": "export hostile reuse geometry_properties",
     "io/images": "formats images half_pixels kept_metadata ome_zarr instruments masks truncated accidents",
     "images/interpolation": "interpolation resample map_coordinates",
@@ -52,8 +55,6 @@ NAMED = {
         "transforms/canvas.py", "np.linspace(-0.5, side - 0.5,", "np.linspace(0, side - 1,", "half_pixels"),
 }  # fmt: skip
 """Faults that no test noticed before 0.3: file, text, replacement, and the tests that must notice."""
-LONGEST = 300
-"""Seconds after which a mutant counts as noticed: it does not end."""
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -65,11 +66,13 @@ SWAPS: dict[type, type] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module, its changed source or tree, and what was changed where."""
+    """A module, its changed code, what was changed, its file, and the changed function (None: on import)."""
 
     module: str
     code: CodeType
     what: str
+    file: Path
+    change: Change | None
 
 
 def module_of(path: Path) -> str:
@@ -129,19 +132,25 @@ def sample(package: str, count: int, seed: int) -> list[Mutant]:
     for file, number, how in chosen:
         tree, what = changed(trees[file], number, how)
         code = compile(tree, str(file), "exec")
-        mutants.append(Mutant(module_of(file), code, f"{file.relative_to(ROOT)} {what}"))
+        lines = lines_of(trees[file], list(ast.walk(trees[file]))[number])
+        change = lines and change_of(file, compile(trees[file], str(file), "exec"), code, lines)
+        mutants.append(
+            Mutant(module_of(file), code, f"{file.relative_to(ROOT)} {what}", file, change or None)
+        )
     return mutants
 
 
-def named() -> Iterator[tuple[Mutant, str]]:
-    """The named faults, with their tests."""
+def named() -> dict[str, tuple[list[Mutant], str]]:
+    """The named faults by their names, each with its tests."""
+    found = {}
     for name, (file, text, replacement, tests) in NAMED.items():
         path = ROOT / "register" / file
         source = path.read_text(encoding="utf-8")
         if text not in source:
             raise SystemExit(f"{file} does not contain {text!r} any more")
         code = compile(source.replace(text, replacement), str(path), "exec")
-        yield Mutant(module_of(path), code, f"{file}: {name}"), tests
+        found[name] = [Mutant(module_of(path), code, f"{file}: {name}", path, None)], tests
+    return found
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -166,22 +175,38 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self.mutant.code, module.__dict__)
 
 
-def is_noticed(mutant: Mutant | None, tests: str) -> bool:
-    """Whether the tests fail, with a mutant or without one, in a process of their own."""
+def is_noticed(mutant: Mutant, chosen: list[str], seconds: float) -> bool:
+    """Whether tests fail that import a mutant, in a process of their own."""
+    if not chosen:
+        return False
     child = os.fork()
     if not child:
-        signal.alarm(LONGEST)
-        if mutant:
-            sys.meta_path.insert(0, Changed(mutant))
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), 1)
-                os.dup2(nowhere.fileno(), 2)
+        signal.alarm(int(LONGEST + 10 * seconds))
+        sys.meta_path.insert(0, Changed(mutant))
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
         import pytest
 
-        files = [f"{ROOT}/tests/test_{name}.py" for name in tests.split()]
-        options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--rootdir", str(ROOT)]
-        os._exit(int(pytest.main([*options, *files])) and 1)
+        os.chdir(ROOT)
+        os._exit(int(pytest.main([*OPTIONS, *chosen])) and 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+def missed(mutants: list[Mutant], tests: str) -> Iterator[Mutant]:
+    """The mutants that no test notices. Raises ``SystemExit`` where tests fail without one."""
+    usual, noticed = run(tests, [mutant.change for mutant in mutants if mutant.change])
+    if usual.failed or not usual.seconds:
+        raise SystemExit(f"these tests fail without a mutant: {usual.failed or tests}")
+    answers = iter(noticed)
+    for mutant in mutants:
+        if mutant.change:
+            found = next(answers)
+        else:
+            chosen = usual.of_lines(mutant.file, None)
+            found = is_noticed(mutant, chosen, sum(usual.seconds[name] for name in chosen))
+        if not found:
+            yield mutant
 
 
 def main() -> None:
@@ -197,29 +222,23 @@ def main() -> None:
     import torch  # noqa: F401
 
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    groups = {"named": list(named())} if options.named else {}
-    if not options.named:
-        for package in options.packages:
-            mutants = sample(package, options.sample, options.seed)
-            groups[package] = [(mutant, TESTS[package]) for mutant in mutants]
-    missed_in_all = 0
-    for group, mutants in groups.items():
-        begin, missed = time.perf_counter(), 0
-        for tests in sorted({tests for _, tests in mutants}):
-            if is_noticed(None, tests):
-                raise SystemExit(f"the tests {tests} fail without a mutant")
-        for mutant, tests in mutants:
-            if not is_noticed(mutant, tests):
-                missed += 1
-                print(f"missed: {mutant.what}", flush=True)
-        missed_in_all += missed
-        share = 100 * (1 - missed / len(mutants))
-        seconds = time.perf_counter() - begin
-        print(
-            f"{group}: {len(mutants) - missed} of {len(mutants)} noticed ({share:.0f} %), {seconds:.0f} s",
-            flush=True,
-        )
-    raise SystemExit(1 if options.named and missed_in_all else 0)
+    if options.named:
+        groups = named()
+    else:
+        samples = {package: sample(package, options.sample, options.seed) for package in options.packages}
+        groups = {package: (mutants, TESTS[package]) for package, mutants in samples.items()}
+    left, total = 0, 0
+    for group, (mutants, tests) in groups.items():
+        begin, alive = time.perf_counter(), 0
+        for mutant in missed(mutants, tests):
+            alive += 1
+            print(f"missed: {mutant.what}", flush=True)
+        share, seconds = 100 * (1 - alive / len(mutants)), time.perf_counter() - begin
+        noticed = f"{len(mutants) - alive} of {len(mutants)} noticed ({share:.0f} %)"
+        print(f"{group}: {noticed}, {seconds:.0f} s", flush=True)
+        left, total = left + alive, total + len(mutants)
+    print(f"{total - left} of {total} noticed ({100 * (1 - left / total):.1f} %)")
+    raise SystemExit(1 if options.named and left else 0)
 
 
 if __name__ == "__main__":

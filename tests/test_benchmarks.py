@@ -14,7 +14,15 @@ import benchmarks
 from benchmarks import ablation, current
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-LIBRARIES = ("instrument_files", "movie_scene", "results", "synthetic", "torn", "verdict_kinds")
+LIBRARIES = (
+    "instrument_files",
+    "movie_scene",
+    "mutant_tests",
+    "results",
+    "synthetic",
+    "torn",
+    "verdict_kinds",
+)
 """Modules that benchmarks import and that are not programs."""
 OTHER_ENVIRONMENT = ("suite2p_shifts",)
 """Programs that run where suite2p is installed."""

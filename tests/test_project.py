@@ -69,6 +69,26 @@ def test_the_containers_copy_all_that_the_build_reads():
     assert set(re.findall(r"^    (\S+) /source/", apptainer, re.MULTILINE)) == needed
 
 
+def test_the_containers_hold_the_extras_that_the_documentation_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "docs/how-to/install.md").read_text(encoding="utf-8")
+    names, missing = (
+        set(re.findall(r"`(\w+)`", re.search(f"{begin}(.*?)\\.(?:\\n| )", page, re.DOTALL)[1]))
+        for begin in ("the extras are", "all extras but")
+    )
+    assert names == set(project["optional-dependencies"]) - {
+        "test",
+        "workflows",
+        "dev",
+        "peers",
+        "docs",
+        "bench",
+    }
+    for file in ("Dockerfile", "Dockerfile.cuda", "extras/containers/register.def"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert set(re.search(r"\[(export,[\w,]+)\]", text)[1].split(",")) == names - missing, file
+
+
 def test_every_version_of_the_changelog_has_a_link_target():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     heads = set(re.findall(r"^## \[(.+?)\]", text, re.MULTILINE))

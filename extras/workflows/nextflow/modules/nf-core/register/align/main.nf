@@ -9,6 +9,7 @@ process REGISTER_ALIGN {
 
     input:
     tuple val(meta), path(fixed, stageAs: 'fixed/*'), path(moving, stageAs: 'moving/*')
+    val keep_failed
 
     output:
     tuple val(meta), path("${prefix}/aligned.*")     , emit: aligned
@@ -22,7 +23,7 @@ process REGISTER_ALIGN {
 
     script:
     def args = task.ext.args ?: ''
-    def kept = task.ext.keep_failed ? '|| [ $? -eq 3 ]' : ''
+    def kept = keep_failed ? '|| [ $? -eq 3 ]' : ''
     prefix   = task.ext.prefix ?: "${meta.id}"
     """
     register align \\

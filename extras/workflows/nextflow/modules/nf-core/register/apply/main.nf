@@ -9,6 +9,7 @@ process REGISTER_APPLY {
 
     input:
     tuple val(meta), path(transform), path(image, stageAs: 'image/*')
+    val suffix
 
     output:
     tuple val(meta), path("${prefix}.${suffix}"), emit: image
@@ -20,7 +21,6 @@ process REGISTER_APPLY {
     script:
     def args = task.ext.args ?: ''
     prefix   = task.ext.prefix ?: "${meta.id}"
-    suffix   = task.ext.suffix ?: "ome.tif"
     """
     register apply \\
         ${args} \\
@@ -31,7 +31,6 @@ process REGISTER_APPLY {
 
     stub:
     prefix   = task.ext.prefix ?: "${meta.id}"
-    suffix   = task.ext.suffix ?: "ome.tif"
     """
     touch ${prefix}.${suffix}
     """
