@@ -14,6 +14,8 @@ BACKGROUND = 12.0
 BLOCK, REACH, FLAT = 16, 3, 0.05
 """Side of the blocks in which a frame may be dark, blocks around each in which the reference may be dark as
 well, and the share of the reference's energy from which a block counts as dark."""
+MEASURED = 15
+"""Frames of whose noise the median is taken."""
 WHITE = 0.28
 """Standard deviation of white noise after smoothing by one pixel, relative to that before."""
 
@@ -66,8 +68,8 @@ def noise_of(image: Tensor) -> float:
 
 
 def sigma_of(images: list[Tensor]) -> float:
-    """The smoothing, in pixels, that suits the noise of frames (h, w)."""
-    ratios = sorted(map(structure_of, images))
+    """The smoothing, in pixels, that suits the noise of frames (h, w), of which some are looked at."""
+    ratios = sorted(map(structure_of, images[:: max(len(images) // MEASURED, 1)]))
     return COARSE if ratios[len(ratios) // 2] < 1.0 else FINE
 
 

@@ -22,9 +22,6 @@ from register.transforms.movie import FrameTransform, MovieTransforms, transform
 from register.transforms.quality import Verdict
 from register.transforms.transform import Transform
 
-AVERAGED = 80
-"""Frames, spread over an array, of which its reference is made."""
-
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -81,7 +78,7 @@ def align_movie(frames: Sequence[Array], *, fixed: Array | None = None, **values
     array. The reference, and ``values``, are those of ``Reference.build``. ``register.warp(frame, movie[n])``
     resamples a frame. Raises ``RegisterError``.
     """
-    chosen = np.linspace(0, len(frames) - 1, min(AVERAGED, len(frames))).round().astype(int)
+    chosen = np.linspace(0, len(frames) - 1, min(template.AVERAGED, len(frames))).round().astype(int)
     made = Reference.build([_array(frames[n]) for n in sorted(set(chosen.tolist()))], fixed=fixed, **values)
     found = tuple(made._followed(_array(frames[n])) for n in range(len(frames)))
     return MovieTransforms(made.prepared.settings.model, found)

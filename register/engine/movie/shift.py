@@ -35,13 +35,24 @@ def spectrum(image: Tensor, reach: float | None = None) -> Spectrum:
 
 
 def shift_of(of: Spectrum, frame: Tensor) -> tuple[float, float]:
-    """The shift (x, y), in pixels of the level, of a frame (h, w) from the reference.
+    """The shift (x, y), in pixels of the level, of a frame (h, w) from the reference."""
+    return shift_between(of, whitened(of, frame), (frame.shape[0], frame.shape[1]))
+
+
+def whitened(of: Spectrum, frame: Tensor) -> Tensor:
+    """The spectrum with equal amplitudes of a frame (h, w)."""
+    return _whitened(frame, of.taper)
+
+
+def shift_between(of: Spectrum, frame: Tensor, size: tuple[int, int]) -> tuple[float, float]:
+    """The shift (x, y), in pixels of the level, of a frame with a whitened spectrum from the reference, both
+    of a size (height, width).
 
     Source: Kuglin & Hines, "The phase correlation image alignment method", Proc. Int. Conf. Cybernetics and
     Society (1975); the peak is refined by parabolas.
     """
-    height, width = frame.shape
-    found = torch.fft.irfft2(of.conjugate * _whitened(frame, of.taper), s=(height, width))
+    height, width = size
+    found = torch.fft.irfft2(of.conjugate * frame, s=(height, width))
     y, x = divmod(int(torch.where(of.window, found, -torch.inf).argmax()), width)
     column = [float(found[(y + k) % height, x]) for k in (-1, 0, 1)]
     row = [float(found[y, (x + k) % width]) for k in (-1, 0, 1)]

@@ -13,7 +13,7 @@ from register.engine.movie.evidence import evidence
 from register.engine.movie.filtered import filtered, is_constant, sigma_of
 from register.engine.movie.fit import fit
 from register.engine.movie.reference import COARSE_SIDE, Reference, prepare
-from register.engine.movie.shift import shift_of, spectrum
+from register.engine.movie.shift import shift_between, shift_of, spectrum, whitened
 from register.engine.movie.target import shrunk
 from register.engine.quality import verdict
 from register.errors import AlignmentError
@@ -25,8 +25,10 @@ SEED, THUMBNAIL = 8, 64
 """Frames whose mean is the first reference, and the longest side of the images by which they are chosen."""
 PASSES, FIRST_SHARE, MORE = 4, 0.3, 0.13
 """Passes with shifts alone, the share of the frames that the first one averages, and how it grows."""
-MANY = 12
-"""Frames from which on the first of the two passes in which frames are fitted takes every second one."""
+AVERAGED = 60
+"""Number of frames, spread over a movie, of which its reference is made."""
+MANY = 40
+"""Frames from which on the first of the two passes in which frames are fitted takes every fourth one."""
 FEWEST = 3
 """Fitted frames of which a mean is made."""
 
@@ -50,7 +52,7 @@ def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None 
         return prepare(used[0] if fixed is None else fixed, settings, sigma=sigma)
     start = _shifted_mean(used, sigma) if fixed is None else fixed
     reference = prepare(start, settings, sigma=sigma)
-    for some in (used[::2] if len(used) >= MANY else used, used):
+    for some in (used[::4] if len(used) >= MANY else used, used):
         made = _fitted_mean(some, reference)
         if made is None:
             return reference
@@ -63,10 +65,12 @@ def _shifted_mean(frames: list[Tensor], sigma: float) -> Tensor:
     step = max(round(max(frames[0].shape) / COARSE_SIDE), 1)
     small = [shrunk(filtered(one.nan_to_num(), None, sigma), step) for one in frames]
     kept, moves = _alike(small), [(0, 0)] * len(frames)
+    size, spectra = (small[0].shape[0], small[0].shape[1]), list[Tensor]()
     for number in range(PASSES):
         mean = torch.stack([torch.roll(small[n], moves[n], (0, 1)) for n in kept]).mean(0)
         target = spectrum(mean)
-        shifts = [shift_of(target, one) for one in small]
+        spectra = spectra or [whitened(target, one) for one in small]
+        shifts = [shift_between(target, one, size) for one in spectra]
         moves = [(-round(y), -round(x)) for x, y in shifts]
         alike = torch.tensor(
             [

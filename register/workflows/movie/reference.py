@@ -18,8 +18,6 @@ from register.workflows.movie.job import NAMED
 
 TRIED = 50
 """Frames of noise after which the first of them is the reference."""
-AVERAGED = 80
-"""Number of frames, spread over the movie, of which the reference is made."""
 
 
 def number_of(stack: Stack, to: str, settings: Settings) -> int | None:
@@ -53,7 +51,7 @@ def build(stack: Stack, to: str, settings: Settings) -> Reference:
         fixed = with_nan(grey(stack, number, settings, settings.fixed_mask))
     elif to != "mean":
         fixed = _of_file(stack, to, settings)
-    chosen = np.linspace(0, len(stack) - 1, min(AVERAGED, len(stack))).round().astype(int).tolist()
+    chosen = np.linspace(0, len(stack) - 1, min(template.AVERAGED, len(stack))).round().astype(int).tolist()
     mask = settings.moving_mask or settings.fixed_mask
     frames = [with_nan(grey(stack, n, settings, mask)) for n in sorted(set(chosen))]
     try:

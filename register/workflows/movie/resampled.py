@@ -50,7 +50,8 @@ def resampled(
     if pixels.dtype.kind == "f":
         return found
     limits = np.iinfo(pixels.dtype)
-    return np.rint(found).clip(limits.min, limits.max).astype(pixels.dtype)
+    np.rint(found, out=found)
+    return np.clip(found, limits.min, limits.max, out=found).astype(pixels.dtype)
 
 
 def _suits(pixels: NDArray[Any], interpolation: str) -> bool:

@@ -33,8 +33,11 @@ def step_of(size: tuple[int, int]) -> int:
 def small(image: NDArray[Any], step: int) -> NDArray[np.float32]:
     """The means of squares of ``step`` pixels of an image (h, w)."""
     height, width = (side // step for side in image.shape)
-    cut = image[: height * step, : width * step].reshape(height, step, width, step)
-    return cut.mean((1, 3)).astype(np.float32)
+    total = np.zeros((height, width))
+    for down in range(step):
+        for across in range(step):
+            total += image[down : height * step : step, across : width * step : step]
+    return (total / step**2).astype(np.float32)
 
 
 def worst_of(found: Sequence[FrameTransform]) -> list[int]:
