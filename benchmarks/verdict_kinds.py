@@ -1,4 +1,4 @@
-"""Runs of known outcome that other benchmarks draw: repeats, burnt-in text, misleading grey values.
+"""Runs of known outcome that other benchmarks draw: repeats, text, misleading grey values, pieces, tears.
 
 ``benchmarks.verdicts --draws N`` adds N of each kind to the pairs with landmarks.
 """
@@ -14,11 +14,13 @@ from unittest.mock import patch
 import numpy as np
 
 import register
-from benchmarks import pinned, ranges, repeats
+from benchmarks import pieces, pinned, ranges, repeats, tears
 from register.transforms.transform import Transform
 
 WRONG = 3.0
 """Median error, in pixels, from which a drawn pair is wrong."""
+MOST_PATCHES = 0.1
+"""Share of wrong patches on tissue from which a pair of pieces is wrong."""
 Measure = Callable[[int], float]
 """Aligns the draw with a seed and returns its median error in pixels."""
 
@@ -34,6 +36,10 @@ def kinds() -> dict[str, Measure]:
         found[f"text, contrast {contrast}"] = partial(_pinned, contrast)
     for name in ranges.KINDS:
         found[name] = partial(_ranges, name)
+    for name in pieces.KINDS:
+        found[f"pieces, {name}"] = partial(_pieces, name)
+    for name in tears.torn.KINDS:
+        found[f"{name}, side"] = partial(_torn, name)
     return found
 
 
@@ -47,6 +53,18 @@ def _pinned(contrast: float, seed: int) -> float:
 
 def _ranges(name: str, seed: int) -> float:
     return ranges.measure(name, seed).median
+
+
+def _pieces(name: str, seed: int) -> float:
+    """The error of the pieces that are right; infinite where a tenth of the patches on tissue is wrong."""
+    row = pieces.run(name, seed)
+    return math.inf if row.wrong > MOST_PATCHES * row.on_tissue else row.right_median
+
+
+def _torn(name: str, seed: int) -> float:
+    """The error of the worse side of a tear, crack, fold or shear band, beside the line."""
+    row = tears.measure(name, seed, masked=False)
+    return max(row.first, row.second)
 
 
 @contextmanager

@@ -155,7 +155,8 @@ def fit(features: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Coefficients of a ridge logistic regression with equal weights of both classes; the constant first."""
     mean, spread = features.mean(0), features.std(0)
     design = np.column_stack([np.ones(len(features)), (features - mean) / spread])
-    weight = np.where(wrong, 0.5 / wrong.mean(), 0.5 / (1 - wrong.mean()))
+    share = np.clip(wrong.mean(), 1e-6, 1 - 1e-6)  # few runs may all be right
+    weight = np.where(wrong, 0.5 / share, 0.5 / (1 - share))
     sign = np.where(wrong, 1.0, -1.0)
     found = minimize(
         lambda b: (weight * np.logaddexp(0, -sign * (design @ b))).sum() + RIDGE * (b[1:] ** 2).sum() / 2,

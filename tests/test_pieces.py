@@ -62,6 +62,10 @@ def test_pieces_outside_of_the_moving_image_are_missing_if_both_images_show_whol
     fixed, right = slide((0, 1, 2, 3)), affine_tensors.translation(140.0, 0.0)
     found = missing(fixed, slide((3, 0, 1, 2)), right)
     assert found.at(torch.tensor(CENTRES).double()).tolist() == [False, True, False, True]
+    cut = np.concatenate(
+        [fixed[:, 30:], np.full((280, 30), 0.95)], 1
+    )  # the frame cuts the pieces on the left
+    assert missing(cut, slide((1, None, 3, None)), affine_tensors.translation(-100.0, 0.0)) is None
     scene = np.tile(np.roll(fixed, (70, 70), (0, 1)), (2, 2))  # a view of a larger scene, cut anywhere
     assert missing(scene[:280, :280], scene[:280, 140:420], affine_tensors.translation(-140.0, 0.0)) is None
 

@@ -4,10 +4,19 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 import register
+from register.engine.ambiguity import rivals
+from register.engine.fit.parts import Sides
+from register.engine.fit.problem import Problem
+from register.engine.fit.working_copy import levels_of, working_copy
+from register.engine.initial.search_range import SearchRange
+from register.geometry import affine_tensors
 from register.geometry.pixel_size import PixelSize, in_pixels
+from register.images import pyramid
+from register.settings import PRESETS
 
 SIDE = 320
 
@@ -84,6 +93,48 @@ def test_a_map_outside_of_the_range_of_shifts_is_not_ok():
     alignment = register.align(fixed, moving, model="translation", shift_range="10", preset="fast")
     assert alignment.quality["verdict"] != "ok"
     assert register.align(fixed, moving, model="translation", shift_range="60").quality["verdict"] == "ok"
+
+
+def sections(shift, *, pitch=100, alike=True):
+    """Sections (h, w) beside each other, seen after a shift (x, y); of one texture, or of three."""
+    texture = gaussian_filter(np.random.default_rng(0).normal(size=(3, 200, 80)), (0, 2, 2))
+    rows, columns = (np.mgrid[:240, :240] - np.array([shift[1], shift[0]])[:, None, None]).astype(int)
+    number, inside = columns // pitch, columns % pitch
+    tissue = (inside >= 10) & (inside < 90) & (rows >= 20) & (rows < 220)
+    which = np.zeros_like(number) if alike else number % 3
+    grey = texture[which, (rows - 20).clip(0, 199), (inside - 10).clip(0, 79)] / texture.std()
+    return np.where(tissue, 0.5 + 0.12 * grey, 0.9)
+
+
+def resolved(fixed, moving, shift):
+    """The rivals of a shift (x, y) of two images, of their parts where they share little under it."""
+    copies = [
+        working_copy(pyramid.base(torch.from_numpy(x).float()[None]), 2048, "x") for x in (fixed, moving)
+    ]
+    matrix = affine_tensors.translation(*map(float, shift))
+    parts = Sides.of(*copies).under(matrix)
+    fine, other = parts or copies
+    problem = Problem(levels_of(fine), other, "translation", PRESETS["fast"], 30.0, None, tuple(copies))
+    return rivals.resolve(problem, matrix, SearchRange("translation", 0.0, 6, 1.0)), parts is not None
+
+
+def test_sections_that_are_alike_are_rivals_although_the_images_share_more_under_one_of_them():
+    found, in_part = resolved(sections((0, 0)), sections((20, 0)), (20, 0))
+    assert not in_part
+    assert not found.replaced
+    apart = sorted(rival.shift[0] for rival in found.rivals)
+    assert apart == pytest.approx([-100, 100], abs=1)  # they cover 0.7 and 0.5 as many windows
+    found, in_part = resolved(sections((0, 0)), sections((40, -60)), (-160, -60))
+    assert in_part
+    assert found.matrix[:, 2].tolist() == pytest.approx([-60, -60], abs=1)  # the smallest displacement
+    assert abs(found.rivals[0].shift[0]) == pytest.approx(100, abs=1)
+
+
+def test_sections_that_differ_have_no_rival():
+    for shift in ((50, 0), (110, -60)):
+        found, _ = resolved(sections((0, 0), alike=False), sections(shift, alike=False), shift)
+        assert not found.rivals
+        assert not found.replaced
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def align(
     within, scale = ranges[-1] if start is None and landmarks is None else None, pixel_ratio or 1.0
     fitted = _fit(problem, initial, deformed, within, settings.metric, clock, listener)
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
-    estimate, metric, initial = _on_part(fitted.estimate, problem), fitted.choice.metric, fitted.initial
+    problem, metric, initial = fitted.problem, fitted.choice.metric, fitted.initial
+    estimate = _on_part(fitted.estimate, problem)
     with clock("verdict"):
         figures = assess.judge(problem, estimate, metric, matches=initial.matches, frames=frames, scale=scale)
     estimate = figures.estimate
@@ -142,9 +143,10 @@ def align(
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What the fit found: the estimate, the start it is based on, its rivals, the similarity, what landmarks
-    hold, notes, and losses by level of the global map."""
+    """What the fit found: the problem of the images or of their parts, the estimate, the start it is based
+    on, its rivals, the similarity, what landmarks hold, notes, and losses by level of the global map."""
 
+    problem: Problem
     estimate: Estimate
     initial: Start
     resolved: Resolved
@@ -176,8 +178,8 @@ def _fit(
 
     with clock("global"):
         estimate, resolved, notes = _global(problem, initial, deformed, within, tick)
-    if resolved.replaced:  # the matches are evidence for another map
-        initial = replace(initial, matches=None)
+    if resolved.replaced:  # matches are evidence for another map, and parts are those under it
+        initial, problem = replace(initial, matches=None), problem.whole
     with clock("metric"):
         choice = _metric(problem, estimate, metric)
     with clock("local"):
@@ -185,7 +187,7 @@ def _fit(
     with clock("global or local"):
         estimate, more = model_choice.simplest(problem, estimate, choice.metric, tick)
         estimate = (held := landmark_verdict.hold(problem, estimate, choice.metric)).estimate
-    return _Fitted(estimate, initial, resolved, choice, held, [*notes, *more], curves)
+    return _Fitted(problem, estimate, initial, resolved, choice, held, [*notes, *more], curves)
 
 
 def _sides(

@@ -31,6 +31,8 @@ LEAST_SCORE, NEARLY = 0.3, 0.8
 maximum is a candidate."""
 LEAST_OVERLAP = 0.3
 """Share of the largest overlap below which a shift is not a candidate."""
+UNDER_MAP = 0.9
+"""Share of the overlap under the map itself from which a shift is a candidate in any case."""
 SLIDES, LEFT = (2.5, 4.0, 6.0, 8.0), 0.9
 """Pixels of a level by which slides are tried, and the share of the correlation that must be left at all."""
 LARGER, FARTHEST = 2.0, 500
@@ -178,7 +180,7 @@ def _slides(score: Tensor, pad: int, own: float, matrix: Tensor, level: Level) -
 
 def _correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor:
     """The normalised correlation of structure (2 p + 1, 2 p + 1) at shifts of up to p = ``pad`` pixels; 0
-    at little overlap.
+    at little overlap, and less than under the map itself.
 
     Source: Padfield, "Masked object registration in the Fourier domain", IEEE TIP 21 (2012).
     """
@@ -215,7 +217,8 @@ def _correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tenso
     )
     numerator, one, other, count = torch.fft.irfft2(products, s=shape)[:, : 2 * pad + 1, : 2 * pad + 1]
     score = numerator / (one.clamp(min=1) * other.clamp(min=1)).sqrt()
-    return torch.where(count > LEAST_OVERLAP * count.max(), score, 0.0)
+    least = min(LEAST_OVERLAP * float(count.max()), UNDER_MAP * float(count[pad, pad]))
+    return torch.where(count > least, score, 0.0)
 
 
 def _whitened(level: Level, moving: Level, matrix: Tensor) -> list[Candidate]:

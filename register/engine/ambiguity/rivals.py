@@ -34,9 +34,12 @@ LEAST_SIMILARITY, LEAST_RESIDUAL, LEAST_OUTLIER = 0.015, 0.003, 0.05
 """Differences of the mean similarity of structure, of the mean residual (as a share of the variance),
 and of the residual of one window, below which a difference may come from interpolation, however little
 noise there is."""
-LEAST_COVERED, LEAST_COMMON = 0.75, 0.5
+LEAST_COVERED, LEAST_COMMON = 0.4, 0.5
 """Windows that a rival covers in all, and those of the best map that it covers, as shares of the windows of
 the best map."""
+COVERED, NEARLY = 0.75, 0.9
+"""Share of the windows up to which a rival must be as similar, and the share of the similarity from which it
+is; otherwise it must only not be decisively worse."""
 SMALLER = 0.7
 """Ratio of the areas of both images below which one is a view of the other, in which it is looked for."""
 SAME_SHIFT, SAME_ROTATION = 2.0, 3.0
@@ -95,14 +98,11 @@ def resolve(problem: Problem, matrix: Tensor, within: SearchRange) -> Resolved:
 
     Maps outside of the range that was searched are not considered. Maps are compared on the windows that
     both cover, by the similarity of structure and by the residual of a linear fit of the intensities, so
-    that a few defects in a lattice, or its border, decide. A view is looked for in all of a larger image;
-    otherwise only the parts that were aligned are compared.
+    that a few defects in a lattice, or its border, decide. They are looked for in the entire images, also
+    where only parts were aligned: under another map the images may share more.
     """
     fixed, moving = problem.images
-    share = within.share(fixed, moving)
-    if SMALLER <= share <= 1 / SMALLER:
-        return _resolve(problem.finest, problem.moving, problem.model, matrix, within)
-    if share > 1:
+    if within.share(fixed, moving) >= SMALLER:
         return _resolve(fixed, moving, problem.model, matrix, within)
     found = _resolve(moving, fixed, problem.model, affine.invert(matrix.double()), within.inverted())
     taken = affine.invert(found.matrix) if found.replaced else matrix
@@ -129,7 +129,7 @@ def _resolve(fixed: Level, moving: Level, model: str, matrix: Tensor, within: Se
     for number in range(1, len(refined)):
         if _better(refined[number], refined[best]):
             best = number
-    equal = [each for each in refined if each is refined[best] or _as_good(each, refined[best])]
+    equal = [each for each in refined if each is refined[best] or _as_good(each, refined[best], level)]
     centre = candidates.centre_of(fixed)
     equal.sort(key=lambda each: candidates.displacement(each.matrix, centre))
     taken = equal[0].matrix
@@ -177,13 +177,30 @@ def _explain(level: Level, moving: Level, matrix: Tensor, *, slides: bool) -> _E
     return _Explained(matrix, structure, totals / counts.clamp(min=1e-3), counts / compare.window**2, slides)
 
 
-def _as_good(other: _Explained, best: _Explained) -> bool:
+def _as_good(other: _Explained, best: _Explained, level: Level) -> bool:
     """Whether a map explains about as much of the images as the best one, on mostly the same windows, and no
-    worse."""
+    worse.
+
+    One that covers much less, or few of its windows, must be as similar, and the fixed ``level`` must repeat
+    itself where it does not cover: what differs from the repeats, and matches, decides for the best map.
+    """
     own = float(best.valid.sum())
     both = float(torch.minimum(best.valid, other.valid).sum())
-    covers = float(other.valid.sum()) > LEAST_COVERED * own and both > LEAST_COMMON * own
-    return covers and not _better(best, other)
+    covered = float(other.valid.sum()) / max(own, 1e-9)
+    if covered < LEAST_COVERED or both < LEAST_COMMON * own or _better(best, other):
+        return False
+    windows = torch.minimum(best.valid, other.valid) > 0.99
+    if covered > COVERED and int(windows.count_nonzero()) >= LEAST_WINDOWS:
+        return True
+    theirs, ours = (float(sums.mean(x.structure.value[0][windows])) for x in (other, best))
+    return theirs > NEARLY * ours > 0 and _repeats(other, best, level)
+
+
+def _repeats(other: _Explained, best: _Explained, level: Level) -> bool:
+    """Whether the fixed level shows the same again under what one map does further than the best one."""
+    further = affine.compose(affine.invert(best.matrix), other.matrix)
+    both_ways = (_explain(level, level, x, slides=False) for x in (further, affine.invert(further)))
+    return not any(_better(best, again) for again in both_ways)
 
 
 def _better(one: _Explained, other: _Explained) -> bool:

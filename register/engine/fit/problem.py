@@ -1,6 +1,6 @@
 """The alignment problem: the levels of two images, a model, the effort and the largest displacement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -8,6 +8,7 @@ from register.engine.fit import comparison, global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.held import Landmarks
+from register.engine.fit.working_copy import levels_of
 from register.images.pyramid import Level
 from register.settings import Effort
 from register.similarity.base import Windows
@@ -44,6 +45,14 @@ class Problem:
     def images(self) -> tuple[Level, Level]:
         """The working copies of the entire images."""
         return self.entire or (self.finest, self.moving)
+
+    @property
+    def whole(self) -> "Problem":
+        """The problem of the entire images."""
+        if self.entire is None:
+            return self
+        fixed, moving = self.entire
+        return replace(self, levels=levels_of(fixed), moving=moving, entire=None)
 
     @property
     def finest(self) -> Level:

@@ -46,8 +46,7 @@ class Shown:
     def is_whole(self) -> bool:
         """Whether the frame of the image cuts few pieces."""
         content = self.content.double()
-        frame = torch.cat([content[0], content[-1], content[:, 0], content[:, -1]])
-        return float(frame.mean()) < CUT * float(content.mean())
+        return float(_frame(content).mean()) < CUT * float(content.mean())
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ def missing(
 
     ``images`` are working copies, ``valid`` (1, h, w) their pixels that are not masked, constant borders
     included, and ``mapped`` is the map of points (n, 2) of the originals. A piece outside of the moving image
-    is missing only if both images show whole pieces. Both must have a background of one grey value, and
-    another piece must be there.
+    is missing only if both images show whole pieces and the frame of the fixed one does not cut it. Both must
+    have a background of one grey value, and another piece must be there.
     """
     fixed, moving = (shown(copy, mask) for copy, mask in zip(images, valid or (None, None), strict=True))
     if fixed is None or moving is None:
@@ -97,9 +96,10 @@ def missing(
     at = torch.stack([column, row], 1).double()
     there = mapped(affine.apply(fixed.level.original_from_level.double().cpu(), at))
     lost = _looked_up(moving.background, moving.level, there)
-    if fixed.is_whole and moving.is_whole:
-        lost |= ~_inside(moving.level, there)
     own = pieces[row, column]
+    if fixed.is_whole and moving.is_whole:
+        cut = torch.bincount(_frame(pieces), minlength=number) > 0
+        lost |= ~_inside(moving.level, there) & ~cut[own]
     area = torch.bincount(own, minlength=number)
     gone = torch.bincount(own, lost.double(), minlength=number) / area.clamp(min=1)
     large = area >= LEAST_PIECE * pieces.numel()
@@ -125,6 +125,11 @@ def shown(copy: Level, valid: Tensor | None) -> Shown | None:
     content = known & ~flat & (away > LIKE)
     around = filters.widened(content[None, None].float(), AROUND)[0, 0] > 0
     return Shown(level, content, known & ~around)
+
+
+def _frame(plane: Tensor) -> Tensor:
+    """The values (n,) of the outermost pixels of (h, w)."""
+    return torch.cat([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
 
 
 def _shrunk(valid: Tensor, level: Level) -> Tensor:
