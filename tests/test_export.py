@@ -163,7 +163,8 @@ def transformed(aligned, texture, tmp_path_factory):
     return runs
 
 
-@pytest.mark.slow  # itk takes half a minute to load
+@pytest.mark.slow  # itk takes half a minute to load, in one worker
+@pytest.mark.xdist_group("transformix")
 @pytest.mark.parametrize(("model", "name"), list(product(("affine", "local"), PIXELS)))
 def test_transformix_maps_the_same_points_and_makes_the_same_picture(transformed, texture, model, name):
     transform, report, folder = transformed[model, name]

@@ -10,7 +10,7 @@ from register.images import descriptors
 from register.registries import MODELS, SIMILARITIES
 
 THREADS = 1, 2, 3, 4
-SIZE = 200, 230
+SIZE = 180, 184
 """More pixels than PyTorch computes with a single thread (32768)."""
 needs_mkl = pytest.mark.skipif(
     not torch.backends.mkl.is_available(), reason="equal bits are promised only for a PyTorch with MKL"
