@@ -27,6 +27,12 @@ def test_jagged_borders_of_masks_are_no_deformation():
     assert found.median < 0.1
 
 
+def test_thin_lines_that_were_interpolated_are_no_deformation():
+    found = ranges.measure("page", 2)
+    assert found.median < 0.02
+    assert found.below > 0.6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [1.0, 8.0])
 def test_an_affine_pair_keeps_its_accuracy(noise):
@@ -40,3 +46,8 @@ def test_an_affine_pair_keeps_its_accuracy(noise):
 )
 def test_correlation_that_is_taken_for_real_depends_on_the_number_of_patches(correlation, count, real):
     assert Repeatability(correlation, count, 0.01).is_real is real
+
+
+@pytest.mark.parametrize(("interpolated", "real"), [(0.0, True), (0.01, True), (0.02, False)])
+def test_a_deformation_that_interpolation_shows_too_is_not_real(interpolated, real):
+    assert Repeatability(0.5, 200, 0.05, interpolated).is_real is real

@@ -10,7 +10,7 @@ Optik 73 (1986), 146-156.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,8 +18,10 @@ from torch.nn.functional import max_pool2d
 
 from register.engine.fit import comparison, local_fit
 from register.engine.fit.problem import Problem
-from register.geometry import patch_tensors
+from register.geometry import affine, patch_tensors
 from register.geometry.patch_grid import PatchGrid
+from register.images import interpolation
+from register.images.pyramid import Level
 
 METRIC, STEPS = "ncc", 4
 """The similarity, and the Gauss-Newton steps of each half, from no deformation."""
@@ -29,6 +31,9 @@ correlation of as many independent displacements. Without deformation the correl
 within -0.22 and 0.12, because the error of interpolation is the same in both halves."""
 LEAST_COMMON = 0.004
 """Root mean square displacement, in pixels, below which it is within the error of interpolation."""
+RATIO, INTERPOLATED = 3.0, 0.2
+"""Deformation that is real, in units of what interpolation alone shows, and the largest one, in pixels, that
+may come from it."""
 LEAST_PATCHES = 4
 """Rows and columns of patches, without the outer ones, below which nothing is said."""
 
@@ -37,17 +42,19 @@ LEAST_PATCHES = 4
 class Repeatability:
     """The ``correlation`` of the deformations that two halves of the windows show, the ``count`` of
     displacements it rests on, and the root mean square ``common`` to both, in pixels of the finest level.
-    Patches are weighted by their texture."""
+    ``interpolated`` is what interpolation alone shows, where ``common`` may come from it. Patches are
+    weighted by their texture."""
 
     correlation: float
     count: int
     common: float
+    interpolated: float = 0.0
 
     @property
     def is_real(self) -> bool:
         """Whether the deformation is more than noise."""
         least = max(LEAST_CORRELATION, LEAST_SIGNIFICANCE / math.sqrt(max(self.count, 1)))
-        return self.correlation > least and self.common > LEAST_COMMON
+        return self.correlation > least and self.common > max(LEAST_COMMON, RATIO * self.interpolated)
 
 
 def of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
@@ -55,7 +62,20 @@ def of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
 
     The patches are compared by correlation, the most precise similarity of images of one kind. Between
     images of different kinds it shows no deformation that repeats.
+
+    Where lines are as thin as a pixel, the error of interpolation varies over the image as the positions of
+    the pixels to each other do, and both halves show it. So it is measured too, between the fixed image and
+    itself, resampled as the moving one.
     """
+    found = _of_patches(problem, matrix)
+    if found is None or not found.is_real or found.common > INTERPOLATED:
+        return found
+    alone = _of_patches(replace(problem, moving=_resampled(problem, matrix)), matrix)
+    return replace(found, interpolated=alone.common if alone else 0.0)
+
+
+def _of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
+    """``of_patches`` without regard to interpolation."""
     level = problem.finest
     grid = PatchGrid.cover(*level.size, problem.effort.patch_size)
     if min(grid.rows, grid.columns) < LEAST_PATCHES + 2:
@@ -76,6 +96,19 @@ def of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
         return None
     count = round(2 / float(weight.square().sum()))
     return Repeatability(common / power, count, math.sqrt(max(2 * common, 0.0)))
+
+
+def _resampled(problem: Problem, matrix: Tensor) -> Level:
+    """The moving level under a global map (2, 3), with the values of the fixed image."""
+    fixed, moving = problem.finest, problem.moving
+    back = affine.compose(affine.invert(matrix.double().cpu()), moving.original_from_level)
+    step = affine.compose(affine.invert(fixed.original_from_level), back)
+    axes = interpolation.axes(*moving.size, dtype=torch.float64, device=fixed.image.device)
+    points = affine.apply_to_grid(step[None].to(fixed.image.device), *axes).to(fixed.image)
+    image = interpolation.sample(fixed.image[None], points, interpolation="bicubic")[0].clamp(0, 1)
+    inside = interpolation.inside(points, *fixed.size)
+    mask = (interpolation.sample(fixed.mask[None], points, padding="zeros")[0] * inside > 0.99).to(image)
+    return Level(image, mask, moving.original_from_level)
 
 
 def _deviation(grid: PatchGrid, parameters: Tensor, weight: Tensor) -> Tensor:
