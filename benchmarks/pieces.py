@@ -194,14 +194,19 @@ def scene(kind: str, seed: int, image: Array | None = None, noise: float | None 
     return Scene(fixed, moving, truth, len(pieces))
 
 
+def pixel_errors(transform: Transform, truth: Array) -> Array:
+    """The error (h, w) of every pixel on tissue, infinite on missing pieces, NaN on glass."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(float)
+    found = np.asarray(transform.map(np.stack([columns, rows], 2).reshape(-1, 2))).reshape(HEIGHT, WIDTH, 2)
+    with np.errstate(invalid="ignore"):
+        return np.linalg.norm(found - truth, axis=2)
+
+
 def patch_errors(transform: Transform, truth: Array) -> Array:
     """The root mean square error (n,) of every patch over the tissue of its cell, infinite on missing pieces;
     NaN for patches that are less than half on tissue."""
     assert transform.grid is not None
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(float)
-    found = np.asarray(transform.map(np.stack([columns, rows], 2).reshape(-1, 2))).reshape(HEIGHT, WIDTH, 2)
-    with np.errstate(invalid="ignore"):
-        error, tissue = np.linalg.norm(found - truth, axis=2), ~np.isnan(truth[..., 0])
+    error, tissue = pixel_errors(transform, truth), ~np.isnan(truth[..., 0])
     made = []
     for x, y in transform.grid.centres().reshape(-1, 2):
         box = tuple(

@@ -19,8 +19,8 @@ from register.transforms.transform import Transform
 
 WRONG = 3.0
 """Median error, in pixels, from which a drawn pair is wrong."""
-MOST_PATCHES = 0.1
-"""Share of wrong patches on tissue from which a pair of pieces is wrong."""
+MOST_WRONG = 0.1
+"""Share of the tissue that is wrong from which a pair of pieces is."""
 Measure = Callable[[int], float]
 """Aligns the draw with a seed and returns its median error in pixels."""
 
@@ -56,9 +56,12 @@ def _ranges(name: str, seed: int) -> float:
 
 
 def _pieces(name: str, seed: int) -> float:
-    """The error of the pieces that are right; infinite where a tenth of the patches on tissue is wrong."""
-    row = pieces.run(name, seed)
-    return math.inf if row.wrong > MOST_PATCHES * row.on_tissue else row.right_median
+    """The median error of the tissue; infinite where a tenth of it is wrong."""
+    drawn = pieces.scene(name, seed)
+    transform = register.align(drawn.fixed, drawn.moving).transform
+    errors = pieces.pixel_errors(transform, drawn.truth)
+    errors = errors[~np.isnan(errors)]
+    return math.inf if (errors > pieces.WRONG).mean() > MOST_WRONG else float(np.median(errors))
 
 
 def _torn(name: str, seed: int) -> float:
