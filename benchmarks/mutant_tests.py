@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--rootdir", str(ROOT)]
 SET_UP = "set up "
 T = TypeVar("T")
+NOT_RUN = 99
 LONGEST = 30
 """A mutant counts as noticed if its tests take so many seconds more than ten times their usual ones."""
 
@@ -52,10 +53,13 @@ class Change:
 
     def apply(self) -> None:
         """Change the loaded function, whatever decorates it."""
-        for one in gc.get_objects():
-            code = getattr(one, "__code__", None) if isinstance(one, FunctionType) else None
-            if code == self.before and code.co_filename == str(self.file):
+        loaded = [one for one in gc.get_objects() if type(one) is FunctionType]  # isinstance wakes proxies
+        named = [one for one in loaded if one.__code__.co_filename == str(self.file)]
+        for one in named:
+            if one.__code__ == self.before:
                 one.__code__ = self.after
+        if not any(one.__code__ == self.after for one in named):
+            raise LookupError(f"{self.file}: {self.before.co_qualname} is not loaded")
 
 
 class Runner:
@@ -98,10 +102,12 @@ def in_fork(function: Callable[[], T]) -> T:
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        content = pickle.dumps(function())
-        with os.fdopen(write, "wb") as out:
-            out.write(content)
-        os._exit(0)
+        try:
+            content = pickle.dumps(function())
+            with os.fdopen(write, "wb") as out:
+                out.write(content)
+        finally:
+            os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as source:
         content = source.read()
@@ -162,9 +168,16 @@ def fails(change: Change, items: Sequence[Any], seconds: float) -> bool:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
-        change.apply()
-        os._exit(any(failed for _, _, failed in outcomes(items)))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+        code = NOT_RUN
+        try:
+            change.apply()
+            code = int(any(failed for _, _, failed in outcomes(items)))
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == NOT_RUN:
+        raise RuntimeError(f"{change.file}, {change.before.co_qualname}: cannot be changed and tested")
+    return code != 0
 
 
 def lines_of(tree: ast.Module, node: ast.AST) -> range | None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def test_the_containers_hold_the_extras_that_the_documentation_says():
     for file in ("Dockerfile", "Dockerfile.cuda", "extras/containers/register.def"):
         text = (ROOT / file).read_text(encoding="utf-8")
         assert set(re.search(r"\[(export,[\w,]+)\]", text)[1].split(",")) == names - missing, file
+
+
+def test_the_source_distribution_holds_what_is_tracked():
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout:
+        pytest.skip("no clone")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = set(project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    named |= {
+        "pyproject.toml",
+        ".gitignore",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+    }
+    left_out = {line.split("/")[0] for line in done.stdout.splitlines()} - named
+    assert left_out == {".gitattributes", ".pre-commit-config.yaml"}
 
 
 def test_every_version_of_the_changelog_has_a_link_target():
