@@ -121,13 +121,28 @@ def files_of(tests: str) -> list[str]:
     return [f"tests/test_{name}.py" for name in tests.split()]
 
 
-def outcomes(items: Sequence[Any]) -> Iterator[tuple[Any, float, bool]]:
-    """Run tests: each with its seconds, and whether it failed."""
-    from _pytest.runner import runtestprotocol
+class Reports:
+    """Seconds of a test, and whether it failed, from the reports of its phases."""
 
+    def __init__(self) -> None:
+        self.seconds, self.failed = 0.0, False
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """After each phase."""
+        self.seconds, self.failed = self.seconds + report.duration, self.failed or report.failed
+
+
+def outcomes(items: Sequence[Any]) -> Iterator[tuple[Any, Reports]]:
+    """Run tests without output: each with its outcome."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     for item, following in zip(items, [*items[1:], None], strict=True):
-        reports = runtestprotocol(item, nextitem=following, log=False)
-        yield item, sum(one.duration for one in reports), any(one.failed for one in reports)
+        reports = Reports()
+        item.config.pluginmanager.register(reports)
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        item.config.pluginmanager.unregister(reports)
+        yield item, reports
 
 
 def recorded(items: Sequence[Any]) -> Record:
@@ -149,9 +164,9 @@ def recorded(items: Sequence[Any]) -> Record:
     measured.set_option("run:include", [f"{ROOT}/register/*"])
     items[0].config.pluginmanager.register(Contexts())
     measured.start()
-    for item, seconds, failed in outcomes(items):
-        found.seconds[item.nodeid] = seconds
-        found.failed += [item.nodeid] * failed
+    for item, reports in outcomes(items):
+        found.seconds[item.nodeid] = reports.seconds
+        found.failed += [item.nodeid] * reports.failed
     measured.stop()
     data = measured.get_data()
     for file in data.measured_files():
@@ -165,13 +180,10 @@ def fails(change: Change, items: Sequence[Any], seconds: float) -> bool:
     child = os.fork()
     if not child:
         signal.alarm(int(LONGEST + 10 * seconds))
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
         code = NOT_RUN
         try:
             change.apply()
-            code = int(any(failed for _, _, failed in outcomes(items)))
+            code = int(any(reports.failed for _, reports in outcomes(items)))
         finally:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
