@@ -17,7 +17,8 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar
 
 ROOT = Path(__file__).parent.parent
-OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--rootdir", str(ROOT)]
+PLUGINS = ("terminal", "cacheprovider", "napari", "npe2")
+OPTIONS = ["-o", "addopts=", "-x", "-m", "not slow", "--rootdir", str(ROOT), *(f"-pno:{x}" for x in PLUGINS)]
 SET_UP = "set up "
 T = TypeVar("T")
 NOT_RUN = 99
@@ -133,10 +134,7 @@ class Reports:
 
 
 def outcomes(items: Sequence[Any]) -> Iterator[tuple[Any, Reports]]:
-    """Run tests without output: each with its outcome."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
+    """Run tests: each with its outcome."""
     for item, following in zip(items, [*items[1:], None], strict=True):
         reports = Reports()
         item.config.pluginmanager.register(reports)
