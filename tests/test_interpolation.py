@@ -51,3 +51,17 @@ def test_pixel_centres_give_the_pixels():
 def test_inside_is_the_area_of_the_pixels():
     points = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [3.5, 2.5], [3.51, 0.0], [0.0, 2.51]])
     assert interpolation.inside(points, 3, 4).tolist() == [True, False, True, False, False]
+
+
+def test_a_mask_is_valid_where_every_pixel_that_is_read_is():
+    """Bilinear interpolation at (x, y) reads the pixels from its floor to the next one."""
+    points = torch.tensor([[[1.0, 2.0], [5.5, 2.5], [3.0, 4.0]]])[None]  # reads columns 1 to 6, rows 2 to 5
+    mask = torch.ones(1, 1, 6, 7)
+    assert interpolation.all_valid(mask, points)
+    assert not interpolation.all_valid(mask, points.expand(2, -1, -1, -1))
+    for shift in ((-1.25, 0), (0.5, 0), (0, -2.25), (0, 1)):
+        assert not interpolation.all_valid(mask, points + torch.tensor(shift))
+    for row, column, valid in ((1, 3, True), (2, 1, False), (5, 6, False), (3, 0, True), (4, 4, False)):
+        holed = mask.clone()
+        holed[..., row, column] = 0.5
+        assert interpolation.all_valid(holed, points) is valid
