@@ -90,7 +90,10 @@ def tensors_only(monkeypatch):
 
 @pytest.fixture
 def program(capsys, monkeypatch):
-    """The program called in this process, which saves loading torch: an object with returncode, stdout and stderr."""
+    """The program called in this process, which saves loading torch.
+
+    It returns an object with returncode, stdout and stderr.
+    """
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["register", *map(str, args)])

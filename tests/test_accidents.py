@@ -123,8 +123,12 @@ def test_a_preview_is_not_its_slide(tmp_path):
     Pillow.fromarray(COLOUR).save(tmp_path / "a.mrxs", "JPEG")
     Pillow.fromarray(COLOUR).save(tmp_path / "a.vms", "JPEG")
     (tmp_path / "a.nd2").write_bytes(imagecodecs.jpeg2k_encode(GREY))
-    for name, format_name in {"a.vsi": "an Olympus VSI", "a.bif": "a Ventana BIF", "a.mrxs": "a 3DHISTECH MRXS",
-                              "a.vms": "a Hamamatsu VMS"}.items():  # fmt: skip
+    for name, format_name in {
+        "a.vsi": "an Olympus VSI",
+        "a.bif": "a Ventana BIF",
+        "a.mrxs": "a 3DHISTECH MRXS",
+        "a.vms": "a Hamamatsu VMS",
+    }.items():
         with pytest.raises(FileError, match=rf"{name}: is {format_name}.*convert it with bfconvert"):
             register.read_image(tmp_path / name)
         assert f".{name.split('.')[1]}" in image_suffixes()

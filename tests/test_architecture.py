@@ -1,4 +1,7 @@
-"""The order of the packages, as docs/explanation/architecture.md draws them, and the limits that keep the code readable."""
+"""The order of the packages, as docs/explanation/architecture.md draws them.
+
+Also the limits that keep the code readable.
+"""
 
 import ast
 from functools import cache
@@ -100,7 +103,10 @@ def imported(path: Path) -> frozenset[str]:
 
 
 def own_imports(path: Path) -> set[str]:
-    """Modules of this package that a file imports, named from ``register`` down; the package itself is ``__init__``."""
+    """Modules of this package that a file imports, named from ``register`` down.
+
+    The package itself is ``__init__``.
+    """
     names = {name for name in imported(path) if name.split(".")[0] == "register"}
     return {name.removeprefix("register").lstrip(".") or "__init__" for name in names}
 

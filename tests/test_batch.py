@@ -106,7 +106,9 @@ def test_the_fixed_image_is_not_aligned_to_itself_and_ids_are_unique(tmp_path):
 
 def test_a_table_holds_options_and_birls_columns(tmp_path):
     (tmp_path / "t.csv").write_text(
-        "Fixed,moving,id,model,max-size,fixed_mask\na.tif,b.tif,one two,rigid,512,m.png\n/c.tif,s3://x/d.tif,,,,\n"
+        "Fixed,moving,id,model,max-size,fixed_mask\n"
+        "a.tif,b.tif,one two,rigid,512,m.png\n"
+        "/c.tif,s3://x/d.tif,,,,\n"
     )
     one, two = pairs.table(str(tmp_path / "t.csv"), CHOSEN).pairs
     assert (one.id, one.fixed, one.settings.model, one.settings.max_size) == (
@@ -118,7 +120,8 @@ def test_a_table_holds_options_and_birls_columns(tmp_path):
     assert one.settings.fixed_mask == str(tmp_path / "m.png")
     assert (two.id, two.fixed, two.moving, two.settings) == ("d", "/c.tif", "s3://x/d.tif", CHOSEN)
     (tmp_path / "b.csv").write_text(
-        ",Target image,Source image,Target landmarks,Source landmarks,status\n0,a.tif,b.tif,a.csv,b.csv,training\n"
+        ",Target image,Source image,Target landmarks,Source landmarks,status\n"
+        "0,a.tif,b.tif,a.csv,b.csv,training\n"
     )
     birl = pairs.table(str(tmp_path / "b.csv"), CHOSEN).pairs[0]
     assert birl.settings.landmarks == f"{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}"
@@ -126,9 +129,14 @@ def test_a_table_holds_options_and_birls_columns(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("a,b\n1,2\n", "no columns fixed and moving"), ("fixed,moving,colour\n", "'colour'"), ("fixed,moving\na.tif,\n", "line 2 names no moving"),
-     ("fixed,moving,model\na,b,bent\n", "line 2: model 'bent'"), ("fixed,moving\n", "no pair")],
-)  # fmt: skip
+    [
+        ("a,b\n1,2\n", "no columns fixed and moving"),
+        ("fixed,moving,colour\n", "'colour'"),
+        ("fixed,moving\na.tif,\n", "line 2 names no moving"),
+        ("fixed,moving,model\na,b,bent\n", "line 2: model 'bent'"),
+        ("fixed,moving\n", "no pair"),
+    ],
+)
 def test_a_wrong_table_is_a_one_line_error(tmp_path, program, text, why):
     (tmp_path / "t.csv").write_text(text)
     done = program("batch", "--pairs", tmp_path / "t.csv", "-o", tmp_path / "o")
@@ -314,7 +322,10 @@ def test_an_interrupted_batch_exits_with_130_and_the_next_run_resumes(
         count,
         *QUICK,
     ]
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from register.cli.main import main; main()"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from register.cli.main import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, call)],
         stdout=subprocess.PIPE,
@@ -409,8 +420,19 @@ def movie(tmp_path_factory, texture, through):
     folder, rng = tmp_path_factory.mktemp("movie"), np.random.default_rng(1)
     y, x = np.mgrid[:200, :240].astype(float)
     shifts = np.column_stack([np.linspace(0, 6, 12), 3 * np.sin(np.linspace(0, 3, 12))])
-    frames = [through(texture, np.stack([x + 30 - dx + np.sin(2 * np.pi * y / 150 + n / 4) - np.sin(2 * np.pi * y / 150), y + 40 - dy], 2))
-              for n, (dx, dy) in enumerate(shifts)]  # fmt: skip
+    frames = [
+        through(
+            texture,
+            np.stack(
+                [
+                    x + 30 - dx + np.sin(2 * np.pi * y / 150 + n / 4) - np.sin(2 * np.pi * y / 150),
+                    y + 40 - dy,
+                ],
+                2,
+            ),
+        )
+        for n, (dx, dy) in enumerate(shifts)
+    ]
     stack = np.clip(np.array(frames) + rng.normal(0, 0.01, (12, 200, 240)), 0, 1)
     tifffile.imwrite(folder / "movie.tif", (stack * 60000).astype(np.uint16))
     for n, frame in enumerate(stack):
@@ -495,7 +517,7 @@ def test_a_series_keeps_metadata_and_ignores_nodata_pixels(movie, tmp_path, prog
 
 @pytest.mark.slow
 def test_frames_that_no_link_connects_to_the_reference_are_failed(tmp_path, texture, monkeypatch):
-    """A depth stack whose last sections differ from the first: they agree with each other, and not with it."""
+    """A depth stack whose last sections differ from the first: they agree with each other, not with it."""
     from register.workflows.movie import chain, job
     from register.workflows.movie import run as series
 

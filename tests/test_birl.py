@@ -1,4 +1,4 @@
-"""A submission to BIRL: its table, and landmarks that its own formula scores as ``register evaluate`` does."""
+"""A submission to BIRL: its table, and landmarks that its own formula scores like ``register evaluate``."""
 
 import csv
 import json
@@ -8,7 +8,10 @@ import pytest
 from conftest import SAMPLES
 from PIL import Image
 
-COVER = ",Target image,Source image,Target landmarks,Source landmarks,status,Image size [pixels],Warped source landmarks"
+COVER = (
+    ",Target image,Source image,Target landmarks,Source landmarks,status,Image size [pixels],"
+    "Warped source landmarks"
+)
 SHIFT = np.array([6.0, -4.0])
 QUICK = ["--preset", "fast", "--model", "translation", "--metric", "ncc", "--init", "identity", "--no-report"]
 QUICK += ["--workers", "1", "--quiet"]

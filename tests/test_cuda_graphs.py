@@ -34,7 +34,10 @@ def tensors_in(tree):
 
 
 class NothingFromTheHost(TorchFunctionMode):
-    """Refuses operations that copy numbers of the host into tensors, also as lists of indices; a recording would not repeat them."""
+    """Refuses operations that copy numbers of the host into tensors, also as lists of indices.
+
+    A recording would not repeat them.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
@@ -144,7 +147,10 @@ def as_on_a_gpu(monkeypatch):
 
 
 class Tape(TorchDispatchMode):
-    """Records operations as a CUDA graph does: a replay reads and writes the same tensors and runs no other Python code."""
+    """Records operations as a CUDA graph does.
+
+    A replay reads and writes the same tensors and runs no other Python code.
+    """
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The documentation: its examples run and print what they show, the reference is complete, no link is broken."""
+"""The documentation: examples run and print what they show, the reference is complete, no link is broken."""
 
 import io
 import json

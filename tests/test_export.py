@@ -140,7 +140,7 @@ def test_simpleitk_makes_the_same_picture(aligned, texture, model, tmp_path):
 
 @pytest.fixture(scope="module")
 def transformed(aligned, texture, tmp_path_factory):
-    """Per model and unit: the transform, the report of its export, and the folder with the results of transformix."""
+    """Per model and unit: transform, report of its export, and folder with the results of transformix."""
     runs = {}
     for (name, sizes), model in product(PIXELS.items(), ("affine", "local")):
         folder, transform = (

@@ -175,8 +175,9 @@ def test_formulas_give_equal_numbers_for_arrays_and_tensors(grid, matrix, seed):
         absolute = patch_grid.to_matrices(grid, p)
         return [
             affine.invert(m), affine.compose(m, m), affine.apply(m, at), affine.determinant(m),
-            affine.apply_to_grid(m[None], kind(x), kind(y)), absolute, patch_grid.from_matrices(grid, absolute),
-            patch_grid.displacement(p, *bases), *patch_grid.blend_at(grid, absolute, at),
+            affine.apply_to_grid(m[None], kind(x), kind(y)), absolute,
+            patch_grid.from_matrices(grid, absolute), patch_grid.displacement(p, *bases),
+            *patch_grid.blend_at(grid, absolute, at),
         ]  # fmt: skip
 
     for array, tensor in zip(results(np.array), results(torch.tensor), strict=True):

@@ -1,4 +1,4 @@
-"""``register group``: a set of images in one frame, what does not belong named, links that are done again alone."""
+"""``register group``: a set of images in one frame, what does not belong named, links done again alone."""
 
 import csv
 import json
@@ -60,11 +60,17 @@ def errors(out, truth):
     found = {name: register.Transform.load(out / name / "transform.json") for name in truth}
     first = found["s0"]
     return {
-        name: float(np.median(np.linalg.norm(
-            affine.apply(truth[name], found[name].map(points)) - affine.apply(truth["s0"], first.map(points)), axis=1
-        )))
+        name: float(
+            np.median(
+                np.linalg.norm(
+                    affine.apply(truth[name], found[name].map(points))
+                    - affine.apply(truth["s0"], first.map(points)),
+                    axis=1,
+                )
+            )
+        )
         for name in truth
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.slow

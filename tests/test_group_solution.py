@@ -55,7 +55,7 @@ def truth():
 
 
 def link(truth, one, other, rng, noise=0.15, error=0.15, verdict="ok"):
-    """The link between two images with smooth errors, fitted to its true map on a grid as an alignment does."""
+    """The link between two images with smooth errors, fitted to its true map on a grid as alignments do."""
     exact = compose.compose(compose.invert(truth[one]), truth[other])
     points = GRID.centres().reshape(-1, 2)
     wish = exact.map(points) + smooth_field(rng, noise).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Where a pixel begins and ends, in each file and grid; and what is on the disk before a file has its name."""
+"""Where a pixel begins and ends, in each file and grid; and what is on disk before a file has its name."""
 
 import json
 import os

@@ -172,7 +172,9 @@ def test_the_program_holds_landmarks_and_says_so(program, tmp_path):
 def test_one_file_of_bigwarp_holds_both_points(tmp_path):
     path = tmp_path / "landmarks.csv"
     path.write_text(
-        '"Pt-0","true","1.0","2.0","3.0","4.0"\n"Pt-1","false","0","0","0","0"\n"Pt-2","true","5","6","7","8"\n'
+        '"Pt-0","true","1.0","2.0","3.0","4.0"\n'
+        '"Pt-1","false","0","0","0","0"\n'
+        '"Pt-2","true","5","6","7","8"\n'
     )
     fixed, moving = read_pairs(str(path))
     assert fixed.tolist() == [[3, 4], [7, 8]]

@@ -14,7 +14,10 @@ STIFFNESS = 0.7
 
 @pytest.fixture(params=[(5, 4, 10.3, 12.7), (2, 2, 41.0, 38.0), (2, 6, 41.0, 7.6)])
 def problem(request):
-    """HessianBuilder of a grid over 38 x 41 pixels, a positive curvature on them, and the second derivative of its loss times parameters, computed directly."""
+    """HessianBuilder of a grid over 38 x 41 pixels, a positive curvature on them, and a product.
+
+    The product is the second derivative of its loss times parameters, computed directly.
+    """
     columns, rows, *spacing = request.param
     grid = PatchGrid(columns, rows, (-0.5, -0.5), tuple(spacing))
     ties = SmoothnessPenalty.of(grid, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Text that is wrong in type, count or size ends in one line that names the file, or is read as what it is."""
+"""Text wrong in type, count or size ends in one line that names the file, or is read as what it is."""
 
 import copy
 import json
@@ -103,14 +103,18 @@ STARTS = {
     "one centre": "Transform: Euler2DTransform_double_2_2\nParameters: 1 2 3\nFixedParameters: 5\n",
     "words": "Transform: Euler2DTransform_double_2_2\nParameters: a b c\nFixedParameters: 0 0\n",
     "infinite": "Transform: Euler2DTransform_double_2_2\nParameters: 0 1e999 0\nFixedParameters: 0 0\n",
-    "overflow": "Transform: AffineTransform_double_2_2\nParameters: 1e308 0 0 1e308 1e308 0\nFixedParameters: 1e308 1\n",
+    "overflow": "Transform: AffineTransform_double_2_2\nParameters: 1e308 0 0 1e308 1e308 0\n"
+    "FixedParameters: 1e308 1\n",
     "singular": "Transform: AffineTransform_double_2_2\nParameters: 1 1 1 1 0 0\nFixedParameters: 0 0\n",
     "no kind": "Transform: \nParameters: 1 2 3\n",
     "nothing": "Transform",
-    "elastix, too few": '(Transform "AffineTransform")\n(TransformParameters 1)\n(CenterOfRotationPoint 0 0)\n',
+    "elastix, too few": '(Transform "AffineTransform")\n(TransformParameters 1)\n'
+    "(CenterOfRotationPoint 0 0)\n",
     "elastix, none": '(Transform "AffineTransform")\n(TransformParameters)\n',
-    "elastix, words": '(Transform "EulerTransform")\n(TransformParameters a b c)\n(CenterOfRotationPoint 0 0)\n',
-    "elastix, one centre": '(Transform "EulerTransform")\n(TransformParameters 0 1 2)\n(CenterOfRotationPoint 5)\n',
+    "elastix, words": '(Transform "EulerTransform")\n(TransformParameters a b c)\n'
+    "(CenterOfRotationPoint 0 0)\n",
+    "elastix, one centre": '(Transform "EulerTransform")\n(TransformParameters 0 1 2)\n'
+    "(CenterOfRotationPoint 5)\n",
     "elastix, empty": "()",
     "elastix, no kind": "(TransformParameters 0 1 2)",
 }

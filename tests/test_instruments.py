@@ -1,4 +1,7 @@
-"""Files of instruments, written by their libraries: values, names, sizes, levels, planes; and without the library."""
+"""Files of instruments, written by their libraries: values, names, sizes, levels, planes.
+
+Also what happens without the library.
+"""
 
 import importlib
 

@@ -16,12 +16,17 @@ from tests.conftest import TISSUE
 
 GREY = np.random.default_rng(1).integers(0, 255, (60, 70), np.uint8)
 COLOUR = np.repeat(GREY[..., None], 3, axis=2)
-APERIO = "Aperio Image Library v12.0.15 \r\n70x60 [0,0 70x60] (240x240) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990|Left = 2"
+APERIO = (
+    "Aperio Image Library v12.0.15 \r\n"
+    "70x60 [0,0 70x60] (240x240) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990|Left = 2"
+)
 PHILIPS = """<?xml version="1.0" encoding="UTF-8" ?>
 <DataObject ObjectType="DPUfsImport"><Attribute Name="DICOM_MANUFACTURER" PMSVR="IString">PHILIPS</Attribute>
 <Attribute Name="PIM_DP_SCANNED_IMAGES"><Array><DataObject>
-<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">&quot;0.000226891&quot; &quot;0.000226907&quot;</Attribute>
-<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">&quot;0.000453782&quot; &quot;0.000453814&quot;</Attribute>
+<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">\
+&quot;0.000226891&quot; &quot;0.000226907&quot;</Attribute>
+<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">\
+&quot;0.000453782&quot; &quot;0.000453814&quot;</Attribute>
 </DataObject></Array></Attribute></DataObject>"""
 QPI = """<?xml version="1.0" encoding="utf-16"?>
 <PerkinElmer-QPI-ImageDescription><ImageType>FullResolution</ImageType><Name>{}</Name><Color>{}</Color>
@@ -36,29 +41,35 @@ def test_aperio_states_micrometres_per_pixel_in_its_description(tmp_path):
 
 
 def test_philips_states_the_spacing_of_rows_and_columns(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tiff", COLOUR, photometric="rgb", description=PHILIPS, software="Philips DP v1.0",
-                     metadata=None, tile=(32, 32))  # fmt: skip
+    tifffile.imwrite(
+        tmp_path / "a.tiff", COLOUR, photometric="rgb", description=PHILIPS, software="Philips DP v1.0",
+        metadata=None, tile=(32, 32),
+    )  # fmt: skip
     assert open_image(tmp_path / "a.tiff").pixel_size.xy == pytest.approx((0.226907, 0.226891))
 
 
 def test_qptiff_names_and_colours_its_channels(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.qptiff") as file:
         for name, colour in (("DAPI", "0,0,255"), ("CD3", "255,0,0")):
-            file.write(GREY, metadata=None, photometric="minisblack", software="PerkinElmer-QPI",
-                       resolution=(20000, 20000), resolutionunit="CENTIMETER", description=QPI.format(name, colour))  # fmt: skip
+            file.write(
+                GREY, metadata=None, photometric="minisblack", software="PerkinElmer-QPI",
+                resolution=(20000, 20000), resolutionunit="CENTIMETER", description=QPI.format(name, colour),
+            )  # fmt: skip
     found = open_image(tmp_path / "a.qptiff")
     assert (found.channel_names, found.pixel_size) == (("DAPI", "CD3"), (0.5, 0.5, "µm"))
     assert found.channel_colours == (signed_colour(0, 0, 255), signed_colour(255, 0, 0))
 
 
 def ndpi(path, pixels, dots):
-    """A Hamamatsu NDPI (h, w, 3): a TIFF with offsets of 64 bits, of which the upper halves follow the tags."""
+    """A Hamamatsu NDPI (h, w, 3): a TIFF with offsets of 64 bits, whose upper halves follow the tags."""
     (height, width, _), resolution = pixels.shape, struct.pack("<II", dots, 1)
     magnification = struct.unpack("<I", struct.pack("<f", 20.0))[0]
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, struct.pack("<3H", 8, 8, 8)), (259, 3, 1, 1),
-            (262, 3, 1, 2), (271, 2, 10, b"Hamamatsu\0"), (273, 4, 1, None), (277, 3, 1, 3), (278, 4, 1, height),
-            (279, 4, 1, pixels.size), (282, 5, 1, resolution), (283, 5, 1, resolution), (284, 3, 1, 1),
-            (296, 3, 1, 3), (65420, 4, 1, 1), (65421, 11, 1, magnification)]  # fmt: skip
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, struct.pack("<3H", 8, 8, 8)), (259, 3, 1, 1),
+        (262, 3, 1, 2), (271, 2, 10, b"Hamamatsu\0"), (273, 4, 1, None), (277, 3, 1, 3),
+        (278, 4, 1, height), (279, 4, 1, pixels.size), (282, 5, 1, resolution), (283, 5, 1, resolution),
+        (284, 3, 1, 1), (296, 3, 1, 3), (65420, 4, 1, 1), (65421, 11, 1, magnification),
+    ]  # fmt: skip
     first = 12 + 2 + 12 * len(tags) + 8 + 4 * len(tags)
     start = first + sum(len(value) for *_, value in tags if isinstance(value, bytes))
     entries, values = b"", b""
@@ -117,8 +128,10 @@ def test_addresses_work_where_paths_do(tmp_path, program):
     for name, path in zip(("fixed", "moving"), TISSUE, strict=True):
         memory.put(path, f"/slides/{name}.png")
     fixed, moving = "memory://slides/fixed.png", "memory://slides/moving.png"
-    done = program("align", fixed, moving, "-o", "memory://slides/out", "--model", "rigid", "--preset", "fast",
-                   "--no-report", "--json")  # fmt: skip
+    done = program(
+        "align", fixed, moving, "-o", "memory://slides/out", "--model", "rigid", "--preset", "fast",
+        "--no-report", "--json",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["files"]["transform"] == "memory://slides/out/transform.json"

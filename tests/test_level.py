@@ -26,7 +26,10 @@ from register.similarity import registry
 
 @pytest.fixture
 def comparison(texture, through):
-    """Three equal maps, 2.3 and 0.6 pixels from the truth: not integers, where linear interpolation has two gradients."""
+    """Three equal maps, 2.3 and 0.6 pixels from the truth.
+
+    These are not integers, where linear interpolation has two gradients.
+    """
     still = affine.points_at(*interpolation.axes(*texture.shape, dtype=torch.float64))
     fixed, moving = (
         pyramid.base(plane)
@@ -235,7 +238,7 @@ def test_out_of_memory_in_every_number_of_parts_is_passed_on():
     ("soft", "stiff", "kept"), [(4.0, 0.0, 1.0), (0.0, 4.0, local_fit.STIFFER), (0.0, 0.0, None)]
 )
 def test_a_level_whose_patches_follow_noise_is_stiffer_or_left_out(texture, soft, stiff, kept):
-    """Patches that move towards the true map improve held-out windows; patches that move away from it do not."""
+    """Patches that move towards the true map improve held-out windows; those that move away do not."""
     fixed, moving = (torch.from_numpy(texture[:200, x : x + 260]).float()[None] for x in (4, 0))
     levels = [pyramid.base(image) for image in (fixed, moving)]
     problem = Problem(levels[:1], levels[1], "local", PRESETS["balanced"], max_shift=30.0)

@@ -84,8 +84,15 @@ def test_apply_places_its_result_where_the_fixed_image_lies(tmp_path):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_descriptions_scales_offsets_and_tags_of_bands_survive(tmp_path, program):
     geotiff(tmp_path / "fixed.tif")
-    values = geotiff(tmp_path / "moving.tif", bands=3, nodata=0, compress="deflate", tiled=True, blockxsize=64,
-                     blockysize=64)  # fmt: skip
+    values = geotiff(
+        tmp_path / "moving.tif",
+        bands=3,
+        nodata=0,
+        compress="deflate",
+        tiled=True,
+        blockxsize=64,
+        blockysize=64,
+    )
     assert open_image(tmp_path / "moving.tif").channel_names == ("B0 – µ", "B1 – µ", "B2 – µ")
     Transform("affine", Frame(W, H), Frame(W, H), affine.identity()).save(tmp_path / "t.json")
     done = program("apply", tmp_path / "t.json", tmp_path / "moving.tif", "-o", tmp_path / "out")
@@ -107,12 +114,18 @@ CRS84 = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}
 UTM = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (polygon(BERLIN, crs=CRS84), "CRS84"),
-    (polygon([[500010, 4599990], [500020, 4599000], [500300, 4599100]], crs=UTM), "EPSG::32633"),
-    (polygon(BERLIN), r"longitude and latitude \(WGS 84\)"),
-    (polygon([[-71.05891, 42.36012], [-70.25471, 43.65911], [-77.03642, 38.90722]]), "longitude and latitude"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (polygon(BERLIN, crs=CRS84), "CRS84"),
+        (polygon([[500010, 4599990], [500020, 4599000], [500300, 4599100]], crs=UTM), "EPSG::32633"),
+        (polygon(BERLIN), r"longitude and latitude \(WGS 84\)"),
+        (
+            polygon([[-71.05891, 42.36012], [-70.25471, 43.65911], [-77.03642, 38.90722]]),
+            "longitude and latitude",
+        ),
+    ],
+)
 def test_geojson_in_the_coordinates_of_a_map_is_refused(tmp_path, program, content, message):
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps(content))

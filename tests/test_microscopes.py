@@ -1,4 +1,7 @@
-"""ND2, LIF, OIB, OIF and Trestle, as their makers write them: values, names, sizes, planes, and what is missing."""
+"""ND2, LIF, OIB, OIF and Trestle, as their makers write them.
+
+Values, names, sizes, planes, and what is missing.
+"""
 
 from pathlib import Path
 

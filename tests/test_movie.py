@@ -149,8 +149,9 @@ def test_a_file_that_is_cut_short_is_used_as_far_as_it_goes(tmp_path, frames, co
 def test_an_option_without_meaning_is_refused(tmp_path, name):
     values = {
         "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "device": "cpu",
-        "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "metric": "ncc", "optimizer": "adam", "max_size": 100,
-        "landmarks_hold": "a.csv,b.csv", "format": "ome-zarr", "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",
+        "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "metric": "ncc",
+        "optimizer": "adam", "max_size": 100, "landmarks_hold": "a.csv,b.csv", "format": "ome-zarr",
+        "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",
     }  # fmt: skip
     asked = job.Movie(
         ("m.tif",),
@@ -175,7 +176,10 @@ def test_the_command_corrects_motion_and_refuses_what_it_does_not_have(tmp_path,
     assert done.returncode == 3, done.stderr  # the blank frame
     assert len(json.loads(done.stdout)["frames"]) == 6
     assert set(np.unique(tifffile.imread(tmp_path / "o" / "aligned_labels.tif"))) == {0, 7}
-    for args in (("movie", tmp_path / "0.tif", "--max-size", "100"), ("batch", "--series", tmp_path / "0.tif", "--scheduler", "tcp://a:1")):  # fmt: skip
+    for args in (
+        ("movie", tmp_path / "0.tif", "--max-size", "100"),
+        ("batch", "--series", tmp_path / "0.tif", "--scheduler", "tcp://a:1"),
+    ):
         refused = program(*args, "-o", tmp_path / "p")
         assert refused.returncode == 2, refused.stderr
         assert args[-2] in refused.stderr

@@ -1,4 +1,7 @@
-"""The engine of movies: compiled code equals tensors, motion is recovered, transforms are kept, bad frames are never ok."""
+"""The engine of movies: compiled code equals tensors, and motion is recovered.
+
+Transforms are kept, and bad frames are never ok.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files that movies are read from and written to: every format gives the same frames, and says what it lacks."""
+"""Files movies are read from and written to: every format gives the same frames, and says what it lacks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,7 +290,8 @@ def series(folder, frames, channels=1):
     size = f'SizeX="{W}" SizeY="{H}" SizeC="{channels}" SizeZ="1" SizeT="{len(frames) // channels}"'
     for frame, name, uuid in zip(frames, names, ids, strict=True):
         text = (
-            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuid}">'
+            '<?xml version="1.0"?>'
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuid}">'
             f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" {size}>{data}'
             "</Pixels></Image></OME>"
         )

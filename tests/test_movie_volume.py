@@ -54,7 +54,11 @@ def test_a_shift_in_three_dimensions_is_found(solid, shift):
     one, other = (torch.from_numpy(seen(solid, *s).astype(np.float32)) for s in ((0, 0, 0), shift))
     found = volume.shift_between(volume.prepared(one), volume.prepared(other), 1)
     assert found.certain
-    assert (found.z, found.y, found.x) == (pytest.approx(dz, abs=0.25), pytest.approx(dy, abs=0.3), pytest.approx(dx, abs=0.3))  # fmt: skip
+    assert (found.z, found.y, found.x) == (
+        pytest.approx(dz, abs=0.25),
+        pytest.approx(dy, abs=0.3),
+        pytest.approx(dx, abs=0.3),
+    )
 
 
 def test_masked_planes_count_nowhere_and_noise_is_not_certain(solid):

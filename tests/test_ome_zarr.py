@@ -1,4 +1,4 @@
-"""OME-Zarr that is written: valid 0.5, the same values, names, colours, sizes and positions when read again."""
+"""OME-Zarr as written: valid 0.5, the same values, names, colours, sizes and positions when read again."""
 
 import json
 
@@ -128,8 +128,10 @@ def test_align_and_apply_write_it_as_they_write_a_tiff(tmp_path, program):
         in program("apply", out / "transform.json", TISSUE[1], "-o", tmp_path / "b.ome.zarr").stderr
     )
     assert "already holds aligned.ome.zarr" in program("align", *TISSUE, "-o", out).stderr
-    done = program("align", *TISSUE, "-o", out, "--model", "rigid", "--preset", "fast", "--no-report",
-                   "--format", "tiff", "--compression", "jpeg", "--jpeg-quality", "50", "--overwrite")  # fmt: skip
+    done = program(
+        "align", *TISSUE, "-o", out, "--model", "rigid", "--preset", "fast", "--no-report",
+        "--format", "tiff", "--compression", "jpeg", "--jpeg-quality", "50", "--overwrite",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not (out / "aligned.ome.zarr").exists()
     low = (out / "aligned.tif").stat().st_size

@@ -119,7 +119,10 @@ def test_a_smooth_warp_is_recovered(texture, contrast, noise, median):
 
 
 def test_patches_become_finer_where_that_improves_held_out_windows(texture):
-    """A warp of 4 % is curved within a patch: without noise finer patches fit it; with noise they would fit the noise."""
+    """A warp of 4 % is curved within a patch.
+
+    Without noise finer patches fit it; with noise they would fit the noise.
+    """
     side = {"fast": 40, "balanced": 28, "noise": 40}
     found = {}
     for case in side:
@@ -174,7 +177,7 @@ def test_patches_that_do_not_improve_held_out_windows_are_left_out(texture):
 
 
 def test_flat_background_follows_the_global_fit(texture):
-    """An image that is mostly flat and noisy: the background deviates by less than a pixel from the global map."""
+    """An image mostly flat and noisy: the background deviates by less than a pixel from the global map."""
     y, x = np.mgrid[:400, :460]
     window = gaussian_filter((np.hypot(x - 230, y - 200) < 130).astype(float), 6)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Images that agree in part: which parts are recognised, what the verdict says, and where no error is expected."""
+"""Images that agree in part: which parts are recognised, the verdict, and where no error is expected."""
 
 import numpy as np
 import pytest

@@ -93,7 +93,7 @@ def run_with(folder):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory, texture):
-    """Two images in the format of the toy reader; the moving one shows the fixed one 12 pixels further right."""
+    """Two images in the toy reader's format; the moving one shows the fixed one 12 pixels further right."""
     made = tmp_path_factory.mktemp("images")
     pixels = (texture * 255).astype(np.uint8)
     for name, left in (("fixed", 32), ("moving", 20)):

@@ -80,8 +80,10 @@ def test_boxes_of_halo_become_boxes_around_their_corners(tmp_path, transform):
 def test_columns_and_unit_as_the_user_names_them(tmp_path, transform, program):
     (tmp_path / "a.csv").write_text("x,y,cx,cy\n1,2,0.05,0.02\n")
     transform.save(tmp_path / "t.json")
-    done = program("points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "b.csv", "--columns", "cx,cy",
-                   "--unit", "mm")  # fmt: skip
+    done = program(
+        "points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "b.csv",
+        "--columns", "cx,cy", "--unit", "mm",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [row] = rows(tmp_path / "b.csv")
     assert (row["x"], row["y"]) == ("1", "2")
@@ -107,14 +109,20 @@ def feature(x, y, **properties):
         "type": "Polygon",
         "coordinates": [[[x + 1, y + 1], [x + 2, y + 1], [x + 1, y + 2], [x + 1, y + 1]]],
     }
-    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "nucleusGeometry": inner,
-            "properties": {"objectType": "cell", **properties}}  # fmt: skip
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "nucleusGeometry": inner,
+        "properties": {"objectType": "cell", **properties},
+    }
 
 
 def test_cells_of_qupath_get_measurements(tmp_path, transform):
     tree = {"type": "FeatureCollection", "features": [
-        feature(10, 10, measurements={"Area": 7.5}), feature(900, 10, measurements=[{"name": "Area", "value": 7}]),
-        feature(5000, 10), {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2, 9]}, "properties": None},
+        feature(10, 10, measurements={"Area": 7.5}),
+        feature(900, 10, measurements=[{"name": "Area", "value": 7}]),
+        feature(5000, 10),
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2, 9]}, "properties": None},
     ]}  # fmt: skip
     (tmp_path / "a.geojson").write_text(json.dumps(tree))
     first, second, third, point = json.loads(mapped(transform, tmp_path / "a.geojson").read_text())[

@@ -202,7 +202,10 @@ def test_errors_blend_scale_and_add():
 
 
 def test_the_bound_grows_with_the_noise(texture):
-    """The Cramér-Rao bound of a shift is proportional to the noise's standard deviation, apart from the stiffness and the smallest unexplained variance."""
+    """The Cramér-Rao bound of a shift is proportional to the noise's standard deviation.
+
+    That is so apart from the stiffness and the smallest unexplained variance.
+    """
     found = []
     grid = PatchGrid.cover(256, 256, 40)
     for noise in (0.02, 0.08):

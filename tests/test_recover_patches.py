@@ -69,7 +69,10 @@ def test_no_patch_of_unrelated_images_is_diverged(texture):
 
 @pytest.mark.slow
 def test_a_corner_out_of_reach_is_reached_from_the_middle(texture, monkeypatch):
-    """Without features to start from, as between images of other kinds: all patches but a few at the border converge."""
+    """Without features to start from, as between images of other kinds.
+
+    All patches but a few at the border converge.
+    """
     monkeypatch.setattr(features, "match", lambda *_, **__: None)
     pair = warped_pair(texture, 0.05, 1, contrast="inverted", noise=0.02)
     target = pair.moving_from_fixed

@@ -243,7 +243,8 @@ def test_the_index_of_very_many_reads_pictures_from_their_files(several, opened,
     sources = [picture.get_attribute("src") for picture in page.locator("tbody img").all()]
     assert [source.startswith("data:") for source in sources] == [True, False, False]
     assert page.evaluate(
-        "async () => (await Promise.all([...document.images].map(x => x.decode().then(() => x.naturalWidth)))).every(w => w > 0)"
+        "async () => (await Promise.all([...document.images]"
+        ".map(x => x.decode().then(() => x.naturalWidth)))).every(w => w > 0)"
     )
 
 

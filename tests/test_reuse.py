@@ -36,8 +36,11 @@ def transform(local, request):
     turn = torch.tensor([[0.8, -0.6, 90], [0.6, 0.8, -60]], dtype=torch.float64)
     matrices = {
         "translation": torch.tensor([[1, 0, 7.25], [0, 1, -3.5]], dtype=torch.float64),
-        "rigid": turn, "similarity": turn * 1.1, "affine": torch.tensor([[0.95, 0.1, 3], [-0.08, 1.05, 5]], dtype=torch.float64), "flipped": FLIPPED,
-    }  # fmt: skip
+        "rigid": turn,
+        "similarity": turn * 1.1,
+        "affine": torch.tensor([[0.95, 0.1, 3], [-0.08, 1.05, 5]], dtype=torch.float64),
+        "flipped": FLIPPED,
+    }
     if request.param == "local":
         return local
     if request.param == "chain":
@@ -76,7 +79,7 @@ def test_the_jacobian_equals_finite_differences_of_the_map(transform):
 
 
 def test_a_bright_dot_is_where_its_point_is(transform):
-    """Dots drawn in the moving image, found again in the aligned one, against their positions mapped by the inverse."""
+    """Dots drawn in the moving image, found in the aligned one, against positions mapped by the inverse."""
     seen = 0
     for target in points(200, margin=40).tolist():
         there = transform.map(torch.tensor([target]))[0]
@@ -123,8 +126,11 @@ def test_a_chain_survives_its_file(local, tmp_path):
     again.save(tmp_path / "d.json")
     assert (tmp_path / "d.json").read_bytes() == (tmp_path / "c.json").read_bytes()
     content = json.loads((tmp_path / "c.json").read_text())
-    for change, what in ((lambda c: c.pop("chain"), "chain"), (lambda c: c["chain"][0].pop("inverse"), "chain.0.inverse"),
-                         (lambda c: c["chain"][0]["transform"]["patches"]["matrices"].pop(), "rows need")):  # fmt: skip
+    for change, what in (
+        (lambda c: c.pop("chain"), "chain"),
+        (lambda c: c["chain"][0].pop("inverse"), "chain.0.inverse"),
+        (lambda c: c["chain"][0]["transform"]["patches"]["matrices"].pop(), "rows need"),
+    ):
         broken = json.loads(json.dumps(content))
         change(broken)
         (tmp_path / "e.json").write_text(json.dumps(broken))
@@ -139,7 +145,7 @@ def test_transforms_with_different_middle_images_are_not_composed(local):
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_other_resolutions(local, texture, scale, tmp_path, program):
-    """At half and double resolution the aligned image is the resampled aligned image, and mapped points agree."""
+    """At half and double resolution the aligned image is the resampled one, and mapped points agree."""
     smooth = gaussian_filter(texture, 2)
     fine = local.at_scale(2.0)
     x, y = ((np.arange(n * 2) + 0.5) / 2 - 0.5 for n in (460, 400))
@@ -242,9 +248,12 @@ def test_naparis_axes_are_rows_and_columns(local, tmp_path):
 def test_qupath_geojson_keeps_everything_and_counts_from_the_corner(local, tmp_path):
     ring, hole = [[60, 50], [90, 50], [90, 80], [60, 50]], [[70, 60], [80, 60], [80, 65], [70, 60]]
     tree = {"type": "FeatureCollection", "mine": [1], "features": [
-        {"type": "Feature", "id": "x", "geometry": {"type": "Polygon", "coordinates": [ring, hole]}, "nucleusGeometry": {"type": "Point", "coordinates": [70, 55, 3]},
+        {"type": "Feature", "id": "x", "geometry": {"type": "Polygon", "coordinates": [ring, hole]},
+         "nucleusGeometry": {"type": "Point", "coordinates": [70, 55, 3]},
          "properties": {"objectType": "cell", "classification": {"name": "T", "color": [1, 2, 3]}}},
-        {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [-900, 5]}]}, "properties": None},
+        {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": [
+            {"type": "Point", "coordinates": [-900, 5]},
+        ]}, "properties": None},
         {"type": "Feature", "geometry": None, "properties": {}},
     ]}  # fmt: skip
     (tmp_path / "p.geojson").write_text(json.dumps(tree))

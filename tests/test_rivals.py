@@ -22,7 +22,7 @@ SIDE = 320
 
 
 def scene(shift, *, pitch=24.0, angle=0.0, defects=(), noise=0.05, seed=0):
-    """A lattice (h, w) seen after a shift (x, y), with dark spots at places (x, y, radius) that move with it."""
+    """A lattice (h, w) seen after a shift (x, y), with dark spots (x, y, radius) that move with it."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(float)
     x, y = columns - shift[0], rows - shift[1]
     u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
@@ -33,7 +33,7 @@ def scene(shift, *, pitch=24.0, angle=0.0, defects=(), noise=0.05, seed=0):
 
 
 def error(alignment, shift):
-    """The median distance (px) between where points of the fixed image are mapped and where they should be."""
+    """The median distance (px) between where points of the fixed image are mapped and where they belong."""
     points = np.stack(np.meshgrid(*[np.linspace(60, SIDE - 61, 8)] * 2), -1).reshape(-1, 2)
     return float(np.median(np.linalg.norm(alignment.transform.map(points) - points - shift, axis=1)))
 

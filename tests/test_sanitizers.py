@@ -1,4 +1,7 @@
-"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer, with image sizes at which wrong indices are most likely."""
+"""The C code under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+The images have sizes at which wrong indices are most likely.
+"""
 
 import os
 import subprocess

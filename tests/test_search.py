@@ -1,4 +1,4 @@
-"""The search for a start: correlation, features, the choice between them, and alignments from distant starts."""
+"""The search for a start: correlation, features, the choice between them, alignments from distant starts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""OME-Zarr written by the workers of a Dask cluster: equal to one machine, continued, and with a worker that is lost."""
+"""OME-Zarr written by workers of a Dask cluster: equal to one machine, continued, and with a lost worker."""
 
 import json
 import time
@@ -104,8 +104,11 @@ def test_an_interrupted_run_is_continued(files, cluster):
     unfinished = Path(".a.ome.zarr.unfinished")
     with pytest.raises(FileError, match="without an OME-Zarr image"):
         open_image(unfinished)
-    written = {path.relative_to(unfinished): path.stat().st_mtime_ns for path in (unfinished / "0/c").rglob("?")
-               if path.is_file()}  # fmt: skip
+    written = {
+        path.relative_to(unfinished): path.stat().st_mtime_ns
+        for path in (unfinished / "0/c").rglob("?")
+        if path.is_file()
+    }
     assert 0 < len(written) < 2 * 2 * 3
     on_cluster.apply_on_cluster(*arguments, style=STYLE)
     assert all(Path("a.ome.zarr", name).stat().st_mtime_ns == when for name, when in written.items())

@@ -1,4 +1,7 @@
-"""AnnData, SpatialData, GeoParquet, Parquet in blocks, pairs of BigWarp, divided edges: known points, nothing lost."""
+"""AnnData, SpatialData, GeoParquet, Parquet in blocks, pairs of BigWarp, divided edges.
+
+The points are known, and nothing is lost.
+"""
 
 import json
 import shutil
@@ -188,7 +191,11 @@ def test_a_large_table_passes_in_blocks(tmp_path, monkeypatch):
     assert parquet.read_table(tmp_path / "c.parquet").column_names == found.column_names
 
 
-PAIRS = '"Pt-0","true","13","24","10","20"\n"Pt-1","false","Infinity","0","1","1"\n"Pt-2","true","33.5","44","30.5","40"\n'
+PAIRS = (
+    '"Pt-0","true","13","24","10","20"\n'
+    '"Pt-1","false","Infinity","0","1","1"\n'
+    '"Pt-2","true","33.5","44","30.5","40"\n'
+)
 
 
 def test_pairs_of_bigwarp(tmp_path, program):

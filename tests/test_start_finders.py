@@ -19,7 +19,7 @@ from register.registries import STARTS
 
 
 def points_of(truth, count=60, scale=1.0):
-    """Matches (n, 2), (n, 2) and scores (n,) on a known map, in pixels of images that are ``scale`` times smaller."""
+    """Matches (n, 2), (n, 2) and scores (n,) on a known map, in pixels of images ``scale`` times smaller."""
     rng = np.random.default_rng(3)
     fixed = rng.uniform(0, SIDE - 1, (400, 2))
     moving = affine.apply(truth, torch.from_numpy(fixed)).numpy()

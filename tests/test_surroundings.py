@@ -31,7 +31,10 @@ def test_the_program_runs_without_standard_output(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
 @pytest.mark.slow
 def test_file_names_need_not_be_valid_utf8(tmp_path):
-    """File names may hold bytes that are not UTF-8; written files are UTF-8, and their paths still name the files."""
+    """File names may hold bytes that are not UTF-8.
+
+    Written files are UTF-8, and their paths still name the files.
+    """
     names = [os.fsdecode(b"fixed/f\xfc.png"), os.fsdecode(b"moving/f\xfc.png")]
     for name, sample in zip(names, TISSUE, strict=True):
         (tmp_path / name).parent.mkdir()
@@ -71,9 +74,9 @@ def test_a_full_standard_output_is_a_one_line_error():
             check=False,
         )
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "error: standard output: cannot be used (No space left on device); check the disk and your permissions there\n"
+    assert done.stderr == (
+        "error: standard output: cannot be used (No space left on device); "
+        "check the disk and your permissions there\n"
     )
 
 

@@ -200,7 +200,8 @@ def test_a_written_transform_reads_back(value):
 def test_lists_of_numbers_have_a_line_and_others_one_for_each_item():
     value = {"a": [1.5, 2, None], "b": [[0.1, 0.2], [3.0]], "c": ["x", "[1, 2]"], "d": [], "e": {}}
     assert schema.text(value) == (
-        '{\n "a": [ 1.5, 2, null ],\n "b": [\n  [ 0.1, 0.2 ],\n  [ 3.0 ]\n ],\n "c": [\n  "x",\n  "[1, 2]"\n ],\n "d": [],\n "e": {}\n}'
+        '{\n "a": [ 1.5, 2, null ],\n "b": [\n  [ 0.1, 0.2 ],\n  [ 3.0 ]\n ],\n'
+        ' "c": [\n  "x",\n  "[1, 2]"\n ],\n "d": [],\n "e": {}\n}'
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         schema.text([1.0, float("nan")])

@@ -1,4 +1,4 @@
-"""Workflow managers run the program: the same bytes as the command line, and the version that each asks for."""
+"""Workflow managers run the program: the same bytes as the command line, and the version each asks for."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""OME-Zarr of bioformats2raw, in zip archives and at addresses: values, series, and only the chunks that are needed."""
+"""OME-Zarr of bioformats2raw, in zip archives and at addresses: values, series, only the chunks needed."""
 
 import functools
 import http.server
