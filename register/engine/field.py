@@ -76,7 +76,7 @@ def _of_points(
 
 def _doubted(found: Alignment, seen: Seen, sizes: tuple[Size, Size], settings: Settings) -> Alignment:
     """The alignment by the images of two fields of points whose sources agree on no map."""
-    quality = judge.against(found.quality, seen, found.transform.matrix)
+    quality = judge.against(found.quality, seen, found.transform)
     transform = found.transform
     if quality.verdict == Verdict.FAILED and found.quality.verdict != Verdict.FAILED:
         rejected = tuple(map(tuple, transform.matrix.tolist()))

@@ -51,6 +51,8 @@ CLIPPED = 3.0
 """Largest distance from the local mean, in units of its median."""
 MOVED = 2.0
 """Least displacement, in pixels of the copy, by a map under which a part that stays is less equal."""
+ALMOST_ALL = 0.2
+"""Share of what stays that such a map may move by less."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def align(fixed: Level, moving: Level, run: Run, masked: Run | None = None) -> A
         return _doubted(first, float(sums.mean(still.float())))
     if known and (still := _moved_apart(one, other, edges, transform)) is not None:
         again = _without(fixed, moving, still, masked)
-        return again if again.quality.verdict == Verdict.OK else first
+        good = again.quality.verdict == Verdict.OK
+        return again if good and _is_moved(one, other, still, again.transform) else first
     return first
 
 
@@ -148,6 +151,17 @@ def _moved_apart(
     under = Edges.of(_sampled(moving.image, points), _sampled(moving.mask, points))
     equal_there = _agreement(edges[0], under)[0]
     return _still(*edges, far & (_agreement(*edges)[0] > equal_there + EQUAL / 2))
+
+
+def _is_moved(fixed: Level, moving: Level, still: Tensor, transform: Transform) -> bool:
+    """Whether a transform that was found without it moves what stays, bool (h, w), of two working copies.
+
+    If not, it is a part of content that deforms, where the deformation undoes the global map, or that is
+    moved along its own edges.
+    """
+    places = affine.points_at(*interpolation.axes(*fixed.size, device=fixed.image.device))
+    far = (_points(fixed, moving, transform)[0] - places).norm(dim=-1)
+    return float(torch.quantile(far[still], ALMOST_ALL)) > MOVED
 
 
 def _points(fixed: Level, moving: Level, transform: Transform) -> Tensor:

@@ -13,6 +13,7 @@ from register.engine.points.sources import Sources
 from register.geometry import affine, models
 from register.geometry.arrays import Float64
 from register.transforms.quality import PatchFigures, PointFigures, Quality, Verdict
+from register.transforms.transform import Transform
 
 LEAST_SHARE = 0.3
 """Matched sources, as a share of those that could match, below which an agreement is suspect."""
@@ -31,6 +32,10 @@ NEIGHBOURS, LEAST_COMPARED = 3, 12
 LEAST_TOLD, BY_CHANCE = 12, -2.0
 """Sources that could match, at least, for it to count that they do not, and the logarithm (base 10) of the
 number of false alarms from which they do not."""
+
+
+MOST = 0.5
+"""Sources that match with the patches of a map, as a share of those that could, for it not to be doubted."""
 
 
 def judged(
@@ -149,11 +154,15 @@ def _common(points: torch.Tensor, residual: torch.Tensor) -> float:
     return max(float(products.mean()), 0.0)
 
 
-def against(quality: Quality, seen: Seen, matrix: Float64) -> Quality:
-    """The quality of another global map (2, 3), which failed where sources that could match do not."""
+def against(quality: Quality, seen: Seen, transform: Transform) -> Quality:
+    """The quality of another map, which failed where sources that could match do not.
+
+    They match by the global map, or most of them with its patches: few do so by chance within the reach of
+    patches.
+    """
     if seen.agreed is not None:
         return quality
-    quality = replace(quality, points=told(seen))
+    quality, matrix = replace(quality, points=told(seen)), transform.matrix
     there = affine.apply(matrix, seen.fixed.places)
     back = affine.apply(affine.invert(matrix), seen.moving.places)
     inside = agreement.inside(there, seen.moving.size), agreement.inside(back, seen.fixed.size)
@@ -161,10 +170,17 @@ def against(quality: Quality, seen: Seen, matrix: Float64) -> Quality:
     if possible < LEAST_TOLD or quality.verdict == Verdict.FAILED:
         return quality
     radius = agreement.radius_of(seen.moving) * 1.5
-    found, _ = places.mutual(there[inside[0]], seen.moving.places[inside[1]], radius)
-    if agreement.chance_of(seen.fixed, seen.moving, matrix, radius, len(found)) < BY_CHANCE:
+
+    def matched(there: Float64) -> int:
+        return len(places.mutual(there[inside[0]], seen.moving.places[inside[1]], radius)[0])
+
+    def beyond_chance(count: int) -> bool:
+        return agreement.chance_of(seen.fixed, seen.moving, matrix, radius, count) < BY_CHANCE
+
+    found, local = matched(there), matched(transform.map(seen.fixed.places))
+    if beyond_chance(found) or (local >= MOST * possible and beyond_chance(local)):
         return quality
-    reason = by_chance(len(found), possible)
+    reason = by_chance(max(found, local), possible)
     return replace(
         quality,
         verdict=Verdict.FAILED,
