@@ -305,7 +305,12 @@ def test_the_number_of_workers_is_limited_by_cores_and_memory(folders, monkeypat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "count", "times"),
-    [(signal.SIGINT, 1, 1), (signal.SIGINT, 2, 1), (signal.SIGTERM, 2, 1), (signal.SIGINT, 2, 2)],
+    [
+        (signal.SIGINT, 1, 1),
+        pytest.param(signal.SIGINT, 2, 1, marks=pytest.mark.variant),
+        (signal.SIGTERM, 2, 1),
+        pytest.param(signal.SIGINT, 2, 2, marks=pytest.mark.variant),
+    ],
 )
 def test_an_interrupted_batch_exits_with_130_and_the_next_run_resumes(
     folders, tmp_path, number, count, times

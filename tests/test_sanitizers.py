@@ -75,7 +75,7 @@ print("done")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processor", ["default", "avx2"])
+@pytest.mark.parametrize("processor", [pytest.param("default", marks=pytest.mark.variant), "avx2"])
 def test_the_c_code_has_no_error_that_sanitizers_find(tmp_path, processor):
     compiler = os.environ.get("CC", "cc")
     library, options = tmp_path / "sanitized.so", hatch_build.KINDS[processor]

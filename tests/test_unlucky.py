@@ -183,7 +183,7 @@ def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no terminals that close")
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("name", [pytest.param("SIGHUP", marks=pytest.mark.variant), "SIGTERM", "SIGKILL"])
 def test_a_batch_that_is_ended_leaves_no_worker_and_no_words(name, tmp_path):
     scratched = tmp_path / "tmp"
     scratched.mkdir()
