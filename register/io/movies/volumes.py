@@ -15,7 +15,7 @@ from register.io.movies.encode import encoded
 from register.io.movies.layout import Layout, NoPlane
 from register.io.movies.open import open_stack
 from register.io.movies.source import FrameSource
-from register.io.movies.stack import Stack
+from register.io.movies.stack import Joined, Stack
 from register.io.movies.tiff_write import stack_writer
 
 
@@ -80,37 +80,19 @@ def write_volumes(path: Path, planes: Sequence[Path], like: Stack, compression: 
         movies = [open_stack((str(one),), Layout()) for one in planes]
         for one in movies:
             opened.callback(one.close)
-        about = About(replace(like, source=_Volumes(tuple(movies)), planes=len(movies)), compression)
+        about = About(
+            replace(like, source=_Volumes(tuple(one.source for one in movies)), planes=len(movies)),
+            compression,
+        )
         add = opened.enter_context(stack_writer(path, about))
         for index in range(len(about.stack)):
             add(encoded(about.stack.frame(index), like.rgb, compression))
 
 
-@dataclass(frozen=True)
-class _Volumes:
-    """The frames of all planes at one time, then those of the next time."""
-
-    planes: tuple[Stack, ...]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """See ``FrameSource``."""
-        return self.planes[0].shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """See ``FrameSource``."""
-        return self.planes[0].dtype
-
-    def __len__(self) -> int:
-        return len(self.planes) * len(self.planes[0])
+class _Volumes(Joined):
+    """The frames of all planes at one time, then those of the next time; each part is a plane."""
 
     def read(self, index: int) -> NDArray[Any]:
         """See ``FrameSource``."""
-        time, plane = divmod(index, len(self.planes))
-        return self.planes[plane].frame(time)
-
-    def close(self) -> None:
-        """See ``FrameSource``."""
-        for plane in self.planes:
-            plane.close()
+        time, plane = divmod(index, len(self.parts))
+        return self.parts[plane].read(time)
