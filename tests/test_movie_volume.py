@@ -115,6 +115,15 @@ def test_the_command_aligns_volumes_and_refuses_what_it_does_not_have(tmp_path, 
     assert "--volume" in refused.stderr
 
 
+def test_the_aligned_volumes_never_replace_the_file_that_is_read(tmp_path, volumes):
+    tifffile.imwrite(tmp_path / "aligned.tif", volumes[:2], ome=True, metadata={"axes": "TZYX"})
+    before = (tmp_path / "aligned.tif").read_bytes()
+    asked = job.Movie((str(tmp_path / "aligned.tif"),), "mean", tmp_path, settings.check(report=False))
+    with pytest.raises(RegisterError, match=r"aligned\.tif"):
+        run_volume(asked, count=1)
+    assert (tmp_path / "aligned.tif").read_bytes() == before
+
+
 def test_a_movie_of_one_plane_is_no_volume(tmp_path, volumes):
     np.save(tmp_path / "v.npy", volumes[:, 0])
     with pytest.raises(RegisterError, match="has one plane; leave out --volume"):

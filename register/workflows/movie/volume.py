@@ -11,7 +11,7 @@ import torch
 from register.engine.movie import volume
 from register.engine.movie.volume import Shift3D
 from register.errors import RegisterError
-from register.files.atomic import write_text
+from register.files.atomic import refuse_inputs, write_text
 from register.files.tables import table_text
 from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.stack import Stack
@@ -61,6 +61,9 @@ def run_volume(
         planes = [shortened(one, movie.first) for one in open_planes(movie.sources, layout)]
         for one in planes:
             opened.callback(one.close)
+        together = movie.format == "tiff" and movie.settings.canvas != "union"
+        if together:
+            refuse_inputs(run.target_of(movie), *planes[0].files)
         offset = offset_of_lines(planes[len(planes) // 2], movie.bidirectional)
         planes = [straightened(one, offset) for one in planes]
         shifts = _shifts(planes, movie)
@@ -72,7 +75,7 @@ def run_volume(
             own = replace(movie, output=movie.output / f"plane_{number:02d}", bidirectional="0")
             tables.append(run.run(own, count=count, redo=redo, tick=tick, given=stack))
             written.append(run.target_of(own))
-        if movie.format == "tiff" and movie.settings.canvas != "union":
+        if together:
             compression = format_of(movie.format, movie.settings.compression)[1]
             write_volumes(run.target_of(movie), written, planes[0], compression)
     rows = [_row(index, found, [table[index] for table in tables]) for index, found in enumerate(shifts)]
