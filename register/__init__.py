@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from register.settings import Settings
     from register.transforms.movie import MovieTransforms, load_movie
     from register.transforms.transform import Transform
+    from register.workflows.sets.in_memory import GroupAlignment, GroupLink, GroupMember, align_group
 
 __all__ = [
     "Alignment",
+    "GroupAlignment",
+    "GroupLink",
+    "GroupMember",
     "Image",
     "MovieTransforms",
     "Reference",
@@ -31,6 +35,7 @@ __all__ = [
     "Transform",
     "__version__",
     "align",
+    "align_group",
     "align_movie",
     "load_movie",
     "read_image",
@@ -40,12 +45,16 @@ __all__ = [
 
 _HOMES = {
     "Alignment": "register.engine.pair",
+    "GroupAlignment": "register.workflows.sets.in_memory",
+    "GroupLink": "register.workflows.sets.in_memory",
+    "GroupMember": "register.workflows.sets.in_memory",
     "Image": "register.io.images.model",
     "MovieTransforms": "register.transforms.movie",
     "Reference": "register.engine.movie.online",
     "Settings": "register.settings",
     "Transform": "register.transforms.transform",
     "align": "register.api",
+    "align_group": "register.workflows.sets.in_memory",
     "align_movie": "register.engine.movie.online",
     "load_movie": "register.transforms.movie",
     "read_image": "register.io.images.open",

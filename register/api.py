@@ -36,6 +36,7 @@ from register.io.images.given import (
     PathLike,
     given_image,
     given_labels,
+    in_common,
     is_path,
     pixels_of,
 )
@@ -91,27 +92,48 @@ def align(
             raise RegisterError(f"{name} is for files; index the array instead")
     with usual_defaults():
         plan = ComputePlan.of(chosen.device, chosen.threads)
-        one = given_image("fixed", fixed, fixed_mask, chosen, plan.input_device)
-        other = given_image("moving", moving, moving_mask, chosen, plan.input_device)
+        named = in_common(fixed, moving, chosen)
+        read = replace(chosen, fixed_channel=named.fixed, moving_channel=named.moving)
+        one = given_image("fixed", fixed, fixed_mask, read, plan.input_device)
+        other = given_image("moving", moving, moving_mask, read, plan.input_device)
         dispatch.warm_up(plan.input_device)
-        labels = given_labels(split_mask, (one.frame.height, one.frame.width))
+        labels = given_labels(split_mask, one.size)
         if is_path(split_mask) and str(split_mask) == "auto":
             chosen = replace(chosen, split_mask="auto")
-        sizes = tuple((x.frame.height, x.frame.width) for x in (one, other))
-        pixels = one.frame.pixel_size, other.frame.pixel_size
-        alignment = align_levels(
-            one.level,
-            other.level,
-            (sizes[0], sizes[1]),
-            chosen,
-            plan=plan,
-            pixels=pixels,
-            landmarks=held,
-            labels=labels,
-            parts=(_part(one), _part(other)),
-        )
-    quality = replace(alignment.quality, fixed_grey=one.grey, moving_grey=other.grey)
-    made = replace(alignment.transform, quality=quality, fixed=one.frame, moving=other.frame)
+        return align_given(one, other, chosen, plan=plan, landmarks=held, labels=labels, names=named.shared)
+
+
+def align_given(
+    fixed: GivenImage,
+    moving: GivenImage,
+    chosen: Settings,
+    *,
+    plan: ComputePlan,
+    landmarks: Landmarks | None = None,
+    labels: Labels | None = None,
+    names: tuple[str, ...] = (),
+    shared: bool = False,
+) -> Alignment:
+    """Align two images that were given in Python; see ``align_levels``.
+
+    ``names`` are those of channels that both have.
+    """
+    alignment = align_levels(
+        fixed.level,
+        moving.level,
+        (fixed.size, moving.size),
+        chosen,
+        plan=plan,
+        pixels=(fixed.frame.pixel_size, moving.frame.pixel_size),
+        landmarks=landmarks,
+        labels=labels,
+        shared=shared,
+        parts=(_part(fixed), _part(moving)),
+    )
+    quality = replace(
+        alignment.quality, fixed_grey=fixed.grey, moving_grey=moving.grey, shared_channels=names
+    )
+    made = replace(alignment.transform, quality=quality, fixed=fixed.frame, moving=moving.frame)
     return replace(alignment, transform=made)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -15,9 +15,10 @@ from register.files.hashes import sha256
 from register.images.arrays import Array, grey_level, picture
 from register.images.pixels import EVERYTHING
 from register.images.pyramid import Level
+from register.images.shared_channels import Common, common
 from register.images.split_mask import Labels, read_labels
 from register.io.images.masks import read_mask, read_split_mask
-from register.io.images.model import Selection
+from register.io.images.model import Image, Selection
 from register.io.images.open import open_image, read_image
 from register.io.images.working import Validity, working_level, working_part
 from register.settings import Settings, working_size
@@ -38,6 +39,11 @@ class GivenImage:
     grey: str
     frame: Frame
     part: Callable[[slice, slice], Level] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.frame.height, self.frame.width
 
 
 def is_path(value: object) -> TypeGuard[PathLike]:
@@ -61,6 +67,19 @@ def given_image(
     except RegisterError as error:
         raise RegisterError(f"the {kind} image {error}") from None
     return GivenImage(grey.level, grey.name, Frame(width, height))
+
+
+def in_common(fixed: ImageLike, moving: ImageLike, chosen: Settings) -> Common:
+    """The channels of two images that are compared: those that the settings name, or else those that the
+    names of the channels of two files have in common."""
+    asked = Common(chosen.fixed_channel, chosen.moving_channel)
+    if not (is_path(fixed) and is_path(moving)):
+        return asked
+    one, other = (_opened(kind, Path(x), chosen) for kind, x in (("fixed", fixed), ("moving", moving)))
+    if "rgb" in (one.colour, other.colour):
+        return asked
+    found = common(one.channel_names, other.channel_names)
+    return found if asked == Common(None, None) else replace(asked, shared=found.shared)
 
 
 def given_labels(mask: ImageLike | None, size: tuple[int, int]) -> Labels | None:
@@ -94,12 +113,7 @@ def _of_file(
     kind: str, path: Path, mask: ImageLike | None, channel: str | None, chosen: Settings
 ) -> GivenImage:
     """The image of a file."""
-    level, plane = (
-        (chosen.fixed_level, chosen.fixed_plane)
-        if kind == "fixed"
-        else (chosen.moving_level, chosen.moving_plane)
-    )
-    image = open_image(path, Selection(chosen.series, level, plane, chosen.allow_truncated))
+    image = _opened(kind, path, chosen)
     height, width = image.size
     valid = None
     if is_path(mask):
@@ -114,3 +128,13 @@ def _of_file(
     grey, name = working_level(image, validity, size, channel=channel)
     frame = Frame(width, height, image.pixel_size, str(path), sha256(path))
     return GivenImage(grey, name, frame, partial(working_part, image, validity, size, channel=channel))
+
+
+def _opened(kind: str, path: Path, chosen: Settings) -> Image:
+    """The part of a file that the settings name."""
+    level, plane = (
+        (chosen.fixed_level, chosen.fixed_plane)
+        if kind == "fixed"
+        else (chosen.moving_level, chosen.moving_plane)
+    )
+    return open_image(path, Selection(chosen.series, level, plane, chosen.allow_truncated))

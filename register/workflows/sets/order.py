@@ -1,6 +1,7 @@
 """What features say about a set before its images are aligned: their order, and which are mirrored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from register.errors import RegisterError
 from register.geometry.arrays import Float64
 from register.images import pyramid
 from register.images.pyramid import Level
+from register.settings import Settings
 
 RATIO = 2
 """Factor by which more features must match in a mirrored image than in the image itself."""
@@ -19,7 +21,7 @@ SIDE = features.FEW.side
 """Longest side, in pixels, of the copies that are compared."""
 
 
-def by_similarity(levels: Sequence[Level], tick: Callable[[float], None] = lambda share: None) -> list[int]:
+def by_similarity(levels: Iterable[Level], tick: Callable[[float], None] = lambda share: None) -> list[int]:
     """The order in which neighbours are most similar, from the number of matched features of every pair.
 
     ``levels`` are grey levels of all images; mirrored images are matched too. An image that matches no other
@@ -27,7 +29,7 @@ def by_similarity(levels: Sequence[Level], tick: Callable[[float], None] = lambd
     """
     copies = [_copy(level) for level in levels]
     mirrored = [None if copy is None else search_range.mirror(copy) for copy in copies]
-    count = len(levels)
+    count = len(copies)
     matched: Float64 = np.zeros((count, count))
     for one in range(count):
         for other in range(one + 1, count):
@@ -37,6 +39,13 @@ def by_similarity(levels: Sequence[Level], tick: Callable[[float], None] = lambd
                 matched[one, other] = matched[other, one] = max(map(consensus.count, found))
         tick((one + 1) / count)
     return order_of(matched)
+
+
+def flipped(chosen: Settings, fixed: Level, moving: Level) -> Settings:
+    """The settings with which two grey levels are aligned: mirrored too if features match so only."""
+    if chosen.allow_flip or chosen.init != "auto":
+        return chosen
+    return replace(chosen, allow_flip=is_mirrored(fixed, moving))
 
 
 def is_mirrored(fixed: Level, moving: Level) -> bool:

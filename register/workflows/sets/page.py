@@ -15,8 +15,8 @@ from register.report.panels import Grey, sampled
 from register.settings import Settings
 from register.transforms.frame import Frame
 from register.transforms.transform import Transform
+from register.workflows.sets.file_links import LINKS
 from register.workflows.sets.files import INDEX
-from register.workflows.sets.links import LINKS
 from register.workflows.sets.solve import Group, Member, opened
 
 SIDE = 420

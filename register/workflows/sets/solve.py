@@ -25,6 +25,7 @@ from register.workflows.pairs import Pair
 from register.workflows.plan import BASE_MEMORY, PER_WORKING_PIXEL
 from register.workflows.sets import links as set_links
 from register.workflows.sets import order as ordering
+from register.workflows.sets.file_links import FileLinks, parse_landmarks
 from register.workflows.sets.images import SetImage, link_pair
 from register.workflows.sets.links import LinkResult, Links
 
@@ -202,8 +203,8 @@ def _landmarks(
     options: GroupOptions, images: Sequence[SetImage]
 ) -> tuple[dict[graph.Pair, str], dict[graph.Pair, str]]:
     """The files of landmarks from which links start, and of those that links hold."""
-    starts = set_links.parse_landmarks(options.starts, images, "--link")
-    return starts, set_links.parse_landmarks(options.held, images, "--link-hold")
+    starts = parse_landmarks(options.starts, images, "--link")
+    return starts, parse_landmarks(options.held, images, "--link-hold")
 
 
 def small_level(image: SetImage, settings: Settings) -> Level:
@@ -233,18 +234,22 @@ def solve(
     found = open_set(images, settings)
     order, notes = planned_links(images, found, options, settings)
     starts, held = _landmarks(options, images)
-    links = Links(
+    aligner = FileLinks(
         images, output, settings, runner_for, lambda image: small_level(image, settings), starts, held, tick
     )
-    results = set_links.run(links, order, options.neighbours)
-    return _solved(images, found, order, results, settings, options, notes)
+    links = Links(aligner, (*starts, *held), held)
+    results = set_links.run(links, order, options.neighbours, mirror=not settings.allow_flip)
+    return joined(images, found, order, results, settings, options, notes)
 
 
-def _solved(
+def joined(
     images: Sequence[SetImage], found: Opened, order: Sequence[int], results: Sequence[LinkResult],
     settings: Settings, options: GroupOptions, notes: Sequence[str],
 ) -> Group:  # fmt: skip
-    """The group of finished links."""
+    """The group of finished links: the joint solution, and the verdict of every image.
+
+    Raises ``RegisterError`` where the image that is named as reference failed.
+    """
     members = [
         Member(image, frame, Verdict.FAILED, (error or _why_alone(n, results),), error=bool(error))
         for n, (image, frame, error) in enumerate(zip(images, found.frames, found.errors, strict=True))
