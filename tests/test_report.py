@@ -383,9 +383,10 @@ def test_the_overlay_is_grey_where_two_stains_agree():
         grey = (grey + np.roll(grey, 1, 0) + np.roll(grey, 1, 1)) / 3
     grey = (grey - grey.min()) / np.ptp(grey)
     stain = 0.3 + 0.5 * (1 - grey) ** 1.5
-    assert pictures.are_opposite(grey, stain)
-    same = pictures.neutral_overlay(grey, stain, opposite=True).astype(int)
-    other = pictures.neutral_overlay(grey, np.roll(stain, 9, 1), opposite=True).astype(int)
+    one, other = pictures.Equalised.of(grey), pictures.Equalised.of(stain)
+    assert one.is_opposite(other)
+    moved = pictures.Equalised.of(np.roll(stain, 9, 1))
+    same, other = (pictures.neutral_overlay(one, x, opposite=True).astype(int) for x in (other, moved))
     colour = [np.abs(one[..., 0] - one[..., 1]).mean() for one in (same, other)]
     assert colour[0] < 8 < 0.4 * colour[1]
 
@@ -394,7 +395,8 @@ def test_where_there_is_no_image_it_is_hatched():
     grey = np.full((40, 40), 0.5, np.float32)
     half = grey.copy()
     half[:, 20:] = np.nan
-    shown = pictures.neutral_overlay(grey, half, opposite=False)
+    both = (pictures.Equalised.of(x) for x in (grey, half))
+    shown = pictures.neutral_overlay(*both, opposite=False)
     assert set(np.unique(shown[:, 20:])) == {pictures.DARK, pictures.LIGHT}
 
 

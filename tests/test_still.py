@@ -81,13 +81,14 @@ def test_content_that_stays_too_is_no_reason_to_doubt(texture):
     for one in (lambda: objects + rng.normal(0, 0.1, objects.shape), lambda: burnt(texture[:300, :340], 13)):
         pair = copies(one(), one())
         edges = [still.Edges.of(level.image, level.mask) for level in pair]
-        stays = still._still(*edges)
+        stays = still._still(*edges, still.Equality.of(*edges).pixels)
         assert stays is None or still.follows(*pair, stays, None)
 
 
 def test_the_same_place_and_the_map_are_told_apart(texture):
     fixed, moving = copies(*(burnt(view, 13) for view in views(texture)))
-    stays = still._still(*(still.Edges.of(level.image, level.mask) for level in (fixed, moving)))
+    edges = [still.Edges.of(level.image, level.mask) for level in (fixed, moving)]
+    stays = still._still(*edges, still.Equality.of(*edges).pixels)
     assert stays is not None
     assert bool(stays[20:34, 20:200].float().mean() > 0.9)
     assert float(stays[80:230].float().mean()) < 0.05

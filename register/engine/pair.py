@@ -109,15 +109,20 @@ def align(
     """
     clock, effort = Clock(), effort_of(settings, sizes[0])
     with clock("working copies"):
-        levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
-        copy = working_copy(moving, effort.max_size, "moving")
+        with device.concurrently(lambda: working_copy(moving, effort.max_size, "moving")) as other:
+            levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
+            copy = other()
         sides = _sides((levels[-1], copy), (fixed, moving), parts, effort.max_size)
     listener(Event("search", "", 0.02, None))
     ranges = search_range.ranges_of(
         settings, effort.candidates, pixel_ratio, shift=shift_range, size=sizes[0]
     )
     budget = Budget.of(settings.search_budget)
-    with clock("search"), device.run_in_background(lambda: comparison.ready(levels), copy.image.device):
+    with (
+        clock("search"),
+        device.run_in_background(lambda: comparison.ready(levels), copy.image.device),
+        device.concurrently(lambda: candidates.is_repetitive(levels[-1], copy)),  # which is kept with them
+    ):
         initial = _initial_map(sides, ranges, settings.matcher, start, landmarks, budget)
     listener(Event("global", "", 0.2, initial.similarity))
     problem, deformed = _problem(sides, levels, initial, sizes[0], settings, landmarks)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from register.compute import sums
+from register.compute import device, sums
 from register.engine.fit.working_copy import working_copy
 from register.engine.pair import Alignment
 from register.geometry import affine, affine_tensors
@@ -73,6 +73,33 @@ class Edges:
         return cls(gradient, solid & (length > max(least, 1e-3)))
 
 
+@dataclass(frozen=True)
+class Equality:
+    """Where the edges of two images are equal.
+
+    ``share`` (h, w) is the share of the edges around each pixel that are equal, and ``edges`` (h, w) the
+    share of the pixels around it that are edges.
+    """
+
+    share: Tensor
+    edges: Tensor
+
+    @classmethod
+    def of(cls, one: Edges, other: Edges) -> "Equality":
+        """The equality of the edges of two images of one size."""
+        lengths = torch.maximum(torch.hypot(*one.gradient), torch.hypot(*other.gradient))
+        same = torch.hypot(*(one.gradient - other.gradient)) < SAME * lengths
+        planes = torch.stack([one.are & other.are & same, one.are, other.are]).float()
+        equal, first, second = filters.smooth_widely(planes[None], AROUND)[0]
+        edges = (first + second) / 2
+        return cls(equal / edges.clamp(min=1e-6), edges)
+
+    @property
+    def pixels(self) -> Tensor:
+        """The pixels (h, w) around which most edges are equal."""
+        return (self.share > EQUAL) & (self.edges > FEWEST)
+
+
 Run = Callable[[Level, Level], Alignment]
 """An alignment of two grey levels."""
 
@@ -83,23 +110,35 @@ def align(fixed: Level, moving: Level, run: Run, masked: Run | None = None) -> A
     ``masked`` aligns levels of which something is left out, by default ``run`` too. Where the rest cannot be
     aligned by itself, the verdict is at best ``suspect``, and no error is expected.
     """
-    first, masked = run(fixed, moving), masked or run
+    masked = masked or run
     if fixed.size != moving.size:
+        return run(fixed, moving)
+    with device.concurrently(lambda: _prepared(fixed, moving)) as prepared:
+        first = run(fixed, moving)
+        (one, other), edges, equal = prepared()
+    if _area(_around(equal.pixels)) < LEAST_AREA:
         return first
-    one, other = (working_copy(x, SIDE, name) for x, name in ((fixed, "fixed"), (moving, "moving")))
-    edges = Edges.of(one.image, one.mask), Edges.of(other.image, other.mask)
     known, transform = first.quality.verdict != Verdict.FAILED, first.transform
-    still = _still(*edges)
+    still = _still(*edges, equal.pixels)
     if still is not None and not any(follows(one, other, still, x) for x in (None, transform)[: 1 + known]):
         again = _without(fixed, moving, still, masked)
         if again.quality.verdict != Verdict.FAILED:
             return again
-        return _doubted(first, float(sums.mean(still.float())))
-    if known and (still := _moved_apart(one, other, edges, transform)) is not None:
+        return _doubted(first, _area(still))
+    apart = _moved_apart(one, other, edges[0], equal, transform) if known else None
+    still = None if apart is None else _still(*edges, equal.pixels, apart)
+    if still is not None:
         again = _without(fixed, moving, still, masked)
         good = again.quality.verdict == Verdict.OK
         return again if good and _is_moved(one, other, still, again.transform) else first
     return first
+
+
+def _prepared(fixed: Level, moving: Level) -> tuple[tuple[Level, Level], tuple[Edges, Edges], Equality]:
+    """Working copies of two levels of one size, their edges, and the equality of these."""
+    one, other = working_copy(fixed, SIDE, "fixed"), working_copy(moving, SIDE, "moving")
+    edges = Edges.of(one.image, one.mask), Edges.of(other.image, other.mask)
+    return (one, other), edges, Equality.of(*edges)
 
 
 def follows(fixed: Level, moving: Level, still: Tensor, transform: Transform | None) -> bool:
@@ -131,12 +170,13 @@ def _structure(fixed: Level, moving: Level, rest: Tensor, block: int) -> float:
 
 
 def _moved_apart(
-    fixed: Level, moving: Level, edges: tuple[Edges, Edges], transform: Transform
+    fixed: Level, moving: Level, edges: Edges, equal: Equality, transform: Transform
 ) -> Tensor | None:
-    """What stays at its place, of two working copies, although the global map of a transform moves it: bool
-    (h, w).
+    """The pixels (h, w) of two working copies that the global map of a transform moves, but whose edges are
+    less equal under it than without displacement.
 
-    It is less equal under the map. None where nothing is.
+    ``edges`` are those of the fixed copy, ``equal`` their equality without displacement. None for a map that
+    hardly moves anything.
     """
     matrix = torch.as_tensor(transform.matrix, dtype=torch.float64)
     step = affine.compose(affine.invert(moving.original_from_level), matrix)
@@ -146,11 +186,10 @@ def _moved_apart(
         affine.apply_to_grid(x[None].to(fixed.image), *axes) for x in (step, affine_tensors.identity())
     )
     far = (points - places).norm(dim=-1)[0] > MOVED
-    if float(sums.mean(far.float())) < LEAST_AREA:
+    if _area(far) < LEAST_AREA:
         return None
     under = Edges.of(_sampled(moving.image, points), _sampled(moving.mask, points))
-    equal_there = _agreement(edges[0], under)[0]
-    return _still(*edges, far & (_agreement(*edges)[0] > equal_there + EQUAL / 2))
+    return far & (equal.share > Equality.of(edges, under).share + EQUAL / 2)
 
 
 def _is_moved(fixed: Level, moving: Level, still: Tensor, transform: Transform) -> bool:
@@ -178,40 +217,31 @@ def _sampled(plane: Tensor, points: Tensor) -> Tensor:
     return interpolation.sample(plane[None], points, padding="zeros")[0]
 
 
-def _still(one: Edges, other: Edges, allowed: Tensor | None = None) -> Tensor | None:
-    """The pixels (h, w) around which the edges of two images are equal, where ``allowed``.
+def _still(one: Edges, other: Edges, equal: Tensor, allowed: Tensor | None = None) -> Tensor | None:
+    """The pixels (h, w) around those at which the edges of two images are ``equal``, where ``allowed``.
 
     None for too many, and for no more than are equal by chance, after other displacements.
     """
-    found = _equal(one, other)
-    region = found if allowed is None else found & allowed
-    region = filters.widened(region[None, None].float(), round(AROUND))[0, 0] > 0
-    if not LEAST_AREA <= float(sums.mean(region.float())) <= MOST_AREA:
+    region = _around(equal if allowed is None else equal & allowed)
+    if not LEAST_AREA <= _area(region) <= MOST_AREA:
         return None
-    height, width = found.shape
+    height, width = equal.shape
     by_chance = 0.0
     for x, y in SHIFTS:
         shift = round(y * height), round(x * width)
         rolled = Edges(other.gradient.roll(shift, (1, 2)), other.are.roll(shift, (0, 1)))
-        by_chance = max(by_chance, float(sums.mean(_equal(one, rolled).float())))
-    return region if float(sums.mean(found.float())) > ABOVE_CHANCE * by_chance else None
+        by_chance = max(by_chance, _area(Equality.of(one, rolled).pixels))
+    return region if _area(equal) > ABOVE_CHANCE * by_chance else None
 
 
-def _equal(one: Edges, other: Edges) -> Tensor:
-    """The pixels (h, w) around which most edges are equal in two images."""
-    equal, edges = _agreement(one, other)
-    return (equal > EQUAL) & (edges > FEWEST)
+def _around(pixels: Tensor) -> Tensor:
+    """The pixels (h, w) near some of others."""
+    return filters.widened(pixels[None, None].float(), round(AROUND))[0, 0] > 0
 
 
-def _agreement(one: Edges, other: Edges) -> tuple[Tensor, Tensor]:
-    """The share (h, w) of the edges around each pixel that are equal in two images, and the share of pixels
-    that are edges."""
-    lengths = torch.maximum(torch.hypot(*one.gradient), torch.hypot(*other.gradient))
-    same = torch.hypot(*(one.gradient - other.gradient)) < SAME * lengths
-    planes = torch.stack([one.are & other.are & same, one.are, other.are]).float()
-    equal, first, second = filters.smooth_widely(planes[None], AROUND)[0]
-    edges = (first + second) / 2
-    return equal / edges.clamp(min=1e-6), edges
+def _area(pixels: Tensor) -> float:
+    """The share of the pixels of a mask (h, w) that are True."""
+    return float(sums.mean(pixels.float()))
 
 
 def _detail(image: Tensor, mask: Tensor, block: int) -> Tensor:
@@ -237,8 +267,7 @@ def _without(fixed: Level, moving: Level, still: Tensor, run: Run) -> Alignment:
     """The alignment without what stays, by a mask (h, w) of a working copy."""
     rest = 1 - interpolate(still[None, None].float(), size=fixed.size, mode="nearest")[0]
     found = run(*(Level(x.image, x.mask * rest, x.original_from_level) for x in (fixed, moving)))
-    share = float(sums.mean(still.float()))
-    note = f"{share:.1%} of the image stays at its place while the rest moves, and was left out"
+    note = f"{_area(still):.1%} of the image stays at its place while the rest moves, and was left out"
     return _with_quality(found, notes=(*(found.quality.notes or ()), note))
 
 

@@ -36,9 +36,11 @@ def threshold(plane: Tensor, valid: Tensor) -> float:
     medians = _medians(plane)
     height = (plane - medians) * known
     low, high = preprocess.robust_range(medians, known.float())
-    noise = 1.4826 * filters.median(height[known].abs())
+    noise = 1.4826 * filters.median(preprocess.sampled(height.abs(), known.float()))
     limit = max(DEVIATIONS * noise, high - low)
     if not (high > low and math.isfinite(limit)):
+        return math.inf
+    if int((height.abs() > limit).count_nonzero()) < LEAST_SHARE * height.numel():
         return math.inf
     hot, outliers = _isolated(height, limit)
     share = float(sums.mean(hot.float()))

@@ -125,7 +125,9 @@ def constant_border(plane: Tensor, mask: Tensor, *, tolerance: float = 0.03, lea
         grown = _grow_from_border((extreme & constant) | invalid)
         if int(grown.count_nonzero()) > least * grown.numel():
             found |= grown
-    return found if _surrounds_texture(plane, mask * ~found) else torch.zeros_like(found)
+    if not bool(found.any()) or _surrounds_texture(plane, mask * ~found):
+        return found
+    return torch.zeros_like(found)
 
 
 def _surrounds_texture(plane: Tensor, inner: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -34,14 +35,16 @@ class Level:
         return self.image.shape[-2], self.image.shape[-1]
 
 
+_LOCK = Lock()
 _CACHE: WeakKeyDictionary[Level, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
 def cached(level: Level, name: Hashable, make: Callable[[], Value]) -> Value:
     """The value of ``make()``, computed once per level and name; it is freed together with the level."""
-    values = _CACHE.setdefault(level, {})
+    with _LOCK:
+        values = _CACHE.setdefault(level, {})
     if name not in values:
-        values[name] = make()
+        values.setdefault(name, make())
     return values[name]
 
 

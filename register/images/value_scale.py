@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from register.images import preprocess
@@ -25,10 +25,10 @@ class ValueScale:
     @classmethod
     def of(cls, plane: Tensor, valid: Tensor) -> "ValueScale":
         """The scale of the ``valid`` pixels (1, h, w) of a plane (1, h, w)."""
-        values = preprocess.sampled(plane, valid).cpu().double()
+        values = preprocess.sampled(plane, valid).cpu().double().numpy()
         if len(values) == 0:
             return cls()
-        low, middle, high = torch.quantile(values, values.new_tensor([0.005, 0.5, 0.995])).tolist()
+        low, middle, high = np.quantile(values, [0.005, 0.5, 0.995]).tolist()
         low, high = (low, high) if high > low else (float(values.min()), float(values.max()))
         spread = high - low
         if not (spread > 0 and math.isfinite(spread)):

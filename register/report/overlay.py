@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from register.report.panels import View, checkerboard
-from register.report.pictures import are_opposite, neutral_overlay
+from register.report.pictures import Overlays
 from register.transforms.transform import Transform
 
 GAP, LABEL = 8, 26
@@ -15,7 +15,7 @@ GAP, LABEL = 8, 26
 INK, PAPER = (230, 230, 230), (24, 24, 27)
 
 
-def overlay(view: View, transform: Transform) -> bytes:
+def overlay(view: View, drawn: Overlays, transform: Transform) -> bytes:
     """A labelled picture, as PNG, of the fixed image and the moving image on its grid, before and after
     alignment.
 
@@ -23,18 +23,16 @@ def overlay(view: View, transform: Transform) -> bytes:
     row is a checkerboard of both.
     """
     height, width = view.fixed.shape
-    side, opposite = max(min(height, width) // 8, 1), are_opposite(view.fixed, view.after)
+    side = max(min(height, width) // 8, 1)
     sheet = Image.new("RGB", (2 * width + 3 * GAP, 2 * (height + LABEL) + LABEL + 2 * GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=15)
     draw.text((GAP, 6), _title(transform), INK, font=font)
-    for column, (name, moving) in enumerate((("before", view.before), ("after", view.after))):
+    columns = ("before", drawn.before, view.before), ("after", drawn.after, view.after)
+    for column, (name, colours, moving) in enumerate(columns):
         x = GAP + column * (width + GAP)
         panels = (
-            (
-                f"{name}: fixed green, moving magenta",
-                neutral_overlay(view.fixed, moving, opposite=opposite),
-            ),
+            (f"{name}: fixed green, moving magenta", colours),
             (f"{name}: checkerboard", checkerboard(view.fixed, moving, side)),
         )
         for row, (label, panel) in enumerate(panels):

@@ -9,7 +9,7 @@ from register.report.charts import charts
 from register.report.figures import figures, origin
 from register.report.html import Figure, jpeg_url, template, text
 from register.report.panels import SIDE, Grey, Picture, Scene, View
-from register.report.pictures import are_opposite, in_colour, neutral_overlay, outlines
+from register.report.pictures import Overlays, in_colour, outlines
 from register.report.summary import summary
 from register.report.zooms import Zoom, places, ranked_by, zooms
 from register.transforms.quality import Quality
@@ -65,10 +65,10 @@ class Details(NamedTuple):
     places: Figure | None = None
 
 
-def compared(scene: Scene, view: View) -> Compared:
-    """The pictures of both entire images."""
+def compared(scene: Scene, view: View, overlays: Overlays) -> Compared:
+    """The pictures of both entire images, and their overlays."""
     drawn = in_colour(scene.coarser(SIDE), view)
-    return Compared(_pictures(view, drawn, scene.transform.quality), drawn[0].shape[:2])
+    return Compared(_pictures(view, drawn, overlays, scene.transform.quality), drawn[0].shape[:2])
 
 
 def details(scene: Scene) -> Details:
@@ -110,14 +110,13 @@ def page(transform: Transform, compared: Compared, details: Details) -> str:
     )
 
 
-def _pictures(view: View, drawn: list[Picture], quality: Quality) -> dict[str, Figure]:
+def _pictures(view: View, drawn: list[Picture], overlays: Overlays, quality: Quality) -> dict[str, Figure]:
     """The pictures that the viewer can show, by name."""
     before, after = quality.similarity_before, quality.similarity_after
     similarity = ""
     if before is not None and after is not None:
         similarity = f"; similarity {before:.2f} before and {after:.2f} after alignment"
     fixed, moving, aligned = drawn
-    opposite = are_opposite(view.fixed, view.after)
     return {
         "fixed": _figure(fixed, "fixed", "The fixed image."),
         "before": _figure(
@@ -129,12 +128,12 @@ def _pictures(view: View, drawn: list[Picture], quality: Quality) -> dict[str, F
             aligned, "aligned", "The moving image after alignment, drawn on the fixed image's grid."
         ),
         "overlay_before": _figure(
-            neutral_overlay(view.fixed, view.before, opposite=opposite),
+            overlays.before,
             "overlay before",
             f"Both images before alignment in false colour{similarity}.",
         ),
         "overlay_after": _figure(
-            neutral_overlay(view.fixed, view.after, opposite=opposite),
+            overlays.after,
             "overlay after",
             f"Both images after alignment in false colour{similarity}.",
         ),

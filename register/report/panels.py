@@ -71,15 +71,20 @@ class Scene:
         """The entire fixed image, its longest side at most ``SIDE`` pixels."""
         return self.coarser(SIDE).view()
 
-    def view(self, rows: slice = slice(None), columns: slice = slice(None)) -> View:
-        """A region of the fixed level, by default all of it."""
-        height, width = self.fixed.size
-        y, x = np.arange(height, dtype=float)[rows], np.arange(width, dtype=float)[columns]
-        before, after = (self._sampled(transform, x, y) for transform in (self.unaligned, self.transform))
-        return View(valid_grey(self.fixed)[rows, columns], before, after)
+    def view(self) -> View:
+        """The entire fixed level."""
+        fixed, after = self.aligned()
+        return View(fixed, self._sampled(self.unaligned), after)
 
-    def _sampled(self, transform: Transform, x: NDArray[np.float64], y: NDArray[np.float64]) -> Grey:
-        """The moving grey at columns x and rows y of the fixed level, by a transform of the originals."""
+    def aligned(self, rows: slice = slice(None), columns: slice = slice(None)) -> tuple[Grey, Grey]:
+        """The fixed and the aligned grey of a region of the fixed level, by default all of it."""
+        return valid_grey(self.fixed)[rows, columns], self._sampled(self.transform, rows, columns)
+
+    def _sampled(self, transform: Transform, rows: slice = slice(None), columns: slice = slice(None)) -> Grey:
+        """The moving grey in a region of the fixed level, by a transform of the originals."""
+        y, x = (
+            np.arange(n, dtype=float)[span] for n, span in zip(self.fixed.size, (rows, columns), strict=True)
+        )
         up = self.fixed.original_from_level.numpy()
         return sampled(self.moving, transform, up[0, 0] * x + up[0, 2], up[1, 1] * y + up[1, 2])
 

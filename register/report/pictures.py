@@ -1,5 +1,7 @@
 """Pictures of both images in their own colours, overlays that are grey where structures agree, outlines."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,31 +63,64 @@ def _sampled(
 
 def hatched(picture: Picture, inside: NDArray[np.bool_]) -> Picture:
     """A picture (h, w, 3) with diagonal stripes where it is not ``inside`` (h, w) an image."""
-    y, x = np.mgrid[: inside.shape[0], : inside.shape[1]]
-    stripes = np.where((x + y) // STRIPES % 2 == 0, DARK, LIGHT).astype(np.uint8)
-    return np.where(inside[..., None], picture, stripes[..., None])
+    if inside.all():
+        return picture
+    y, x = np.nonzero(~inside)
+    result = picture.copy()
+    result[y, x] = np.where((x + y) // STRIPES % 2 == 0, DARK, LIGHT)[:, None]
+    return result
 
 
-def neutral_overlay(fixed: Grey, moving: Grey, *, opposite: bool) -> Picture:
-    """Two greys (h, w) as RGB bytes (h, w, 3), fixed green, moving magenta: grey where structures agree.
+@dataclass(frozen=True)
+class Equalised:
+    """A grey (h, w) with the same contrast in every neighbourhood, 0.5 in flat ones, and its valid pixels."""
 
-    The contrast of both is made equal in every neighbourhood. ``opposite`` is whether bright structures of
-    one image are dark in the other, as ``are_opposite`` finds; the moving image is then inverted.
+    grey: Grey
+    valid: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, grey: Grey) -> "Equalised":
+        """A grey (h, w), NaN where it is not known."""
+        valid = ~np.isnan(grey)
+        values, sigma = np.where(valid, grey, 0), max(WIDE * max(grey.shape), 2.0)
+        share = _blurred(valid.astype(np.float32), sigma).clip(1e-3)
+        centred = np.where(valid, values - _blurred(values, sigma) / share, 0)
+        deviation = np.sqrt(_blurred(centred**2, sigma) / share)
+        return cls((0.5 + CONTRAST * centred / (deviation + FLAT)).clip(0, 1).astype(np.float32), valid)
+
+    def is_opposite(self, other: "Equalised") -> bool:
+        """Whether bright structures of one image are dark in the other."""
+        valid = self.valid & other.valid
+        if valid.sum() < 16:
+            return False
+        return float(((self.grey[valid] - 0.5) * (other.grey[valid] - 0.5)).mean()) < 0
+
+
+@dataclass(frozen=True)
+class Overlays:
+    """A region in false colour, as RGB bytes (h, w, 3): fixed green, moving magenta, grey where structures
+    agree. The moving image is drawn before and after alignment."""
+
+    before: Picture
+    after: Picture
+
+    @classmethod
+    def of(cls, view: View) -> "Overlays":
+        """The overlays of a region."""
+        fixed, before, after = (Equalised.of(grey) for grey in view)
+        opposite = fixed.is_opposite(after)
+        return cls(*(neutral_overlay(fixed, moving, opposite=opposite) for moving in (before, after)))
+
+
+def neutral_overlay(fixed: Equalised, moving: Equalised, *, opposite: bool) -> Picture:
+    """Two greys as RGB bytes (h, w, 3), fixed green, moving magenta: grey where structures agree.
+
+    ``opposite`` is whether bright structures of one image are dark in the other; the moving image is then
+    inverted.
     """
-    one, other = _equal(fixed), _equal(moving)
-    if opposite:
-        other = 1 - other
-    green, magenta = (np.rint(x * 255).astype(np.uint8) for x in (one, other))
-    return hatched(np.stack([magenta, green, magenta], axis=2), ~np.isnan(moving))
-
-
-def are_opposite(fixed: Grey, moving: Grey) -> bool:
-    """Whether bright structures of one grey (h, w) are dark in the other."""
-    valid = ~np.isnan(moving) & ~np.isnan(fixed)
-    if valid.sum() < 16:
-        return False
-    one, other = (_equal(x)[valid] - 0.5 for x in (fixed, moving))
-    return float((one * other).mean()) < 0
+    other = 1 - moving.grey if opposite else moving.grey
+    green, magenta = (np.rint(x * 255).astype(np.uint8) for x in (fixed.grey, other))
+    return hatched(np.stack([magenta, green, magenta], axis=2), moving.valid)
 
 
 def outlines(picture: Picture, grey: Grey) -> Picture:
@@ -93,7 +128,7 @@ def outlines(picture: Picture, grey: Grey) -> Picture:
     image = _smoothed(grey, 1.2)
     along_y, along_x = np.gradient(image)
     size = np.where(np.isnan(grey), 0, np.hypot(along_x, along_y))
-    limit = max(float(np.quantile(size, OUTLINES)), 1e-6)
+    limit = max(float(np.quantile(size[::2, ::2], OUTLINES)), 1e-6)
     strength = ((size / limit - 0.8) / 0.4).clip(0, 1)[..., None]
     pale = 255 - (255 - picture.astype(np.float32)) * 0.75
     return np.rint(pale * (1 - strength) + OUTLINE * strength).astype(np.uint8)
@@ -107,17 +142,6 @@ def local_contrast(grey: Grey) -> Grey:
     squares = _blurred(values**2, sigma) / share - (_blurred(values, sigma) / share) ** 2
     contrast: Grey = np.where(valid, np.sqrt(squares.clip(0)), 0)
     return contrast
-
-
-def _equal(grey: Grey) -> Grey:
-    """A grey (h, w) with the same contrast in every neighbourhood, 0.5 in flat ones."""
-    valid = ~np.isnan(grey)
-    values, sigma = np.where(valid, grey, 0), max(WIDE * max(grey.shape), 2.0)
-    share = _blurred(valid.astype(np.float32), sigma).clip(1e-3)
-    centred = np.where(valid, values - _blurred(values, sigma) / share, 0)
-    deviation = np.sqrt(_blurred(centred**2, sigma) / share)
-    equal: Grey = (0.5 + CONTRAST * centred / (deviation + FLAT)).clip(0, 1).astype(np.float32)
-    return equal
 
 
 def _smoothed(grey: Grey, sigma: float) -> Grey:

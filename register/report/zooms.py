@@ -11,7 +11,7 @@ from register.report.axes import Values
 from register.report.charts import errors_of, per_patch
 from register.report.html import Figure, jpeg_url
 from register.report.panels import Scene, checkerboard, difference
-from register.report.pictures import are_opposite, in_colour, local_contrast, neutral_overlay
+from register.report.pictures import Equalised, in_colour, local_contrast, neutral_overlay
 from register.transforms.transform import Transform
 
 TISSUE_SIDE, TISSUE = 400, 0.3
@@ -73,8 +73,9 @@ def _in_tissue(scene: Scene) -> NDArray[np.bool_]:
     grid = scene.transform.grid
     assert grid is not None
     small = scene.coarser(TISSUE_SIDE)
-    view, up = small.view(), small.fixed.original_from_level.numpy()
-    contrast = np.minimum(local_contrast(view.fixed), local_contrast(view.after))
+    fixed, after = small.aligned()
+    up = small.fixed.original_from_level.numpy()
+    contrast = np.minimum(local_contrast(fixed), local_contrast(after))
     centres = grid.centres().reshape(-1, 2)
     x, y = ((centres[:, k] - up[k, 2]) / up[k, k] for k in (0, 1))
     height, width = contrast.shape
@@ -120,11 +121,12 @@ def _zoom(scenes: Mapping[int, Scene], word: str, patch: int) -> Zoom:
 def _around(scene: Scene, centre: Float64, what: str) -> list[Figure]:
     """Overlay, checkerboard and difference of the surroundings of a fixed point (x, y)."""
     top, bottom, left, right = _surroundings(scene, centre)
-    view = scene.view(slice(top, bottom), slice(left, right))
+    fixed, after = scene.aligned(slice(top, bottom), slice(left, right))
+    one, other = Equalised.of(fixed), Equalised.of(after)
     pictures = {
-        "overlay": neutral_overlay(view.fixed, view.after, opposite=are_opposite(view.fixed, view.after)),
-        "checkerboard": checkerboard(view.fixed, view.after, SIDE // 8),
-        "difference": difference(view.fixed, view.after),
+        "overlay": neutral_overlay(one, other, opposite=one.is_opposite(other)),
+        "checkerboard": checkerboard(fixed, after, SIDE // 8),
+        "difference": difference(fixed, after),
     }
     return [
         Figure(jpeg_url(picture), name, f"{name.capitalize()} around the {what}.")

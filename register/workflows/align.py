@@ -27,6 +27,7 @@ from register.io.points.landmarks import LandmarkFiles, Landmarks
 from register.kernels import dispatch
 from register.report.overlay import overlay
 from register.report.panels import Scene
+from register.report.pictures import Overlays
 from register.settings import Settings, working_size
 from register.transforms.canvas import Canvas
 from register.transforms.frame import Frame
@@ -274,14 +275,16 @@ def _pictures(scene: Scene, *, report: bool) -> tuple[bytes, Callable[[Transform
     The pictures are drawn by several threads.
     """
     if not report:
-        return overlay(scene.entire(), scene.transform), None
+        entire = scene.entire()
+        return overlay(entire, Overlays.of(entire), scene.transform), None
     with device.worker_threads() as pool:
         view = pool.submit(scene.entire)
         from register.report.page import compared, details, page  # slow; imported while the view is drawn
 
         charts = pool.submit(details, scene)
-        sheet = pool.submit(overlay, view.result(), scene.transform)
-        pictures = compared(scene, view.result())
+        drawn = Overlays.of(entire := view.result())
+        sheet = pool.submit(overlay, entire, drawn, scene.transform)
+        pictures = compared(scene, entire, drawn)
         return sheet.result(), partial(page, compared=pictures, details=charts.result())
 
 

@@ -11,6 +11,7 @@ from register.io.images.colours import colour_picture
 from register.report.index import index
 from register.report.page import compared, details, page
 from register.report.panels import Scene
+from register.report.pictures import Overlays
 from register.settings import Settings, working_size
 from register.transforms.transform import Transform
 from register.workflows import align
@@ -60,7 +61,9 @@ def redraw(folder: Path, landmarks: str | None = None) -> Path:
         )
     colours = colour_picture(sources[0].image), colour_picture(sources[1].image)
     scene = Scene.of(levels[0], levels[1], transform, colours)
-    write_text(folder / REPORT, page(transform, compared(scene, scene.entire()), details(scene)))
+    entire = scene.entire()
+    pictures = compared(scene, entire, Overlays.of(entire))
+    write_text(folder / REPORT, page(transform, pictures, details(scene)))
     return folder / REPORT
 
 

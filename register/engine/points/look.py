@@ -10,7 +10,7 @@ import torch
 from register.engine.initial.search_range import SearchRange
 from register.engine.points import agreement, places, sources
 from register.engine.points.agreement import Agreement
-from register.engine.points.sources import Sources
+from register.engine.points.sources import Maxima, Sources
 from register.geometry import affine
 from register.geometry.arrays import Float64
 from register.images.pyramid import Level
@@ -23,6 +23,8 @@ LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.75, 0.25, 0.75
 """Median correlation of the sources of a field of points with Gaussians, at least (of other images it is
 below 0.6); share of the image that is above the noise, at most, and of this that lies around sources, at
 least. Other images show more than points, which decides."""
+OF_SAMPLE = 0.1
+"""Largest difference of the median correlation of a sample of the maxima from that of all."""
 CERTAIN = -10.0
 """Logarithm (base 10) of the number of false alarms up to which sources agree on a map."""
 RIVAL = 0.5
@@ -56,6 +58,8 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
     """
     if any(min(x.size) < LEAST_SIDE or float((x.mask > 0.5).sum()) < LEAST_SIDE**2 for x in (fixed, moving)):
         return None
+    if not (may_be_field(fixed) and may_be_field(moving)):
+        return None
     one, other = sources.of(fixed), sources.of(moving)
     if not (is_field(one) and is_field(other)):
         return None
@@ -68,6 +72,13 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
             return Seen(one, other, best, apart)
     flipped = matched(one, other, replace(ranges[0], flip=False, shift=None), mirrored=True)
     return Seen(one, other, mirrored=bool(flipped))
+
+
+def may_be_field(level: Level) -> bool:
+    """Whether an image, by a sample of its maxima, shows sources and hardly anything else."""
+    found = Maxima.of(level)
+    few = found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
+    return few and found.alike() >= LEAST_ALIKE - OF_SAMPLE
 
 
 def is_field(found: Sources) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from register.engine.points import background
 from register.engine.points.background import Plane
@@ -41,6 +42,8 @@ MOST = 20_000
 CLEAR, LEAST_ALIKE = 12.0, 0.3
 """Signal from which the shape of a source is clear, and the correlation of a source with a Gaussian, at
 least."""
+SAMPLE = 256
+"""Approximate number of maxima by which an image is recognised that shows more than sources."""
 STEPS = 6
 """Steps by which a window follows its source."""
 FLOOR = 0.02
@@ -74,38 +77,79 @@ class Sources:
         return replace(self, places=self.places[some], errors=self.errors[some], signals=self.signals[some])
 
 
+@dataclass(frozen=True)
+class Maxima:
+    """The maxima of an image over place and width that may be sources, those with the largest signal first.
+
+    ``places`` (n, 2) and ``widths`` (n,) are in pixels of ``flat``, which ``original_from_flat`` (2, 3) maps
+    to the original. ``cover``, ``explained`` and ``size`` are those of ``Sources``.
+    """
+
+    flat: Plane
+    original_from_flat: Tensor
+    places: Float64
+    widths: Float64
+    signals: Float64
+    cover: float
+    explained: float
+    size: tuple[float, float]
+
+    @classmethod
+    def of(cls, level: Level) -> "Maxima":
+        """The maxima of a grey level (1, h, w) of any range, found once."""
+        return pyramid.cached(level, "maxima", lambda: cls._found(level))
+
+    @classmethod
+    def _found(cls, level: Level) -> "Maxima":
+        (height, width), pixel = level.size, pyramid.pixel(level)
+        level = pyramid.shrink(level, (height * width / MOST_PIXELS) ** 0.5)
+        flat = background.flattened(level)
+        found, fine, coarse = [], flat, background.halved(flat)
+        for width_of in WIDTHS:
+            factor = 1 if width_of < HALVED else 2
+            found.append((factor, *_filtered(fine if factor == 1 else coarse, width_of / factor)))
+        places, widths, signals = _maxima(found)
+        keep = _apart(places, widths, signals, flat.image.shape)[:MOST]
+        places, widths, signals = places[keep], widths[keep], signals[keep]
+        shown, size = _explained(flat, places, widths), (height * pixel, width * pixel)
+        return cls(flat, level.original_from_level, places, widths, signals, *shown, size)
+
+    def alike(self) -> float:
+        """The median correlation of the clear maxima with Gaussians, estimated from ``SAMPLE`` of them."""
+        clear = _clear(self.signals)
+        some = clear[:: max(len(clear) // SAMPLE, 1)]
+        return _median(_centred(self.flat, self.places[some], self.widths[some])[1])
+
+
 def of(level: Level) -> Sources:
     """The sources of a grey level (1, h, w) of any range, found once; they are brighter than what is around
     them, or all darker."""
-    return pyramid.cached(level, "sources", lambda: _found(level))
+    return pyramid.cached(level, "sources", lambda: _sources(Maxima.of(level)))
 
 
-def _found(level: Level) -> Sources:
-    height, width = level.size
-    level = pyramid.shrink(level, (height * width / MOST_PIXELS) ** 0.5)
-    flat = background.flattened(level)
-    found, fine, coarse = [], flat, background.halved(flat)
-    for width_of in WIDTHS:
-        factor = 1 if width_of < HALVED else 2
-        found.append((factor, *_filtered(fine if factor == 1 else coarse, width_of / factor)))
-    places, widths, signals = _maxima(found)
-    keep = _apart(places, widths, signals, flat.image.shape)[:MOST]
-    places, widths, signals = places[keep], widths[keep], signals[keep]
-    cover, explained = _explained(flat, places, widths)
-    places, alike = _centred(flat, places, widths)
-    keep = np.flatnonzero(alike > LEAST_ALIKE)
-    clear = alike[signals > CLEAR] if (signals > CLEAR).any() else alike
-    up = level.original_from_level
-    pixel = affine.scale(up)
+def _sources(found: Maxima) -> Sources:
+    """The maxima that are sources, by their centroids."""
+    places, alike = _centred(found.flat, found.places, found.widths)
+    keep, up = np.flatnonzero(alike > LEAST_ALIKE), found.original_from_flat
     return Sources(
         affine.apply(up, torch.from_numpy(places[keep])).numpy(),
-        np.hypot(widths[keep] / signals[keep], FLOOR) * pixel,
-        signals[keep],
-        float(np.median(clear)) if len(clear) else 0.0,
-        cover,
-        explained,
-        (height * pyramid.pixel(level), width * pyramid.pixel(level)),
+        np.hypot(found.widths[keep] / found.signals[keep], FLOOR) * affine.scale(up),
+        found.signals[keep],
+        _median(alike[_clear(found.signals)]),
+        found.cover,
+        found.explained,
+        found.size,
     )
+
+
+def _clear(signals: Float64) -> NDArray[np.int64]:
+    """The signals (n,) that are clear; all where none is."""
+    clear = np.flatnonzero(signals > CLEAR)
+    return clear if len(clear) else np.arange(len(signals))
+
+
+def _median(values: Float64) -> float:
+    return float(np.median(values)) if len(values) else 0.0
 
 
 def _filtered(flat: Plane, width: float) -> tuple[NDArray[np.float32], float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from register.compute import device
 from register.engine.fit.comparison import windows
 from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.problem import Problem
@@ -54,8 +55,9 @@ def judge(
     """
     judge_metric = registry.get(metric).judge
     forward = estimate.transform("local", frames)
-    back = round_trip(problem, forward, estimate.matrix, judge_metric)
-    found = recognition.regions(problem.finest, problem.moving, estimate)
+    with device.concurrently(lambda: recognition.regions(problem.finest, problem.moving, estimate)) as known:
+        back = round_trip(problem, forward, estimate.matrix, judge_metric)
+        found = known()
     quality = _evidence(problem, estimate, metric, back, matches, found)
     lost = pieces.missing(problem.images, problem.valid, forward.map)
     patches, estimate = _patches(problem, estimate, judge_metric, back, found, lost, frames[0])

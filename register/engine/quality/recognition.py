@@ -53,18 +53,45 @@ class Regions:
     overall: Recognition
 
 
+@dataclass(frozen=True)
+class _Ranked:
+    """The regions (n,) of one level that are used, of all (rows * columns), with the ranks of their matches.
+
+    ``planes`` are those of ``_sampled``; ``own`` is the similarity of each match, and ``unit`` the standard
+    deviation of the similarities of regions that do not match.
+    """
+
+    level: Level
+    side: int
+    planes: tuple[Tensor, Tensor, Tensor, Tensor]
+    used: Tensor
+    rank: Tensor
+    texture: Tensor
+    own: Tensor
+    unit: Tensor
+    overall: Recognition
+
+    def regions(self) -> Regions:
+        """All regions, with the margins of those that are used."""
+        fixed, aligned, _, valid = self.planes
+        near = _near(fixed, aligned, valid, self.side).flatten()[self.used]
+        rank, texture = self._placed(self.rank), self._placed(self.texture)
+        similarity, margin = self._placed(self.own / self.unit), self._placed((self.own - near) / self.unit)
+        return Regions(self.level, self.side, rank, texture, similarity, margin, self.overall)
+
+    def _placed(self, values: Tensor) -> Tensor:
+        everywhere = torch.full(self.used.shape, math.nan, device=self.used.device)
+        everywhere[self.used] = values.to(everywhere)
+        return everywhere.reshape([n // self.side for n in self.level.size]).cpu().double()
+
+
 def recognised(fixed: Level, moving: Level, estimate: Estimate) -> Recognition | None:
     """The recognition of all regions together; None where too few have texture. See ``regions``."""
-    found = regions(fixed, moving, estimate)
+    found = _ranked(fixed, moving, estimate)
     return found.overall if found else None
 
 
-def regions(
-    fixed: Level,
-    moving: Level,
-    estimate: Estimate,
-    scales: tuple[tuple[int, int], ...] = SCALES,
-) -> Regions | None:
+def regions(fixed: Level, moving: Level, estimate: Estimate) -> Regions | None:
     """Rank the similarity of matching regions among the similarities of all pairs of regions.
 
     For every region of the fixed image this is the share of other aligned regions that are less similar to
@@ -75,12 +102,18 @@ def regions(
 
     Source: Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses" (2005).
     """
-    found = [_regions(global_fit.at_side(fixed, side), moving, estimate, region) for side, region in scales]
+    found = _ranked(fixed, moving, estimate)
+    return found.regions() if found else None
+
+
+def _ranked(fixed: Level, moving: Level, estimate: Estimate) -> _Ranked | None:
+    """The regions of the scale at which they are recognised best; None where too few have texture."""
+    found = [_at_scale(global_fit.at_side(fixed, side), moving, estimate, region) for side, region in SCALES]
     known = (one for one in found if one is not None)
     return max(known, key=lambda one: one.overall.sigma, default=None)
 
 
-def _regions(level: Level, moving: Level, estimate: Estimate, side: int) -> Regions | None:
+def _at_scale(level: Level, moving: Level, estimate: Estimate, side: int) -> _Ranked | None:
     """The regions of one level, of a ``side`` in pixels; smaller ones in a small image."""
     side = min(side, max(min(level.size) // LEAST_ACROSS, SMALLEST))
     if min(level.size) < side:
@@ -88,8 +121,8 @@ def _regions(level: Level, moving: Level, estimate: Estimate, side: int) -> Regi
     compare = global_fit.compare_at(level, moving, estimate.matrix[None], "structure", margin=MARGIN)
     patches = estimate.patches
     points = compare.points_under() if patches is None else compare.shifted(patches.displacement(level))
-    sampled = _sampled(compare, level, points)
-    fixed, aligned, texture, valid = (unfold(x, side, stride=side)[0].T for x in sampled)
+    planes = _sampled(compare, level, points)
+    fixed, aligned, texture, valid = (unfold(x, side, stride=side)[0].T for x in planes)
     weight = texture.mean(1)
     used = (valid.mean(1) > LEAST_VALID) & (weight > LEAST_TEXTURE)
     if int(used.sum()) < LEAST_REGIONS:
@@ -102,24 +135,9 @@ def _regions(level: Level, moving: Level, estimate: Estimate, side: int) -> Regi
     rank = float(sums.total(ranks * chosen) / sums.total(chosen))
     independent = float(sums.total(chosen).square() / sums.total(chosen.square()))
     others = similarity[~torch.eye(len(own), dtype=torch.bool, device=own.device)]
-    unit, shape = sums.deviation(others).clamp(min=1e-6), tuple(n // side for n in level.size)
-
-    def placed(values: Tensor) -> Tensor:
-        everywhere = torch.full_like(weight, math.nan)
-        everywhere[used] = values.to(everywhere)
-        return everywhere.reshape(shape).cpu().double()
-
-    near = _near(*sampled[:2], sampled[3], side).flatten()[used]
     overall = Recognition(rank, (rank - 0.5) * math.sqrt(12 * independent))
-    return Regions(
-        level,
-        side,
-        rank=placed(ranks),
-        texture=placed(chosen),
-        similarity=placed(own / unit),
-        margin=placed((own - near) / unit),
-        overall=overall,
-    )
+    unit = sums.deviation(others).clamp(min=1e-6)
+    return _Ranked(level, side, planes, used, ranks, chosen, own, unit, overall)
 
 
 def _near(fixed: Tensor, aligned: Tensor, valid: Tensor, side: int) -> Tensor:
