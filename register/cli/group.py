@@ -95,7 +95,9 @@ WithImages = Annotated[
 Merge = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Write all channels of all images into one .ome.tif.", rich_help_panel=RESULTS
+        metavar="FILE",
+        help="Write all channels of all images into one .ome.tif or .ome.zarr.",
+        rich_help_panel=RESULTS,
     ),
 ]
 DropRepeated = Annotated[
@@ -107,7 +109,9 @@ DropRepeated = Annotated[
 Volume = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Write the aligned images as z planes of one .ome.tif.", rich_help_panel=RESULTS
+        metavar="FILE",
+        help="Write the aligned images as z planes of one .ome.tif or .ome.zarr.",
+        rich_help_panel=RESULTS,
     ),
 ]
 Thickness = Annotated[
@@ -173,7 +177,8 @@ def group(
     found = inputs.from_table(table) if table else inputs.listed(images or [])
     settings = _of_every_image(settings, channel, series, level, plane)
     options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()), tuple(link_hold or ()))
-    extras = files.extras(images_written, merge, drop_repeated, volume, thickness, overwrite=overwrite)
+    wanted = images_written, merge, drop_repeated, volume, thickness
+    extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite)
     if dry_run:
         _show_plan(workflow.plan(found, settings, options, workers), as_json)
         return

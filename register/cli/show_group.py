@@ -38,7 +38,7 @@ def result(made: Group, output: Path, extras: Extras) -> None:
     rows += [("note", note) for note in made.notes]
     files = ["group.json", "summary.csv", "index.html"]
     rows += [("", f"{output}/{name}") for name in files]
-    rows += [("", str(path)) for path in (extras.merge, extras.volume) if path]
+    rows += [("", str(path)) for path in (extras.merge, extras.volume) if path and made.first]
     print_rows(rows)
 
 

@@ -1,9 +1,10 @@
 """Open, read and write image files of any format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from register.io.images import raster
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, reader_of
+
+if TYPE_CHECKING:
+    from register.io.images.zarr_write import ChunkLayout
 
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
@@ -142,15 +146,59 @@ def _write_zarr(path: Path, image: Image, storage: Storage, tick: Callable[[int]
     """Write an OME-Zarr folder, which replaces an existing one when it is complete."""
     from register.io.images import zarr_write
 
-    layout = zarr_write.ChunkLayout(
-        storage.chunks or zarr_write.CHUNK, "zstd" if storage.compression == "auto" else storage.compression
-    )
+    layout = _layout(storage)
     zarr_write.checked(path, image, layout)
     with atomic_folder(path) as beside:
-        name, pyramid = path.name.removesuffix(".zarr").removesuffix(".ome"), storage.pyramid is not False
         zarr_write.write(
-            beside, image, layout, name=name, pyramid=pyramid, nearest=storage.nearest, tick=tick
+            beside,
+            image,
+            layout,
+            name=_own_name(path),
+            pyramid=storage.pyramid is not False,
+            nearest=storage.nearest,
+            tick=tick,
         )
+
+
+def write_zarr_volume(
+    path: Path,
+    planes: Sequence[Image | None],
+    storage: Storage,
+    *,
+    step: float | None = None,
+    tick: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Write images of one size and type as the z planes of one OME-Zarr, which replaces an existing one.
+
+    None is a plane of zeros; ``step`` is the distance of the planes in the unit of the pixel size. Raises
+    ``FileError`` as ``write_image`` does.
+    """
+    from register.io.images import zarr_write
+
+    with atomic_folder(path) as beside:
+        zarr_write.write_planes(
+            beside,
+            planes,
+            _layout(storage),
+            step=step,
+            name=_own_name(path),
+            pyramid=storage.pyramid is not False,
+            nearest=storage.nearest,
+            tick=tick,
+        )
+
+
+def _layout(storage: Storage) -> "ChunkLayout":
+    """The chunks of an OME-Zarr."""
+    from register.io.images import zarr_write
+
+    compression = "zstd" if storage.compression == "auto" else storage.compression
+    return zarr_write.ChunkLayout(storage.chunks or zarr_write.CHUNK, compression)
+
+
+def _own_name(path: Path) -> str:
+    """The name of an image in its metadata."""
+    return path.name.removesuffix(".zarr").removesuffix(".ome")
 
 
 def is_written(path: str | Path) -> bool:

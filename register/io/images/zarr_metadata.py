@@ -1,5 +1,6 @@
 """The attributes of OME-Zarr 0.5: axes, pixel sizes, levels, and names, colours and contrast of channels."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,30 @@ SAMPLED = 2048
 Json = dict[str, Any]
 
 
-def attributes(image: Image, sizes: list[tuple[int, int]], name: str, *, nearest: bool) -> Json:
-    """The attributes of the group of an image with levels of some sizes ``(height, width)``."""
+@dataclass(frozen=True)
+class Depth:
+    """The planes of a volume along z: their number, and their distance in the unit of the pixel size, None
+    where it is not known."""
+
+    planes: int
+    step: float | None = None
+
+
+def attributes(
+    image: Image, sizes: list[tuple[int, int]], name: str, *, nearest: bool, depth: Depth | None = None
+) -> Json:
+    """The attributes of the group of an image, or of a volume of such planes, with levels of some sizes
+    ``(height, width)``."""
     names = {symbol: unit for unit, symbol in UNITS.items()}
     unit = names.get(str(image.pixel_unit))
     spatial = [{"name": axis, "type": "space"} | ({"unit": unit} if unit else {}) for axis in "yx"]
+    if depth:
+        measured = {"unit": unit} if unit and depth.step else {}
+        spatial.insert(0, {"name": "z", "type": "space"} | measured)
     multiscale: Json = {
         "name": name,
         "axes": [{"name": "c", "type": "channel"}, *spatial],
-        "datasets": [_dataset(image, sizes[0], size, number) for number, size in enumerate(sizes)],
+        "datasets": [_dataset(image, sizes[0], size, number, depth) for number, size in enumerate(sizes)],
         "type": "nearest" if nearest else "mean",
         "metadata": {"description": "every second pixel" if nearest else "means of 2 × 2 pixels"},
     }
@@ -48,10 +64,10 @@ def state_contrast(group: Any, colour: str) -> None:
     """Add to each channel the range in which viewers show it, from the coarsest level, or its middle."""
     ome = dict(group.attrs)["ome"]
     array = group[ome["multiscales"][0]["datasets"][-1]["path"]]
-    starts = [max(side - SAMPLED, 0) // 2 for side in array.shape[1:]]
+    starts = [max(side - SAMPLED, 0) // 2 for side in array.shape[-2:]]
     rows, columns = (slice(start, start + SAMPLED) for start in starts)
     for number, channel in enumerate(ome["omero"]["channels"]):
-        values = np.asarray(array[number, rows, columns])
+        values = np.asarray(array[number, ..., rows, columns])
         start, end = _contrast(values)
         limits = (start, end)
         if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
@@ -72,13 +88,16 @@ def _contrast(values: Any) -> tuple[float, float]:
     return (start, end) if end > start else (start, start + 1.0)
 
 
-def _dataset(image: Image, full: tuple[int, int], size: tuple[int, int], number: int) -> Json:
+def _dataset(
+    image: Image, full: tuple[int, int], size: tuple[int, int], number: int, depth: Depth | None
+) -> Json:
     """A level: the size of its pixels, and the position of its first one."""
     width, height = image.pixel_size.xy if image.pixel_size else (1.0, 1.0)
     x, y = level_factors(full, size)
     left, top = (image.position or (0.0, 0.0, ""))[:2] if _is_placed(image) else (0.0, 0.0)
-    steps: list[Json] = [{"type": "scale", "scale": [1.0, height * y, width * x]}]
-    moved = [0.0, top + height * (y - 1) / 2, left + width * (x - 1) / 2]
+    along = [depth.step or 1.0] if depth else []
+    steps: list[Json] = [{"type": "scale", "scale": [1.0, *along, height * y, width * x]}]
+    moved = [0.0, *([0.0] * len(along)), top + height * (y - 1) / 2, left + width * (x - 1) / 2]
     if any(moved):
         steps.append({"type": "translation", "translation": moved})
     return {"path": str(number), "coordinateTransformations": steps}

@@ -4,7 +4,7 @@ Source: the OME-NGFF specification 0.5 (ngff.openmicroscopy.org); sharding: Zarr
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from register.errors import FileError
 from register.io.images import zarr_metadata
 from register.io.images.model import Image
 from register.io.images.tiff_blocks import NextLevel, Tick, Window, computed, halved
+from register.io.images.zarr_metadata import Depth
 
 CHUNK, SHARD = 512, 2048
 """Default side of a chunk, and the largest side of a shard of default chunks, in pixels."""
@@ -62,6 +63,48 @@ def write(
     sizes = level_sizes(image.size) if pyramid else [image.size]
     group = arrays(folder, image, sizes, layout)
     group.attrs.update(zarr_metadata.attributes(image, sizes, name, nearest=nearest))
+    _write_levels(folder, group, image, sizes, layout, (), nearest=nearest, tick=tick)
+    zarr_metadata.state_contrast(group, image.colour)
+
+
+def write_planes(
+    folder: Path,
+    planes: Sequence[Image | None],
+    layout: ChunkLayout,
+    *,
+    step: float | None = None,
+    name: str = "",
+    pyramid: bool = True,
+    nearest: bool = False,
+    tick: Tick = lambda n: None,
+) -> None:
+    """Write images of one size and type as the planes of a volume (c, z, y, x); None is a plane of zeros.
+
+    ``step`` is the distance of the planes in the unit of the pixel size. Coarser levels have as many planes.
+    The other arguments, and errors, are those of ``write``.
+    """
+    like = checked(folder, next(plane for plane in planes if plane is not None), layout)
+    sizes, depth = level_sizes(like.size) if pyramid else [like.size], Depth(len(planes), step)
+    group = arrays(folder, like, sizes, layout, depth)
+    group.attrs.update(zarr_metadata.attributes(like, sizes, name, nearest=nearest, depth=depth))
+    for z, plane in enumerate(planes):
+        if plane is not None:
+            _write_levels(folder, group, plane.coloured(), sizes, layout, (z,), nearest=nearest, tick=tick)
+    zarr_metadata.state_contrast(group, like.colour)
+
+
+def _write_levels(
+    folder: Path,
+    group: Group,
+    image: Image,
+    sizes: list[tuple[int, int]],
+    layout: ChunkLayout,
+    at: tuple[int, ...],
+    *,
+    nearest: bool,
+    tick: Tick,
+) -> None:
+    """Write an image to all levels of a group, or to the plane ``at`` of a volume."""
     with ExitStack() as stack:
         pool = stack.enter_context(device.worker_threads())
         for number, size in enumerate(sizes):
@@ -75,11 +118,10 @@ def write(
                 for (rows, columns), block in computed(pool, image.pixels, channels, windows):
                     if coarser:
                         coarser.add(block, channels, rows.start, columns.start)
-                    array[channels, rows, columns] = block
+                    array[(channels, *at, rows, columns)] = block
                     tick(block.size)
             if coarser:
                 image = replace(image, pixels=coarser.pixels(), smaller=())
-    zarr_metadata.state_contrast(group, image.colour)
 
 
 def checked(path: Path, image: Image, layout: ChunkLayout) -> Image:
@@ -91,24 +133,34 @@ def checked(path: Path, image: Image, layout: ChunkLayout) -> Image:
     return image.coloured()
 
 
-def arrays(place: Path | str, image: Image, sizes: list[tuple[int, int]], layout: ChunkLayout) -> Group:
-    """A group at a path or an address, with an array of zeros, or of the no-data value, per level."""
+def arrays(
+    place: Path | str,
+    image: Image,
+    sizes: list[tuple[int, int]],
+    layout: ChunkLayout,
+    depth: Depth | None = None,
+) -> Group:
+    """A group at a path or an address, with an array of zeros, or of the no-data value, per level.
+
+    With ``depth`` they are volumes (c, z, y, x).
+    """
     import zarr
 
     group = zarr.create_group(place, zarr_format=3)
+    planes, one = ([depth.planes], [1]) if depth else ([], [])
     whole = image.nodata is not None and image.dtype.kind in "iu" and image.nodata.is_integer()
     for number, size in enumerate(sizes):
         sides = [min(layout.side, max(side, 1)) for side in size]
         shard = [min(layout.shard, math.ceil(n / s) * s) for n, s in zip(size, sides, strict=True)]
         group.create_array(
             str(number),
-            shape=(image.channels, *size),
+            shape=(image.channels, *planes, *size),
             dtype=image.dtype,
-            chunks=(1, *sides),
-            shards=(1, *shard),
+            chunks=(1, *one, *sides),
+            shards=(1, *one, *shard),
             compressors=codec(layout.compression),
             fill_value=int(image.nodata) if whole and image.nodata is not None else 0,
-            dimension_names=["c", "y", "x"],
+            dimension_names=["c", *("z" for _ in planes), "y", "x"],
         )
     return group
 

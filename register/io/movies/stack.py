@@ -21,7 +21,8 @@ class Stack:
     ``axis`` is the axis along which the frames lie, T or Z. With ``planes`` the frames along T are those of
     volumes: all planes of one time, then those of the next. ``step`` is the time between frames in seconds,
     or their distance along Z in the unit of the pixel size, and ``pixel_size`` is the size of a pixel; both
-    are None where the file does not state them. ``notes`` say what was left out.
+    are None where the file does not state them. ``channel_names`` are empty where they are not known.
+    ``notes`` say what was left out.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stack:
     nodata: float | None = None
     notes: tuple[str, ...] = ()
     planes: int | None = None
+    channel_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.source)

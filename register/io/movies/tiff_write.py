@@ -50,6 +50,8 @@ def _first_page(stack: Stack) -> Options:
         attributes |= {"TimeIncrement": stack.step, "TimeIncrementUnit": "s"}
     if stack.step and stack.axis == "Z" and stack.pixel_size and stack.pixel_size.unit:
         attributes |= {"PhysicalSizeZ": stack.step, "PhysicalSizeZUnit": stack.pixel_size.unit}
+    if stack.channel_names and not stack.rgb:
+        attributes["Channel"] = {"Name": list(stack.channel_names)}
     plane = (height, width)
     shape: tuple[int, ...] = (*along, *plane)
     stored, axes = (count, 1, 1, *plane, 1), "YX"

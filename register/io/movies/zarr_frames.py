@@ -122,13 +122,17 @@ def _of_image(path: Path, layout: Layout, image: Json, name: str | None) -> Stac
 
 
 def _step(image: Json, dataset: Json, axes: str, along: str) -> float | None:
-    """The seconds between frames along T; None where the file names no unit."""
+    """The seconds between frames along T, or the distance along Z in the unit of the pixel size.
+
+    None where the file names no unit.
+    """
+    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes") or []]
     place = axes.index(along)
-    described = (image.get("axes") or [])[place : place + 1]
-    unit = described[0].get("unit") if described and isinstance(described[0], dict) else None
-    if along != "T" or unit not in SECONDS:
+    unit = units[place] if place < len(units) else None
+    factor = SECONDS.get(str(unit)) if along == "T" else float(unit == units[axes.index("X")])
+    if not unit or not factor:
         return None
     for step in dataset.get("coordinateTransformations", []):
         if step.get("type") == "scale":
-            return float(step["scale"][place]) * SECONDS[unit] or None
+            return float(step["scale"][place]) * factor or None
     return None

@@ -34,14 +34,16 @@ def zarr_writer(path: Path, about: About) -> Iterator[Add]:
     stack = about.stack
     with atomic_folder(path) as beside:
         group = zarr.create_group(beside, zarr_format=3)
+        (channels, *plane), deep = stack.shape, stack.axis == "Z"
+        names = ["c", "z"] if deep else ["t", "c"]  # the order of the specification
         array = group.create_array(
             "0",
-            shape=(len(stack), *stack.shape),
+            shape=(channels, len(stack), *plane) if deep else (len(stack), *stack.shape),
             dtype=stack.dtype,
-            chunks=(1, 1, *stack.shape[1:]),
-            shards=(TOGETHER, *stack.shape),
+            chunks=(1, 1, *plane),
+            shards=(channels, TOGETHER, *plane) if deep else (TOGETHER, *stack.shape),
             compressors=codec(about.compression),
-            dimension_names=[stack.axis.lower(), "c", "y", "x"],
+            dimension_names=[*names, "y", "x"],
         )
         group.attrs.update({"ome": _image(path, stack)})
         waiting = list[NDArray[Any]]()
@@ -49,7 +51,11 @@ def zarr_writer(path: Path, about: About) -> Iterator[Add]:
 
         def flush() -> None:
             nonlocal done
-            array[done : done + len(waiting)] = np.stack(waiting)
+            some = slice(done, done + len(waiting))
+            if deep:
+                array[:, some] = np.stack(waiting, 1)
+            else:
+                array[some] = np.stack(waiting)
             done += len(waiting)
             waiting.clear()
 
@@ -71,10 +77,12 @@ def _image(path: Path, stack: Stack) -> Any:
     length = {"unit": unit} if unit else {}
     width, height = stack.pixel_size.xy if stack.pixel_size else (1.0, 1.0)
     along: dict[str, str] = {"name": "t", "type": "time", **({"unit": "second"} if stack.step else {})}
+    channel, step = {"name": "c", "type": "channel"}, stack.step or 1.0
+    first, scale = [along, channel], [step, 1.0, height, width]
     if stack.axis == "Z":
-        along = {"name": "z", "type": "space", **length}
-    axes = [along, {"name": "c", "type": "channel"}] + [{"name": x, "type": "space", **length} for x in "yx"]
-    scale = [stack.step or 1.0, 1.0, height, width]
+        along = {"name": "z", "type": "space", **(length if stack.step else {})}
+        first, scale = [channel, along], [1.0, step, height, width]
+    axes = first + [{"name": x, "type": "space", **length} for x in "yx"]
     dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     name = path.name.removesuffix(".ome.zarr")
     image = {"name": name, "axes": axes, "datasets": [dataset]}

@@ -6,20 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, remove, write_text
-from register.images.pixels import EVERYTHING
 from register.io.images.model import Image
 from register.io.images.open import aligned_name
-from register.io.movies.about import About
-from register.io.movies.stack import Stack
-from register.io.movies.tiff_write import stack_writer
-from register.io.movies.write import format_of
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
@@ -29,6 +20,7 @@ from register.workflows.aligned_image import OutputStyle, aligned_image, write_a
 from register.workflows.batch import TRANSFORM
 from register.workflows.job import RESULTS
 from register.workflows.merge import MergeOptions, Part
+from register.workflows.sets import volume
 from register.workflows.sets.images import SetImage
 from register.workflows.sets.solve import Group, Member, opened
 
@@ -51,20 +43,20 @@ class Extras:
 
 
 def extras(
-    images: bool, merged: Path | None, drop_repeated: bool, volume: Path | None, thickness: float | None,
-    *, overwrite: bool,
+    images: bool, merged: Path | None, drop_repeated: bool, stacked: Path | None, thickness: float | None,
+    *, compression: str, overwrite: bool,
 ) -> Extras:  # fmt: skip
     """What is written besides transforms. Raises ``RegisterError`` for files that cannot be written."""
-    for path in (merged, volume):
+    for path in (merged, stacked):
         if path:
             merge.check_output(path, overwrite)
-    if volume and volume.name.lower().endswith(".zarr"):
-        raise FileError(volume, "cannot be a volume", "name an .ome.tif")
-    if thickness is not None and not volume:
+    if stacked:
+        volume.check_compression(stacked, compression)
+    if thickness is not None and not stacked:
         raise RegisterError("--thickness is the distance of the planes of a --volume; name one")
     if drop_repeated and not merged:
         raise RegisterError("--drop-repeated concerns the channels of --merge; name a file for them")
-    return Extras(images, merged, MergeOptions(drop_repeated=drop_repeated), volume, thickness)
+    return Extras(images, merged, MergeOptions(drop_repeated=drop_repeated), stacked, thickness)
 
 
 def check_outputs(images: Sequence[SetImage], table: str | None, output: Path, extras: Extras) -> None:
@@ -84,7 +76,7 @@ def write(
     """Write all files of a solved set but its page; ``group.json`` comes last. Raises ``RegisterError``."""
     aligned = {member.image.id: _aligned(member, settings) for member in group.members if member.transform}
     if extras.volume:
-        check_volume(group, aligned, extras.thickness)
+        volume.check(group, aligned, extras.thickness)
     check_outputs([member.image for member in group.members], None, output, extras)
     total, done = max(len(aligned) + bool(extras.merge) + bool(extras.volume), 1), 0
     (output / GROUP).unlink(missing_ok=True)
@@ -101,11 +93,14 @@ def write(
         member.transform.save(folder / TRANSFORM)
         done += 1
         tick(done / total)
-    if extras.merge:
+    for path in (extras.merge, extras.volume):
+        if path and not group.first:  # an older file would be taken for the result
+            remove(path)
+    if extras.merge and group.first:
         parts = [Part(x.image.id, aligned[x.image.id], x.image.path) for x in group.first]
         merge.write_parts(parts, extras.merge, extras.merging, style=OutputStyle.of(settings))
-    if extras.volume:
-        _write_volume(group, aligned, extras, settings)
+    if extras.volume and group.first:
+        volume.write(group, aligned, extras.volume, extras.thickness, settings)
     write_text(output / SUMMARY, table(group))
     values = group_values(group)
     group_schema.checked(values)
@@ -128,72 +123,6 @@ def _remove(folder: Path, kept: Sequence[str]) -> None:
     for name in RESULTS:
         if name not in kept:
             remove(folder / name)
-
-
-def check_volume(group: Group, aligned: dict[str, Image], thickness: float | None) -> None:
-    """Raise ``RegisterError`` unless all images of the first group have one type and number of channels."""
-    first = None
-    unknown = [x.image.path for x in group.first if not aligned[x.image.id].pixel_unit]
-    if thickness is not None and unknown:
-        raise RegisterError(f"--thickness is in the unit of the pixel size, and {unknown[0]} states none")
-    for member in group.first:
-        image = aligned[member.image.id].coloured()
-        kind = image.dtype, image.channels, image.colour
-        if first and kind != first[1]:
-            raise RegisterError(
-                f"--volume: {member.image.path} has {image.channels} channels of {image.dtype}, and"
-                f" {first[0]} has {first[1][1]} of {first[1][0]}; a volume needs one kind of image"
-            )
-        first = first or (member.image.path, kind)
-
-
-def _write_volume(group: Group, aligned: dict[str, Image], extras: Extras, settings: Settings) -> None:
-    """The aligned images as z planes; an image without a place is a plane of fill values."""
-    assert extras.volume is not None
-    models = [aligned[member.image.id].coloured() for member in group.first]
-    if not models:
-        raise RegisterError("--volume: no image has a place in a common frame")
-    like = models[0]
-    if settings.compression == "jpeg":
-        raise FileError(extras.volume, "cannot be written with jpeg", "use deflate or zstd")
-    placed = [group.members[n].image.id if group.members[n] in group.first else None for n in group.order]
-    source = Planes(tuple(aligned[name].coloured() if name else None for name in placed), like)
-    stack = Stack(
-        extras.volume.name.split(".")[0], (), source, rgb=like.colour == "rgb" and like.channels == 3,
-        axis="Z", step=extras.thickness, pixel_size=like.pixel_size,
-    )  # fmt: skip
-    with stack_writer(extras.volume, About(stack, format_of("tiff", settings.compression)[1])) as add:
-        for index in range(len(stack)):
-            add(stack.frame(index))
-
-
-@dataclass(frozen=True)
-class Planes:
-    """Aligned images as the planes of a volume; zeros where there is none."""
-
-    images: tuple[Image | None, ...]
-    like: Image
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns of a plane."""
-        return (self.like.channels, *self.like.size)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of a value."""
-        return self.like.dtype
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, index: int) -> NDArray[Any]:
-        """One plane (c, h, w)."""
-        image = self.images[index]
-        return np.zeros(self.shape, self.dtype) if image is None else image.pixels[EVERYTHING]
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def table(group: Group) -> str:
