@@ -20,7 +20,14 @@ Spacing = Annotated[
 ]
 Frame = Annotated[int | None, typer.Option(min=0, help="Frame of a movie's transforms.npz, counted from 0.")]
 SplineError = Annotated[
-    float, typer.Option(help="Largest error allowed to a fitted B-spline, in pixels.", min=0)
+    float,
+    typer.Option(
+        help="Largest error allowed to a fitted B-spline, or to SpatialData's grid, in pixels.", min=0
+    ),
+]
+FixedElement = Annotated[
+    str | None,
+    typer.Option(help="SpatialData: the element of the fixed image, such as images/he.", metavar="NAME"),
 ]
 
 
@@ -31,6 +38,7 @@ def export(
     frame: Frame = None,
     spacing: Spacing = None,
     tolerance: SplineError = 0.01,
+    fixed_element: FixedElement = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -41,6 +49,13 @@ def export(
     if form not in EXPORTS.names():
         raise typer.BadParameter(f"--to {form!r} is not allowed: choose one of {', '.join(EXPORTS.names())}")
     report = workflow(
-        transform, form, output, frame=frame, spacing=spacing, tolerance=tolerance, overwrite=overwrite
+        transform,
+        form,
+        output,
+        frame=frame,
+        spacing=spacing,
+        tolerance=tolerance,
+        fixed_element=fixed_element,
+        overwrite=overwrite,
     )
     print_values(report, as_json)

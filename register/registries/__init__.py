@@ -90,6 +90,9 @@ EXPORTS = Registry(
         ),
         "field-mha": Entry("register.io.transforms.fields:MHA", "displacement field as MetaImage"),
         "ngff": Entry("register.io.transforms.ngff:EXPORT", "OME-Zarr scene with a transformation (RFC-5)"),
+        "spatialdata": Entry(
+            "register.io.transforms.spatialdata:EXPORT", "transformation of an element of SpatialData"
+        ),
         "csv": Entry("register.io.transforms.control_points:TABLE", "control points as a table"),
         "npz": Entry("register.io.transforms.fields:NPZ", "displacement field as NumPy arrays"),
         "gcp": Entry(

@@ -9,14 +9,22 @@ from register.transforms.transform import Transform
 
 
 def export(
-    transform: Transform, name: str, path: Path, *, spacing: float | None = None, tolerance: float = 0.01
+    transform: Transform,
+    name: str,
+    path: Path,
+    *,
+    spacing: float | None = None,
+    tolerance: float = 0.01,
+    fixed_element: str | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write ``transform`` in the format called ``name``, one of ``register.registries.EXPORTS``.
 
-    ``spacing`` is the distance of field samples, control points or knots in fixed pixels (None: the
-    format's own); ``tolerance`` is the largest error allowed to a fitted B-spline, in moving pixels. Raises
-    ``RegisterError`` for an unknown format, a spacing that is not positive or a missing library, and
-    ``TransformError`` when a B-spline does not reach the tolerance.
+    ``spacing`` is the distance of field samples, control points or knots in fixed pixels (None: the format's
+    own); ``tolerance`` is the largest error allowed to a fitted B-spline, in moving pixels. Of a SpatialData,
+    ``fixed_element`` is the element of the fixed image (``images/he``), and ``overwrite`` replaces a
+    transformation that is there. Raises ``RegisterError`` for an unknown format, a spacing that is not
+    positive or a missing library, and ``TransformError`` when a B-spline does not reach the tolerance.
     """
     form = export_format(name)
     if spacing is not None and spacing <= 0:
@@ -25,4 +33,6 @@ def export(
         raise RegisterError(
             f"--to {name} needs {form.needs}, which is not installed; pip install 'register-cli[export]'"
         )
-    return form.write(transform, path, ExportOptions(spacing, tolerance))
+    if fixed_element is not None and not form.extends:
+        raise RegisterError(f"--fixed-element is for --to spatialdata, not for --to {name}")
+    return form.write(transform, path, ExportOptions(spacing, tolerance, fixed_element, overwrite))
