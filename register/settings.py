@@ -244,12 +244,22 @@ class Settings:
     pyramid: bool | None = _option(
         None, OUTPUT, "Write coarser pyramid levels. [default: above 4096 pixels; OME-Zarr always]"
     )
+    pyramid_pages: bool = _option(
+        False,
+        OUTPUT,
+        "Write the coarser levels of a TIFF as pages, which OpenSlide reads; also `--pyramid pages`.",
+    )
     report: bool = _option(True, OUTPUT, "Write report.html.")
     landmarks: str | None = _option(
         None,
         OUTPUT,
         "Landmarks `FIXED.csv,MOVING.csv` whose errors are reported; the alignment does not use them.",
     )
+
+    @property
+    def aligned_format(self) -> str:
+        """The format of the aligned image: levels as pages are those of a plain TIFF."""
+        return "tiff" if self.pyramid_pages else self.format
 
 
 FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series", "allow_truncated"
@@ -337,8 +347,19 @@ def check_storage(compression: str, jpeg_quality: int | None, chunks: int | None
         raise RegisterError("chunks is not allowed unless OME-Zarr is written")
 
 
+def check_pages(*, pages: bool, pyramid: bool | None, plain: bool) -> None:
+    """Raise ``RegisterError`` for levels as pages of a file that is no plain TIFF, or that has no levels."""
+    if pages and pyramid is False:
+        raise RegisterError("pyramid_pages is not allowed with --no-pyramid")
+    if pages and not plain:
+        raise RegisterError("pyramid_pages is not allowed unless a plain TIFF is written: name a .tif")
+
+
 def _check_together(settings: Settings) -> None:
     """Raise ``RegisterError`` for values that are allowed by themselves and not together."""
+    check_pages(
+        pages=settings.pyramid_pages, pyramid=settings.pyramid, plain=settings.format in ("auto", "tiff")
+    )
     check_storage(
         settings.compression, settings.jpeg_quality, settings.chunks, zarr=settings.format == "ome-zarr"
     )

@@ -148,7 +148,8 @@ def test_a_file_that_is_cut_short_is_used_as_far_as_it_goes(tmp_path, frames, co
 @pytest.mark.parametrize("name", WITHOUT_MEANING)
 def test_an_option_without_meaning_is_refused(tmp_path, name):
     values = {
-        "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "device": "cpu",
+        "init": "identity", "seed": 1, "valid_mask": True, "pyramid": True, "pyramid_pages": True,
+        "device": "cpu",
         "landmarks": "a.csv,b.csv", "series": 0, "moving_channel": "0", "metric": "ncc",
         "optimizer": "adam", "max_size": 100, "landmarks_hold": "a.csv,b.csv", "format": "ome-zarr",
         "jpeg_quality": 90, "chunks": 64, "fixed_plane": "Z=0", "moving_plane": "Z=0",

@@ -9,8 +9,10 @@ import typer
 
 from register.cli.arguments import AsJson, Debug, Overwrite
 from register.cli.output import print_json
-from register.settings import Compression, Interpolation, check_storage
+from register.settings import Compression, Interpolation, check_pages, check_storage
 
+NOT_PLAIN = (".ome.tif", ".ome.tiff", ".png", ".zarr")
+"""Endings of formats that have no levels as pages."""
 Transform = Annotated[str, typer.Argument(metavar="TRANSFORM", help="A transform.json.", show_default=False)]
 Images = Annotated[
     list[str],
@@ -58,6 +60,13 @@ Pyramid = Annotated[
     bool | None,
     typer.Option(help="Write coarser pyramid levels. [default: above 4096 pixels; OME-Zarr always]"),
 ]
+Pages = Annotated[
+    bool,
+    typer.Option(
+        "--pyramid-pages",
+        help="Write the coarser levels of a TIFF as pages, which OpenSlide reads; also `--pyramid pages`.",
+    ),
+]
 Series = Annotated[
     int | None, typer.Option(help="Series to read from files with several. [default: the largest]", min=0)
 ]
@@ -90,6 +99,7 @@ def apply(
     jpeg_quality: Quality = None,
     chunks: Chunks = None,
     pyramid: Pyramid = None,
+    pyramid_pages: Pages = False,
     series: Series = None,
     level: Level = 0,
     plane: Plane = None,
@@ -109,7 +119,8 @@ def apply(
 
     refuse_inputs(Path(output), Path(transform))
     check_storage(compression, jpeg_quality, chunks, zarr=output.lower().endswith(".zarr"))
-    style = OutputStyle(interpolation, fill, compression, pyramid, jpeg_quality, chunks)
+    check_pages(pages=pyramid_pages, pyramid=pyramid, plain=not output.lower().endswith(NOT_PLAIN))
+    style = OutputStyle(interpolation, fill, compression, pyramid, jpeg_quality, chunks, pyramid_pages)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:
         write = workflow.apply_at if scheduler is None else partial(on_cluster.apply_on_cluster, scheduler)

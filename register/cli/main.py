@@ -85,6 +85,7 @@ def main() -> None:
     try:
         with configured_process():
             # not standalone: typer returns the code of an Exit and lets exceptions pass
+            sys.argv[1:] = spelled_out(sys.argv[1:])
             code = app_for(sys.argv[1:])(standalone_mode=False)
             if sys.stdout is not None:  # None where the program was started with a closed standard output
                 sys.stdout.flush()
@@ -95,6 +96,17 @@ def main() -> None:
     if code == INTERRUPTED:
         print("interrupted; no incomplete file was left", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """The arguments with ``--pyramid pages`` as ``--pyramid-pages``, because ``--pyramid`` takes no value."""
+    made: list[str] = []
+    for argument in arguments:
+        if argument == "pages" and made[-1:] == ["--pyramid"]:
+            made[-1] = "--pyramid-pages"
+        else:
+            made.append("--pyramid-pages" if argument == "--pyramid=pages" else argument)
+    return made
 
 
 def _prepare_process() -> None:

@@ -39,6 +39,7 @@ class OutputStyle:
     pyramid: bool | None = None
     jpeg_quality: int | None = None
     chunks: int | None = None
+    pages: bool = False
 
     @classmethod
     def of(cls, chosen: Settings) -> "OutputStyle":
@@ -50,6 +51,7 @@ class OutputStyle:
             chosen.pyramid,
             chosen.jpeg_quality,
             chosen.chunks,
+            chosen.pyramid_pages,
         )
 
 
@@ -124,7 +126,7 @@ def write_aligned(
     """
     pyramid = style.pyramid
     if pyramid is None:
-        pyramid = max(image.size) > LARGE or str(path).lower().endswith(ZARR)
+        pyramid = style.pages or max(image.size) > LARGE or str(path).lower().endswith(ZARR)
     need = image.nbytes * PACKED[style.compression] * (4 / 3 if pyramid else 1) + (
         image.nbytes / 3 if pyramid else 0
     )
@@ -150,6 +152,7 @@ def write_aligned(
         jpeg_quality=style.jpeg_quality,
         chunks=style.chunks,
         pyramid=pyramid,
+        pages=style.pages,
         nearest=style.interpolation == "nearest",
         tick=ticked,
     )

@@ -77,7 +77,7 @@ def apply(
     for path, name in zip(images, names, strict=True):
         image = open_image(path, part)
         factor = scale_of(frame, image, path) if scale is None else scale
-        target = name if name.suffix else name.with_name(_name_for(path, image))
+        target = name if name.suffix else name.with_name(_name_for(path, image, style))
         refuse_existing(target, overwrite or target == name)
         refuse_inputs(target, *images)
         placed = grid if factor == 1 else None
@@ -240,6 +240,7 @@ def _outputs(images: list[Path], output: Path) -> list[Path]:
     return [output / stem for stem in stems]
 
 
-def _name_for(path: Path, image: Image) -> str:
+def _name_for(path: Path, image: Image, style: OutputStyle) -> str:
     """The image's own stem with the suffix of its result."""
-    return path.name.split(".")[0] + aligned_name(image).removeprefix("aligned")
+    name = aligned_name(image, "tiff" if style.pages else "auto")
+    return path.name.split(".")[0] + name.removeprefix("aligned")

@@ -84,7 +84,7 @@ def output_files(job: Job, moving: Image) -> dict[str, Path]:
     if job.brief:
         names = {"transform": "transform.json", "overlay": "overlay.png", "report": "report.html"}
         return {role: job.output / name for role, name in names.items()}
-    aligned = aligned_name(moving, job.settings.format)
+    aligned = aligned_name(moving, job.settings.aligned_format)
     names = {"aligned": aligned, "transform": "transform.json", "overlay": "overlay.png"}
     if job.settings.report:
         names["report"] = "report.html"

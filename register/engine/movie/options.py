@@ -19,6 +19,7 @@ WITHOUT_MEANING = (
     "occlusion_mask",
     "residual_map",
     "pyramid",
+    "pyramid_pages",
     "format",
     "jpeg_quality",
     "chunks",

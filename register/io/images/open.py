@@ -22,7 +22,8 @@ HEAD = 32
 """The number of first bytes by which a format is recognised."""
 Read = Callable[[Path, Selection], Image]
 ZARR = (".ome.zarr", ".zarr")
-WRITTEN = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf", ".png", *ZARR)
+OME, PLAIN = (".ome.tif", ".ome.tiff"), (".tif", ".tiff", ".btf")
+WRITTEN = (*OME, *PLAIN, ".png", *ZARR)
 """The endings of names under which an image is written; each is one format."""
 
 
@@ -81,6 +82,8 @@ def read_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES)
 class Storage:
     """How an image is stored: its compression, the quality of JPEG, the side of a chunk, coarser levels.
 
+    With ``pages`` the coarser levels of a TIFF are pages.
+
     ``auto`` is deflate for TIFF and zstd for OME-Zarr. Without ``pyramid``, OME-Zarr has coarser levels and
     the other formats have none. ``nearest`` takes every second pixel for them, not means. None is the default
     of the format.
@@ -91,6 +94,7 @@ class Storage:
     chunks: int | None = None
     pyramid: bool | None = None
     nearest: bool = False
+    pages: bool = False
 
 
 def write_image(
@@ -102,6 +106,7 @@ def write_image(
     chunks: int | None = None,
     pyramid: bool | None = None,
     nearest: bool = False,
+    pages: bool = False,
     tick: Callable[[int], None] = lambda n: None,
 ) -> None:
     """Write an image as PNG, OME-Zarr, OME-TIFF (``.ome.tif`` or ``kind="ome"``) or TIFF, by its name.
@@ -109,18 +114,21 @@ def write_image(
     It is written beside ``path`` and renamed when it is complete. ``compression`` ``auto`` is deflate for
     TIFF and zstd for OME-Zarr; ``jpeg_quality`` (1 to 100) belongs to ``jpeg``, ``chunks`` (pixels) to
     OME-Zarr. ``pyramid`` adds coarser levels, which OME-Zarr has unless it is False, of means or, with
-    ``nearest``, of every second pixel. ``tick`` is called with the number of values that were written since
-    its last call. Raises ``FileError`` for a name with another ending, when the file cannot be written, or
-    when the format cannot hold the pixels.
+    ``nearest``, of every second pixel. With ``pages`` they are pages of a plain TIFF, for viewers that use
+    OpenSlide. ``tick`` is called with the number of values that were written since its last call. Raises
+    ``FileError`` for a name with another ending, when the file cannot be written, or when the format cannot
+    hold the pixels.
     """
     if not isinstance(image, Image):
         raise RegisterError(
             f"write_image takes a register.Image, not a {type(image).__name__}; for an array (c, h, w) write"
             " register.Image(array)"
         )
-    storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest)
+    storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest, pages)
     name = str(path).lower()
     check_written(path)
+    if pages and (not name.endswith(PLAIN) or name.endswith(OME)):
+        raise FileError(path, "is no plain TIFF, which has its levels as pages", "name a .tif")
     if name.endswith(ZARR):
         _write_zarr(Path(path), image, storage, tick)
         return
@@ -130,13 +138,14 @@ def write_image(
             return
         from register.io.images import tiff_write  # needs PyTorch's threads, which reading does not
 
-        image = replace(image, kind="ome") if name.endswith((".ome.tif", ".ome.tiff")) else image
+        image = replace(image, kind="ome") if name.endswith(OME) else image
         tiff_write.write(
             beside,
             image,
             compression=storage.compression,
             jpeg_quality=storage.jpeg_quality,
             pyramid=bool(storage.pyramid),
+            pages=storage.pages,
             nearest=storage.nearest,
             tick=tick,
         )

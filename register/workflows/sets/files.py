@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from register.errors import FileError, RegisterError
@@ -85,7 +85,7 @@ def write(
         if not member.transform:
             _remove(folder, ())
             continue
-        name = aligned_name(opened(member.image, settings), settings.format)
+        name = aligned_name(opened(member.image, settings), settings.aligned_format)
         _remove(folder, (name,) if extras.images else ())
         if extras.images:
             write_aligned(folder / name, aligned[member.image.id], OutputStyle.of(settings))
@@ -98,7 +98,9 @@ def write(
             remove(path)
     if extras.merge and group.first:
         parts = [Part(x.image.id, aligned[x.image.id], x.image.path) for x in group.first]
-        merge.write_parts(parts, extras.merge, extras.merging, style=OutputStyle.of(settings))
+        merge.write_parts(
+            parts, extras.merge, extras.merging, style=replace(OutputStyle.of(settings), pages=False)
+        )
     if extras.volume and group.first:
         volume.write(group, aligned, extras.volume, extras.thickness, settings)
     write_text(output / SUMMARY, table(group))
