@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 import register
 from register import settings
 from register.engine import pair
+from register.engine.ambiguity import outcome
+from register.engine.ambiguity.rivals import Rival
 from register.engine.quality import verdict as verdicts
 from register.errors import FileError
 from register.io.images.colours import colour_picture
@@ -356,6 +358,21 @@ def test_the_next_command_has_the_options_that_were_asked_for(aligned):
     assert given["--preset"] == "fast"
     assert float(given["--max-shift"]) > 100
     assert set(given) <= {"-o", *(f"--{x.name.replace('_', '-')}" for x in fields(settings.Settings))}
+
+
+def test_where_content_repeats_landmarks_come_first_then_a_range_below_the_rival(aligned):
+    transform = Transform.load(aligned / "transform.json")
+    rival = Rival(torch.eye(2, 3), (60.0, 0.0), 0.0, 60.0)
+    doubted = as_failed(transform, verdict="suspect", reasons=(rival.reason(),), expected_error=60.0)
+    first, second = advice.next_steps(doubted)
+    assert "--landmarks-hold" in first.command
+    assert second.command.endswith("--shift-range 30px")
+    assert "repeats" in advice.plainly(doubted.quality)
+    weak = as_failed(transform, verdict="suspect", reasons=(f"9 of 12 patches {advice.WEAK}",))
+    assert ["landmarks-hold" in x.command for x in advice.next_steps(weak)] == [True, False]
+    asked = replace(transform.provenance, settings={**transform.provenance.settings, "shift_range": "5 µm"})
+    beyond = replace(as_failed(transform, verdict="suspect", reasons=(outcome.BEYOND,)), provenance=asked)
+    assert "--shift-range '10 µm'" in advice.next_steps(beyond)[0].command
 
 
 def test_every_reason_has_a_plain_sentence():

@@ -21,9 +21,16 @@ WEAK, CAPPED, AREA, RETURN = (
 )
 PARTS = "on tissue or other content"
 GROUPS, PARTNERS, LOOSE = "others on another one", "have a partner", "determine the map only"
+RIVAL, ALONG, BEYOND = "explains the images as well", "do not determine the shift", "more than --shift-range"
+STAYS, MISSING = "equal at the same place in both images", "missing or lie elsewhere"
 LANDMARK, APART = "and was not used", "regions of the two images do not overlap"
 """Parts of the reasons of a verdict, by which they are told apart."""
 PLAIN = {
+    RIVAL: "The content repeats itself: another shift or rotation fits as well.",
+    ALONG: "The images show nothing that tells the shift in one direction.",
+    BEYOND: "The only alignment that was found moves the image further than you allowed.",
+    STAYS: "Something that is at the same place in both images, such as text, may have decided.",
+    MISSING: "Pieces of the fixed image are missing in the moving image, or lie elsewhere there.",
     UNRECOGNISED: "Places in one image do not look like the places they were laid on in the other image.",
     EMPTY: "There is too little structure in the images to tell whether they match.",
     APART: "The parts of the images that may be used do not lie on each other.",
@@ -75,32 +82,40 @@ def next_steps(transform: Transform) -> list[Step]:
     def add(words: str, **options: str | bool) -> None:
         steps.append(Step(words, command(transform, **options)))
 
+    unsure = quality.verdict == Verdict.FAILED or any(x in said for x in (UNRECOGNISED, RETURN, EMPTY))
+    repeats = RIVAL in said or ALONG in said
     if LANDMARK in said and chosen.get("landmarks_hold"):
         add("Correct the landmark that is named, and align again.")
+    if BEYOND in said and chosen.get("shift_range"):
+        add("Allow a larger shift of the image.", shift_range=_doubled(str(chosen["shift_range"])))
     if CAPPED in said:
         add("Allow a larger deformation.", max_shift=_larger(transform))
+    if (unsure or repeats or WEAK in said) and not chosen.get("landmarks_hold"):
+        add(
+            "Mark three or more places in both images (QuPath, napari, Fiji) and hold them.",
+            landmarks_hold="fixed_points.csv,moving_points.csv",
+        )
+    if RIVAL in said and quality.expected_error:
+        add(
+            "Limit the shift, if you know that the images lie nearly on each other.",
+            shift_range=f"{quality.expected_error / 2:.0f}px",
+        )
+    if (unsure or STAYS in said) and not chosen.get("fixed_mask") and not chosen.get("moving_mask"):
+        add(
+            "Exclude what only one image shows, and text: polygons or a mask of the valid region.",
+            fixed_mask="fixed_mask.geojson",
+            moving_mask="moving_mask.geojson",
+        )
     if WEAK in said and chosen.get("model", "local") == "local":
         add("Fit one affine map instead of a deformation.", model="affine")
-    if quality.verdict == Verdict.FAILED or UNRECOGNISED in said or RETURN in said or EMPTY in said:
-        if not chosen.get("landmarks_hold"):
-            add(
-                "Mark three or more places in both images (QuPath, napari, Fiji) and hold them.",
-                landmarks_hold="fixed_points.csv,moving_points.csv",
-            )
-        if not chosen.get("fixed_mask") and not chosen.get("moving_mask"):
-            add(
-                "Exclude what only one image shows: polygons or a mask of the valid region.",
-                fixed_mask="fixed_mask.geojson",
-                moving_mask="moving_mask.geojson",
-            )
-        if _has_channels(quality) and not chosen.get("fixed_channel"):
-            add(
-                "Compare channels that show the same structures; register info FILE lists them.",
-                fixed_channel="NAME",
-                moving_channel="NAME",
-            )
-        if not chosen.get("allow_flip") and not quality.rejected_matrix:
-            add("Allow a mirrored image.", allow_flip=True)
+    if unsure and _has_channels(quality) and not chosen.get("fixed_channel"):
+        add(
+            "Compare channels that show the same structures; register info FILE lists them.",
+            fixed_channel="NAME",
+            moving_channel="NAME",
+        )
+    if unsure and not chosen.get("allow_flip") and not quality.rejected_matrix:
+        add("Allow a mirrored image.", allow_flip=True)
     return steps[:MOST_STEPS]
 
 
@@ -128,6 +143,12 @@ def _larger(transform: Transform) -> str:
     given = transform.provenance.settings.get("max_shift")
     limit = given or 0.1 * (transform.fixed.width**2 + transform.fixed.height**2) ** 0.5
     return f"{2 * limit:.0f}"
+
+
+def _doubled(length: str) -> str:
+    """A length with its unit, such as ``30`` or ``5µm``, twice as large."""
+    number = length.rstrip("pxnmuµμ ")
+    return f"{2 * float(number):g}{length[len(number) :]}"
 
 
 def _has_channels(quality: Quality) -> bool:

@@ -1,9 +1,12 @@
 """The processes that align and write the frames of a movie, or this process alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 from register.compute.device import cores
@@ -26,20 +29,38 @@ class Here(Executor):
         return future
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Processes that run functions, and the function that gives all of them their task before the first."""
+
+    pool: Executor
+    give: Callable[[Task], None]
+
+
 @contextmanager
-def pool_of(asked: Task, count: int) -> Iterator[Executor]:
-    """The processes, each with the reference prepared."""
+def workers_of(count: int, threads: int | None) -> Iterator[Workers]:
+    """The processes of a movie. They start at once, and wait for their task when they are ready."""
     if count == 1:
-        tasks.prepare(asked)
-        yield Here()
+        yield Workers(Here(), tasks.prepare)
         return
     workers.start_quietly()
     context = get_context("spawn")
-    threads, started = asked.settings.threads or max(cores() // count, 1), context.Value("i", 0)
-    pool = ProcessPoolExecutor(count, context, initializer=_prepare, initargs=(threads, started, asked))
+    given: SimpleQueue[Task | None] = context.SimpleQueue()
+    started = context.Value("i", 0)
+    values = (threads or max(cores() // count, 1), started, given)
+    pool = ProcessPoolExecutor(count, context, initializer=_prepare, initargs=values)
+    asked = list[Task | None]()
+
+    def give(task: Task) -> None:
+        asked.append(task)
+        Thread(target=_put, args=(given, [task] * count), daemon=True).start()
+
     try:
-        yield pool
+        pool.submit(_ready)  # starts all processes
+        yield Workers(pool, give)
     finally:
+        if not asked:
+            _put(given, [None] * count)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -56,6 +77,17 @@ def in_order(
         yield future.result()
 
 
-def _prepare(threads: int, started: Any, asked: Task) -> None:
+def _put(queue: "SimpleQueue[Task | None]", values: "Sequence[Task | None]") -> None:
+    for value in values:
+        queue.put(value)
+
+
+def _prepare(threads: int, started: Any, given: "SimpleQueue[Task | None]") -> None:
     workers.prepare(threads, started)
-    tasks.prepare(asked)
+    asked = given.get()
+    if asked is not None:
+        tasks.prepare(asked)
+
+
+def _ready() -> None:
+    """Do nothing."""

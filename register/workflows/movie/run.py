@@ -20,7 +20,7 @@ from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie import bad_frames, chain, output, reference, tasks, trend
 from register.workflows.movie.canvas import union
 from register.workflows.movie.job import Movie
-from register.workflows.movie.pool import AHEAD, in_order, pool_of
+from register.workflows.movie.pool import AHEAD, in_order, workers_of
 from register.workflows.movie.progress_files import Unfinished, stamp_of
 from register.workflows.movie.table import Row, read_table, row_of, text_of
 from register.workflows.movie.tasks import CHUNK, Channel, Task, Template
@@ -97,14 +97,11 @@ def _run(
         refuse_inputs(result, *read)
     if not redo and unfinished.is_finished(stamp) and all(path.exists() for path in targets):
         return read_table(table)
-    made = reference.build(channels[0].stack, movie.to, movie.settings)
-    number = reference.number_of(channels[0].stack, movie.to, movie.settings)
-    asked = Task(
-        channels, movie.settings, Template(made.image, made.variance, made.sigma), number, movie.format
-    )
-    unfinished.begin(stamp, redo)
-    table.unlink(missing_ok=True)
-    with pool_of(asked, count) as pool:
+    with workers_of(count, movie.settings.threads) as workers:
+        asked, pool = _task(movie, channels), workers.pool
+        unfinished.begin(stamp, redo)
+        table.unlink(missing_ok=True)
+        workers.give(asked)
         found = list[FrameTransform]()
         for one in _aligned(asked, pool, movie.to == "previous", count, unfinished):
             tick(row_of(len(found), one))
@@ -123,6 +120,14 @@ def _run(
     unfinished.end(stamp)
     write_text(table, text_of(rows))
     return rows
+
+
+def _task(movie: Movie, channels: tuple[Channel, ...]) -> Task:
+    """The task of the workers, with the reference. Raises ``RegisterError``."""
+    made = reference.build(channels[0].stack, movie.to, movie.settings)
+    number = reference.number_of(channels[0].stack, movie.to, movie.settings)
+    template = Template(made.image, made.variance, made.sigma)
+    return Task(channels, movie.settings, template, number, movie.format)
 
 
 def _aligned(
