@@ -81,7 +81,7 @@ def test_the_jacobian_equals_finite_differences_of_the_map(transform):
 def test_a_bright_dot_is_where_its_point_is(transform):
     """Dots drawn in the moving image, found in the aligned one, against positions mapped by the inverse."""
     seen = 0
-    for target in points(200, margin=40).tolist():
+    for target in points(70, margin=40).tolist():
         there = transform.map(torch.tensor([target]))[0]
         if not bool(shown(there[None] + 8, transform) & shown(there[None] - 8, transform)):
             continue
@@ -103,7 +103,7 @@ def test_a_bright_dot_is_where_its_point_is(transform):
         found = np.array(center_of_mass(aligned))[::-1] + np.array([left, top])
         assert np.hypot(*(found - transform.inverse().map(there[None])[0].numpy())) < 0.1
         seen += 1
-    assert seen >= 60
+    assert seen >= 20
 
 
 def test_invert_and_compose_give_the_identity_within_the_error_they_report(transform):
