@@ -1,6 +1,8 @@
 """Sets of images with known truth: errors between neighbours and over the set, drift, defects, order, cost.
 
-    python -m benchmarks.sets sections [--count 12] [--side 600] [--draws 1] [--defects] [--preset balanced]
+    python -m benchmarks.sets sections [--count 12] [--side 600] [--draws 1] [--preset balanced]
+    python -m benchmarks.sets defects [--count 12] [--side 600] [--draws 1] [--folder LINKS]
+    python -m benchmarks.sets triples --folder FOLDER [--pairs ID ...]
     python -m benchmarks.sets simulated [--count 60] [--draws 3]
     python -m benchmarks.sets order [--count 12] [--side 400] [--draws 3]
     python -m benchmarks.sets rounds [--count 5] [--side 2000]
@@ -13,6 +15,10 @@ by ``compose``; ``SIFT chain`` and ``SIFT star`` are affine maps by OpenCV betwe
 reference; ``stackreg`` is pystackreg's, where that is installed, on canvases padded to one size. VALIS and
 palom (libvips, Java) and Fiji (Java) are not run here.
 
+``defects`` is the same with one section torn, one that lost 85 % of its tissue, one foreign, one mirrored
+and one link spoilt by hand; the error of each section against the reference is compared with that without
+defects. ``triples`` takes real pairs a, b with landmarks and makes c from b by a known warp: the loop a to b
+to c to a by the three alignments, and the error at the landmarks of the pair alone and of the joint solution.
 ``simulated`` draws links with smooth errors of up to 0.15 px instead of aligning images. ``rounds`` are
 images of four channels with DAPI at different places; the pixels that are merged are compared with those of
 ``register apply``. ``cost`` is the time of ``register group`` over that of ``register align`` for its links.
@@ -25,16 +31,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tifffile
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 
-from benchmarks import results
+from benchmarks import results, set_defects, set_triples
+from benchmarks.sections import Array, Section, by_sift, by_stackreg, sections, texture
+from benchmarks.solved_sets import solved, written
 from benchmarks.synthetic import smooth_field
 from register import settings
 from register.engine.group import fields, graph, solution
@@ -51,87 +57,6 @@ from register.workflows import batch
 from register.workflows.sets import files
 from register.workflows.sets import images as inputs
 from register.workflows.sets import solve as workflow
-
-DECORRELATION, WARP = 0.8, 0.004
-"""Correlation of neighbouring sections, and the largest displacement that each adds, in sides of an image."""
-Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Section:
-    """An image (h, w) and the map from its pixels (n, 2) to points of the content."""
-
-    image: Array
-    content: Callable[[Array], Array]
-
-
-def texture(side: int, rng: np.random.Generator) -> Array:
-    layers = sum(s * gaussian_filter(rng.normal(size=(side, side)), s) for s in (1.5, 3, 8, 20))
-    return layers / layers.std()
-
-
-def sections(count: int, side: int, seed: int) -> list[Section]:
-    """Serial sections of a round tissue."""
-    rng, wide = np.random.default_rng(seed), side + side // 3
-    content, warp, made = texture(wide, rng), np.zeros((wide, wide, 2)), []
-    y, x = np.indices((wide, wide)) - wide / 2
-    tissue = np.clip(1.5 - np.hypot(x / (0.44 * side), y / (0.4 * side)) ** 4, 0, 1)
-    for number in range(count):
-        if number:
-            content = DECORRELATION * content + np.sqrt(1 - DECORRELATION**2) * texture(wide, rng)
-            warp = warp + smooth_field(wide, wide, WARP * side, seed * 1000 + number)
-        width, height = side + rng.integers(-side // 20, side // 20, 2)
-        turn = affine.similarity(
-            rng.uniform(-np.pi, np.pi),
-            1.0,
-            (width / 2, height / 2),
-            wide / 2 + rng.uniform(-0.03, 0.03, 2) * side,
-        )
-
-        def place(points: Array, turn: Array = turn, warp: Array = warp) -> Array:
-            here = affine.apply(turn, points)
-            moved = [map_coordinates(warp[..., k], here.T[::-1], order=3, mode="nearest") for k in (0, 1)]
-            return here + np.stack(moved, -1)
-
-        at = place(
-            affine.points_at(np.arange(width, dtype=float), np.arange(height, dtype=float)).reshape(-1, 2)
-        )
-        grey = 0.92 - tissue * (0.45 + 0.1 * content)
-        values = map_coordinates(grey, at.T[::-1], order=3, mode="nearest").reshape(height, width)
-        values = values + rng.normal(0, 0.01, values.shape)
-        made.append(Section(np.rint(values.clip(0, 1) * 60000).astype(np.uint16), place))
-    return made
-
-
-def spoil(made: list[Section], seed: int) -> dict[str, int]:
-    """Change sections as accidents do; their places by what happened to them."""
-    rng, count = np.random.default_rng(seed), len(made)
-    torn, lost, foreign, mirrored = (round(share * count) for share in (0.2, 0.4, 0.6, 0.8))
-    image = made[torn].image.copy()
-    image[:, image.shape[1] // 2 :] = np.roll(image[:, image.shape[1] // 2 :], 12, axis=0)
-    made[torn] = replace(made[torn], image=image)
-    image = np.full_like(made[lost].image, round(0.92 * 60000))
-    height, width = image.shape
-    kept = slice(round(0.3 * height), round(0.7 * height)), slice(round(0.32 * width), round(0.69 * width))
-    image[kept] = made[lost].image[kept]
-    made[lost] = replace(made[lost], image=image)
-    made[foreign] = replace(
-        made[foreign], image=sections(1, max(height, width), int(rng.integers(1e6)))[0].image
-    )
-    before = made[mirrored]
-    last = before.image.shape[1] - 1
-
-    def place(points: Array) -> Array:
-        return before.content(np.stack([last - points[:, 0], points[:, 1]], -1))
-
-    made[mirrored] = Section(before.image[:, ::-1].copy(), place)
-    return {"torn": torn, "lost": lost, "foreign": foreign, "mirrored": mirrored}
-
-
-def written(made: list[Section], folder: Path) -> list[inputs.SetImage]:
-    for number, one in enumerate(made):
-        tifffile.imwrite(folder / f"s{number:03d}.tif", one.image)
-    return inputs.listed([str(folder)])
 
 
 def errors(maps: dict[int, Callable[[Array], Array]], made: list[Section], frame: Frame) -> dict[str, float]:
@@ -171,101 +96,29 @@ def chained(group: workflow.Group, count: int) -> dict[int, Callable[[Array], Ar
     return maps
 
 
-def by_sift(made: list[Section], first: int, *, star: bool) -> dict[int, Callable[[Array], Array]]:
-    """Affine maps from the reference by SIFT and RANSAC, between neighbours or all to the reference."""
-
-    def affine_between(one: int, other: int) -> Array | None:
-        sift = cv2.SIFT_create(4000)
-        (a, da), (b, db) = (
-            sift.detectAndCompute((made[n].image // 256).astype(np.uint8), None) for n in (one, other)
-        )
-        near = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(da, db)
-        source, target = (
-            np.float64([k[i].pt for k, i in pairs])
-            for pairs in ([(a, m.queryIdx) for m in near], [(b, m.trainIdx) for m in near])
-        )
-        return cv2.estimateAffine2D(source, target, ransacReprojThreshold=3.0, maxIters=10000)[0]
-
-    maps = {first: affine.identity()}
-    for step in (1, -1):
-        for n in range(first + step, len(made) if step > 0 else -1, step):
-            before = first if star else n - step
-            found = affine_between(before, n) if before in maps else None
-            if found is not None:
-                maps[n] = affine.compose(found, maps[before])
-    return {n: (lambda points, matrix=matrix: affine.apply(matrix, points)) for n, matrix in maps.items()}
-
-
-def by_stackreg(made: list[Section], first: int) -> dict[int, Callable[[Array], Array]]:
-    """Affine maps by pystackreg between neighbours, on canvases padded to one size; empty without it."""
-    try:
-        from pystackreg import StackReg
-    except ImportError:
-        return {}
-    size = np.max([x.image.shape for x in made], axis=0)
-    padded = [
-        np.pad(x.image, [(0, m - n) for m, n in zip(size, x.image.shape, strict=True)], mode="edge")
-        for x in made
-    ]
-    engine, maps = StackReg(StackReg.AFFINE), {first: affine.identity()}
-    for step in (1, -1):
-        for n in range(first + step, len(made) if step > 0 else -1, step):
-            matrix = engine.register(padded[n - step].astype(float), padded[n].astype(float))[:2]
-            maps[n] = affine.compose(matrix, maps[n - step])
-    return {n: (lambda points, matrix=matrix: affine.apply(matrix, points)) for n, matrix in maps.items()}
-
-
-def solved(
-    images: list[inputs.SetImage], out: Path, preset: str, order: str = "given"
-) -> tuple[workflow.Group, float]:
-    chosen = settings.check(preset=preset, report=False)
-    begin = time.perf_counter()
-    options = workflow.GroupOptions(order)
-    made = workflow.solve(
-        images, out, chosen, options, lambda pairs: batch.sequential(str(out / "links")),
-        tick=lambda one: print(f"  {one.id}: {one.verdict or one.error}", flush=True),
-    )  # fmt: skip
-    return made, time.perf_counter() - begin
-
-
 def run_sections(options: argparse.Namespace) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for draw in range(options.draws):
         made = sections(options.count, options.side, draw)
-        happened = spoil(made, draw) if options.defects else {}
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             (folder / "in").mkdir()
             images = written(made, folder / "in")
-            if options.defects:
-                workflow_links(images, folder / "out", options.preset)
             group, seconds = solved(images, folder / "out", options.preset)
         maps = {n: x.transform.map for n, x in enumerate(group.members) if x.transform and x.group == 1}
-        verdicts = {name: str(group.members[n].verdict) for name, n in happened.items()}
         frame, first = group.frames[0], group.references[0] or 0
         row = {"method": "group", "draw": draw, "seconds": round(seconds, 1), **errors(maps, made, frame)}
-        rows.append(row | {"links": len(group.links), "defects": verdicts})
-        ways = {"chain": chained(group, len(made))}
-        if not options.defects:
-            ways |= {
-                "SIFT chain": by_sift(made, first, star=False),
-                "SIFT star": by_sift(made, first, star=True),
-                "stackreg": by_stackreg(made, first),
-            }
+        rows.append(row | {"links": len(group.links)})
+        ways = {
+            "chain": chained(group, len(made)),
+            "SIFT chain": by_sift(made, first, star=False),
+            "SIFT star": by_sift(made, first, star=True),
+            "stackreg chain": by_stackreg(made, first),
+        }
         for name, found in ways.items():
             if len(found) > 1:
                 rows.append({"method": name, "draw": draw, **errors(found, made, frame)})
     return rows
-
-
-def workflow_links(images: list[inputs.SetImage], out: Path, preset: str) -> None:
-    """Align the links, and spoil one by hand: its transform is shifted by 9 pixels and still called ok."""
-    solved(images, out, preset)
-    path = out / "links" / f"{images[0].id}--{images[1].id}" / "transform.json"
-    link = Transform.load(path)
-    shift = affine.translation(9.0, -6.0)
-    matrices = None if link.matrices is None else affine.compose(shift, link.matrices)
-    replace(link, matrix=affine.compose(shift, link.matrix), matrices=matrices).save(path)
 
 
 def run_simulated(options: argparse.Namespace) -> list[dict[str, object]]:
@@ -437,6 +290,8 @@ def run_cost(options: argparse.Namespace) -> list[dict[str, object]]:
 
 RUNS = {
     "sections": run_sections,
+    "defects": set_defects.run,
+    "triples": set_triples.run,
     "simulated": run_simulated,
     "order": run_order,
     "rounds": run_rounds,
@@ -455,7 +310,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="time only every Nth link alone (cost)")
     parser.add_argument("--preset", default="balanced")
     parser.add_argument(
-        "--defects", action="store_true", help="a torn, a lost, a foreign, a mirrored section"
+        "--folder", type=Path, help="pairs with landmarks (triples); where links are kept (defects)"
+    )
+    parser.add_argument(
+        "--pairs", nargs="*", help="ids of the pairs (triples); all multimodal ones by default"
     )
     results.add_options(parser)
     options = parser.parse_args()

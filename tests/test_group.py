@@ -124,6 +124,34 @@ def test_a_set_is_aligned_and_what_does_not_belong_is_named(sections, tmp_path, 
     assert all(error < 1.5 * clean[name] + 0.05 for name, error in errors(out, truth).items())
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_aligns_the_links_of_a_set(sections, tmp_path, program):
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    folder, truth = sections
+    paths = [folder / f"{name}.tif" for name in ("s0", "s2")]
+    asked = ["--preset", "fast", "--model", "rigid", "--rotation-range", "40", "--max-size", "180",
+             "--no-images"]  # fmt: skip
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        address = ["--scheduler", cluster.scheduler_address]
+        done = program("group", *paths, folder / "s1.tif", "-o", tmp_path / "dask", *asked, *address)
+        assert done.returncode == 0, done.stderr
+        again = program("group", *paths, folder / "s1.tif", "-o", tmp_path / "dask", *asked, *address)
+        assert again.stdout.count("done before") >= 3
+    local = program("group", *paths, folder / "s1.tif", "-o", tmp_path / "local", *asked, "--workers", "1")
+    assert local.returncode == 0, local.stderr
+    assert max(errors(tmp_path / "dask", truth).values()) < 0.5
+    for name in truth:
+        one, other = (
+            register.Transform.load(tmp_path / place / name / "transform.json") for place in ("dask", "local")
+        )
+        assert np.allclose(one.matrix, other.matrix, atol=1e-9), name
+        assert one.quality.verdict == other.quality.verdict == "ok"
+    done = program("group", *paths, "-o", tmp_path / "none", *asked, "--scheduler", "tcp://127.0.0.1:1")
+    assert (done.returncode, "cannot connect" in done.stderr) == (1, True), done.stderr
+
+
 def test_a_link_holds_its_landmarks_whichever_image_is_named_first(tmp_path, program):
     rng = np.random.default_rng(5)
     for name in ("s0", "s1"):

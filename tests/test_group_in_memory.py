@@ -5,10 +5,16 @@ import pytest
 import torch
 
 import register
+from register.engine.group import graph
 from register.errors import RegisterError
 from register.geometry import affine
 from register.io.images.model import Image
+from register.transforms.frame import Frame
+from register.transforms.quality import Quality
+from register.workflows.batch import PairOutcome
 from register.workflows.sets import links as set_links
+from register.workflows.sets import solve as workflow
+from register.workflows.sets.images import SetImage
 from register.workflows.sets.links import LinkResult, Links
 from tests.test_group import section, texture
 
@@ -149,16 +155,56 @@ def test_a_set_finds_its_order_by_similarity(monkeypatch, made):
     assert [str(member.verdict) for member in found.members] == ["failed"] * 4
 
 
+def result(one, other, verdict, matrix, name=""):
+    """A link with a known map (2, 3), without patches."""
+    frame = Frame(260, 260)
+    quality = Quality(verdict=verdict, expected_error=0.1)
+    made = register.Transform("rigid", frame, frame, matrix, quality=quality)
+    return LinkResult(one, other, PairOutcome(f"{one}--{other}{name}", "a", "b", verdict), made)
+
+
 def test_a_link_keeps_the_better_of_itself_and_its_mirrored_repetition():
+    asked = []
+
     def aligner(links, *, mirrored):
-        verdict = "ok" if mirrored else "suspect"
+        asked.append((links, mirrored))
+        verdicts = {(0, 1): "suspect", (1, 2): "failed"}
         for link in links:
-            outcome = set_links.PairOutcome(f"x{'.mirrored' * mirrored}", "a", "b", verdict)
-            yield LinkResult(*link, outcome)
+            yield result(*link, "ok" if mirrored else verdicts[link], affine.identity())
 
     links = Links(aligner)
-    links.align([(1, 0), (0, 1)])
-    assert links.verdicts() == {(0, 1): "suspect"}
-    links.align([(0, 1)], mirrored=True)
+    links.align([(1, 0), (0, 1), (1, 2)])
+    assert links.verdicts() == {(0, 1): "suspect", (1, 2): "failed"}
+    set_links._mirrored(links)
+    set_links._mirrored(links)
     links.align([(0, 1)])
-    assert links.verdicts() == {(0, 1): "ok"}
+    assert links.verdicts() == {(0, 1): "ok", (1, 2): "failed"}
+    assert asked[1:] == [([(0, 1)], True), ([(0, 1)], False)], "a failed alignment has tried it itself"
+
+
+def test_links_that_contradict_each_other_are_checked_by_further_ones():
+    """One of the two links of the first of seven images is wrong by 40 px, and ok."""
+    asked, truth = [], [affine.translation(3.0 * n, -2.0 * n) for n in range(7)]
+
+    def aligner(links, *, mirrored):
+        asked.extend(links)
+        for one, other in links:
+            matrix = affine.compose(truth[other], affine.invert(truth[one]))
+            if (one, other) == (0, 1):
+                matrix = affine.compose(affine.translation(40.0, 0.0), matrix)
+            yield result(one, other, "ok", matrix)
+
+    images = [SetImage(f"s{n}", f"s{n}.tif") for n in range(7)]
+    opened = workflow.Opened((Frame(260, 260),) * 7, ("",) * 7)
+    made = workflow.joined(
+        Links(aligner), images, opened, range(7), register.settings.check(model="affine"),
+        workflow.GroupOptions(), [],
+    )  # fmt: skip
+    assert set(asked) - set(graph.neighbours(range(7), 2)) == {(0, 3), (0, 4)}
+    assert [str(member.verdict) for member in made.members] == ["ok"] * 7
+    first = affine.compose(made.members[0].transform.matrix, affine.invert(truth[0]))
+    for n, member in enumerate(made.members):
+        same = affine.compose(member.transform.matrix, affine.invert(truth[n]))
+        assert same == pytest.approx(first, abs=1e-4)
+    wrong = next(fit for fit in made.links if (fit.result.fixed, fit.result.moving) == (0, 1))
+    assert wrong.weight < 0.1

@@ -211,6 +211,20 @@ def test_links_go_around_those_that_are_not_ok_and_join_parts():
     assert parts(5, [(0, 1), (3, 4), (1, 4)]) == [[0, 1, 3, 4], [2]]
 
 
+def test_images_that_match_nothing_are_given_up_and_doubtful_ones_linked_further():
+    order = [3, 0, 1, 2, 4, 5, 6, 7]
+    verdicts = dict.fromkeys(graph.neighbours(order, 2), "ok")
+    more = graph.further(order, verdicts, [3])
+    assert more == [(2, 3), (3, 4)]
+    assert graph.further(order, verdicts | dict.fromkeys(more, "ok"), [3]) == []
+    assert graph.further(order, verdicts, [4]) == [(4, 7), (0, 4), (3, 4)]
+    foreign = dict.fromkeys([(0, 4), (1, 4), (2, 4)], "failed") | {(4, 5): "suspect"}
+    assert graph.further(order, verdicts | foreign | {(4, 6): "suspect"}, [4]) == []
+    assert not [pair for pair in graph.around(order, foreign) if 4 in pair]
+    damaged = {(0, 4): "failed", (2, 4): "suspect", (4, 5): "suspect"}
+    assert [pair for pair in graph.around(order, damaged) if 4 in pair]
+
+
 def test_the_best_connected_image_is_in_the_middle():
     assert graph.best_connected([0, 1, 2, 3, 4], {(n, n + 1): 4.0 for n in range(4)})[0] == 2
 

@@ -70,6 +70,26 @@ def test_merged_pixels_are_those_of_apply_and_the_file_is_a_pyramid(rounds, prog
     assert (pixels.physical_size_x, pixels.size_c) == (0.5, 7)
 
 
+@pytest.mark.filterwarnings("default")  # of its dependencies
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_bioio_reads_merged_files(rounds, ending):
+    bioio = pytest.importorskip(
+        "bioio", reason="bioio is not installed: pip install bioio-ome-tiff bioio-ome-zarr"
+    )
+    pytest.importorskip(f"bioio_ome_{ending.removeprefix('.ome.')[:4].replace('tif', 'tiff')}")
+    folder, transforms = rounds
+    path = folder / f"all{ending}"
+    workflow.merge(transforms, path, MergeOptions())
+    image = bioio.BioImage(path)
+    names = ["r1: AF", "r1: CD8", "r1: DAPI", "r2: DAPI", "r2: Ki67", "r3: FoxP3", "r3: DAPI"]
+    assert [str(name) for name in image.channel_names] == names
+    assert (image.dims.C, image.dims.Y, image.dims.X) == (7, HEIGHT, WIDTH)
+    assert (image.physical_pixel_sizes.Y, image.physical_pixel_sizes.X) == (0.5, 0.5)
+    assert np.array_equal(image.get_image_data("CYX"), read_image(path).pixels)
+    if ending == ".ome.zarr":  # the plug-in for TIFF reads the finest level only
+        assert len(image.resolution_levels) == 2
+
+
 def test_channels_are_chosen_and_repeated_ones_dropped(rounds):
     folder, transforms = rounds
     out = folder / "some.ome.tif"

@@ -15,7 +15,7 @@ ALL_PAIRS = 6
 REACH = 3
 """Positions beyond an image that are tried where its links to neighbours are not ok."""
 GIVE_UP = 3
-"""Number of failed links after which an image without a better one is not linked any more."""
+"""Number of failed links after which an image without an ok one is not linked any more."""
 ROUNDS = 200
 """Most rounds of the search for the shortest order."""
 
@@ -32,7 +32,8 @@ def others(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
     """All other pairs of a small set; those of images whose links have all failed are left out."""
     if len(order) > ALL_PAIRS:
         return []
-    hopeless, tried = _hopeless(verdicts, most=1), {frozenset(pair) for pair in verdicts}
+    tried = {frozenset(pair) for pair in verdicts}
+    hopeless = {x for x, own in _of_images(verdicts).items() if len(own) > 1 and set(own) == {"failed"}}
     found = neighbours(order, len(order) - 1)
     return [pair for pair in found if frozenset(pair) not in tried and not hopeless & set(pair)]
 
@@ -60,13 +61,34 @@ def around(order: Sequence[int], verdicts: Mapping[Pair, str]) -> list[Pair]:
     return [pair for pair in found if frozenset(pair) not in tried and not hopeless & set(pair)]
 
 
-def _hopeless(verdicts: Mapping[Pair, str], most: int = GIVE_UP - 1) -> set[int]:
-    """Images of which more than ``most`` links failed and none is better."""
+def further(order: Sequence[int], verdicts: Mapping[Pair, str], images: Collection[int]) -> list[Pair]:
+    """Pairs of some images that were not tried, with the nearest two on either side of each.
+
+    They are at most ``REACH`` + 1 positions apart. Images that match nothing are left out.
+    """
+    place, tried = {image: n for n, image in enumerate(order)}, {frozenset(pair) for pair in verdicts}
+    hopeless, found = _hopeless(verdicts), list[Pair]()
+    for image in images:
+        for side in (range(1, REACH + 2), range(-1, -REACH - 2, -1)):
+            near = [order[place[image] + step] for step in side if 0 <= place[image] + step < len(order)]
+            new = [other for other in near if frozenset((image, other)) not in tried][:2]
+            found += [(min(image, other), max(image, other)) for other in new]
+    return [pair for pair in dict.fromkeys(found) if not hopeless & set(pair)]
+
+
+def _hopeless(verdicts: Mapping[Pair, str]) -> set[int]:
+    """Images with ``GIVE_UP`` or more failed links and no ok one."""
+    found = _of_images(verdicts)
+    return {x for x, own in found.items() if own.count("failed") >= GIVE_UP and "ok" not in own}
+
+
+def _of_images(verdicts: Mapping[Pair, str]) -> dict[int, list[str]]:
+    """The verdicts of the links of each image."""
     links: dict[int, list[str]] = {}
     for pair, verdict in verdicts.items():
         for image in pair:
             links.setdefault(image, []).append(verdict)
-    return {image for image, own in links.items() if len(own) > most and set(own) == {"failed"}}
+    return links
 
 
 def _between(order: Sequence[int], place: Mapping[int, int], good: Collection[Pair]) -> list[Pair]:

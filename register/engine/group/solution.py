@@ -209,7 +209,7 @@ def verdicts(
     ``suspect`` for those that only suspect links join or whose links contradict each other, and ``failed``
     for the others.
     """
-    limit = CONTRADICTS * float(np.hypot(solution.frame.width, solution.frame.height))
+    limit = largest_residual(solution.frame)
     agree = [link for link, kept in zip(links, solution.kept, strict=True) if kept >= AGREES]
     strong = [link for link in agree if link.trust == 1.0]
     joined, sure = (_joined(solution, members, some) for some in (agree, strong))
@@ -227,6 +227,11 @@ def verdicts(
         else:
             found[image] = Verdict.FAILED, (_why(len(own), len(agreeing)),)
     return found
+
+
+def largest_residual(frame: Frame) -> float:
+    """The largest distance, in pixels, of an ``ok`` image's links from the solution on a frame."""
+    return CONTRADICTS * math.hypot(frame.width, frame.height)
 
 
 def _contradiction(solution: Solution, links: Sequence[Link], image: int) -> float:

@@ -20,7 +20,6 @@ from register.transforms.transform import Transform
 from register.workflows import batch
 from register.workflows.batch import PairOutcome
 from register.workflows.pairs import Pair
-from register.workflows.sets import links as set_links
 from register.workflows.sets import order as ordering
 from register.workflows.sets import solve as workflow
 from register.workflows.sets.images import SetImage
@@ -136,10 +135,9 @@ def align_group(
             numbers = ordering.by_similarity(aligner.given(n, channel).level for n in numbers)
             notes.append("the order was found by similarity")
         links = Links(aligner, tuple(aligner.held), tuple(aligner.held))
-        results = set_links.run(links, numbers, neighbours, mirror=not chosen.allow_flip)
         found = workflow.Opened(frames, ("",) * len(frames))
         named = [SetImage(str(n), frame.path or "") for n, frame in enumerate(frames)]
-        return _public(workflow.joined(named, found, numbers, results, chosen, options, notes))
+        return _public(workflow.joined(links, named, found, numbers, chosen, options, notes))
 
 
 def _settings(

@@ -11,8 +11,6 @@ from register.workflows.batch import PairOutcome
 
 ROUNDS = 3
 """Times that pairs around links which are not ok are added."""
-MIRRORED = "the mirrored moving image matches"
-"""The note of an alignment that suggests to mirror the image."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +49,22 @@ class Links:
     """The links of a set so far: of each the better of the link and its mirrored repetition.
 
     ``given`` are links that are aligned in any case; those that are ``held`` by landmarks are not mirrored.
+    ``repeated`` are those that were.
     """
 
     aligner: Aligner
     given: Collection[graph.Pair] = ()
     held: Collection[graph.Pair] = ()
     found: dict[graph.Pair, LinkResult] = field(default_factory=dict)
+    repeated: set[graph.Pair] = field(default_factory=set)
 
     def align(self, links: Iterable[graph.Pair], *, mirrored: bool = False) -> None:
         """Align some links, each once."""
         wanted = list(dict.fromkeys((min(link), max(link)) for link in links))
         if not wanted:
             return
+        if mirrored:
+            self.repeated.update(wanted)
         for made in self.aligner(wanted, mirrored=mirrored):
             self._keep(made)
 
@@ -73,13 +75,18 @@ class Links:
         if known is None or rank.index(made.verdict) > rank.index(known.verdict):
             self.found[link] = made
 
+    def results(self, order: Sequence[int]) -> list[LinkResult]:
+        """All links, in the order of the set."""
+        place = {image: position for position, image in enumerate(order)}
+        return sorted(self.found.values(), key=lambda x: (place[x.fixed], place[x.moving]))
+
     def verdicts(self) -> dict[graph.Pair, str]:
         """The verdicts of all links so far."""
         return {link: result.verdict for link, result in self.found.items()}
 
 
-def run(links: Links, order: Sequence[int], neighbours: int, *, mirror: bool = True) -> list[LinkResult]:
-    """Align all links that a set needs, and return them in the order of the set.
+def run(links: Links, order: Sequence[int], neighbours: int, *, mirror: bool = True) -> None:
+    """Align all links that a set needs.
 
     First the neighbours and the links that are given; then, with ``mirror``, those of images none of whose
     links is ok, mirrored; then all other pairs of a small set; then pairs around links that are not ok,
@@ -96,27 +103,28 @@ def run(links: Links, order: Sequence[int], neighbours: int, *, mirror: bool = T
         links.align(more)
         if mirror:
             _mirrored(links)
-    place = {image: position for position, image in enumerate(order)}
-    return sorted(links.found.values(), key=lambda x: (place[x.fixed], place[x.moving]))
+
+
+def around(links: Links, order: Sequence[int], unsettled: Collection[int]) -> bool:
+    """Align further links of images whose links contradict each other; False where none is left."""
+    more = graph.further(order, links.verdicts(), unsettled)
+    links.align(more)
+    return bool(more)
 
 
 def _mirrored(links: Links) -> None:
-    """Repeat, mirrored, links of images without an ok link: suspect ones, and failed ones of which the search
-    found that the mirrored image matches."""
+    """Repeat, mirrored, the suspect links of images without an ok link.
+
+    A failed alignment has tried the mirrored image itself.
+    """
     verdicts = links.verdicts()
     joined = {image for link, verdict in verdicts.items() if verdict == "ok" for image in link}
-    tried = {link for link, result in links.found.items() if result.outcome.id.endswith(".mirrored")}
-    wanted = []
-    for link, verdict in verdicts.items():
-        notes = links.found[link].transform
-        hinted = notes is not None and any(MIRRORED in note for note in notes.quality.notes)
-        alone = not set(link) <= joined
-        if (
-            verdict != "ok"
-            and not links.found[link].outcome.error
-            and (hinted or alone)
-            and link not in tried
-            and link not in links.held  # landmarks say whether it is mirrored
-        ):
-            wanted.append(link)
+    wanted = [
+        link
+        for link, verdict in verdicts.items()
+        if verdict == "suspect"
+        and not set(link) <= joined
+        and link not in links.repeated
+        and link not in links.held  # landmarks say whether it is mirrored
+    ]
     links.align(wanted, mirrored=True)

@@ -238,18 +238,59 @@ def solve(
         images, output, settings, runner_for, lambda image: small_level(image, settings), starts, held, tick
     )
     links = Links(aligner, (*starts, *held), held)
-    results = set_links.run(links, order, options.neighbours, mirror=not settings.allow_flip)
-    return joined(images, found, order, results, settings, options, notes)
+    return joined(links, images, found, order, settings, options, notes)
 
 
 def joined(
+    links: Links, images: Sequence[SetImage], found: Opened, order: Sequence[int], settings: Settings,
+    options: GroupOptions, notes: Sequence[str],
+) -> Group:  # fmt: skip
+    """The group of opened images: their links are aligned, and solved together.
+
+    Where links contradict each other, and the others do not tell which is wrong, further ones are aligned.
+    Raises ``RegisterError`` where the image that is named as reference failed.
+    """
+    set_links.run(links, order, options.neighbours, mirror=not settings.allow_flip)
+    for _ in range(set_links.ROUNDS):
+        made = _solved(images, found, order, links.results(order), settings, options, notes)
+        if not set_links.around(links, order, _unsettled(made)):
+            return made
+    made = _solved(images, found, order, links.results(order), settings, options, notes)
+    named = [member for member in made.members if member.image.id == options.reference]
+    if named and named[0].transform is None:
+        raise RegisterError(
+            f"--reference {options.reference}: this image failed ({'; '.join(named[0].reasons)})"
+        )
+    return made
+
+
+def _unsettled(made: Group) -> list[int]:
+    """Images with an ok link that disagrees with the others, or is far from the solution, of which fewer than
+    two ok ones agree."""
+    sure: dict[int, int] = {}
+    doubtful = set[int]()
+    for fit in made.links:
+        if fit.result.verdict == "ok":
+            ends, agrees = (fit.result.fixed, fit.result.moving), _agrees(fit, made)
+            for image in ends:
+                sure[image] = sure.get(image, 0) + agrees
+            doubtful |= set() if agrees else set(ends)
+    return sorted(image for image in doubtful if sure[image] < 2)
+
+
+def _agrees(fit: LinkFit, made: Group) -> bool:
+    """Whether a link agrees with the joint solution."""
+    if fit.kept is None or fit.kept < AGREES:
+        return False
+    frame = made.frames[made.members[fit.result.fixed].group - 1]
+    return (fit.residual or 0.0) <= solution.largest_residual(frame)
+
+
+def _solved(
     images: Sequence[SetImage], found: Opened, order: Sequence[int], results: Sequence[LinkResult],
     settings: Settings, options: GroupOptions, notes: Sequence[str],
 ) -> Group:  # fmt: skip
-    """The group of finished links: the joint solution, and the verdict of every image.
-
-    Raises ``RegisterError`` where the image that is named as reference failed.
-    """
+    """The group of finished links: the joint solution, and the verdict of every image."""
     members = [
         Member(image, frame, Verdict.FAILED, (error or _why_alone(n, results),), error=bool(error))
         for n, (image, frame, error) in enumerate(zip(images, found.frames, found.errors, strict=True))
@@ -270,11 +311,6 @@ def joined(
         notes = [*notes, "no link is ok or suspect: there is no common frame"]
     if len(frames) > 1:
         notes = [*notes, f"there are {len(frames)} groups without links between them, each in its own frame"]
-    named = [n for n, image in enumerate(images) if image.id == options.reference]
-    if named and members[named[0]].transform is None:
-        raise RegisterError(
-            f"--reference {options.reference}: this image failed ({'; '.join(members[named[0]].reasons)})"
-        )
     ordered = [*order, *(n for n in range(len(images)) if n not in order)]
     return Group(
         tuple(members), tuple(ordered), tuple(fits.values()), tuple(frames), tuple(references), tuple(notes)
