@@ -46,6 +46,22 @@ def errors(rows, first=0):
     }
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes_as_one_and_end_where_there_is_no_reference(tmp_path, frames):
+    tifffile.imwrite(tmp_path / "m.tif", np.concatenate([frames] * 3), photometric="minisblack")
+    for to in ("mean", "previous"):
+        for count in (1, 2):
+            asked = job.Movie((str(tmp_path / "m.tif"),), to, tmp_path / f"{to}{count}", FAST)
+            run.run(asked, count=count)
+        for name in ("aligned.tif", "series.csv", "transforms.npz"):
+            one, two = ((tmp_path / f"{to}{count}" / name).read_bytes() for count in (1, 2))
+            assert one == two
+    tifffile.imwrite(tmp_path / "blank.tif", np.full((36, 60, 70), 7, np.uint16), photometric="minisblack")
+    with pytest.raises(RegisterError, match="has no reference"):
+        run.run(job.Movie((str(tmp_path / "blank.tif"),), "mean", tmp_path / "no", FAST), count=2)
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize("to", ["previous", "first", "mean"])
 def test_frames_after_a_blank_one_are_right(tmp_path, frames, to):
     rows = aligned(tmp_path / "m.tif", frames, to, tmp_path / "o")
