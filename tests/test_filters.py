@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from register.images import filters
 
@@ -39,6 +39,16 @@ def test_the_maximum_filter_is_exact(elsewhere, side):
     found = filters.highest(image, side)
     assert torch.equal(found, image.unfold(2, side, 1).unfold(3, side, 1).amax((-2, -1)))
     assert torch.equal(found, elsewhere(lambda: filters.highest(image, side)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("size", "side"), [((24, 36), 6), ((25, 41), 6), ((7, 40), 8), ((30, 31), 2)])
+def test_block_means_equal_those_of_pooling(size, side, dtype):
+    image = torch.rand(2, 3, size[1], size[0], dtype=dtype).transpose(-1, -2)
+    means = filters.block_means(image, side, cut=True)
+    assert torch.allclose(means, avg_pool2d(image, side, ceil_mode=True, count_include_pad=False), atol=1e-6)
+    if min(size) >= side:
+        assert torch.allclose(filters.block_means(image, side), avg_pool2d(image, side), atol=1e-6)
 
 
 def test_blocks_are_enlarged_about_their_middles():

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from register.compute import device, sums
 from register.engine.fit.working_copy import working_copy
@@ -249,8 +249,8 @@ def _detail(image: Tensor, mask: Tensor, block: int) -> Tensor:
 
     Remains of what stays would otherwise outweigh weak content.
     """
-    weight = (avg_pool2d(mask, block) > 0.99).to(image)
-    image = avg_pool2d(image, block) * weight
+    weight = (filters.block_means(mask[None], block)[0] > 0.99).to(image)
+    image = filters.block_means(image[None], block)[0] * weight
     total, count = filters.smooth_widely(torch.stack([image, weight]), NEIGHBOURHOOD)
     detail = (image - total / count.clamp(min=1e-3)) * weight
     known = detail[weight > 0]

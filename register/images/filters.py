@@ -38,8 +38,34 @@ def smooth_widely(image: Tensor, sigma: float) -> Tensor:
     Blocks of sigma / 2 pixels are averaged and filtered, and the result is interpolated linearly.
     """
     block = max(int(sigma / 2), 1)
-    coarse = avg_pool2d(image, block, ceil_mode=True, count_include_pad=False)
+    coarse = block_means(image, block, cut=True)
     return enlarged(smooth(coarse, sigma / block), block)[..., : image.shape[-2], : image.shape[-1]]
+
+
+def block_means(image: Tensor, side: int, *, cut: bool = False) -> Tensor:
+    """Means (b, c, rows, columns) of adjoining squares of ``side`` pixels of (b, c, h, w).
+
+    With ``cut`` the last squares, which the border cuts, are included; otherwise they are left out.
+    """
+    if side == 1 or not suits_opencv(image) or min(image.shape[-2:]) < side:
+        return avg_pool2d(image, side, ceil_mode=cut, count_include_pad=not cut)
+    cv2, (rows, columns) = opencv(), (n // side for n in image.shape[-2:])
+    height, width = rows * side, columns * side
+    below, right = (cut and n % side > 0 for n in image.shape[-2:])
+    found = image.new_empty(*image.shape[:2], rows + below, columns + right)
+    for plane, means in zip(planes(image), planes(found), strict=True):
+        whole = plane[:height, :width]
+        means[:rows, :columns] = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+    if below:
+        found[..., rows:, :] = _cut_means(image[..., height:, :], side)
+    if right:
+        found[..., columns:] = _cut_means(image[..., width:], side)
+    return found
+
+
+def _cut_means(strip: Tensor, side: int) -> Tensor:
+    """The means of the squares that the border cuts, of a strip (b, c, h, w) along it."""
+    return avg_pool2d(strip, side, ceil_mode=True, count_include_pad=False)
 
 
 def enlarged(image: Tensor, factor: int) -> Tensor:

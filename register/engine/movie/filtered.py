@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import max_pool2d
 
 from register.compute import sums
 from register.images import filters
@@ -34,7 +34,7 @@ def filtered(image: Tensor, mask: Tensor | None, sigma: float) -> Tensor:
 def energy(image: Tensor) -> Tensor:
     """The mean square (h / 16, w / 16) of blocks of a filtered image (h, w)."""
     block = min(BLOCK, *image.shape)
-    return avg_pool2d(image.nan_to_num().square()[None, None], block, ceil_mode=True, count_include_pad=False)
+    return filters.block_means(image.nan_to_num().square()[None, None], block, cut=True)
 
 
 def least_energy(image: Tensor) -> Tensor:

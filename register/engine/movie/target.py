@@ -5,9 +5,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from register.engine.movie.space import Space, both, space_of
+from register.images import filters
 from register.kernels.movie import Target
 
 BORDER = 6
@@ -88,7 +88,7 @@ def level_target(
 def shrunk(image: Tensor, step: int) -> Tensor:
     """The means of squares of ``step`` pixels of an image (h, w), NaN where any of them is; a rest at the end
     is left out."""
-    return image.contiguous() if step == 1 else avg_pool2d(image[None, None], step)[0, 0]
+    return image.contiguous() if step == 1 else filters.block_means(image[None, None], step)[0, 0]
 
 
 def _gradient(image: Tensor, axis: int) -> Tensor:

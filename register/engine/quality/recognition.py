@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, unfold
+from torch.nn.functional import unfold
 
 from register.compute import sums
 from register.engine.fit import global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import MARGIN
-from register.images import interpolation
+from register.images import filters, interpolation
 from register.images.pyramid import Level
 
 SCALES = (512, 24), (256, 16)
@@ -149,7 +149,7 @@ def _near(fixed: Tensor, aligned: Tensor, valid: Tensor, side: int) -> Tensor:
     }
 
     def pooled(image: Tensor) -> Tensor:
-        return avg_pool2d(image.sum(1, keepdim=True), side)[0, 0]
+        return filters.block_means(image.sum(1, keepdim=True), side)[0, 0]
 
     energy, found = pooled(fixed.square()), torch.zeros(0)
     planes = torch.cat([aligned, aligned.square().sum(1, keepdim=True), valid], 1)
