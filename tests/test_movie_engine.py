@@ -271,7 +271,12 @@ def test_a_run_that_was_killed_continues_with_the_same_bytes(tmp_path, moving, m
 
 
 @pytest.mark.parametrize(
-    "number", [*range(4), 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, *range(6, 18)))]
+    "number",
+    [
+        *(0, 1, 2, 3, 5),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6, 7, 8)),
+        *(pytest.param(n, marks=[pytest.mark.slow, pytest.mark.variant]) for n in range(9, 18)),
+    ],
 )
 def test_no_frame_is_ok_and_wrong(moving, number):
     """Frames that are shifted, covered, noise, dimmed, turned or lit from outside: right, or not ok."""
