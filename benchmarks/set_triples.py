@@ -85,6 +85,7 @@ def _row(folder: Path, entry: dict[str, str], seed: int, preset: str) -> dict[st
     if alone is None or any(links.get(pair) is None for pair in ((0, 2), (1, 2))):
         return row | {"reasons": [x.reasons for x in group.links]}
     row["alone"] = _median(alone.map(source) - target)
+    row["mean alone"] = _mean(alone.map(source) - target)
     there = links[1, 2].map(alone.map(source))
     inside = links[0, 2].moving.contains(there)
     closed = links[0, 2].inverse().map(there[inside])
@@ -94,7 +95,8 @@ def _row(folder: Path, entry: dict[str, str], seed: int, preset: str) -> dict[st
         member = group.members[n]
         if member.transform is not None:
             found = member.transform.map(source)
-            row[name] = _median((found if n == 1 else warp.map(found)) - target)
+            off = (found if n == 1 else warp.map(found)) - target
+            row |= {name: _median(off), f"mean {name}": _mean(off)}
     row["third alone"] = _median(warp.map(links[0, 2].map(source)) - target)
     row["found"] = row["alone"] <= largest_error(entry, fixed.shape)
     return row
@@ -103,3 +105,8 @@ def _row(folder: Path, entry: dict[str, str], seed: int, preset: str) -> dict[st
 def _median(vectors: Array) -> float:
     """The median length of vectors (n, 2)."""
     return float(np.median(np.linalg.norm(vectors, axis=1)))
+
+
+def _mean(vectors: Array) -> float:
+    """The mean length of vectors (n, 2)."""
+    return float(np.linalg.norm(vectors, axis=1).mean())

@@ -25,6 +25,7 @@ images of four channels with DAPI at different places; the pixels that are merge
 """
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -256,36 +257,31 @@ def run_rounds(options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def run_cost(options: argparse.Namespace) -> list[dict[str, object]]:
-    """The whole command against one ``register align`` per link."""
+    """The whole command against one ``register align`` per link, in seconds and in processor seconds."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "in").mkdir()
         images = written(sections(options.count, options.side, 0), folder / "in")
-        program = [sys.executable, "-m", "register"]
-        begin = time.perf_counter()
-        command = [
-            *program,
-            "group",
-            str(folder / "in"),
-            "-o",
-            str(folder / "out"),
-            "--preset",
-            options.preset,
-        ]
-        subprocess.run(command, check=False, capture_output=True)
-        whole = time.perf_counter() - begin
-        alone, count = 0.0, 0
-        for one, other in graph.neighbours(range(len(images)), 2)[:: options.every]:
-            begin = time.perf_counter()
-            pair = [images[one].path, images[other].path, "-o", str(folder / f"{one}-{other}")]
-            subprocess.run(
-                [*program, "align", *pair, "--preset", options.preset], check=False, capture_output=True
-            )
-            alone, count = alone + time.perf_counter() - begin, count + 1
-        links = len(graph.neighbours(range(len(images)), 2))
-    total = alone / count * links
-    return [{"group": round(whole, 1), "align of each link": round(total, 1), "timed links": count,
-             "ratio": round(whole / total, 2)}]  # fmt: skip
+        preset = ["--preset", options.preset]
+        whole = timed(["group", str(folder / "in"), "-o", str(folder / "out"), *preset])
+        links = graph.neighbours(range(len(images)), 2)
+        alone = []
+        for one, other in links[:: options.every]:
+            pair = [images[one].path, images[other].path]
+            alone.append(timed(["align", *pair, "-o", str(folder / f"{one}-{other}"), *preset]))
+        made = len(json.loads((folder / "out" / "group.json").read_text())["links"])
+    wall, cpu = (sum(part) / len(alone) * len(links) for part in zip(*alone, strict=True))
+    return [{"group": whole[0], "align of each link": wall, "ratio": whole[0] / wall, "CPU group": whole[1],
+             "CPU align of each link": cpu, "CPU ratio": whole[1] / cpu, "timed links": len(alone),
+             "links": made}]  # fmt: skip
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Seconds, and seconds of processors, of one command."""
+    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "register", *command], check=False, capture_output=True)
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 RUNS = {

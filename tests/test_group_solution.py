@@ -131,6 +131,23 @@ def test_a_spoilt_link_loses_its_weight_and_does_no_harm(truth):
         assert {verdict for verdict, _ in given.values()} == {Verdict.OK}
 
 
+def test_links_that_are_global_only_do_not_hold_the_others_back(truth):
+    """Of image 3 little tissue is left: its links are affine, and sure of themselves."""
+    links = links_of(truth, PAIRS)
+    clean = errors(solution.solve([FRAME] * 6, range(6), links, reference=0).transforms, truth, range(6))
+    for n, one in enumerate(links):
+        if 3 in (one.fixed, one.moving):
+            matrix, few = one.transform.matrix, PatchGrid.cover(SIZE, SIZE, 120)
+            maps = np.broadcast_to(matrix, (few.rows, few.columns, 2, 3)).copy()
+            figures = PatchFigures(expected_error=(0.03,) * few.count)
+            plain = replace(one.transform, grid=few, matrices=maps, patch_figures=figures)
+            links[n] = replace(one, transform=plain)
+    assert [link.is_local for link in links].count(False) == 4
+    found = solution.solve([FRAME] * 6, range(6), links, reference=0)
+    spoilt = errors(found.transforms, truth, range(6))
+    assert all(spoilt[n] < 1.5 * clean[n] + 0.03 for n in range(6) if n != 3)
+
+
 @pytest.mark.slow
 def test_an_image_that_only_one_suspect_link_joins_fails(truth):
     links = links_of(truth, [pair for pair in PAIRS if 5 not in pair])

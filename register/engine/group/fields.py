@@ -118,7 +118,7 @@ def _wish(link: Link, fixed: Float64, moving: Float64, jacobian: Float64) -> tup
     apart = mapped - moving
     change = np.linalg.solve(jacobian, apart[..., None])[..., 0]
     scale = np.abs(np.linalg.det(jacobian))
-    variance = np.maximum(sigma, LEAST_SIGMA) ** 2 / scale.clip(min=1e-6)
+    variance = (np.maximum(sigma, LEAST_SIGMA) ** 2 + link.unseen**2) / scale.clip(min=1e-6)
     weight = np.where(inside & np.isfinite(sigma), link.trust / variance, 0.0)
     return np.where(weight[:, None] > 0, change, 0.0), weight, np.linalg.norm(apart, axis=1)
 

@@ -20,12 +20,22 @@ LEAST_SIGMA = 0.03
 
 @dataclass(frozen=True)
 class Link:
-    """The transform from image ``fixed`` to image ``moving``, which are indices, and its trust in [0, 1]."""
+    """The transform from image ``fixed`` to image ``moving``, which are indices, and its trust in [0, 1].
+
+    ``unseen`` is an error in pixels besides the expected one: local deformation that its model cannot have.
+    """
 
     fixed: int
     moving: int
     transform: Transform
     trust: float
+    unseen: float = 0.0
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the map has patches that deviate from its global map."""
+        found = self.transform.matrices
+        return found is not None and not np.allclose(found, self.transform.matrix, rtol=0, atol=1e-9)
 
     @classmethod
     def of(cls, fixed: int, moving: int, transform: Transform) -> "Link":

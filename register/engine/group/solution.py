@@ -167,7 +167,20 @@ def _fields(
         return None
     grid = PatchGrid.cover(frame.height, frame.width, FINER * float(np.median(spacing)))
     # residuals of agreeing links are what global maps cannot express, and say nothing against a link
-    return fields.solve(grid, affine.invert(common), links, np.where(kept > AGREES, 1.0, kept), held)
+    kept = np.where(kept > AGREES, 1.0, kept)
+    return fields.solve(grid, affine.invert(common), _with_unseen(common, links, kept), kept, held)
+
+
+def _with_unseen(common: Float64, links: Sequence[Link], kept: Float64) -> list[Link]:
+    """The links; those without local deformation with the usual deviation of the others from the global maps.
+
+    A link of which only the global map was kept, because little of the tissue is left, says nothing of local
+    deformation. It would hold the images against those that see it.
+    """
+    residual = _residuals(common, links)
+    local = [n for n, link in enumerate(links) if link.is_local and kept[n] > AGREES]
+    usual = float(np.median(residual[local])) if local else 0.0
+    return [link if link.is_local else replace(link, unseen=usual) for link in links]
 
 
 def _residuals(common: Float64, links: Sequence[Link]) -> Float64:
