@@ -48,12 +48,13 @@ def align(
         seen = look(fixed, moving, ranges)
     if seen is None:
         return run()
-    if seen.agreed and not (settings.model == "local" and judge.is_deformed(seen)):
+    deformed = bool(seen.agreed) and settings.model == "local" and judge.is_deformed(seen)
+    if seen.agreed and not deformed and not seen.repeats:
         return _of_points(fixed, moving, sizes, settings, seen, clock)
     found = run()
     if seen.agreed is None:
         return _doubted(found, seen, sizes, settings)
-    if found.quality.verdict == Verdict.OK:
+    if found.quality.verdict == Verdict.OK or seen.repeats:
         return found
     return _of_points(fixed, moving, sizes, settings, seen, clock)
 

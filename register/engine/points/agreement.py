@@ -160,7 +160,7 @@ def _refined(
     complete = 0
     for _ in range(ROUNDS):
         inside = np.flatnonzero(distance <= reach)
-        some, there = places.mutual(affine.apply(matrix, one.places[inside]), other.places, radius)
+        some, there, _ = places.mutual(affine.apply(matrix, one.places[inside]), other.places, radius)
         if len(some) < 3:
             return None
         fit = weighted_fit.fit(one, other, inside[some], there, matrix, within.model)
@@ -186,20 +186,18 @@ def _closest(
     if possible < LEAST:
         return None
 
-    def matches(radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        some, partners = places.mutual(mapped[there], other.places[back], radius)
-        return there[some], back[partners]
-
+    near = places.mutual(mapped[there], other.places[back], widest)
     free, tries = models.get(fit.model).parameters / 2, math.log10(tested * RADII * len(back))
     chances = {
-        radius: tries + chance_of(one, other, fit.matrix, radius, len(matches(radius)[0]) - free, free)
+        radius: tries
+        + chance_of(one, other, fit.matrix, radius, len(near.within(radius).points) - free, free)
         for radius in (widest * 0.5 ** np.arange(RADII)).tolist()
     }
     best = min(chances, key=lambda radius: chances[radius])
-    pairs = matches(min(max(best, 4 * fit.residual), widest))
-    if len(pairs[0]) < LEAST:
+    some, partners, _ = near.within(min(max(best, 4 * fit.residual), widest))
+    if len(some) < LEAST:
         return None
-    final = weighted_fit.fit(one, other, *pairs, fit.matrix, within.model)
+    final = weighted_fit.fit(one, other, there[some], back[partners], fit.matrix, within.model)
     return Agreement(
         final.matrix,
         final.model,

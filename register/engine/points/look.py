@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,22 +40,32 @@ LEFT = 8
 class Seen:
     """The sources of two fields of points, and the map on which they agree.
 
-    ``agreed`` is None where no map stands out. ``apart`` is the number of sources without a partner that
-    agree on a map of their own. With ``mirrored``, only the sources of the mirrored moving image agree.
+    ``agreed`` is None where no map ``within`` a range stands out; ``rival`` is the number of sources that
+    agree on the best other map. With ``mirrored``, only the sources of the mirrored moving image agree.
     """
 
     fixed: Sources
     moving: Sources
+    within: SearchRange
     agreed: Agreement | None = None
-    apart: int = 0
+    rival: int = 0
     mirrored: bool = False
+
+    @cached_property
+    def apart(self) -> int:
+        """The number of sources without a partner that agree on a map of their own."""
+        return _apart(self.fixed, self.moving, self.agreed, self.within) if self.agreed else 0
+
+    @property
+    def repeats(self) -> bool:
+        """Whether points repeat, so that they agree on other maps too: then the images decide."""
+        return bool(self.agreed) and self.rival >= RIVAL * len(self.agreed or ()) and not self.apart
 
 
 def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | None:
     """The sources of two grey levels of any range, and the map within one of the ranges on which they agree.
 
-    None where one of the images is not a field of points, and where points repeat, so that they agree on
-    other maps too: then the images decide.
+    None where one of the images is not a field of points.
     """
     if any(min(x.size) < LEAST_SIDE or float((x.mask > 0.5).sum()) < LEAST_SIDE**2 for x in (fixed, moving)):
         return None
@@ -65,13 +76,9 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
         return None
     for within in ranges:
         if found := matched(one, other, within):
-            best = found[0]
-            apart = _apart(one, other, best, within)
-            if not apart and rival(one, other, found) >= RIVAL * len(best):
-                return None
-            return Seen(one, other, best, apart)
+            return Seen(one, other, within, found[0], rival(one, other, found))
     flipped = matched(one, other, replace(ranges[0], flip=False, shift=None), mirrored=True)
-    return Seen(one, other, mirrored=bool(flipped))
+    return Seen(one, other, ranges[0], mirrored=bool(flipped))
 
 
 def may_be_field(level: Level) -> bool:

@@ -1,5 +1,7 @@
 """Look up the points of a set that are near others."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,24 +52,36 @@ def nearest(points: Float64, others: Float64, radius: float) -> tuple[NDArray[np
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     for x in (-1, 0, 1):
-        for y in (-1, 0, 1):
-            key = (own[:, 0] + x) * wide + own[:, 1] + y
-            at, end = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
-            some = np.flatnonzero(at < end)
-            while len(some):
-                candidate = order[at[some]]
-                far = np.hypot(*(others[candidate] - points[some]).T)
-                better = (far < distance[some]) & (far <= radius)
-                index[some[better]], distance[some[better]] = candidate[better], far[better]
-                at[some] += 1
-                some = some[at[some] < end[some]]
+        key = (own[:, 0] + x) * wide + own[:, 1]
+        at, end = np.searchsorted(keys, key - 1), np.searchsorted(keys, key + 1, side="right")
+        some = np.flatnonzero(at < end)
+        while len(some):
+            candidate = order[at[some]]
+            far = np.hypot(*(others[candidate] - points[some]).T)
+            better = (far < distance[some]) & (far <= radius)
+            index[some[better]], distance[some[better]] = candidate[better], far[better]
+            at[some] += 1
+            some = some[at[some] < end[some]]
     return index, distance
 
 
-def mutual(points: Float64, others: Float64, radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of points (n, 2) and of others (m, 2) that are each other's nearest within a ``radius``."""
-    there, _ = nearest(points, others, radius)
+class Pairs(NamedTuple):
+    """Indices (n,) of points and of others that are each other's nearest, and their distance (n,)."""
+
+    points: NDArray[np.int64]
+    others: NDArray[np.int64]
+    distance: Float64
+
+    def within(self, radius: float) -> "Pairs":
+        """The pairs that are no further apart than a radius."""
+        near = self.distance <= radius
+        return Pairs(self.points[near], self.others[near], self.distance[near])
+
+
+def mutual(points: Float64, others: Float64, radius: float) -> Pairs:
+    """The pairs of points (n, 2) and others (m, 2) that are each other's nearest within a ``radius``."""
+    there, distance = nearest(points, others, radius)
     back, _ = nearest(others, points, radius)
     some = np.flatnonzero(there >= 0)
     some = some[back[there[some]] == some]
-    return some, there[some]
+    return Pairs(some, there[some], distance[some])
