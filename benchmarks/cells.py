@@ -1,6 +1,6 @@
 """CPU time and memory of ``register points`` on the cells of a slide, as QuPath exports them, and on a table.
 
-    python -m benchmarks.cells [--cells 100000] [--rows 10000000]
+    python -m benchmarks.cells [--cells 100000] [--rows 10000000] [--lines 1000000]
 
 A cell is a polygon of 21 vertices with a nucleus of 21. Each run is a process of its own; its CPU time is the
 one that the system counted, and its memory the largest of the runs so far.
@@ -74,6 +74,18 @@ def write_table(path: Path, count: int) -> None:
     parquet.write_table(table, path)
 
 
+def write_lines(path: Path, count: int) -> None:
+    """A table of transcripts as text."""
+    rng, block = np.random.default_rng(0), 100_000
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("transcript,x,y,gene\n")
+        for first in range(0, count, block):
+            places = rng.uniform(0, SIDE, (min(block, count - first), 2)).tolist()
+            file.writelines(
+                f"t{first + n},{x:.3f},{y:.3f},gene {n % 300}\n" for n, (x, y) in enumerate(places)
+            )
+
+
 def measured(source: Path, output: Path, by: Path) -> tuple[float, float, str]:
     """CPU seconds and largest memory in GB of one run, and what it printed."""
     command = [sys.executable, "-m", "register", "points", str(by), str(source), "-o", str(output)]
@@ -90,6 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--cells", type=int, default=100_000, help="cells with nuclei; 0 leaves them out")
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of Parquet; 0 leaves them out")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="rows of CSV; 0 leaves them out")
     options = parser.parse_args()
     print("| file | CPU s | GB | mapped |")
     print("| --- | --- | --- | --- |")
@@ -97,6 +110,7 @@ def main() -> None:
         place = Path(scratch)
         transform().save(place / "t.json")
         for count, name, write in (
+            (options.lines, "table.csv", write_lines),
             (options.rows, "table.parquet", write_table),
             (options.cells, "cells.geojson", write_cells),
         ):

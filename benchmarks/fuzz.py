@@ -297,13 +297,16 @@ def readers() -> dict[str, Callable[[Path], object]]:
         everything = slice(None), slice(None), slice(None)
         with contextlib.suppress(OverflowError):  # a polygon with coordinates near the largest number
             read_mask(str(path), masked)[everything]
-        return read_point_file(path)
+        return points(path)
+
+    def points(path: Path) -> object:
+        return read_point_file(path).points
 
     def start(path: Path) -> object:
         return read_start(path)
 
-    texts = {".transform": transform, ".csv": read_point_file, ".geojson": geojson}
-    texts |= {".parquet": read_point_file, ".h5ad": read_point_file}
+    texts = {".transform": transform, ".csv": points, ".geojson": geojson}
+    texts |= {".parquet": points, ".h5ad": points}
     return texts | {".tfm": start, ".elastix": start, "": read_image}
 
 

@@ -67,7 +67,7 @@ def test_geojson_of_wrong_types_is_refused_as_points_and_as_a_mask(case, tmp_pat
 
     def points():
         file = read_point_file(path)
-        file.write(tmp_path / "b.geojson", file.points, {"inside": [True] * len(file.points)})
+        file.write(tmp_path / "b.geojson", lambda points: (points, {"inside": [True] * len(points)}))
 
     if "properties" not in case:  # which a mask does not read
         refused(mask, path)
@@ -286,4 +286,4 @@ CSVS = [
 def test_tables_of_points_that_are_none(text, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(text)
-    refused(lambda: read_point_file(path), path)
+    refused(lambda: read_point_file(path).points, path)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.files.atomic import refuse_existing, refuse_inputs
+from register.geometry.arrays import Float64
 from register.io.points.columns import PIXELS
-from register.io.points.model import PointFile
+from register.io.points.model import Columns, PointFile
 from register.io.points.open import read_point_file
 from register.transforms.frame import Frame
 from register.transforms.transform import Inverse, Link, Transform
@@ -19,7 +19,8 @@ MICROMETRES = {"nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 """Units of length in micrometres."""
 BLOCK = 50_000
 """Points that are mapped at a time: their arrays fit into a cache."""
-ENDINGS = (".csv", ".tsv", ".geojson", ".json", ".geojson.gz", ".json.gz", ".parquet", ".pq", ".roi", ".h5ad")
+TEXTS = ".csv", ".tsv", ".geojson", ".json"
+ENDINGS = (*TEXTS, *(f"{ending}.gz" for ending in TEXTS), ".parquet", ".pq", ".roi", ".h5ad")
 """Endings that are a promise about the content."""
 
 
@@ -72,21 +73,46 @@ def map_points(
         advice = "name the unit of its numbers: --unit px, µm or mm"
         raise FileError(source, "states a transformation, so that its numbers may be no pixels", advice)
     before, after = (_pixel(frame, unit, source) for frame in (direction.fixed, direction.moving))
-    found = np.empty_like(file.points)
-    inside, error = np.empty(len(found), np.bool_), np.empty(len(found))
-    round_trip = 0.0 if inverse and len(found) else None
-    link = Link(transform, inverse)
-    for first in range(0, len(found), BLOCK):
-        rows = slice(first, first + BLOCK)
-        points = file.points[rows] / before - shift
-        mapped = direction.map(points)
-        if round_trip is not None:
-            off = np.linalg.norm(transform.map(mapped) - points, axis=1).max()
-            round_trip = max(round_trip, float(off))
-        inside[rows], error[rows] = direction.moving.contains(mapped), link.expected_error(points)
-        found[rows] = (mapped + shift) * after
-    file.write(output, found, {"inside": inside, "expected_error": error})
-    return MappedPoints(len(found), int(inside.sum()), round_trip)
+    mapping = _Mapping(Link(transform, inverse), direction, before, after, shift)
+    file.write(output, mapping)
+    round_trip = mapping.round_trip if inverse and mapping.count else None
+    return MappedPoints(mapping.count, mapping.inside, round_trip)
+
+
+@dataclass
+class _Mapping:
+    """Maps points of a file, in its coordinates, in as many calls as there are, and counts them.
+
+    ``before`` and ``after`` are the sizes (2,) of a pixel of both images in the unit of the file, ``shift``
+    is the position of the centre of the first pixel.
+    """
+
+    link: Link
+    direction: Transform | Inverse
+    before: Float64
+    after: Float64
+    shift: float
+    count: int = 0
+    inside: int = 0
+    round_trip: float = 0.0
+
+    def __call__(self, given: Float64) -> tuple[Float64, Columns]:
+        """The mapped points (n, 2), whether each is on the other image, and its expected error."""
+        found = np.empty_like(given)
+        inside, error = np.empty(len(found), np.bool_), np.empty(len(found))
+        for first in range(0, len(found), BLOCK):
+            rows = slice(first, first + BLOCK)
+            points = given[rows] / self.before - self.shift
+            mapped = self.direction.map(points)
+            if self.link.inverse:
+                off = np.linalg.norm(self.link.transform.map(mapped) - points, axis=1).max()
+                self.round_trip = max(self.round_trip, float(off))
+            inside[rows] = self.direction.moving.contains(mapped)
+            error[rows] = self.link.expected_error(points)
+            found[rows] = (mapped + self.shift) * self.after
+        self.count += len(found)
+        self.inside += int(inside.sum())
+        return found, {"inside": inside, "expected_error": error}
 
 
 def _check_output(file: PointFile, output: Path) -> None:
@@ -97,7 +123,7 @@ def _check_output(file: PointFile, output: Path) -> None:
         raise FileError(output, "has the ending of another kind of file than the points", f"use {known}")
 
 
-def _pixel(frame: Frame, unit: str, source: Path) -> NDArray[np.float64]:
+def _pixel(frame: Frame, unit: str, source: Path) -> Float64:
     """The size (2,) of a pixel of an image in a unit. Raises ``FileError`` where it is not known."""
     if unit == PIXELS:
         return np.ones(2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.files.atomic import atomic_write
-from register.io.points.model import Columns, Points
+from register.io.points.model import Change, Points
 from register.io.points.parquet import check_finite
 
 SUFFIXES = (".h5ad",)
@@ -33,8 +33,9 @@ class AnnData:
     unit: str = "px"
     suffixes: tuple[str, ...] = SUFFIXES
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    def write(self, path: str | Path, change: Change) -> None:
         """Write a copy of the file with other positions, and the columns in ``obs``; a height stays."""
+        points, columns = change(self.points)
         h5py = _h5py(path)
         with atomic_write(path) as beside:
             shutil.copyfile(self.source, beside)

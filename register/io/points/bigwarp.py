@@ -14,7 +14,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import write_text
-from register.io.points.model import DIGITS, Columns, Points
+from register.io.points.model import DIGITS, Change, Points
 
 COLUMNS = 6, 8
 """Columns of a file for two and for three dimensions."""
@@ -31,12 +31,12 @@ class BigWarp:
     unit: str = "px"
     suffixes: tuple[str, ...] = (".csv",)
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    def write(self, path: str | Path, change: Change) -> None:
         """Write the pairs with the mapped points in the place of those of the other image.
 
-        The format has no place for ``columns``; a height of a mapped point stays.
+        The format has no place for other columns; a height of a mapped point stays.
         """
-        file, mapped = io.StringIO(), iter(points.tolist())
+        file, mapped = io.StringIO(), iter(change(self.points)[0].tolist())
         writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
         for row in self.rows:
             cells = list(row)

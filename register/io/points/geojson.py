@@ -15,7 +15,7 @@ from register.files import fast_json
 from register.files.compressed import write_bytes
 from register.files.json_text import number, parse_json
 from register.io.images.map_files import refuse_map_coordinates
-from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value, worst_of
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Change, Points, Value, worst_of
 
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 MOST_VERTICES = 1e6
@@ -47,13 +47,14 @@ class GeoJSON:
     unit: str = "px"
     suffixes: tuple[str, ...] = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    def write(self, path: str | Path, change: Change) -> None:
         """Write the file with other positions, which replace those in ``content``.
 
         The properties of each feature get, per column, the worst value of its points: false, or the largest
         number; null where it is not known. Those of QuPath's objects get them as ``measurements`` too,
         because it drops other properties.
         """
+        points, columns = change(self.points)
         with _without_collection():
             _move(self.content.lines, np.round(points, DIGITS))
             features = self.content.features

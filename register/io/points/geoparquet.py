@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.io.points.model import Columns, Points, worst_of
+from register.io.points.model import Change, Points, worst_of
 from register.io.points.parquet import SUFFIXES, check_finite, pyarrow, unreadable, with_columns, write_blocks
 
 KEY = b"geo"
@@ -36,15 +36,21 @@ class GeoParquet:
     unit: str = "px"
     suffixes: tuple[str, ...] = SUFFIXES
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other vertices; each row gets the worst value of its vertices."""
+        points, columns = change(self.points)
         arrow, _ = pyarrow(path)
         shapely = _shapely(path)
         moved = shapely.to_wkb(shapely.set_coordinates(self.geometries.copy(), points))
         starts = np.concatenate([[0], self.ends[:-1]]).astype(np.int64)
         named = {name: worst_of(np.asarray(x), starts, self.ends) for name, x in columns.items()}
 
-        def changed(batch: Any, rows: slice) -> Any:
+        first = 0
+
+        def changed(batch: Any) -> Any:
+            nonlocal first
+            rows = slice(first, first + batch.num_rows)
+            first = rows.stop
             index = batch.schema.names.index(self.column)
             kind = batch.schema.field(index).type
             batch = batch.set_column(index, self.column, arrow.array(moved[rows], type=kind))

@@ -9,7 +9,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import atomic_write
-from register.io.points.model import Columns, Points, as_lists, worst
+from register.io.points.model import Change, Points, as_lists, worst
 
 SUFFIXES = (".roi", ".zip")
 POINT = 10
@@ -37,11 +37,12 @@ class Rois:
     unit: str = "px"
     suffixes: tuple[str, ...] = SUFFIXES
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    def write(self, path: str | Path, change: Change) -> None:
         """Write the regions with other vertices, with decimals; rectangles and ovals become polygons.
 
         The properties of each region get, per column, the worst value of its vertices.
         """
+        points, columns = change(self.points)
         roifile = _roifile(path)
         offset, moved, lists = 0, [], as_lists(columns)
         for region in self.regions:

@@ -1,7 +1,7 @@
 """The points of a file with everything that is written back unchanged."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ Points = NDArray[np.float64]
 Value = bool | int | float | str | None
 Columns = Mapping[str, Sequence[Value] | NDArray[Any]]
 """One value per point, by the name of the column or property it is written to."""
+Change = Callable[[Points], tuple[Points, Columns]]
+"""What becomes of points (n, 2), in the file's own coordinates: other points (n, 2), and values for each."""
 
 
 def as_lists(columns: Columns) -> dict[str, list[Value]]:
@@ -44,8 +46,8 @@ class PointFile(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         """The endings of names under which this kind of file is written."""
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
-        """Write the file with other points and additional values."""
+    def write(self, path: str | Path, change: Change) -> None:
+        """Write the file with other points and additional values. A table is changed block by block."""
 
 
 def worst(values: Sequence[Value]) -> Value:

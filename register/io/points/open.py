@@ -2,10 +2,11 @@
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from register.errors import FileError
-from register.files.compressed import is_archive_of_text, read_text
+from register.files.compressed import beginning, is_archive_of_text, read_text
 from register.io.images.map_files import refuse_map_file
 from register.io.points import anndata, bigwarp, geoparquet, imagej, parquet, spatialdata
 from register.io.points.columns import PIXELS
@@ -44,25 +45,26 @@ def read_point_file(
         return spatialdata.read_element(path, densify)
     if suffix in parquet.SUFFIXES and geoparquet.is_geoparquet(path):
         return geoparquet.read_geoparquet(path, densify)
-    text = "" if suffix in BINARY and not is_archive_of_text(path) else _text(path)
-    if text.lstrip()[:1] in ("{", "["):
-        return read_geojson(path, text, densify)
+    packed = suffix == ".zip" and is_archive_of_text(path)
+    head = "" if suffix in BINARY and not packed else _text(path, read_text if packed else beginning)
+    if head.lstrip()[:1] in ("{", "["):
+        return read_geojson(path, head if packed else _text(path, read_text), densify)
     if densify is not None:
         raise FileError(path, "holds points, which have no edges", "leave out --densify")
     if suffix in parquet.SUFFIXES:
         return parquet.read_parquet(path, columns)
     if suffix in anndata.SUFFIXES:
         return anndata.read_anndata(path)
-    if suffix in imagej.SUFFIXES and not text:
+    if suffix in imagej.SUFFIXES and not head:
         return imagej.read_rois(path)
-    if bigwarp.is_bigwarp(text):
-        return bigwarp.read_side(path, text, moving=moving)
-    return read_table(path, text, columns)
+    if bigwarp.is_bigwarp(head):
+        return bigwarp.read_side(path, _text(path, read_text), moving=moving)
+    return read_table(path, head, columns)
 
 
-def _text(path: str | Path) -> str:
-    """The text of a file. Raises ``FileError``."""
+def _text(path: str | Path, read: Callable[[str | Path], str]) -> str:
+    """The text of a file, as far as it is read. Raises ``FileError``."""
     try:
-        return read_text(path)
+        return read(path)
     except (OSError, UnicodeDecodeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise FileError(path, f"cannot be read as a point file ({error})", "check the path") from None

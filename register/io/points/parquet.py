@@ -4,7 +4,7 @@ GeoParquet is a Parquet table with a column of geometries; see ``geoparquet``.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from register.errors import FileError
 from register.files.atomic import atomic_write
 from register.io.points.columns import Place, place
-from register.io.points.model import Columns, Points
+from register.io.points.model import Change, Columns, Points
 
 SUFFIXES = (".parquet", ".pq")
 BLOCK = 500_000
@@ -23,66 +23,83 @@ BLOCK = 500_000
 
 @dataclass(frozen=True)
 class Parquet:
-    """A table of which the coordinates are read, and the other columns when it is written."""
+    """A table, of which the rows are read in blocks."""
 
     source: Path
     place: Place
-    points: Points
     unit: str
     corner: bool
     suffixes: tuple[str, ...] = SUFFIXES
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    @property
+    def points(self) -> Points:
+        """The points of all rows. Raises ``FileError`` for a row without numbers."""
+        _, parquet = pyarrow(self.source)
+        try:
+            with parquet.ParquetFile(self.source) as file:
+                names = [file.schema_arrow.names[axis[0]] for axis in (self.place.x, self.place.y)]
+                table = file.read(columns=names)
+                return self._checked([table.column(name) for name in names])
+        except FileError:
+            raise
+        except Exception as error:  # pyarrow raises many kinds for damaged files
+            raise unreadable(self.source, error) from None
+
+    def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other points; columns of the same name are replaced, others added."""
         arrow, _ = pyarrow(path)
-        named = {name: np.asarray(values) for name, values in columns.items()}
 
-        def changed(batch: Any, rows: slice) -> Any:
-            for axis, index in enumerate((self.place.x[0], self.place.y[0])):
+        def changed(batch: Any) -> Any:
+            indices = self.place.x[0], self.place.y[0]
+            points, columns = change(self._checked([batch.column(index) for index in indices]))
+            for axis, index in enumerate(indices):
                 kind = batch.schema.field(index).type
-                values = arrow.array(np.ascontiguousarray(points[rows, axis]))
+                values = arrow.array(np.ascontiguousarray(points[:, axis]))
                 values = values.cast(kind) if arrow.types.is_floating(kind) else values
                 batch = batch.set_column(index, batch.schema.names[index], values)
-            return with_columns(arrow, batch, {name: values[rows] for name, values in named.items()})
+            return with_columns(arrow, batch, columns)
 
         write_blocks(self.source, path, changed)
 
+    def _checked(self, columns: Sequence[Any]) -> Points:
+        """The points of columns with x and y. Raises ``FileError`` for those that are no finite numbers."""
+        try:
+            values = [column.to_numpy(zero_copy_only=False).astype(np.float64) for column in columns]
+        except (TypeError, ValueError) as error:
+            raise unreadable(self.source, error) from None
+        points = np.stack(values, axis=1)
+        check_finite(self.source, points)
+        return points
+
 
 def read_parquet(path: str | Path, named: str | None = None) -> Parquet:
-    """The points of a file; ``named`` are the columns with x and y. Raises ``FileError``."""
+    """The table of a file; ``named`` are the columns with x and y. Raises ``FileError``."""
     _, parquet = pyarrow(path)
     try:
-        with parquet.ParquetFile(path) as file:
-            where = place(path, file.schema_arrow.names, named)
-            if len(where.x) > 1:
-                raise FileError(path, "holds boxes", "write them as CSV")
-            names = [file.schema_arrow.names[axis[0]] for axis in (where.x, where.y)]
-            table = file.read(columns=names)
-            points = np.stack([table.column(x).to_numpy().astype(np.float64) for x in names], axis=1)
-    except FileError:
-        raise
-    except Exception as error:  # pyarrow raises many kinds for damaged files and columns that are no numbers
+        names = parquet.read_schema(path).names
+    except Exception as error:  # pyarrow raises many kinds for damaged files
         raise unreadable(path, error) from None
-    check_finite(path, points)
-    return Parquet(Path(path), where, points, where.unit, where.corner)
+    where = place(path, names, named)
+    if len(where.x) > 1:
+        raise FileError(path, "holds boxes", "write them as CSV")
+    return Parquet(Path(path), where, where.unit, where.corner)
 
 
-def write_blocks(source: Path, path: str | Path, changed: Any) -> None:
-    """Write a table of which ``changed(batch, rows)`` replaces each block; memory holds one block.
+def write_blocks(source: Path, path: str | Path, changed: Callable[[Any], Any]) -> None:
+    """Write a table of which ``changed(batch)`` replaces each block; memory holds one block.
 
-    ``rows`` is the slice of the table's rows that the block holds. Raises ``FileError``.
+    Raises ``FileError``.
     """
     arrow, parquet = pyarrow(path)
     with atomic_write(path) as beside:
-        writer, first = None, 0
+        writer = None
         try:
             with parquet.ParquetFile(source) as file:
                 for batch in _blocks(arrow, file):
-                    block = changed(batch, slice(first, first + batch.num_rows))
+                    block = changed(batch)
                     block = block.replace_schema_metadata(file.schema_arrow.metadata)
                     writer = writer or _writer(arrow, parquet, beside, block.schema)
                     writer.write_batch(block)
-                    first += batch.num_rows
         except (OSError, arrow.ArrowException) as error:
             raise unreadable(source, error) from None
         finally:

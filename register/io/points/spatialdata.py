@@ -15,7 +15,7 @@ import numpy as np
 from register.errors import FileError
 from register.files.atomic import atomic_folder
 from register.io.points.geoparquet import GeoParquet, read_geoparquet
-from register.io.points.model import Columns, Points
+from register.io.points.model import Change, Points
 from register.io.points.parquet import Parquet, read_parquet
 
 KINDS = {"points": "points.parquet", "shapes": "shapes.parquet"}
@@ -25,21 +25,24 @@ METADATA = ("zarr.json", ".zattrs")
 
 @dataclass(frozen=True)
 class Element:
-    """An element: its folder, and its tables by their paths in it, with their points one after the other.
+    """An element: its folder, and its tables by their paths in it, whose points follow one another.
 
     ``unit`` is empty where the element states a transformation, so that its numbers may be no pixels.
     """
 
     source: Path
     tables: tuple[tuple[str, Parquet | GeoParquet], ...]
-    points: Points
     unit: str
     corner: bool = True
     suffixes: tuple[str, ...] = (".zarr", "")
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
-        """Write a copy of the element with other points; the columns are added to its tables."""
-        named = {name: np.asarray(values) for name, values in columns.items()}
+    @property
+    def points(self) -> Points:
+        """The points of all tables."""
+        return np.concatenate([found.points for _, found in self.tables])
+
+    def write(self, path: str | Path, change: Change) -> None:
+        """Write a copy of the element with other points; new columns are added to its tables."""
         with atomic_folder(path) as beside:
             kept = {name for name, _ in self.tables}
 
@@ -48,11 +51,8 @@ class Element:
                 return {name for name in names if str(below / name) in kept}
 
             shutil.copytree(self.source, beside, ignore=tables, dirs_exist_ok=True)
-            first = 0
             for name, table in self.tables:
-                rows = slice(first, first + len(table.points))
-                table.write(beside / name, points[rows], {key: x[rows] for key, x in named.items()})
-                first = rows.stop
+                table.write(beside / name, change)
 
 
 def is_spatialdata(path: str | Path) -> bool:
@@ -76,8 +76,7 @@ def read_element(path: str | Path, densify: float | None = None) -> Element:
     for file in files:
         found = read_geoparquet(file, densify) if kind == "shapes" else read_parquet(file, "x,y")
         read.append((str(file.relative_to(folder)), found))
-    points = np.concatenate([found.points for _, found in read])
-    return Element(folder, tuple(read), points, "px" if _is_plain(folder) else "")
+    return Element(folder, tuple(read), "px" if _is_plain(folder) else "")
 
 
 def _element(path: Path) -> Path:

@@ -1,89 +1,165 @@
-"""Points in tables of text, separated by commas, tabs or semicolons; all other columns are kept."""
+"""Points in tables of text, separated by commas, tabs or semicolons; all other columns are kept.
+
+Rows are read and written in blocks, so that memory does not grow with the file.
+"""
 
 import csv
-import io
 import math
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from register.errors import FileError
-from register.files.atomic import write_text
+from register.files.compressed import lines, text_writer
 from register.io.points.columns import SHOWN, Place, place
-from register.io.points.model import DIGITS, LARGEST_COORDINATE, Columns, Points, Value, as_lists, worst
+from register.io.points.model import DIGITS, LARGEST_COORDINATE, Change, Points, Value, worst
 
 DELIMITERS = "\t", ";", ","
+SUFFIXES = (".csv", ".tsv", ".txt")
+BLOCK = 50_000
+"""Rows that are mapped at a time."""
 VISIUM = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
 """The columns of Space Ranger's ``tissue_positions_list.csv``, which has no header."""
+FAILURES = OSError, UnicodeDecodeError, EOFError, zlib.error, csv.Error
+"""What reading a damaged text raises."""
+Rows = list[list[str]]
+"""Rows of cells."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: header, rows, where the coordinates are, and the points: one per row, or four of a box."""
+    """A table: its header and where the coordinates are. A row has one point, or the four of a box."""
 
+    source: Path
     header: list[str]
-    rows: list[list[str]]
     place: Place
-    points: Points
     unit: str
     corner: bool
     delimiter: str = ","
     headed: bool = True
-    suffixes: tuple[str, ...] = (".csv", ".tsv", ".txt")
+    suffixes: tuple[str, ...] = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES))
 
-    def write(self, path: str | Path, points: Points, columns: Columns) -> None:
+    @property
+    def points(self) -> Points:
+        """The points of all rows. Raises ``FileError`` naming the line that is wrong."""
+        return np.concatenate([np.empty((0, 2)), *(points for _, points in self._blocks())])
+
+    def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other points (n, 2); columns of the same name are replaced, others added.
 
-        A box becomes the smallest one around its mapped corners, with the worst of their values.
+        A box becomes the smallest one around its mapped corners, with the worst of their values. Raises
+        ``FileError`` naming the line that is wrong.
         """
-        lists = as_lists(columns)
-        names = [*self.header, *(name for name in columns if name not in self.header)]
-        file, count = io.StringIO(), len(self.place.corners)
-        writer = csv.writer(file, delimiter=self.delimiter, lineterminator="\n")
-        if self.headed:
-            writer.writerow(names)
-        low, high = (part(points.reshape(-1, count, 2), axis=1) for part in (np.min, np.max))
-        for number, row in enumerate(self.rows):
-            cells = row + [""] * (len(names) - len(row))
-            for axis, indices in enumerate((self.place.x, self.place.y)):
-                for index, end in zip(indices, (low, high), strict=False):
-                    cells[index] = _decimal(end[number, axis])
-            for name, values in lists.items():
-                own = values[number * count : (number + 1) * count]
-                cells[names.index(name)] = _cell(own[0] if count == 1 else worst(own))
-            writer.writerow(cells)
-        write_text(path, file.getvalue())
+        _, new = change(np.empty((0, 2)))
+        names = [*self.header, *(name for name in new if name not in self.header)]
+        with text_writer(path) as file:
+            writer = csv.writer(file, delimiter=self.delimiter, lineterminator="\n")
+            if self.headed:
+                writer.writerow(names)
+            for rows, points in self._blocks():
+                found, columns = change(points)
+                for row in rows:
+                    row += [""] * (len(names) - len(row))
+                for index, cells in self._cells(found):
+                    _fill(rows, index, cells)
+                for name, values in columns.items():
+                    _fill(rows, names.index(name), self._values(np.asarray(values)))
+                writer.writerows(rows)
+
+    def _blocks(self) -> Iterator[tuple[Rows, Points]]:
+        """The rows that are not empty and their points, some at a time."""
+        first = 2 if self.headed else 1
+        try:
+            reader = csv.reader(lines(self.source), delimiter=self.delimiter)
+            if self.headed:
+                next(reader, None)
+            while rows := list(islice(reader, BLOCK)):
+                yield self._block(rows, first)
+                first += len(rows)
+        except FAILURES as error:
+            raise _unreadable(self.source, error) from None
+
+    def _block(self, rows: Rows, first: int) -> tuple[Rows, Points]:
+        """The rows that are not empty, and their points; ``first`` is the line of the first row."""
+        kept = [row for row in rows if row]
+        axes = self.place.x, self.place.y
+        try:
+            values = {
+                index: np.array(list(map(float, map(itemgetter(index), kept))))
+                for axis in axes
+                for index in axis
+            }
+            corners = [np.stack([values[x], values[y]], axis=1) for x, y in self.place.corners]
+            points = np.stack(corners, axis=1).reshape(-1, 2)
+            if not len(points) or np.abs(points).max() <= LARGEST_COORDINATE:
+                return kept, points
+        except (ValueError, IndexError):
+            pass
+        return self._row_by_row(rows, first)
+
+    def _row_by_row(self, rows: Rows, first: int) -> tuple[Rows, Points]:
+        """``_block`` of rows one of which is wrong, or has only blank cells."""
+        kept, points = [], []
+        for number, row in enumerate(rows, first):
+            if any(cell.strip() for cell in row):
+                kept.append(row)
+                points += [_point(self.source, number, row, x, y) for x, y in self.place.corners]
+        return kept, np.array(points, np.float64).reshape(-1, 2)
+
+    def _cells(self, points: Points) -> Iterator[tuple[int, list[str]]]:
+        """The columns of the coordinates, and their cells."""
+        each = points.reshape(-1, len(self.place.corners), 2)
+        ends = each.min(axis=1), each.max(axis=1)
+        for axis, indices in enumerate((self.place.x, self.place.y)):
+            for index, end in zip(indices, ends, strict=False):
+                yield index, _decimals(end[:, axis].tolist())
+
+    def _values(self, values: NDArray[Any]) -> list[str]:
+        """The cells of a column of values, one for each point."""
+        count, each = len(self.place.corners), values.tolist()
+        if count > 1:
+            return [_cell(worst(each[n : n + count])) for n in range(0, len(each), count)]
+        return _decimals(each) if values.dtype.kind == "f" else [_cell(value) for value in each]
 
 
-def read_table(path: str | Path, text: str, named: str | None = None) -> Table:
-    """The points of the text of a table; ``named`` are the columns with x and y, ``X,Y``.
+def read_table(path: str | Path, head: str, named: str | None = None) -> Table:
+    """The table that begins with the text ``head``; ``named`` are the columns with x and y, ``X,Y``.
 
-    Raises ``FileError`` naming the line that is wrong.
+    Raises ``FileError`` for a header without them.
     """
-    first = text[: text.find("\n") if "\n" in text else len(text)]
-    delimiter = max(DELIMITERS, key=first.count)
+    delimiter = max(DELIMITERS, key=head.partition("\n")[0].count)
     try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
-    except csv.Error as error:
-        raise FileError(path, f"cannot be read as CSV ({error})", "check the file") from None
-    headed = not _is_visium_list(path, rows)
-    if not headed:
-        rows.insert(0, list(VISIUM))
-    where = place(path, rows[0] if rows else [], named)
-    kept, points = [], []
-    for number, row in enumerate(rows[1:], start=2 if headed else 1):
-        if any(cell.strip() for cell in row):
-            kept.append(row)
-            points += [_point(path, number, row, x, y) for x, y in where.corners]
-    found = np.array(points, np.float64).reshape(-1, 2)
-    return Table(rows[0], kept, where, found, where.unit, where.corner, delimiter, headed)
+        header = next(csv.reader(lines(path), delimiter=delimiter), [])
+    except FAILURES as error:
+        raise _unreadable(path, error) from None
+    headed = not _is_visium_list(path, header)
+    names = header if headed else list(VISIUM)
+    where = place(path, names, named)
+    return Table(Path(path), names, where, where.unit, where.corner, delimiter, headed)
 
 
-def _is_visium_list(path: str | Path, rows: list[list[str]]) -> bool:
+def _is_visium_list(path: str | Path, row: list[str]) -> bool:
     """Whether a table is Space Ranger's list of spots, which has no header."""
     named = Path(path).name.startswith("tissue_positions_list")
-    return named and bool(rows) and len(rows[0]) == len(VISIUM) and rows[0][1] in ("0", "1")
+    return named and len(row) == len(VISIUM) and row[1] in ("0", "1")
+
+
+def _unreadable(path: str | Path, error: Exception) -> FileError:
+    """The error about a table that cannot be read."""
+    return FileError(path, f"cannot be read as CSV ({error})", "check the file")
+
+
+def _fill(rows: Rows, index: int, cells: list[str]) -> None:
+    """Replace a column of rows."""
+    for row, cell in zip(rows, cells, strict=True):
+        row[index] = cell
 
 
 def _point(path: str | Path, number: int, row: list[str], x: int, y: int) -> tuple[float, float]:
@@ -100,9 +176,10 @@ def _point(path: str | Path, number: int, row: list[str], x: int, y: int) -> tup
     return point
 
 
-def _decimal(value: float) -> str:
-    """A number with at most ``DIGITS`` decimals."""
-    return f"{value:.{DIGITS}f}".rstrip("0").rstrip(".")
+def _decimals(values: list[float]) -> list[str]:
+    """Numbers with at most ``DIGITS`` decimals."""
+    cells = (f"%.{DIGITS}f " * len(values) % tuple(values)).split()
+    return [cell.rstrip("0").rstrip(".") if cell[-1] == "0" else cell for cell in cells]
 
 
 def _cell(value: Value) -> str:
@@ -110,5 +187,5 @@ def _cell(value: Value) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return str(value).lower()
-    return _decimal(value) if isinstance(value, float) else str(value)
+        return "true" if value else "false"
+    return _decimals([value])[0] if isinstance(value, float) else str(value)
