@@ -114,6 +114,7 @@ def _seeds(folder: Path | None) -> list[tuple[str, bytes]]:
         found.append(("local.transform", (Path(scratch) / "t.json").read_bytes()))
     assert np.isfinite(local.matrix).all()
     found.append(("points.csv", b"x,y,name\n1.5,2,a\n3,4.25,b\n"))
+    found.append(("landmarks.csv", b'"Pt-0","true","1.5","2","3","4"\n"Pt-1","false","5","6","7","8"\n'))
     ring = [[1, 1], [9, 1], [9, 9], [1, 1]]
     tree = {
         "type": "FeatureCollection",
@@ -144,8 +145,23 @@ def instrument_seeds() -> list[tuple[str, bytes]]:
         files.write_nd2(place / "a.nd2", stack.transpose(1, 0, 2, 3), names, 0.25)
         files.write_lif(place / "a.lif", [stack], names, 0.25)
         files.write_oib(place / "a.oib", stack, names, 0.25)
+        files.write_imaris(place / "a.ims", stack, (10.0, 8.0, 1.0))
         files.write_trestle(place / "trestle.tif", picture, 32, 16)
+        _write_by_libraries(place, stack[:, 0])
         return [(path.name, path.read_bytes()) for path in sorted(place.iterdir())]
+
+
+def _write_by_libraries(place: Path, planes: np.ndarray) -> None:
+    """A CZI and FITS files of planes (c, h, w), written by libraries."""
+    from astropy.io import fits
+    from pylibCZIrw import czi
+
+    with czi.create_czi(str(place / "a.czi")) as file:
+        for c, plane in enumerate(planes):
+            file.write(plane[..., None], plane={"C": c, "Z": 0, "T": 0}, location=(0, 0))
+        file.write_metadata(document_name="a", channel_names={0: "DAPI"}, scale_x=0.25e-6, scale_y=0.25e-6)
+    fits.PrimaryHDU(planes[0].astype(np.int16)).writeto(place / "a.fits")
+    fits.CompImageHDU(planes[0].astype(np.int16), compression_type="RICE_1").writeto(place / "a.fits.fz")
 
 
 def table_seeds() -> list[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""Small files of instruments that no library writes: ND2, LIF, OIB and Trestle, after their descriptions."""
+"""Small files of ND2, LIF, OIB, Imaris and Trestle, which no library writes, by their descriptions."""
 
 import io
 import struct
@@ -205,3 +205,30 @@ def write_trestle(path: Path, picture: np.ndarray, side: int, overlap: int) -> N
     with tifffile.TiffWriter(path) as file:
         file.write(stored, tile=(side, side), photometric="rgb", software="MedScan", description=text,
                    resolution=(0.5, 0.25), metadata=None)  # fmt: skip
+
+
+def write_imaris(path: Path, stack: np.ndarray, extent: tuple[float, ...]) -> None:
+    """An Imaris 5.5 file of (c, z, h, w) with two levels, padded to chunks of 64."""
+    import h5py
+
+    def text(value):
+        return np.array([c.encode() for c in str(value)], "S1")
+
+    with h5py.File(path, "w") as file:
+        for level, factor in ((0, 1), (1, 2)):
+            part = stack[:, :, ::factor, ::factor]
+            for channel, values in enumerate(part):
+                group = file.create_group(f"DataSet/ResolutionLevel {level}/TimePoint 0/Channel {channel}")
+                for axis, size in zip("ZYX", values.shape, strict=True):
+                    group.attrs[f"ImageSize{axis}"] = text(size)
+                padding = [(0, 0), *((0, -size % 64) for size in values.shape[1:])]
+                group.create_dataset(
+                    "Data", data=np.pad(values, padding), chunks=(1, 64, 64), compression="gzip"
+                )
+        info = file.create_group("DataSetInfo/Image").attrs
+        info["Unit"] = text("um")
+        for n, length in enumerate(extent):
+            info[f"ExtMin{n}"], info[f"ExtMax{n}"] = text(0), text(length)
+        for n, (name, colour) in enumerate((("DAPI", "0 0 1"), ("CD3", "1 0.5 0"))):
+            channel = file.create_group(f"DataSetInfo/Channel {n}").attrs
+            channel["Name"], channel["Color"] = text(name), text(colour)

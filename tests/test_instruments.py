@@ -8,6 +8,7 @@ import importlib
 import numpy as np
 import pytest
 
+from benchmarks.instrument_files import write_imaris
 from register.errors import FileError
 from register.io.images import fits, imaris, instruments, leica, nikon, olympus, openslide_read, slideio_read
 from register.io.images.lookup_tables import signed_colour
@@ -24,35 +25,9 @@ def scene(texture):
     return np.stack([texture[:300, :400], texture[50:350, 20:420]]) * 60000
 
 
-def write_imaris(path, stack, extent):
-    """An Imaris 5.5 file of (c, z, h, w) with two levels, padded to chunks of 64."""
-    h5py = pytest.importorskip("h5py")
-
-    def text(value):
-        return np.array([c.encode() for c in str(value)], "S1")
-
-    with h5py.File(path, "w") as file:
-        for level, factor in ((0, 1), (1, 2)):
-            part = stack[:, :, ::factor, ::factor]
-            for channel, values in enumerate(part):
-                group = file.create_group(f"DataSet/ResolutionLevel {level}/TimePoint 0/Channel {channel}")
-                for axis, size in zip("ZYX", values.shape, strict=True):
-                    group.attrs[f"ImageSize{axis}"] = text(size)
-                padding = [(0, 0), *((0, -size % 64) for size in values.shape[1:])]
-                group.create_dataset(
-                    "Data", data=np.pad(values, padding), chunks=(1, 64, 64), compression="gzip"
-                )
-        info = file.create_group("DataSetInfo/Image").attrs
-        info["Unit"] = text("um")
-        for n, length in enumerate(extent):
-            info[f"ExtMin{n}"], info[f"ExtMax{n}"] = text(0), text(length)
-        for n, (name, colour) in enumerate((("DAPI", "0 0 1"), ("CD3", "1 0.5 0"))):
-            channel = file.create_group(f"DataSetInfo/Channel {n}").attrs
-            channel["Name"], channel["Color"] = text(name), text(colour)
-
-
 def test_imaris(tmp_path, scene, program):
     stack = np.stack([scene, scene // 2], axis=1).astype(np.uint16)  # (c, z, h, w)
+    pytest.importorskip("h5py")
     write_imaris(tmp_path / "a.ims", stack, (100.0, 150.0, 2.0))
     with pytest.raises(FileError, match=r"axes ZCYX .*--fixed-plane Z=0"):
         open_image(tmp_path / "a.ims")

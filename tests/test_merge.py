@@ -6,6 +6,7 @@ import numpy as np
 import ome_types
 import pytest
 import tifffile
+import zarr
 
 import register
 from register.errors import RegisterError
@@ -68,6 +69,17 @@ def test_merged_pixels_are_those_of_apply_and_the_file_is_a_pyramid(rounds, prog
     pixels = ome_types.from_tiff(folder / "all.ome.tif").images[0].pixels
     assert [channel.name for channel in pixels.channels] == names
     assert (pixels.physical_size_x, pixels.size_c) == (0.5, 7)
+
+
+def test_storage_is_chosen(rounds, program):
+    folder, transforms = rounds
+    done = program("merge", *transforms, "-o", folder / "all.ome.zarr", "--chunks", "64")
+    assert done.returncode == 0, done.stderr
+    assert zarr.open_group(folder / "all.ome.zarr", mode="r")["0"].chunks == (1, 64, 64)
+    for name, *options in (("a.ome.tif", "--chunks", "64"), ("a.ome.zarr", "--jpeg-quality", "50")):
+        done = program("merge", *transforms, "-o", folder / name, *options)
+        assert done.returncode == 1
+        assert "is not allowed" in done.stderr
 
 
 @pytest.mark.filterwarnings("default")  # of its dependencies

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from register.cli.apply import Fill, Method, Packing, Scheduler
+from register.cli.apply import Chunks, Fill, Method, Packing, Quality, Scheduler
 from register.cli.arguments import AsJson, Debug, Overwrite
 from register.cli.output import print_json
+from register.settings import check_storage
 
 Transforms = Annotated[
     list[Path],
@@ -44,6 +45,8 @@ def merge(
     interpolation: Method = "bilinear",
     fill: Fill = "auto",
     compression: Packing = "auto",
+    jpeg_quality: Quality = None,
+    chunks: Chunks = None,
     pyramid: Pyramid = True,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
@@ -59,6 +62,7 @@ def merge(
     from register.workflows import on_cluster
     from register.workflows.aligned_image import OutputStyle
 
+    check_storage(compression, jpeg_quality, chunks, zarr=output.lower().endswith(".zarr"))
     chosen = tuple(name.strip() for name in channels.split(",")) if channels else ()
     merged = workflow.merge if scheduler is None else partial(on_cluster.merge_on_cluster, scheduler)
     with progress.of_writing(as_json) as tick:
@@ -66,7 +70,7 @@ def merge(
             transforms,
             output,
             workflow.MergeOptions(prefix, drop_repeated, chosen, dtype),
-            style=OutputStyle(interpolation, fill, compression, pyramid),
+            style=OutputStyle(interpolation, fill, compression, pyramid, jpeg_quality, chunks),
             overwrite=overwrite,
             tick=tick,
         )
