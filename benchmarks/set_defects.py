@@ -18,6 +18,9 @@ from register.workflows.sets import solve as workflow
 
 TEAR = 12
 """Pixels by which the halves of the torn section are apart."""
+BESIDE = 0.1
+"""Width of the strip on either side of the tear, in widths of the image, whose error is not counted: a smooth
+map has no step."""
 SPOILT = 9.0, -6.0
 """Pixels by which the link between the first two sections is moved by hand; it stays ``ok``."""
 KEPT = (0.3, 0.7), (0.32, 0.69)
@@ -46,8 +49,8 @@ def torn(before: Section) -> Accident:
         return before.content(points - np.stack([0 * moved, moved], -1))
 
     def part(points: Array) -> Array:
-        right = points[:, 0] >= half
-        return np.where(right & (points[:, 1] < TEAR), 0, 1 + right)
+        right, beside = points[:, 0] >= half, np.abs(points[:, 0] - half) < BESIDE * image.shape[1]
+        return np.where(beside | (right & (points[:, 1] < TEAR)), 0, 1 + right)
 
     return Accident("torn", Section(image, place), part)
 

@@ -6,6 +6,7 @@
     python -m benchmarks.sets simulated [--count 60] [--draws 3]
     python -m benchmarks.sets order [--count 12] [--side 400] [--draws 3]
     python -m benchmarks.sets rounds [--count 5] [--side 2000]
+    python -m benchmarks.sets memory [--count 5] [--side 30000]
     python -m benchmarks.sets cost [--count 12] [--side 1000] [--every 4]
 
 Sections are textures that decorrelate by a factor of 0.8 each, under warps that add up, any rotation, on
@@ -21,7 +22,8 @@ defects. ``triples`` takes real pairs a, b with landmarks and makes c from b by 
 to c to a by the three alignments, and the error at the landmarks of the pair alone and of the joint solution.
 ``simulated`` draws links with smooth errors of up to 0.15 px instead of aligning images. ``rounds`` are
 images of four channels with DAPI at different places; the pixels that are merged are compared with those of
-``register apply``. ``cost`` is the time of ``register group`` over that of ``register align`` for its links.
+``register apply``. ``memory`` merges rounds of any size by known maps. ``cost`` is the time of ``register
+group`` over that of ``register align`` for its links.
 """
 
 import argparse
@@ -39,7 +41,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import map_coordinates
 
-from benchmarks import results, set_defects, set_triples
+from benchmarks import results, set_defects, set_memory, set_triples
 from benchmarks.sections import Array, Section, by_sift, by_stackreg, sections, texture
 from benchmarks.solved_sets import solved, written
 from benchmarks.synthetic import smooth_field
@@ -288,6 +290,7 @@ RUNS = {
     "sections": run_sections,
     "defects": set_defects.run,
     "triples": set_triples.run,
+    "memory": set_memory.run,
     "simulated": run_simulated,
     "order": run_order,
     "rounds": run_rounds,

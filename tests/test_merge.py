@@ -6,6 +6,7 @@ import numpy as np
 import ome_types
 import pytest
 import tifffile
+import yaozarrs
 import zarr
 
 import register
@@ -80,6 +81,19 @@ def test_storage_is_chosen(rounds, program):
         done = program("merge", *transforms, "-o", folder / name, *options)
         assert done.returncode == 1
         assert "is not allowed" in done.stderr
+
+
+def test_a_merged_zarr_is_valid_and_has_the_pixels_of_the_tiff(rounds):
+    folder, transforms = rounds
+    for ending in (".ome.zarr", ".ome.tif"):
+        workflow.merge(transforms, folder / f"all{ending}", MergeOptions())
+    yaozarrs.validate_zarr_store(folder / "all.ome.zarr")
+    one, other = (read_image(folder / f"all{ending}") for ending in (".ome.zarr", ".ome.tif"))
+    assert np.array_equal(one.pixels, other.pixels)
+    assert one.channel_names == other.channel_names == (
+        "r1: AF", "r1: CD8", "r1: DAPI", "r2: DAPI", "r2: Ki67", "r3: FoxP3", "r3: DAPI"
+    )  # fmt: skip
+    assert one.pixel_size == other.pixel_size
 
 
 @pytest.mark.filterwarnings("default")  # of its dependencies
