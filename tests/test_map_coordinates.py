@@ -13,11 +13,13 @@ from register import Transform
 from register.errors import FileError
 from register.files.hashes import sha256
 from register.geometry import affine
+from register.io.images.geotiff import map_from_pixel
 from register.io.images.masks import read_mask
 from register.io.images.open import open_image
 from register.io.points.open import read_points
 from register.transforms.transform import Frame
 from register.workflows.apply import apply
+from register.workflows.points import map_points
 
 RNG = np.random.default_rng(2)
 H, W = 80, 100
@@ -162,3 +164,70 @@ def test_vector_files_of_maps_are_refused_by_name_with_their_system(tmp_path, pr
             with pytest.raises(FileError) as error:
                 read(tmp_path / name)
             assert message in str(error.value)
+
+
+TURNED = Affine(6, -8, 500000, -8, -6, 4600000)
+
+
+@pytest.mark.parametrize("transform", [None, TURNED], ids=["north up", "turned"])
+@pytest.mark.parametrize("kind", ["Area", "Point"])
+def test_the_place_of_a_pixel_is_that_of_gdal(tmp_path, transform, kind):
+    geotiff(tmp_path / "a.tif", transform=transform)
+    with rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.update_tags(AREA_OR_POINT=kind)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        there = [file.transform @ (x + 0.5, y + 0.5) for x, y in PIXELS]
+    matrix = map_from_pixel(open_image(tmp_path / "a.tif").geotags)
+    assert affine.apply(matrix, np.array(PIXELS)) == pytest.approx(np.array(there), abs=1e-6)
+    assert map_from_pixel(()) is None
+
+
+@pytest.fixture
+def placed(tmp_path):
+    """A transform between GeoTIFFs in metres and in degrees; moving pixels are fixed ones and (3, 4)."""
+    geotiff(tmp_path / "fixed.tif", transform=TURNED)
+    geotiff(tmp_path / "moving.tif", crs=4326, transform=from_origin(13, 52, 1e-5, 2e-5))
+    fixed, moving = (
+        Frame(W, H, path=str(path), sha256=sha256(path))
+        for path in (tmp_path / "fixed.tif", tmp_path / "moving.tif")
+    )
+    return Transform("translation", fixed, moving, affine.translation(3, 4))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_points_of_a_map_are_mapped_between_the_systems_of_both_images(tmp_path, placed, name):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pixels = np.array(PIXELS, float)
+    given = np.array([TURNED @ (x + 0.5, y + 0.5) for x, y in pixels])
+    if name == "a.csv":
+        text = "\n".join(["e,n", *(f"{x!r},{y!r}" for x, y in given.tolist())])
+        (tmp_path / name).write_text(text)
+    else:
+        parquet.write_table(arrow.table({"e": given[:, 0], "n": given[:, 1]}), tmp_path / name)
+    out = tmp_path / "out" / name
+    done = map_points(placed, tmp_path / name, out, columns="e,n", unit="map")
+    assert (done.count, done.inside) == (4, 4)
+    if name == "a.csv":
+        found = np.loadtxt(out, delimiter=",", skiprows=1, usecols=(0, 1))
+    else:
+        table = parquet.read_table(out)
+        found = np.stack([table["e"], table["n"]], axis=1)
+    expected = [(13 + (x + 3.5) * 1e-5, 52 - (y + 4.5) * 2e-5) for x, y in pixels]
+    assert found == pytest.approx(np.array(expected), abs=1e-9)  # a ten-thousandth of a pixel
+    back = map_points(placed, out, tmp_path / f"back{name}", columns="e,n", unit="map", inverse=True)
+    assert back.round_trip < 1e-6
+
+
+def test_points_of_a_map_need_the_place_of_both_images(tmp_path, placed, program):
+    (tmp_path / "a.csv").write_text("x,y\n500000,4600000\n")
+    with pytest.raises(FileError, match="need no origin"):
+        map_points(placed, tmp_path / "a.csv", tmp_path / "b.csv", unit="map", origin="corner")
+    geotiff(tmp_path / "moving.tif")  # another image in its place
+    with pytest.raises(FileError, match=r"a\.csv: has coordinates of a map, .*moving\.tif is not known"):
+        map_points(placed, tmp_path / "a.csv", tmp_path / "b.csv", unit="map")
+    placed.save(tmp_path / "t.json")
+    done = program(
+        "points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "b.csv", "--unit", "map"
+    )
+    assert done.returncode == 1
+    assert not (tmp_path / "b.csv").exists()

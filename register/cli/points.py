@@ -27,8 +27,10 @@ Columns = Annotated[
     typer.Option(metavar="X,Y", help="Columns of a table with x and y. [default: by their names]"),
 ]
 Unit = Annotated[
-    Literal["px", "µm", "mm"] | None,
-    typer.Option(help="Unit of the coordinates. [default: by the names of the columns, else px]"),
+    Literal["px", "µm", "mm", "map"] | None,
+    typer.Option(
+        help="Unit of the coordinates; `map`: those of the GeoTIFFs. [default: by the columns' names, or px]"
+    ),
 ]
 
 

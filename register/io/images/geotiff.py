@@ -2,14 +2,20 @@
 
 import math
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tifffile
 
+from register.geometry import affine
+from register.geometry.arrays import Float64
 from register.geometry.pixel_size import PixelSize
 
 PIXEL_SCALE, TIE_POINT, MODEL_TRANSFORMATION = 33550, 33922, 34264
-GEO_KEYS = 34735, 34736, 34737
+KEY_DIRECTORY, RASTER_TYPE, POINT = 34735, 1025, 2
+"""The tag that lists the GeoKeys, the key GTRasterType, and its value PixelIsPoint."""
+GEO_KEYS = KEY_DIRECTORY, 34736, 34737
 GEOTAGS = PIXEL_SCALE, TIE_POINT, MODEL_TRANSFORMATION, *GEO_KEYS
 """The tags that place pixels on the earth; the last three are GeoKeys (OGC GeoTIFF 1.1, annex B)."""
 GDAL_METADATA = 42112
@@ -34,6 +40,27 @@ def pixel_size(tif: tifffile.TiffFile, page: Any) -> PixelSize | None:
         return None
     keys: Any = tif.geotiff_metadata or {}
     return PixelSize(*sides, _unit(keys))
+
+
+def map_from_pixel(geotags: Sequence[tuple[int, int, int, Any]]) -> Float64 | None:
+    """The matrix (2, 3) from pixels, by their centres, to the map; None where the tags do not hold one.
+
+    Source: OGC GeoTIFF 1.1: ModelTiepoint, ModelPixelScale, ModelTransformation, and the raster types
+    PixelIsArea and PixelIsPoint.
+    """
+    values = {code: value for code, _, _, value in geotags}
+    matrix, scale, tie = (values.get(code) for code in (MODEL_TRANSFORMATION, PIXEL_SCALE, TIE_POINT))
+    if matrix is not None and len(matrix) == 16:
+        found = np.array(matrix, np.float64).reshape(4, 4)[:2, [0, 1, 3]]
+    elif scale is not None and tie is not None and len(tie) == 6:
+        across, down = float(scale[0]), -float(scale[1])
+        column, row, _, x, y, _ = map(float, tie)
+        found = np.array([[across, 0.0, x - across * column], [0.0, down, y - down * row]])
+    else:
+        return None
+    keys = values.get(KEY_DIRECTORY, ())
+    kinds = [keys[n + 3] for n in range(4, len(keys) - 3, 4) if keys[n] == RASTER_TYPE]
+    return found if POINT in kinds else affine.compose(found, affine.translation(0.5, 0.5))
 
 
 def gdal_metadata(page: Any) -> str | None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from register.errors import FileError
 
-PIXELS = "px"
-UNITS = (PIXELS, "µm", "mm")
+PIXELS, MAP = "px", "map"
 SHOWN = 60
 """The number of characters of a line that a message quotes."""
 

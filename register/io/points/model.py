@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 LARGEST_COORDINATE = 1e9
 """The largest coordinate that a point of an image can have, in pixels: more is a damaged file."""
-DIGITS = 6
-"""Decimals written: a millionth of a pixel."""
+DIGITS, MAP_DIGITS = 6, 9
+"""Decimals written: a millionth of a pixel; of a map, a tenth of a millimetre in degrees."""
 
 Points = NDArray[np.float64]
 """Points (n, 2), ``(x, y)`` in pixels."""

@@ -44,6 +44,7 @@ class Table:
     corner: bool
     delimiter: str = ","
     headed: bool = True
+    digits: int = DIGITS
     suffixes: tuple[str, ...] = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES))
 
     @property
@@ -119,7 +120,7 @@ class Table:
         ends = each.min(axis=1), each.max(axis=1)
         for axis, indices in enumerate((self.place.x, self.place.y)):
             for index, end in zip(indices, ends, strict=False):
-                yield index, _decimals(end[:, axis].tolist())
+                yield index, _decimals(end[:, axis].tolist(), self.digits)
 
     def _values(self, values: NDArray[Any]) -> list[str]:
         """The cells of a column of values, one for each point."""
@@ -176,9 +177,9 @@ def _point(path: str | Path, number: int, row: list[str], x: int, y: int) -> tup
     return point
 
 
-def _decimals(values: list[float]) -> list[str]:
-    """Numbers with at most ``DIGITS`` decimals."""
-    cells = (f"%.{DIGITS}f " * len(values) % tuple(values)).split()
+def _decimals(values: list[float], digits: int = DIGITS) -> list[str]:
+    """Numbers with at most so many decimals."""
+    cells = (f"%.{digits}f " * len(values) % tuple(values)).split()
     return [cell.rstrip("0").rstrip(".") if cell[-1] == "0" else cell for cell in cells]
 
 
