@@ -106,12 +106,13 @@ def using_threads(count: int | None, place: torch.device = CPU) -> Iterator[None
 
 
 @contextmanager
-def concurrently(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
+def concurrently(work: Callable[[], Done], place: torch.device = CPU) -> Iterator[Callable[[], Done]]:
     """Run ``work`` in another thread during the block; yields a function that waits for its result.
 
-    Where PyTorch uses one thread, the work is done when that function is called.
+    Where PyTorch uses one thread, and for work on a GPU, whose steps another thread may be recording, the
+    work is done when that function is called.
     """
-    if threads() == 1:
+    if threads() == 1 or place.type != "cpu":
         yield work
         return
     with worker_threads() as pool:

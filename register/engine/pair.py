@@ -109,7 +109,8 @@ def align(
     """
     clock, effort = Clock(), effort_of(settings, sizes[0])
     with clock("working copies"):
-        with device.concurrently(lambda: working_copy(moving, effort.max_size, "moving")) as other:
+        at = moving.image.device
+        with device.concurrently(lambda: working_copy(moving, effort.max_size, "moving"), at) as other:
             levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
             copy = other()
         sides = _sides((levels[-1], copy), (fixed, moving), parts, effort.max_size)
@@ -121,7 +122,7 @@ def align(
     with (
         clock("search"),
         device.run_in_background(lambda: comparison.ready(levels), copy.image.device),
-        device.concurrently(lambda: candidates.is_repetitive(levels[-1], copy)),  # which is kept with them
+        device.concurrently(lambda: candidates.is_repetitive(levels[-1], copy), at),  # kept with the levels
     ):
         initial = _initial_map(sides, ranges, settings.matcher, start, landmarks, budget)
     listener(Event("global", "", 0.2, initial.similarity))

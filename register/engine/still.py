@@ -113,7 +113,7 @@ def align(fixed: Level, moving: Level, run: Run, masked: Run | None = None) -> A
     masked = masked or run
     if fixed.size != moving.size:
         return run(fixed, moving)
-    with device.concurrently(lambda: _prepared(fixed, moving)) as prepared:
+    with device.concurrently(lambda: _prepared(fixed, moving), fixed.image.device) as prepared:
         first = run(fixed, moving)
         (one, other), edges, equal = prepared()
     if _area(_around(equal.pixels)) < LEAST_AREA:

@@ -55,7 +55,10 @@ def judge(
     """
     judge_metric = registry.get(metric).judge
     forward = estimate.transform("local", frames)
-    with device.concurrently(lambda: recognition.regions(problem.finest, problem.moving, estimate)) as known:
+    at = problem.finest.image.device
+    with device.concurrently(
+        lambda: recognition.regions(problem.finest, problem.moving, estimate), at
+    ) as known:
         back = round_trip(problem, forward, estimate.matrix, judge_metric)
         found = known()
     quality = _evidence(problem, estimate, metric, back, matches, found)
