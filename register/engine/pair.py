@@ -109,10 +109,7 @@ def align(
     """
     clock, effort = Clock(), effort_of(settings, sizes[0])
     with clock("working copies"):
-        at = moving.image.device
-        with device.concurrently(lambda: working_copy(moving, effort.max_size, "moving"), at) as other:
-            levels = levels_of(working_copy(fixed, effort.max_size, "fixed"))
-            copy = other()
+        levels, copy = _copies(fixed, moving, effort.max_size)
         sides = _sides((levels[-1], copy), (fixed, moving), parts, effort.max_size)
     listener(Event("search", "", 0.02, None))
     ranges = search_range.ranges_of(
@@ -122,7 +119,7 @@ def align(
     with (
         clock("search"),
         device.run_in_background(lambda: comparison.ready(levels), copy.image.device),
-        device.concurrently(lambda: candidates.is_repetitive(levels[-1], copy), at),  # kept with the levels
+        device.concurrently(lambda: candidates.is_repetitive(levels[-1], copy), copy.image.device),  # kept
     ):
         initial = _initial_map(sides, ranges, settings.matcher, start, landmarks, budget)
     listener(Event("global", "", 0.2, initial.similarity))
@@ -145,6 +142,13 @@ def align(
     transform = replace(estimate.transform(settings.model, frames, patches).checked(), quality=quality)
     listener(Event("done", "", 1.0, quality.similarity_after))
     return Alignment(transform, clock.seconds, fitted.history | estimate.history)
+
+
+def _copies(fixed: Level, moving: Level, size: int) -> tuple[list[Level], Level]:
+    """The levels of the working copy of the fixed image, and the working copy of the moving one."""
+    with device.concurrently(lambda: working_copy(moving, size, "moving"), moving.image.device) as other:
+        levels = levels_of(working_copy(fixed, size, "fixed"))
+        return levels, other()
 
 
 @dataclass(frozen=True)

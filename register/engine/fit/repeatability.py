@@ -29,7 +29,7 @@ LEAST_CORRELATION, LEAST_SIGNIFICANCE = 0.3, 4.0
 """The correlation from which a deformation is real, and its smallest value in standard deviations of the
 correlation of as many independent displacements. Without deformation the correlation of 512² pixels is
 within -0.22 and 0.12, because the error of interpolation is the same in both halves."""
-LEAST_COMMON = 0.004
+LEAST_COMMON = 0.006
 """Root mean square displacement, in pixels, below which it is within the error of interpolation."""
 RATIO, INTERPOLATED = 3.0, 0.2
 """Deformation that is real, in units of what interpolation alone shows, and the largest one, in pixels, that
