@@ -7,7 +7,6 @@ import numpy as np
 from register.errors import FileError
 from register.geometry import affine
 from register.geometry.arrays import Float64
-from register.io.images.geotiff import map_from_pixel
 from register.io.points.columns import MAP, PIXELS
 from register.transforms.frame import Frame
 from register.transforms.transform import Transform
@@ -38,7 +37,8 @@ def side(matrix: Float64) -> float:
 
 def _on_map(transform: Transform, frame: Frame, source: Path, *, moving: bool) -> Float64:
     """The place of an image on its map, by its file."""
-    from register.workflows.apply import grid_of  # needs PyTorch, which other units do not
+    from register.io.images.geotiff import map_from_pixel  # needs tifffile, and the next one PyTorch
+    from register.workflows.apply import grid_of
 
     image = grid_of(transform, inverse=moving)
     found = None if image is None else map_from_pixel(image.geotags)
