@@ -10,6 +10,7 @@ import zarr
 from register.errors import RegisterError
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
+from register.io.transforms import spatialdata
 from register.io.transforms.export import export
 from register.io.transforms.spatialdata_element import open_element
 from register.transforms.frame import Frame
@@ -120,6 +121,13 @@ def test_another_transformation_is_replaced_only_when_told(made):
     assert np.allclose(read(made, "images/moving")["fixed"], affine.translation(-1, -2))
 
 
+def test_a_grid_has_no_more_samples_than_fit_into_memory(made, monkeypatch):
+    monkeypatch.setattr(spatialdata, "MOST", 500)
+    report = export(bent(), "spatialdata", made / "images/moving", tolerance=1e-9)
+    assert report.field_error_max > 1e-9  # and says how far off it is
+    assert zarr.open_group(made, mode="r")["images/moving_displacements/s0"].shape == (2, 14, 16)
+
+
 def test_another_transform_becomes_a_grid(made):
     before = read(made, "images/moving")
     report = export(
@@ -188,7 +196,7 @@ def test_the_command(made, tmp_path, program):
 
 @pytest.mark.filterwarnings("ignore")
 def test_spatialdata_reads_what_was_written(tmp_path):
-    spatialdata = pytest.importorskip("spatialdata", reason="spatialdata pins another dask")
+    library = pytest.importorskip("spatialdata", reason="spatialdata pins another dask")
     from spatialdata import models, transformations
 
     parse = models.Image2DModel.parse
@@ -198,16 +206,16 @@ def test_spatialdata_reads_what_was_written(tmp_path):
         "moving": parse(np.zeros((1, 80, 100), np.uint8), scale_factors=[2]),
     }
     path = tmp_path / "s.zarr"
-    spatialdata.SpatialData(images=images).write(path)
+    library.SpatialData(images=images).write(path)
     export(AFFINE, "spatialdata", path / "images/moving", fixed_element="images/fixed")
     export(bent(), "spatialdata", path / "images/moving", fixed_element="images/fixed", spacing=10)
-    found = spatialdata.read_zarr(path)
+    found = library.read_zarr(path)
     got = transformations.get_transformation(found["moving"], "microns").to_affine_matrix(
         input_axes=("x", "y"), output_axes=("x", "y")
     )
     expected = moved(CORNERS) * [0.5, 0.25]
     assert affine.apply(got[:2], CORNERS) == pytest.approx(expected, abs=1e-12)
-    extent = spatialdata.get_extent(found["fixed"], coordinate_system="microns")
+    extent = library.get_extent(found["fixed"], coordinate_system="microns")
     assert extent["x"] == (0, 30)  # coordinates begin at the corner of a pixel
     grid = found["moving_displacements"]
     assert list(grid.coords["c"].values) == ["dx", "dy"]

@@ -32,6 +32,8 @@ GRID = "_displacements"
 """What is added to the name of an element for its grid of displacements."""
 COARSEST = 64.0
 """Distance of samples, in pixels, from which on it is halved until the grid is as exact as asked for."""
+MOST = 2**22
+"""Samples of a grid above which it is not made finer by itself: 64 MB, and a slide's patches need fewer."""
 RASTER_VERSIONS = {2: ("0.4-dev-spatialdata", "0.2"), 3: ("0.5-dev-spatialdata", "0.3")}
 """Versions of OME-Zarr and of SpatialData's images, by the version of zarr."""
 NON_LINEAR = (
@@ -119,9 +121,11 @@ def _field(transform: Transform, options: ExportOptions) -> Field:
     if options.spacing is not None:
         return sampled_field(transform, options.spacing, PIXELS)
     step = COARSEST
-    while (field := sampled_field(transform, step, PIXELS)).error > options.tolerance and step > 1:
+    while True:
+        field = sampled_field(transform, step, PIXELS)
+        if field.error <= options.tolerance or step <= 1 or field.vectors.size * 2 > MOST:
+            return field
         step /= 2
-    return field
 
 
 def _attributes(version: int, name: str, stated: list[Json]) -> Json:
