@@ -74,6 +74,12 @@ def test_bright_structure_is_not_debris_and_stars_are_not_hot(texture):
         assert hot_pixels.threshold(plane, torch.ones_like(plane)) == float("inf")
 
 
+def test_one_valid_pixel_shows_no_hot_ones():
+    plane, valid = torch.rand(1, 1024, 1024), torch.zeros(1, 1024, 1024)
+    valid[0, 1, 1] = 1
+    assert hot_pixels.threshold(plane, valid) == float("inf")
+
+
 def test_the_background_of_a_page_counts_and_the_surroundings_of_a_picture_do_not(texture):
     page = np.full((260, 300), 255, np.uint8)
     for line in range(30, 250, 20):

@@ -31,12 +31,12 @@ def threshold(plane: Tensor, valid: Tensor) -> float:
     """
     rows, columns = (slice(max((n - SIDE) // 2, 0), (n + SIDE) // 2) for n in plane.shape[-2:])
     plane, known = plane[:, rows, columns].cpu().float(), valid[:, rows, columns].cpu() > 0.5
-    if min(plane.shape[-2:]) < 8 or not bool(known.any()):
+    if min(plane.shape[-2:]) < 8 or len(preprocess.sampled(known, known)) == 0:
         return math.inf
     medians = _medians(plane)
     height = (plane - medians) * known
     low, high = preprocess.robust_range(medians, known.float())
-    noise = 1.4826 * filters.median(preprocess.sampled(height.abs(), known.float()))
+    noise = 1.4826 * filters.median(preprocess.sampled(height.abs(), known))
     limit = max(DEVIATIONS * noise, high - low)
     if not (high > low and math.isfinite(limit)):
         return math.inf
