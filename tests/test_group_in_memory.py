@@ -45,6 +45,11 @@ def group(made):
     return register.align_group(images, reference=0, **QUICK), images
 
 
+def test_a_reference_that_failed_is_an_error(group):
+    with pytest.raises(RegisterError, match="this image failed"):
+        register.align_group(group[1], reference=3, **QUICK)
+
+
 def test_arrays_tensors_and_lists_come_into_one_frame(group, made):
     found, _ = group
     truth = [matrix for _, matrix in made]

@@ -254,8 +254,9 @@ def joined(
     for _ in range(set_links.ROUNDS):
         made = _solved(images, found, order, links.results(order), settings, options, notes)
         if not set_links.around(links, order, _unsettled(made)):
-            return made
-    made = _solved(images, found, order, links.results(order), settings, options, notes)
+            break
+    else:
+        made = _solved(images, found, order, links.results(order), settings, options, notes)
     named = [member for member in made.members if member.image.id == options.reference]
     if named and named[0].transform is None:
         raise RegisterError(
