@@ -116,16 +116,18 @@ def align(
         settings, effort.candidates, pixel_ratio, shift=shift_range, size=sizes[0]
     )
     budget = Budget.of(settings.search_budget)
+    within, scale = ranges[-1] if start is None and landmarks is None else None, pixel_ratio or 1.0
     with (
         clock("search"),
         device.run_in_background(lambda: comparison.ready(levels), copy.image.device),
-        device.concurrently(lambda: candidates.is_repetitive(levels[-1], copy), copy.image.device),  # kept
+        device.concurrently(  # what is found is kept with the levels
+            lambda: within and candidates.is_repetitive(levels[-1], copy), copy.image.device
+        ),
     ):
         initial = _initial_map(sides, ranges, settings.matcher, start, landmarks, budget)
     listener(Event("global", "", 0.2, initial.similarity))
     problem, deformed = _problem(sides, levels, initial, sizes[0], settings, landmarks)
     problem = replace(problem, valid=(valid_pixels(fixed, levels[-1]), valid_pixels(moving, copy)))
-    within, scale = ranges[-1] if start is None and landmarks is None else None, pixel_ratio or 1.0
     fitted = _fit(problem, initial, deformed, within, settings.metric, clock, listener)
     frames = Frame(sizes[0][1], sizes[0][0]), Frame(sizes[1][1], sizes[1][0])
     problem, metric, initial = fitted.problem, fitted.choice.metric, fitted.initial

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from register.compute import sums
 from register.engine.fit import comparison, global_fit
@@ -257,7 +256,7 @@ def _whitened(level: Level, moving: Level, matrix: Tensor) -> list[Candidate]:
 
 def _peaks(score: Tensor, radius: int) -> tuple[Tensor, Tensor]:
     """Rows (n,) and columns (n,) of the positive local maxima of (h, w) within a square of some radius."""
-    highest = filters.highest(functional.pad(score, (radius,) * 4, value=-math.inf), 2 * radius + 1)
+    highest = filters.widened(score, radius)
     rows, columns = torch.nonzero((score == highest) & (score > 0), as_tuple=True)
     return rows, columns
 
