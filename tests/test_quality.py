@@ -201,6 +201,34 @@ def test_errors_blend_scale_and_add():
     )
 
 
+def test_what_patches_show_beyond_their_error_is_added_to_the_expected_error():
+    grid, fine = PatchGrid.cover(80, 120, 40), PatchGrid.cover(80, 120, 20)
+    at = torch.from_numpy(fine.centres().reshape(-1, 2))
+    shown = torch.full((fine.count,), 0.5, dtype=torch.float64)
+    excess = expected_error.excess(shown, (0.3,) * fine.count)
+    assert torch.allclose(excess, torch.tensor(0.16, dtype=torch.float64))
+    errors = expected_error.with_excess([0.3, None] + [0.0] * (grid.count - 2), grid, at, excess)
+    assert errors == pytest.approx([0.5, math.inf] + [0.4] * (grid.count - 2))
+    within = expected_error.excess(shown, (0.7,) * fine.count)
+    assert expected_error.with_excess([0.3] * grid.count, grid, at, within) == pytest.approx(
+        [0.3] * grid.count
+    )
+
+
+def test_patches_that_were_not_kept_count_where_they_are_and_have_an_error():
+    grid, fine = PatchGrid.cover(100, 200, 100), PatchGrid.cover(100, 200, 25)
+    at = torch.from_numpy(fine.centres().reshape(-1, 2))
+    left = at[:, 0] < 50
+    excess = torch.where(left, 0.04, 0.0).double()
+    errors = np.reshape(expected_error.with_excess([0.0] * grid.count, grid, at, excess), (2, 3))
+    assert errors[0, 0] > 0.15
+    assert errors[:, 2].tolist() == [0.0, 0.0]
+    known = torch.where(left, math.nan, excess)
+    assert expected_error.with_excess([0.1] * grid.count, grid, at, known) == pytest.approx(
+        [0.1] * grid.count
+    )
+
+
 def test_the_bound_grows_with_the_noise(texture):
     """The Cramér-Rao bound of a shift is proportional to the noise's standard deviation.
 

@@ -4,7 +4,10 @@ made from noise."""
 import numpy as np
 import pytest
 
+import register
 from benchmarks import ranges, small
+from benchmarks.sections import sections
+from benchmarks.set_defects import lost
 from register.engine.fit.repeatability import Repeatability
 
 
@@ -51,3 +54,17 @@ def test_correlation_that_is_taken_for_real_depends_on_the_number_of_patches(cor
 @pytest.mark.parametrize(("interpolated", "real"), [(0.0, True), (0.01, True), (0.02, False)])
 def test_a_deformation_that_interpolation_shows_too_is_not_real(interpolated, real):
     assert Repeatability(0.5, 200, 0.05, interpolated).is_real is real
+
+
+def test_a_deformation_that_was_not_kept_stands_in_the_expected_error():
+    """A section of which 15 % of the tissue is left, too little to keep patches for it."""
+    moving, whole = sections(2, 500, 2)
+    fixed = lost(whole).section
+    found = register.align(fixed.image, moving.image)
+    assert any("only the global fit was kept" in note for note in found.quality.notes)
+    at = np.random.default_rng(0).uniform(0, fixed.image.shape[::-1], (4000, 2))
+    expected = found.expected_error(at)
+    at, expected = at[np.isfinite(expected)], expected[np.isfinite(expected)]
+    error = np.linalg.norm(moving.content(found.transform.map(at)) - fixed.content(at), axis=1)
+    assert np.median(error) > 0.15
+    assert 0.45 < (error < expected).mean() < 0.9  # 0.1 without what was not kept

@@ -73,10 +73,24 @@ class LocalFit:
 @dataclass(frozen=True)
 class Estimate:
     """A global map ``matrix`` (2, 3) float64, fixed to moving, in pixels of the originals, and patches over
-    it."""
+    it.
+
+    ``not_kept`` is the estimate with patches that a global map replaced because they may be noise: what they
+    show stands in the expected error.
+    """
 
     matrix: Tensor
     patches: LocalFit | None = None
+    not_kept: "Estimate | None" = None
+
+    def map(self, points: Tensor) -> Tensor:
+        """The moving points (n, 2) of fixed points (n, 2), in pixels of the originals, on the processor."""
+        if self.patches is None:
+            return affine.apply(self.matrix.double().cpu(), points)
+        own, up = self.patches, self.patches.level.original_from_level
+        points = affine.apply(affine.invert(up), points)
+        moved = points + patch_grid.displacement_at(own.grid, own.parameters.double().cpu(), points)
+        return affine.apply(affine.compose(self.matrix.double().cpu(), up), moved)
 
     @property
     def history(self) -> dict[str, tuple[float, ...]]:

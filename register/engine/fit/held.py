@@ -66,15 +66,9 @@ class Landmarks:
         extent = float((self.moving.amax(0) - self.moving.amin(0)).norm())
         return agree(self.fixed, self.moving, max(3 * (self.sigma or 0.0), START_TOLERANCE * extent))
 
-    def errors(self, estimate: Estimate, level: Level) -> Tensor:
+    def errors(self, estimate: Estimate) -> Tensor:
         """The distances (n,) in moving pixels between the mapped fixed points and the moving ones."""
-        points = affine.apply(affine.invert(level.original_from_level), self.fixed)
-        patches = estimate.patches_on(level)
-        if patches is not None:
-            parameters = patches.parameters.double().cpu()
-            points = points + patch_grid.displacement_at(patches.grid, parameters, points)
-        matrix = affine.compose(estimate.matrix.double().cpu(), level.original_from_level)
-        return (affine.apply(matrix, points) - self.moving).norm(dim=1)
+        return (estimate.map(self.fixed) - self.moving).norm(dim=1)
 
 
 @dataclass(frozen=True)

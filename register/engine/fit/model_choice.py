@@ -54,7 +54,7 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
 
     Small patches are kept where both halves of the image show them. Where that cannot be measured, or where
     ``metric`` compares images of different kinds, which it may not see, it is enough that the patches gain
-    more than they would from noise.
+    more than they would from noise. If they gain less, but something, the estimate tells what was not kept.
     """
     if estimate.patches is None:
         matrix, notes = _exact(problem, estimate.matrix, metric, tick)
@@ -77,7 +77,8 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
         known = over_exact <= 0 or (gained and metric != repeatability.METRIC)
         repeats = None if known else repeatability.of_patches(problem, exact)
         if not (repeats.is_real if repeats else gained):
-            return Estimate(exact), [
+            uncertain = over_exact > 0 and metric != repeatability.METRIC
+            return Estimate(exact, not_kept=estimate if uncertain else None), [
                 *notes,
                 "the patches gain no more than they would from noise: only the global fit was kept",
             ]

@@ -18,7 +18,7 @@ from register.engine.quality.recognition import Regions
 from register.engine.quality.round_trip import RoundTrip, round_trip
 from register.geometry import affine, affine_tensors
 from register.geometry.matches import Matches
-from register.geometry.patch_grid import blend_finite
+from register.geometry.patch_grid import PatchGrid, blend_finite
 from register.images import pyramid
 from register.similarity import registry
 from register.transforms.frame import Frame
@@ -115,6 +115,7 @@ def _patches(
     patches = figures(local)
     if estimate.patches is not None:
         return patches.without(unrecognised(local)), estimate
+    patches = _with_not_kept(problem, estimate, patches, local.original_grid, metric, back)
     finer = without_displacement(finest, frame, problem.effort.patch_size)
     foreign = unrecognised(finer)
     if not bool(foreign.any()):
@@ -124,6 +125,24 @@ def _patches(
     if not (lost or verdict.agrees_in_part(divided.on_content)):
         return patches, estimate
     return divided, replace(estimate, patches=finer)
+
+
+def _with_not_kept(
+    problem: Problem, estimate: Estimate, patches: Patchwise, grid: PatchGrid, metric: str, back: RoundTrip
+) -> Patchwise:
+    """The figures of the patches of a global map on a grid, whose expected errors include what the patches
+    that were not kept show."""
+    other = estimate.not_kept
+    if other is None or other.patches is None:
+        return patches
+    level, scale = problem.judging_level, affine.scale(other.matrix)
+    compare = problem.compare(level, other.matrix, metric)
+    theirs = patch_figures(compare, other.patches, level, back, max_shift=problem.max_shift, scale=scale)
+    shown = (other.map(other.patches.centres) - estimate.map(other.patches.centres)).norm(dim=1)
+    excess = expected_error.excess(shown, theirs.figures.expected_error)
+    return patches.with_errors(
+        expected_error.with_excess(patches.figures.expected_error, grid, other.patches.centres, excess)
+    )
 
 
 def _evidence(

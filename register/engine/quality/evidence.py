@@ -9,7 +9,7 @@ from register.compute import sums
 from register.engine.fit import global_fit
 from register.engine.fit.comparison import Comparison
 from register.engine.fit.estimate import Estimate
-from register.geometry import affine, patch_grid
+from register.geometry import affine
 from register.geometry.matches import Matches
 from register.images import interpolation, preprocess, pyramid
 from register.images.pyramid import Level
@@ -67,14 +67,8 @@ def agreeing(level: Level, estimate: Estimate, matches: Matches | None) -> int:
     """
     if matches is None:
         return 0
-    matrix, up = estimate.matrix.double().cpu(), level.original_from_level
-    points = affine.apply(affine.invert(up), matches.fixed)
-    patches = estimate.patches_on(level)
-    if patches is not None:
-        parameters = patches.parameters.double().cpu()
-        points = points + patch_grid.displacement_at(patches.grid, parameters, points)
-    error = (affine.apply(affine.compose(matrix, up), points) - matches.moving).norm(dim=1)
-    limit = AGREES * affine.scale(matrix) * math.hypot(*level.size) * pyramid.pixel(level)
+    error = (estimate.map(matches.fixed) - matches.moving).norm(dim=1)
+    limit = AGREES * affine.scale(estimate.matrix) * math.hypot(*level.size) * pyramid.pixel(level)
     return int((error < limit).sum())
 
 

@@ -1,5 +1,6 @@
 """Estimate the expected error of every patch; the estimate is calibrated on synthetic warps."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -76,6 +77,34 @@ def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -
         "round_trip": (returned + LEAST_ROUND_TRIP**2).sqrt().flatten(),
         "dissimilarity": 1 + LEAST_DISSIMILARITY - similarity.double().cpu(),
     }
+
+
+def excess(shown: Tensor, errors: Sequence[float | None]) -> Tensor:
+    """By how much the squares of the displacements that n patches have ``shown`` (n,) exceed those of their
+    expected errors; NaN for patches without one."""
+    noise = torch.tensor([math.nan if error is None else error for error in errors], dtype=torch.float64)
+    return shown.square() - noise.square()
+
+
+def with_excess(
+    errors: Sequence[float | None], grid: PatchGrid, centres: Tensor, excess: Tensor
+) -> list[float]:
+    """The expected errors of the patches of a ``grid`` with a deformation that was not kept; infinite where
+    unknown.
+
+    What its patches, at ``centres`` (n, 2), show beyond noise may be real. The mean of the ``excess`` (n,) of
+    squares, by the blend weights of the grid, is added to the square of each error; where all the patches
+    around are without one, the mean of all.
+    """
+    bases = (grid.axis_basis(centres[:, axis], axis) for axis in (0, 1))
+    x, y = (basis[:, : basis.shape[1] // 2] for basis in bases)
+    known = excess.isfinite()
+    weight = (y[:, :, None] * x[:, None, :]).flatten(1)[known]
+    means = (weight * excess[known, None]).sum(0) / weight.sum(0)
+    more = torch.where(means.isnan(), excess[known].mean(), means).nan_to_num().clamp(min=0)
+    own = torch.tensor([math.inf if error is None else error for error in errors], dtype=torch.float64)
+    squares: list[float] = (own.square() + more).sqrt().tolist()
+    return squares
 
 
 def typical(figures: PatchFigures) -> float | None:

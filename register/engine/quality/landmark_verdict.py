@@ -44,7 +44,7 @@ def with_landmarks(quality: Quality, problem: Problem, done: Held) -> Quality:
     landmarks = problem.landmarks
     if landmarks is None:
         return quality
-    errors = landmarks.errors(done.estimate, problem.finest).tolist()
+    errors = landmarks.errors(done.estimate).tolist()
     each = tuple(
         HeldLandmark(fixed=tuple(fixed), moving=tuple(moving), residual=round(error, 3), kept=kept)
         for fixed, moving, error, kept in zip(
