@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import TypeIs
 
 Array = TypeVar("Array", NDArray[Any], "Tensor")
 """A NumPy array or a tensor; a function returns the kind that it is given."""
@@ -25,6 +26,11 @@ def is_tensor(value: object) -> bool:
     """Whether a value is a PyTorch tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_masked(value: object) -> "TypeIs[np.ma.MaskedArray[Any, Any]]":
+    """Whether a value is a masked array of NumPy, whose module is imported by whoever makes one."""
+    return "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
 
 
 def to_numpy(value: "ArrayLike | Tensor") -> Float64:

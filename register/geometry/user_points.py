@@ -27,7 +27,7 @@ def over_points(points: object, compute: Callable[[Float64], Float64]) -> Any:
     result = np.full((len(flat), *found.shape[1:]), np.nan)
     result[finite] = found
     result = result.reshape(given.shape[:-1] + found.shape[1:])
-    if isinstance(points, np.ma.MaskedArray):
+    if arrays.is_masked(points):
         hidden = np.asarray(np.ma.getmaskarray(points).any(axis=-1))
         shaped = hidden[..., None] if result.ndim > hidden.ndim else hidden
         return np.ma.masked_array(result, np.broadcast_to(shaped, result.shape))
@@ -51,7 +51,7 @@ def real_numbers(values: object, name: str) -> Float64:
     Raises ``RegisterError`` for values that are no real numbers.
     """
     problem = f"{name} must be real numbers in an array, nested lists or a tensor"
-    if isinstance(values, np.ma.MaskedArray):
+    if arrays.is_masked(values):
         return np.ma.filled(real_array(values, name).astype(np.float64), np.nan)
     try:
         if arrays.is_tensor(values):
