@@ -11,8 +11,8 @@ import register
 from register.engine.fit import comparison
 from register.engine.fit.estimate import Estimate
 from register.engine.fit.problem import Problem
-from register.engine.fit.working_copy import working_copy
-from register.engine.quality import expected_error, verdict
+from register.engine.fit.working_copy import levels_of, working_copy
+from register.engine.quality import expected_error, kinds, verdict
 from register.engine.quality.recognition import recognised
 from register.engine.quality.round_trip import round_trip
 from register.geometry import affine_tensors, patch_grid, patch_tensors, smoothness
@@ -199,6 +199,29 @@ def test_errors_blend_scale_and_add():
         Transform("affine", one.fixed, one.moving, affine_tensors.identity()).expected_error(points[0]).item()
         == math.inf
     )
+
+
+def test_images_of_one_kind_are_alike_on_coarse_levels_in_noise_and_where_a_third_is_missing(texture):
+    rng = np.random.default_rng(2)
+    noisy, inverted = texture + rng.normal(0, 0.2, texture.shape), 1 - texture
+    inverted[:, 300:] = rng.normal(0.5, 0.1, inverted[:, 300:].shape)
+    other = gaussian_filter(rng.normal(size=texture.shape), 3)
+    shares = []
+    for moving in (noisy, inverted, other):
+        levels = levels_of(level(texture))
+        problem = Problem(levels, level(moving), "local", PRESETS["balanced"], max_shift=30.0)
+        shares.append(kinds.alike(problem, Estimate(affine_tensors.identity())))
+    assert shares[0] > 0.9
+    assert shares[1] > 0.9
+    assert shares[2] < 0.5
+
+
+def test_images_of_different_kinds_have_larger_expected_errors():
+    same = expected_error.between_kinds([0.1, None], 1.0, 1.0)
+    assert same == pytest.approx([0.1, math.inf], rel=0.02)
+    (other,) = expected_error.between_kinds([0.1], 0.2, 1.0)
+    assert other == pytest.approx(math.sqrt(0.01 + expected_error.OTHER_KIND**2 * 0.1))
+    assert expected_error.between_kinds([0.2], 0.2, 2.0) == pytest.approx([2 * other])
 
 
 def test_what_patches_show_beyond_their_error_is_added_to_the_expected_error():

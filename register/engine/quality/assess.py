@@ -10,7 +10,16 @@ from register.compute import device
 from register.engine.fit.comparison import windows
 from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.problem import Problem
-from register.engine.quality import evidence, expected_error, map_figures, parts, pieces, recognition, verdict
+from register.engine.quality import (
+    evidence,
+    expected_error,
+    kinds,
+    map_figures,
+    parts,
+    pieces,
+    recognition,
+    verdict,
+)
 from register.engine.quality.map_figures import rounded
 from register.engine.quality.patch_quality import Patchwise, patch_figures, unknown, without_displacement
 from register.engine.quality.pieces import Missing
@@ -112,10 +121,12 @@ def _patches(
         return told | lost.at(local.centres) if lost else told
 
     local = estimate.patches or without_displacement(finest, frame)
-    patches = figures(local)
+    patches, pixel = figures(local), pyramid.pixel(level) * affine.scale(estimate.matrix)
+    alike = kinds.alike(problem, estimate)
+    patches = patches.with_errors(expected_error.between_kinds(patches.figures.expected_error, alike, pixel))
+    patches = _with_not_kept(problem, estimate, patches, local.original_grid, metric, back)
     if estimate.patches is not None:
         return patches.without(unrecognised(local)), estimate
-    patches = _with_not_kept(problem, estimate, patches, local.original_grid, metric, back)
     finer = without_displacement(finest, frame, problem.effort.patch_size)
     foreign = unrecognised(finer)
     if not bool(foreign.any()):

@@ -27,6 +27,10 @@ of the terms of the same name (see ``terms``). Two thirds of the true errors are
 -m benchmarks.calibration``."""
 LEAST_DISAGREEMENT, LEAST_ROUND_TRIP, LEAST_BOUND, LEAST_DISSIMILARITY = 0.1, 0.05, 1e-4, 0.02
 """The smallest values of the terms: three in pixels, the last a difference of similarity."""
+OTHER_KIND, ALIKE, WIDTH = 4.2, 0.8, 0.04
+"""The expected error between images of different kinds, in pixels of the judging level, in units of the
+square root of that of the fit; the similarity on coarse levels below which images are of different kinds, and
+the width of the step. Fitted to landmarks of 40 pairs by ``python -m benchmarks.calibration --real``."""
 AROUND = 2
 """Patches on either side over which terms are averaged."""
 
@@ -105,6 +109,18 @@ def with_excess(
     own = torch.tensor([math.inf if error is None else error for error in errors], dtype=torch.float64)
     squares: list[float] = (own.square() + more).sqrt().tolist()
     return squares
+
+
+def between_kinds(errors: Sequence[float | None], alike: float, pixel: float) -> list[float]:
+    """The expected errors, in moving pixels and infinite where unknown, of images that are ``alike`` to some
+    degree on coarse levels.
+
+    Two sensors or stains do not show an edge at one place, which the precision of the fit does not contain.
+    ``pixel`` is the size of a pixel of the judging level in moving pixels.
+    """
+    other = OTHER_KIND / (1 + math.exp((alike - ALIKE) / WIDTH))
+    known = [math.inf if error is None else error for error in errors]
+    return [math.sqrt(error**2 + other**2 * error * pixel) for error in known]
 
 
 def typical(figures: PatchFigures) -> float | None:
