@@ -61,11 +61,11 @@ def cell_errors(
 def synthetic(seeds: int) -> dict[str, np.ndarray]:
     """Every patch of every pair: what is predicted, what is true, the terms behind the prediction, and where
     it comes from."""
-    seen: dict[str, Any] = {}
+    seen: dict[int, dict[str, Any]] = {}
     errors = expected_error.errors
 
     def spy(bound: Any, parameters: Any, back: Any, similarity: Any) -> Any:
-        seen.update(expected_error.terms(bound, parameters, back, similarity))
+        seen[len(bound)] = expected_error.terms(bound, parameters, back, similarity)
         return errors(bound, parameters, back, similarity)
 
     expected_error.errors = spy
@@ -75,6 +75,7 @@ def synthetic(seeds: int) -> dict[str, np.ndarray]:
             for amplitude in (0.01, 0.03):
                 for contrast, noise in (("plain", 0.0), ("plain", 0.03), ("gamma", 0.02), ("inverted", 0.05)):
                     pair = warped_pair(texture, amplitude, seed, contrast=contrast, noise=noise)
+                    seen.clear()
                     alignment = register.align(pair.fixed, pair.moving)
                     transform, truth = alignment.transform, pair.moving_from_fixed
                     y, x = np.indices(truth.shape[:2])
@@ -86,8 +87,9 @@ def synthetic(seeds: int) -> dict[str, np.ndarray]:
                     predicted = np.array(
                         [np.nan if v is None else v for v in transform.patch_figures["expected_error"]]
                     )
+                    known = seen[transform.grid.count]  # patches that were not kept are assessed too
                     table = np.column_stack(
-                        [predicted, true, *[np.asarray(seen[term]) for term in COLUMNS[2:]]]
+                        [predicted, true, *[np.asarray(known[term]) for term in COLUMNS[2:]]]
                     )
                     table = table[np.isfinite(table).all(axis=1)]
                     rows.append(table)
