@@ -140,6 +140,21 @@ def test_known_motion_is_recovered(moving):
     assert max(one.expected_error for one in movie.frames[1:]) < 0.5
 
 
+@pytest.mark.parametrize("count", [3, 8])
+def test_frames_of_noise_are_not_recognised_in_their_own_mean(count):
+    frames = np.random.default_rng(count).poisson(20, (count, H, W)).astype(np.uint16)
+    found = align_movie(frames, preset="fast")
+    assert {frame.verdict for frame in found.frames} == {Verdict.FAILED}
+
+
+def test_two_frames_among_noise_are_the_reference(moving):
+    rng = np.random.default_rng(1)
+    frames = rng.uniform(0, 60000, (5, H, W)).astype(np.uint16)
+    frames[[1, 3]] = moving[0][:2]
+    found = [frame.verdict for frame in align_movie(frames, preset="fast").frames]
+    assert [verdict == Verdict.OK for verdict in found] == [False, True, False, True, False]
+
+
 def test_a_reference_follows_frames_and_says_what_it_does_not_know(moving, tensors_only):
     frames, _ = moving
     reference = Reference.build(frames[:6], model="translation")

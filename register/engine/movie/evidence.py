@@ -27,7 +27,9 @@ class Evidence(NamedTuple):
 def evidence(reference: Reference, frame: Prepared, fit: Fit) -> Evidence:
     """Rank the correlation of matching blocks of a prepared frame among those of all pairs of blocks.
 
-    The test is that of ``engine.quality.recognition``, with grey values instead of their structure.
+    The test is that of ``engine.quality.recognition``, with grey values instead of their structure. Where the
+    reference is a mean, the share of it that a frame may have itself is subtracted: otherwise a frame of
+    noise would be recognised in the mean that it is part of.
     """
     level = reference.coarse
     warped = tensors.resample(fit.displaced(level, frame.on(level)), math.nan)
@@ -37,8 +39,10 @@ def evidence(reference: Reference, frame: Prepared, fit: Fit) -> Evidence:
     used = planes.used & torch.isfinite(moving.sum(1))
     if int(used.sum()) < LEAST_BLOCKS:
         return Evidence(1.0, 0.0)
-    fixed, texture = planes.fixed[used], planes.texture[used]
-    moving, _ = _unit(moving[used])
+    texture, centred = planes.texture[used], _centred(moving[used])
+    fixed, moving = planes.fixed[used], _unit(centred)
+    if reference.frames > 1:
+        fixed = _unit(fixed * texture[:, None] - centred / reference.frames)
     similarity = fixed @ moving.T
     own = similarity.diagonal()
     less = (similarity < own[:, None]).sum(1) + (similarity < own[None]).sum(0)
@@ -61,7 +65,8 @@ def _fixed_blocks(reference: Reference, side: int) -> FixedBlocks:
     """The blocks of a reference."""
     target = reference.coarse.target
     valid = _blocks((target.weight > 0).float(), side).mean(1) > LEAST_VALID
-    return FixedBlocks(*_unit(_blocks(target.reference, side)), valid)
+    blocks = _centred(_blocks(target.reference, side))
+    return FixedBlocks(_unit(blocks), blocks.norm(dim=1), valid)
 
 
 def _blocks(image: Tensor, side: int) -> Tensor:
@@ -71,8 +76,11 @@ def _blocks(image: Tensor, side: int) -> Tensor:
     return whole.transpose(1, 2).reshape(rows * columns, side * side)
 
 
-def _unit(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks (n, values) with mean 0 and length 1, and the length that they had."""
-    centred = blocks - blocks.mean(1, keepdim=True)
-    length = centred.norm(dim=1)
-    return centred / (length[:, None] + 1e-12), length
+def _centred(blocks: Tensor) -> Tensor:
+    """Blocks (n, values) with mean 0."""
+    return blocks - blocks.mean(1, keepdim=True)
+
+
+def _unit(blocks: Tensor) -> Tensor:
+    """Blocks (n, values) with length 1."""
+    return blocks / (blocks.norm(dim=1, keepdim=True) + 1e-12)

@@ -30,7 +30,7 @@ class Reference:
     ``variance`` (h, w) is that of filtered frames. ``levels`` are coarse to fine, the last one at full
     resolution. ``low`` and ``high`` are the values at which filtered frames are cut, ``least`` the energy
     below which a block is dark. ``grey`` is the level on which the search over rotations and scales works,
-    ``within`` what it searches.
+    ``within`` what it searches. ``frames`` is the number of frames whose mean it is, 1 for an image.
     """
 
     image: Tensor
@@ -44,6 +44,7 @@ class Reference:
     least: Tensor
     grey: Level
     within: SearchRange
+    frames: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,11 +85,14 @@ class Prepared:
         return self.images[level.step]
 
 
-def prepare(image: Tensor, settings: Settings, *, sigma: float, variance: Tensor | None = None) -> Reference:
+def prepare(
+    image: Tensor, settings: Settings, *, sigma: float, variance: Tensor | None = None, frames: int = 1
+) -> Reference:
     """The reference of a grey image (h, w) float32, NaN where invalid.
 
     ``variance`` (h, w) is that of filtered frames about it; without it, that of the image's own noise is
-    taken everywhere. Raises ``AlignmentError`` for a constant image.
+    taken everywhere. ``frames`` is the number of frames whose mean the image is. Raises ``AlignmentError``
+    for a constant image.
     """
     if is_constant(image):
         raise AlignmentError("is constant and cannot be aligned; check the file and its channel", "reference")
@@ -120,4 +124,5 @@ def prepare(image: Tensor, settings: Settings, *, sigma: float, variance: Tensor
         least_energy(seen.clamp(low, high)),
         pyramid.base(image.nan_to_num()[None], mask[None]),
         within,
+        frames,
     )

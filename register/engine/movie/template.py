@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +30,9 @@ AVERAGED = 60
 """Number of frames, spread over a movie, of which its reference is made."""
 MANY = 40
 """Frames from which on the first of the two passes in which frames are fitted takes every fourth one."""
-FEWEST = 3
-"""Fitted frames of which a mean is made."""
+FEWEST, LEAST = 3, 0.1
+"""Frames of which the first mean and a variance are made at least, and the least share of the frames that
+must be recognised for a mean of those alone."""
 
 
 def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None = None) -> Reference:
@@ -50,18 +52,18 @@ def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None 
     sigma = sigma_of(used or [fixed if fixed is not None else frames[0]])
     if len(used) < FEWEST:
         return prepare(used[0] if fixed is None else fixed, settings, sigma=sigma)
-    start = _shifted_mean(used, sigma) if fixed is None else fixed
-    reference = prepare(start, settings, sigma=sigma)
+    start, count = _shifted_mean(used, sigma) if fixed is None else (fixed, 1)
+    reference = prepare(start, settings, sigma=sigma, frames=count)
     for some in (used[::4] if len(used) >= MANY else used, used):
         made = _fitted_mean(some, reference)
         if made is None:
             return reference
-        reference = prepare(made[0], settings, sigma=sigma, variance=made[1])
+        reference = prepare(made.image, settings, sigma=sigma, variance=made.variance, frames=made.frames)
     return reference
 
 
-def _shifted_mean(frames: list[Tensor], sigma: float) -> Tensor:
-    """The mean (h, w) of frames after shifts, NaN where none is valid."""
+def _shifted_mean(frames: list[Tensor], sigma: float) -> tuple[Tensor, int]:
+    """The mean (h, w) of frames after shifts, NaN where none is valid, and the number of frames in it."""
     step = max(round(max(frames[0].shape) / COARSE_SIDE), 1)
     small = [shrunk(filtered(one.nan_to_num(), None, sigma), step) for one in frames]
     kept, moves = _alike(small), [(0, 0)] * len(frames)
@@ -81,7 +83,7 @@ def _shifted_mean(frames: list[Tensor], sigma: float) -> Tensor:
         count = max(FEWEST, round(len(frames) * (FIRST_SHARE + MORE * number)))
         kept = alike.argsort(descending=True)[:count].tolist()
     whole = [torch.roll(frames[n], (step * moves[n][0], step * moves[n][1]), (0, 1)) for n in kept]
-    return torch.stack(whole).nanmean(0)
+    return torch.stack(whole).nanmean(0), len(whole)
 
 
 def _alike(frames: list[Tensor]) -> list[int]:
@@ -96,8 +98,17 @@ def _alike(frames: list[Tensor]) -> list[int]:
     return likeness[seed].argsort(descending=True)[:count].tolist()
 
 
-def _fitted_mean(frames: list[Tensor], reference: Reference) -> tuple[Tensor, Tensor] | None:
-    """The mean (h, w) of fitted frames and the variance (h, w) of filtered ones; None for too few."""
+class FittedMean(NamedTuple):
+    """The mean (h, w) of fitted frames, the variance (h, w) of filtered ones, None for too few, and their
+    number."""
+
+    image: Tensor
+    variance: Tensor | None
+    frames: int
+
+
+def _fitted_mean(frames: list[Tensor], reference: Reference) -> FittedMean | None:
+    """The mean of the frames that are recognised after the fit; None where these are too few."""
     total, weight = torch.zeros(2, *reference.size, dtype=torch.float64)
     seen, squares = torch.zeros(2, *reference.size, dtype=torch.float64)
     count, finest = 0, reference.levels[-1]
@@ -117,12 +128,12 @@ def _fitted_mean(frames: list[Tensor], reference: Reference) -> tuple[Tensor, Te
         other = tensors.resample(found.displaced(finest, prepared.full), math.nan).nan_to_num()
         seen += other
         squares += other.square()
-    if count < FEWEST:
+    if count < max(2, LEAST * len(frames)):
         return None
     mean = torch.where(weight > 0.5 * count, total / weight.clamp(min=1), torch.nan)
     number = weight.clamp(min=1)
     variance = (squares / number - (seen / number).square()).clamp(min=0)
-    return mean.float(), variance.float()
+    return FittedMean(mean.float(), variance.float() if count >= FEWEST else None, count)
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
