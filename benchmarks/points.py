@@ -7,9 +7,9 @@
 Stars have any rotation and a scale of 0.7 to 1.4; the moving image has a seeing of 6 pixels instead of 3,
 30 % of the stars are missing in it, and both have 150 cosmic rays and a border of NaN. Beads have a chromatic
 magnification of 1.004, a small turn and other brightness. The number of a kind is that of sources in an
-image; because of rotation, missing and faint ones, fewer can match. A result is right when its median error
-over the overlap (of beads, at the beads) is below a pixel. Seconds are those of the processor, for the entire
-alignment.
+image; because of rotation, missing and faint ones, fewer can match, at least five. A result is right when its
+median error over the overlap (of beads, at the beads) is below a pixel. Seconds are those of the processor,
+for the entire alignment.
 """
 
 import argparse
@@ -29,7 +29,8 @@ Array = NDArray[np.float64]
 STARS = {10: 400, 20: 400, 50: 512, 200: 700, 2000: 1400}
 """Numbers of stars in an image, and the side of the image."""
 BEADS = 6, 12, 25, 60, 150
-RAYS = 150
+RAYS, LEAST_COMMON = 150, 5
+"""Cosmic rays in an image of stars, and stars that both images show, at least: others are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ def similarity(side: int, angle: float, scale: float, shift: Array) -> Callable[
     return lambda points: (points - middle) @ linear.T + middle + shift
 
 
+def within(points: Array, side: int) -> NDArray[np.bool_]:
+    """Which points (n, 2) are seen in an image of a side, away from its border of NaN."""
+    return ((points >= side / 30 + 2) & (points < side - side / 30 - 2)).all(1)
+
+
 def stars(count: int, rng: np.random.Generator) -> Draw:
     """A field of stars at another seeing, turned and scaled, with stars missing."""
     side = STARS[count]
@@ -95,6 +101,8 @@ def stars(count: int, rng: np.random.Generator) -> Draw:
     places = rng.uniform(-side, 2 * side, (9 * count, 2))
     flux = np.minimum(60 * (1 + rng.pareto(1.2, len(places))), 3e4)
     seen = rng.random(len(places)) > 0.3
+    if np.sum(within(places, side) & within(truth(places), side) & seen) < LEAST_COMMON:
+        return stars(count, rng)
     images = [
         spots(side, places, flux, 3.0),
         spots(side, truth(places)[seen], 0.3 * flux[seen], 6.0),

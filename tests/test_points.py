@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import color, data
 
 import register
+from benchmarks import points as field
 from benchmarks.synthetic import warped_pair
 from register.engine.initial.search_range import SearchRange
 from register.engine.points import agreement, look, places, sources
@@ -185,3 +186,13 @@ def test_points_that_a_strong_deformation_moves_are_left_to_the_images():
     truth = pair.moving_from_fixed[points[:, 1].astype(int), points[:, 0].astype(int)]
     found = alignment.transform.map(points.astype(int))
     assert np.median(np.linalg.norm(found - truth, axis=1)) < 0.2
+
+
+@pytest.mark.slow
+def test_ten_stars_are_found_and_a_few_that_match_by_chance_are_not():
+    """Five or six common stars of ten; and fields of which the images alone make ``suspect``."""
+    found = [field.run("stars10", seed, astroalign=False, model="local") for seed in (0, 1, 2, 3)]
+    assert [row.verdict for row in found] == ["ok"] * 4
+    assert max(row.median for row in found) < 1.0
+    other = [field.run("unrelated50", seed, astroalign=False, model="local") for seed in (8, 12)]
+    assert [row.verdict for row in other] == ["failed"] * 2

@@ -1,7 +1,6 @@
 """Align two images, by their sources where both are fields of points, and by the images everywhere else."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from register.compute.clock import Clock
@@ -20,6 +19,9 @@ from register.settings import Settings, effort_of
 from register.transforms.frame import Frame
 from register.transforms.quality import Verdict
 
+FEW, BRIEF = 100, 1.0
+"""Sources of the image with fewer of them, at most, that see as much as the images do, and the seconds in
+which the stages of a search begin where these agree on no map, unless the settings say otherwise."""
 FAILED = "the alignment failed: the identity is written instead"
 
 
@@ -30,12 +32,15 @@ def align(
 
     Sources decide where both images are fields of points and a map is searched: if they agree on a map, or do
     not agree with the map that the images give. Points that are deformed are left to the images if these are
-    ``ok``.
+    ``ok``. Where few sources agree on no map, the search is brief.
     """
-    run = partial(pair.align, fixed, moving, sizes, settings, **options)
+
+    def run(chosen: Settings) -> Alignment:
+        return pair.align(fixed, moving, sizes, chosen, **options)
+
     given = options.get("start") is not None or options.get("landmarks") is not None
     if given or settings.metric != "auto":
-        return run()
+        return run(settings)
     clock, effort = Clock(), effort_of(settings, sizes[0])
     ranges = search_range.ranges_of(
         settings,
@@ -47,13 +52,15 @@ def align(
     with clock("points"):
         seen = look(fixed, moving, ranges)
     if seen is None:
-        return run()
+        return run(settings)
     deformed = bool(seen.agreed) and settings.model == "local" and judge.is_deformed(seen)
     if seen.agreed and not deformed and not seen.repeats:
         return _of_points(fixed, moving, sizes, settings, seen, clock)
-    found = run()
     if seen.agreed is None:
+        brief = settings.search_budget is None and min(len(seen.fixed), len(seen.moving)) <= FEW
+        found = run(replace(settings, search_budget=BRIEF) if brief else settings)
         return _doubted(found, seen, sizes, settings)
+    found = run(settings)
     if found.quality.verdict == Verdict.OK or seen.repeats:
         return found
     return _of_points(fixed, moving, sizes, settings, seen, clock)

@@ -29,9 +29,10 @@ TWO_OF_THREE = math.sqrt(2 * math.log(3))
 """The length below which two of three vectors are, in standard deviations of each coordinate."""
 NEIGHBOURS, LEAST_COMPARED = 3, 12
 """Neighbours whose residuals are compared, and the fewest sources for that."""
-LEAST_TOLD, BY_CHANCE = 12, -2.0
-"""Sources that could match, at least, for it to count that they do not, and the logarithm (base 10) of the
-number of false alarms from which they do not."""
+LEAST_TOLD, BY_CHANCE, FREE = 12, -2.0, 3
+"""Sources that could match, at least, for it to count against an ok verdict that they do not, and the
+logarithm (base 10) of the number of false alarms from which they do not; and the sources that determine a
+map."""
 
 
 MOST = 0.5
@@ -167,7 +168,7 @@ def against(quality: Quality, seen: Seen, transform: Transform) -> Quality:
     back = affine.apply(affine.invert(matrix), seen.moving.places)
     inside = agreement.inside(there, seen.moving.size), agreement.inside(back, seen.fixed.size)
     possible = min(int(x.sum()) for x in inside)
-    if possible < LEAST_TOLD or quality.verdict == Verdict.FAILED:
+    if quality.verdict == Verdict.FAILED or (quality.verdict == Verdict.OK and possible < LEAST_TOLD):
         return quality
     radius = agreement.radius_of(seen.moving) * 1.5
 
@@ -175,7 +176,8 @@ def against(quality: Quality, seen: Seen, transform: Transform) -> Quality:
         return len(places.mutual(there[inside[0]], seen.moving.places[inside[1]], radius)[0])
 
     def beyond_chance(count: int) -> bool:
-        return agreement.chance_of(seen.fixed, seen.moving, matrix, radius, count) < BY_CHANCE
+        more = max(count - FREE, 0)  # an affine map fits three sources anyway
+        return agreement.chance_of(seen.fixed, seen.moving, matrix, radius, more, FREE) < BY_CHANCE
 
     found, local = matched(there), matched(transform.map(seen.fixed.places))
     if beyond_chance(found) or (local >= MOST * possible and beyond_chance(local)):

@@ -26,7 +26,7 @@ below 0.6); share of the image that is above the noise, at most, and of this tha
 least. Other images show more than points, which decides."""
 OF_SAMPLE = 0.1
 """Largest difference of the median correlation of a sample of the maxima from that of all."""
-CERTAIN = -10.0
+CERTAIN = -5.0
 """Logarithm (base 10) of the number of false alarms up to which sources agree on a map."""
 RIVAL = 0.5
 """Matched sources of another map, in units of those of the best one, from which it is a rival."""
