@@ -5,7 +5,7 @@
 Small TIFF, PNG, JPEG, OME-Zarr, transform, GeoJSON, CSV, ITK and elastix files, those of instruments, and
 those of a folder if one is given, are mutated and read as the program reads them. Half are changed byte by
 byte (flipped, set to extremes, removed, repeated, the end cut off), the others by structure: values of JSON,
-words of texts.
+words of texts. Compressed texts are damaged before and after they are compressed.
 A seed that cannot be read is a fault too.
 Workers are separate processes with limits of memory and of time per file; a file that ends one, or raises
 another exception, is printed with the seed that reproduces it.
@@ -14,6 +14,7 @@ another exception, is printed with the seed that reproduces it.
 import argparse
 import contextlib
 import faulthandler
+import gzip
 import io
 import json
 import re
@@ -123,6 +124,9 @@ def _seeds(folder: Path | None) -> list[tuple[str, bytes]]:
         ],
     }
     found.append(("mask.geojson", json.dumps(tree).encode()))
+    found += [
+        (f"{name}.gz", gzip.compress(data)) for name, data in found if name.endswith((".csv", ".geojson"))
+    ]
     found += text_seeds()
     found += instrument_seeds() + table_seeds()
     found.append(("plane.zarr", zarr_seed(grey)))
@@ -221,10 +225,15 @@ def zipped(seed: bytes) -> bytes:
     return file.getvalue()
 
 
+def ending(name: str) -> str:
+    """The suffix that chooses the reader of a file, with that before ``.gz``."""
+    return "".join(Path(name).suffixes[-2 if name.endswith(".gz") else -1 :])
+
+
 def write_mutant(path: Path, data: bytes, rng: np.random.Generator | None) -> None:
     """Write a mutant of a seed, or without random numbers the seed itself."""
     if path.suffix != ".zarr":
-        path.write_bytes(data if rng is None else mutant(path.suffix, data, rng))
+        path.write_bytes(data if rng is None else mutant(ending(path.name), data, rng))
         return
     shutil.rmtree(path, ignore_errors=True)
     files = {name: text.encode("latin-1") for name, text in json.loads(data).items()}
@@ -238,6 +247,8 @@ def write_mutant(path: Path, data: bytes, rng: np.random.Generator | None) -> No
 
 def mutant(suffix: str, data: bytes, rng: np.random.Generator) -> bytes:
     """A copy that is damaged byte by byte or by structure."""
+    if suffix.endswith(".gz") and rng.random() < 0.5:
+        return gzip.compress(mutant(suffix.removesuffix(".gz"), gzip.decompress(data), rng))
     if suffix not in STRUCTURED or rng.random() < 0.5:
         return mutate(data, rng)
     if STRUCTURED[suffix] == "json":
@@ -322,7 +333,7 @@ def readers() -> dict[str, Callable[[Path], object]]:
         return read_start(path)
 
     texts = {".transform": transform, ".csv": points, ".geojson": geojson}
-    texts |= {".parquet": points, ".h5ad": points}
+    texts |= {".parquet": points, ".h5ad": points, ".csv.gz": points, ".geojson.gz": points}
     return texts | {".tfm": start, ".elastix": start, "": read_image}
 
 
@@ -334,7 +345,7 @@ def check_seeds() -> list[str]:
             path = Path(scratch) / name
             write_mutant(path, data, None)
             try:
-                how.get(path.suffix, how[""])(path)
+                how.get(ending(path.name), how[""])(path)
             except Exception as error:
                 faults.append(f"wrong seed {name}: {type(error).__name__} {error}")
     return faults
@@ -359,12 +370,12 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
         for number in range(begin, begin + count):
             rng = np.random.default_rng(number)
             name, data = known[number % len(known)]
-            path = Path(scratch) / f"mutant{Path(name).suffix}"
+            path = Path(scratch) / f"mutant{ending(name)}"
             write_mutant(path, data, rng)
             print(f"at {number}", flush=True)
             signal.alarm(SECONDS)
             try:
-                how.get(path.suffix, how[""])(path)
+                how.get(ending(path.name), how[""])(path)
             except RegisterError as error:
                 if "\n" in str(error):
                     wrong += 1

@@ -1,7 +1,9 @@
 """Text wrong in type, count or size ends in one line that names the file, or is read as what it is."""
 
 import copy
+import gzip
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -287,3 +289,17 @@ def test_tables_of_points_that_are_none(text, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(text)
     refused(lambda: read_point_file(path).points, path)
+
+
+def test_a_small_compressed_text_takes_little_memory(tmp_path):
+    """It took 8 GiB at once, the most that a text may have, and ended with MemoryError under a limit."""
+    file = tmp_path / "points.geojson.gz"
+    file.write_bytes(gzip.compress(b'{"type": "Point", "coordinates": [1, 2]}'))
+    tracemalloc.start()
+    try:
+        points = read_point_file(file).points
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(points) == 1
+    assert most < 200e6

@@ -7,8 +7,9 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from register.errors import FileError
 from register.files import atomic
@@ -17,6 +18,7 @@ MOST = 2**33
 """Bytes of text above which a compressed file is refused."""
 LONGEST_LINE = 2**24
 """Characters of a line above which a text is refused that is read line by line."""
+BLOCK = 2**22
 BEGINNING = 2**20
 """Bytes of a text by which its kind is told."""
 TEXTS = (".geojson", ".json")
@@ -42,19 +44,28 @@ def read_text(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
     if suffix == ".gz":
         with gzip.open(path) as file:
-            content = file.read(MOST + 1)
+            content = _within(file)
     elif suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.lower().endswith(TEXTS)]
             if len(names) != 1:
                 raise FileError(path, f"holds {len(names)} GeoJSON files", "extract them and name one")
             with archive.open(names[0]) as file:
-                content = file.read(MOST + 1)
+                content = _within(file)
     else:
         content = Path(path).read_bytes()
     if len(content) > MOST:
         raise FileError(path, "is too large to be decompressed", "decompress it and map its parts")
     return content.decode("utf-8-sig")
+
+
+def _within(file: IO[bytes]) -> bytes:
+    """The content of a file, up to at least a byte more than ``MOST``, read in blocks: ``read`` with a size
+    takes that much memory before it reads."""
+    blocks = iter(lambda: file.read(BLOCK), b"")
+    whole = io.BytesIO()
+    whole.writelines(islice(blocks, MOST // BLOCK + 1))
+    return whole.getvalue()
 
 
 def beginning(path: str | Path) -> str:
