@@ -59,7 +59,7 @@ def read_text(path: str | Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def _within(file: IO[bytes]) -> bytes:
+def _within(file: gzip.GzipFile | IO[bytes]) -> bytes:
     """The content of a file, up to at least a byte more than ``MOST``, read in blocks: ``read`` with a size
     takes that much memory before it reads."""
     blocks = iter(lambda: file.read(BLOCK), b"")
