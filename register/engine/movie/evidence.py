@@ -29,8 +29,11 @@ def evidence(reference: Reference, frame: Prepared, fit: Fit) -> Evidence:
 
     The test is that of ``engine.quality.recognition``, with grey values instead of their structure. Where the
     reference is a mean, the share of it that a frame may have itself is subtracted: otherwise a frame of
-    noise would be recognised in the mean that it is part of.
+    noise would be recognised in the mean that it is part of. In a mean of one frame, which no other one
+    supports, none is recognised.
     """
+    if reference.share >= 1:
+        return Evidence(1.0, 0.0)
     level = reference.coarse
     warped = tensors.resample(fit.displaced(level, frame.on(level)), math.nan)
     side = min(BLOCK, max(min(level.size) // ACROSS, SMALLEST))
@@ -41,8 +44,8 @@ def evidence(reference: Reference, frame: Prepared, fit: Fit) -> Evidence:
         return Evidence(1.0, 0.0)
     texture, centred = planes.texture[used], _centred(moving[used])
     fixed, moving = planes.fixed[used], _unit(centred)
-    if reference.frames > 1:
-        fixed = _unit(fixed * texture[:, None] - centred / reference.frames)
+    if reference.share > 0:
+        fixed = _unit(fixed * texture[:, None] - reference.share * centred)
     similarity = fixed @ moving.T
     own = similarity.diagonal()
     less = (similarity < own[:, None]).sum(1) + (similarity < own[None]).sum(0)

@@ -30,7 +30,8 @@ class Reference:
     ``variance`` (h, w) is that of filtered frames. ``levels`` are coarse to fine, the last one at full
     resolution. ``low`` and ``high`` are the values at which filtered frames are cut, ``least`` the energy
     below which a block is dark. ``grey`` is the level on which the search over rotations and scales works,
-    ``within`` what it searches. ``frames`` is the number of frames whose mean it is, 1 for an image.
+    ``within`` what it searches. ``share`` is that of each frame where it is a mean of frames, 0 for
+    an image that was given.
     """
 
     image: Tensor
@@ -44,7 +45,7 @@ class Reference:
     least: Tensor
     grey: Level
     within: SearchRange
-    frames: int
+    share: float
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,12 +87,12 @@ class Prepared:
 
 
 def prepare(
-    image: Tensor, settings: Settings, *, sigma: float, variance: Tensor | None = None, frames: int = 1
+    image: Tensor, settings: Settings, *, sigma: float, variance: Tensor | None = None, share: float = 0.0
 ) -> Reference:
     """The reference of a grey image (h, w) float32, NaN where invalid.
 
     ``variance`` (h, w) is that of filtered frames about it; without it, that of the image's own noise is
-    taken everywhere. ``frames`` is the number of frames whose mean the image is. Raises ``AlignmentError``
+    taken everywhere. ``share`` is that of each frame where the image is their mean. Raises ``AlignmentError``
     for a constant image.
     """
     if is_constant(image):
@@ -124,5 +125,5 @@ def prepare(
         least_energy(seen.clamp(low, high)),
         pyramid.base(image.nan_to_num()[None], mask[None]),
         within,
-        frames,
+        share,
     )

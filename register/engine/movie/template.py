@@ -1,7 +1,8 @@
 """Build the reference of a movie from some of its frames: their mean after they were aligned."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,8 @@ from torch.nn.functional import avg_pool2d
 from register.compute import sums
 from register.engine.movie import tensors
 from register.engine.movie.evidence import evidence
-from register.engine.movie.filtered import filtered, is_constant, sigma_of
-from register.engine.movie.fit import fit
+from register.engine.movie.filtered import filtered, is_constant, sigma_of, structure_of
+from register.engine.movie.fit import Fit, fit
 from register.engine.movie.reference import COARSE_SIDE, Reference, prepare
 from register.engine.movie.shift import shift_between, shift_of, spectrum, whitened
 from register.engine.movie.target import shrunk
@@ -30,6 +31,8 @@ AVERAGED = 60
 """Number of frames, spread over a movie, of which its reference is made."""
 MANY = 40
 """Frames from which on the first of the two passes in which frames are fitted takes every fourth one."""
+FEW = 12
+"""Frames, at most, of which each must be recognised in the mean of the others to be part of the reference."""
 FEWEST, LEAST = 3, 0.1
 """Frames of which the first mean and a variance are made at least, and the least share of the frames that
 must be recognised for a mean of those alone."""
@@ -52,18 +55,18 @@ def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None 
     sigma = sigma_of(used or [fixed if fixed is not None else frames[0]])
     if len(used) < FEWEST:
         return prepare(used[0] if fixed is None else fixed, settings, sigma=sigma)
-    start, count = _shifted_mean(used, sigma) if fixed is None else (fixed, 1)
-    reference = prepare(start, settings, sigma=sigma, frames=count)
+    start, share = _shifted_mean(used, settings, sigma) if fixed is None else (fixed, 0.0)
+    reference = prepare(start, settings, sigma=sigma, share=share)
     for some in (used[::4] if len(used) >= MANY else used, used):
         made = _fitted_mean(some, reference)
         if made is None:
             return reference
-        reference = prepare(made.image, settings, sigma=sigma, variance=made.variance, frames=made.frames)
+        reference = prepare(made.image, settings, sigma=sigma, variance=made.variance, share=1 / made.frames)
     return reference
 
 
-def _shifted_mean(frames: list[Tensor], sigma: float) -> tuple[Tensor, int]:
-    """The mean (h, w) of frames after shifts, NaN where none is valid, and the number of frames in it."""
+def _shifted_mean(frames: list[Tensor], settings: Settings, sigma: float) -> tuple[Tensor, float]:
+    """The mean (h, w) of frames after shifts, NaN where none is valid, and the share of each in it."""
     step = max(round(max(frames[0].shape) / COARSE_SIDE), 1)
     small = [shrunk(filtered(one.nan_to_num(), None, sigma), step) for one in frames]
     kept, moves = _alike(small), [(0, 0)] * len(frames)
@@ -83,7 +86,9 @@ def _shifted_mean(frames: list[Tensor], sigma: float) -> tuple[Tensor, int]:
         count = max(FEWEST, round(len(frames) * (FIRST_SHARE + MORE * number)))
         kept = alike.argsort(descending=True)[:count].tolist()
     whole = [torch.roll(frames[n], (step * moves[n][0], step * moves[n][1]), (0, 1)) for n in kept]
-    return torch.stack(whole).nanmean(0), len(whole)
+    if len(frames) <= FEW:
+        whole = [whole[n] for n in _supported(whole, settings, sigma)]
+    return torch.stack(whole).nanmean(0), 1 / len(whole)
 
 
 def _alike(frames: list[Tensor]) -> list[int]:
@@ -111,21 +116,16 @@ def _fitted_mean(frames: list[Tensor], reference: Reference) -> FittedMean | Non
     """The mean of the frames that are recognised after the fit; None where these are too few."""
     total, weight = torch.zeros(2, *reference.size, dtype=torch.float64)
     seen, squares = torch.zeros(2, *reference.size, dtype=torch.float64)
-    count, finest = 0, reference.levels[-1]
-    for frame in frames:
-        mask = None if sums.all_finite(frame) else torch.isfinite(frame).float()
-        prepared = reference.prepared(frame.nan_to_num(), mask)
-        x, y = shift_of(reference.spectrum, prepared.on(reference.coarse).nan_to_num())
-        move = affine_tensors.translation(x * reference.coarse.step, y * reference.coarse.step)
-        found = fit(reference, prepared, move)
-        if verdict.called(evidence(reference, prepared, found).wrong) != Verdict.OK or found.moving > 1:
-            continue
+    count, found = 0, _recognised(frames, reference)
+    if len(frames) <= FEW:
+        pairs = list(found)
+        kept = _supported([warped for warped, _ in pairs], reference.settings, reference.sigma)
+        found = iter([pairs[n] for n in kept])
+    for warped, other in found:
         count += 1
-        warped = tensors.resample(found.displaced(finest, frame), math.nan)
         inside = torch.isfinite(warped)
         total += warped.nan_to_num()
         weight += inside
-        other = tensors.resample(found.displaced(finest, prepared.full), math.nan).nan_to_num()
         seen += other
         squares += other.square()
     if count < max(2, LEAST * len(frames)):
@@ -134,6 +134,49 @@ def _fitted_mean(frames: list[Tensor], reference: Reference) -> FittedMean | Non
     number = weight.clamp(min=1)
     variance = (squares / number - (seen / number).square()).clamp(min=0)
     return FittedMean(mean.float(), variance.float() if count >= FEWEST else None, count)
+
+
+def _recognised(frames: list[Tensor], reference: Reference) -> Iterator[tuple[Tensor, Tensor]]:
+    """The frames (h, w) that are recognised after the fit, resampled, NaN outside, and the same filtered."""
+    finest = reference.levels[-1]
+    for frame in frames:
+        mask = None if sums.all_finite(frame) else torch.isfinite(frame).float()
+        prepared = reference.prepared(frame.nan_to_num(), mask)
+        x, y = shift_of(reference.spectrum, prepared.on(reference.coarse).nan_to_num())
+        move = affine_tensors.translation(x * reference.coarse.step, y * reference.coarse.step)
+        found = fit(reference, prepared, move)
+        if verdict.called(evidence(reference, prepared, found).wrong) == Verdict.OK and found.moving <= 1:
+            warped = tensors.resample(found.displaced(finest, frame), math.nan)
+            other = tensors.resample(found.displaced(finest, prepared.full), math.nan).nan_to_num()
+            yield warped, other
+
+
+def _supported(frames: list[Tensor], settings: Settings, sigma: float) -> list[int]:
+    """The numbers of those of a few aligned frames (h, w) that are recognised in the mean of the others.
+
+    The frame that is recognised least is left out until all are; where none are, the one that shows the most
+    structure is left.
+    """
+    kept, chosen = list(range(len(frames))), replace(settings, model="translation")
+    while len(kept) > 1:
+        wrong = [_wrong(frames[n], [frames[k] for k in kept if k != n], chosen, sigma) for n in kept]
+        worst = max(range(len(kept)), key=wrong.__getitem__)
+        if verdict.called(wrong[worst]) == Verdict.OK:
+            return kept
+        if len(kept) == 2:
+            return [max(kept, key=lambda n: structure_of(frames[n].nan_to_num()))]
+        del kept[worst]
+    return kept
+
+
+def _wrong(frame: Tensor, others: list[Tensor], settings: Settings, sigma: float) -> float:
+    """The probability that an aligned frame (h, w) is wrong in the mean of other ones."""
+    mean = torch.stack(others).nanmean(0)
+    if is_constant(mean):
+        return 1.0
+    reference = prepare(mean, settings, sigma=sigma)
+    prepared = reference.prepared(frame.nan_to_num(), torch.isfinite(frame).float())
+    return evidence(reference, prepared, Fit(affine_tensors.identity(), None, 0.0, 1.0, 1.0)).wrong
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
