@@ -14,8 +14,9 @@ TRUST = {Verdict.OK: 1.0, Verdict.SUSPECT: 0.1}
 """The weight of a link by its verdict; links of other verdicts have none."""
 SIDE = 15
 """Points along each side of the fixed image at which a link is sampled for the global maps."""
-LEAST_SIGMA = 0.03
-"""The smallest error, in pixels, that a link is believed to have."""
+LEAST_SIGMA, MOST_SIGMA = 0.03, 0.2
+"""The smallest and the largest error, in pixels, that a link is believed to have where the global maps are
+solved: which of two links that contradict each other is right, their expected errors cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def sampled(link: Link, side: int = SIDE) -> Matched:
     inside = link.transform.moving.contains(mapped)
     known = inside & np.isfinite(sigma)
     kept = known if known.sum() >= 3 else inside
-    sigma = np.where(np.isfinite(sigma), sigma, 1.0).clip(min=LEAST_SIGMA)
+    sigma = np.where(np.isfinite(sigma), sigma, 1.0).clip(LEAST_SIGMA, MOST_SIGMA)
     return Matched(link.fixed, link.moving, points[kept], mapped[kept], sigma[kept], link.trust)
 
 
