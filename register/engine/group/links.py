@@ -67,7 +67,7 @@ def sampled(link: Link, side: int = SIDE) -> Matched:
     inside = link.transform.moving.contains(mapped)
     known = inside & np.isfinite(sigma)
     kept = known if known.sum() >= 3 else inside
-    sigma = np.where(np.isfinite(sigma), sigma, 1.0).clip(LEAST_SIGMA, MOST_SIGMA)
+    sigma = np.where(np.isfinite(sigma), sigma.clip(LEAST_SIGMA, MOST_SIGMA), 1.0)
     return Matched(link.fixed, link.moving, points[kept], mapped[kept], sigma[kept], link.trust)
 
 
