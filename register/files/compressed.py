@@ -19,6 +19,7 @@ MOST = 2**33
 LONGEST_LINE = 2**24
 """Characters of a line above which a text is refused that is read line by line."""
 BLOCK = 2**22
+"""Bytes of a compressed file that are read at once."""
 BEGINNING = 2**20
 """Bytes of a text by which its kind is told."""
 TEXTS = (".geojson", ".json")

@@ -28,9 +28,10 @@ of the terms of the same name (see ``terms``). Two thirds of the true errors are
 LEAST_DISAGREEMENT, LEAST_ROUND_TRIP, LEAST_BOUND, LEAST_DISSIMILARITY = 0.1, 0.05, 1e-4, 0.02
 """The smallest values of the terms: three in pixels, the last a difference of similarity."""
 OTHER_KIND, ALIKE, WIDTH = 4.2, 0.8, 0.04
-"""The expected error between images of different kinds, in pixels of the judging level, in units of the
-square root of that of the fit; the similarity on coarse levels below which images are of different kinds, and
-the width of the step. Fitted to landmarks of 40 pairs by ``python -m benchmarks.calibration --real``."""
+"""The error that different kinds of images add, relative to the geometric mean of the expected error of the
+fit and a pixel of the judging level; the similarity on coarse levels below which images are of different
+kinds, and the width of the step. Fitted to landmarks of 40 pairs by ``python -m benchmarks.calibration
+--real``."""
 AROUND = 2
 """Patches on either side over which terms are averaged."""
 
@@ -86,8 +87,7 @@ def terms(bound: Tensor, parameters: Tensor, back: Tensor, similarity: Tensor) -
 def excess(shown: Tensor, errors: Sequence[float | None]) -> Tensor:
     """By how much the squares of the displacements that n patches have ``shown`` (n,) exceed those of their
     expected errors; NaN for patches without one."""
-    noise = torch.tensor([math.nan if error is None else error for error in errors], dtype=torch.float64)
-    return shown.square() - noise.square()
+    return shown.square() - _numbers(errors, math.nan).square()
 
 
 def with_excess(
@@ -106,9 +106,8 @@ def with_excess(
     weight = (y[:, :, None] * x[:, None, :]).flatten(1)[known]
     means = (weight * excess[known, None]).sum(0) / weight.sum(0)
     more = torch.where(means.isnan(), excess[known].mean(), means).nan_to_num().clamp(min=0)
-    own = torch.tensor([math.inf if error is None else error for error in errors], dtype=torch.float64)
-    squares: list[float] = (own.square() + more).sqrt().tolist()
-    return squares
+    both: list[float] = (_numbers(errors, math.inf).square() + more).sqrt().tolist()
+    return both
 
 
 def between_kinds(errors: Sequence[float | None], alike: float, pixel: float) -> list[float]:
@@ -119,8 +118,9 @@ def between_kinds(errors: Sequence[float | None], alike: float, pixel: float) ->
     ``pixel`` is the size of a pixel of the judging level in moving pixels.
     """
     other = OTHER_KIND / (1 + math.exp((alike - ALIKE) / WIDTH))
-    known = [math.inf if error is None else error for error in errors]
-    return [math.sqrt(error**2 + other**2 * error * pixel) for error in known]
+    fit = _numbers(errors, math.inf)
+    both: list[float] = (fit.square() + other**2 * pixel * fit).sqrt().tolist()
+    return both
 
 
 def typical(figures: PatchFigures) -> float | None:
@@ -133,6 +133,11 @@ def mostly_unknown(status: Sequence[str]) -> bool:
     """Whether at least half of the patches with content, of some ``status``, are not recognised, so that the
     median of their errors is not known."""
     return 2 * status.count("unrecognised") >= len(status)
+
+
+def _numbers(errors: Sequence[float | None], unknown: float) -> Tensor:
+    """Errors (n,) with a number in the place of those that are not known."""
+    return torch.tensor([unknown if error is None else error for error in errors], dtype=torch.float64)
 
 
 def _around(values: Tensor) -> Tensor:
