@@ -7,8 +7,8 @@ those of a folder if one is given, are mutated and read as the program reads the
 byte (flipped, set to extremes, removed, repeated, the end cut off), the others by structure: values of JSON,
 words of texts. Compressed texts are damaged before and after they are compressed.
 A seed that cannot be read is a fault too.
-Workers are separate processes with limits of memory and of time per file; a file that ends one, or raises
-another exception, is printed with the seed that reproduces it.
+Workers are separate processes with limits of time per file and of memory (2 GiB in use by the process); a
+file that ends one, or raises another exception, is printed with the seed that reproduces it.
 """
 
 import argparse
@@ -47,7 +47,9 @@ VALUES = (
     "", "abc", "=1", [], {}, [[]], [1, 2], {"type": "Polygon"}, "x" * 5000,
 )  # fmt: skip
 WORDS = ("", "-1", "1e999", "nan", "abc", '"', "(", "9" * 400, "0", "1e-320", "Transform:", "\x00", "é")
-SECONDS, MEMORY, BATCH = 10, 3 * 2**30, 250
+SECONDS, MEMORY, BATCH = 10, 2 * 2**30, 250
+ADDRESSES = 7 * 2**30
+"""Limit, in bytes, of the addresses of a worker: libraries and threads reserve several gigabytes."""
 EXTREMES = (
     b"\0",
     b"\xff",
@@ -360,7 +362,7 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
 
     known, how, wrong = seeds(folder, only), readers(), 0
     faulthandler.enable(file=sys.stderr)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY + 2**32, MEMORY + 2**32))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
 
     def late(*_: object) -> None:
         raise TimeoutError(f"took longer than {SECONDS} s")
@@ -387,6 +389,10 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
                 print(f"wrong {number} {name}: {type(error).__name__} {error} ({place})", flush=True)
             finally:
                 signal.alarm(0)
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            if most > MEMORY:
+                print(f"wrong {number} {name}: the process holds {most / 2**30:.1f} GiB", flush=True)
+                return wrong + 1
     return wrong
 
 
@@ -411,9 +417,7 @@ def run(count: int, folder: Path | None, batch: int = BATCH, only: str = "") -> 
         if done.returncode not in (0, 1):
             message = done.stderr.strip().splitlines()[:1]
             faults.append(f"wrong {last}: the process ended with {done.returncode}: {message}")
-            begin = last + 1
-        else:
-            begin += size
+        begin = last + 1
     return faults
 
 

@@ -34,6 +34,23 @@ def test_a_small_view_is_found_both_ways_round(scene):
         assert row.verdict == "ok", row
 
 
+def test_a_view_with_few_stars_is_found_where_no_other_shift_comes_near():
+    """Ten stars in 64 pixels of 1,500: too little to recognise regions, but one shift of two million stands
+    out. It is suspect, because nothing else confirms it, and never a wrong place that is called ok."""
+    sky = views.stars(1500, np.random.default_rng([7, *b"stars"]))
+    for way in ("small fixed", "small moving"):
+        row = views.view("stars", sky, 64, way, False, 51)
+        assert row.right, row
+        assert row.verdict == "suspect", row
+
+
+def test_a_small_overlap_without_recognised_regions_is_never_ok():
+    """Of many small overlaps some are similar by chance; two entire images are compared only once."""
+    assert verdict.probability_wrong(None, 12.0, 0, 0.2) >= verdict.SUSPECT_FROM
+    assert verdict.probability_wrong(None, 12.0, 0, 0.9) < verdict.SUSPECT_FROM
+    assert verdict.probability_wrong(None, 12.0, 40, 0.2) < verdict.SUSPECT_FROM
+
+
 def test_patches_cover_only_what_the_moving_image_shows(scene):
     fixed, moving = scene, scene[100:170, 40:120]
     found = register.align(fixed, moving, preset="fast")

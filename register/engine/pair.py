@@ -24,7 +24,7 @@ from register.engine.initial import first_estimate, from_landmarks, registry, se
 from register.engine.initial import start as starts
 from register.engine.initial.search_range import SearchRange
 from register.engine.initial.start import Start
-from register.engine.quality import assess, landmark_verdict, patch_quality
+from register.engine.quality import assess, landmark_verdict, patch_quality, start_verdict
 from register.geometry import affine_tensors
 from register.geometry.arrays import Float64
 from register.images import pyramid
@@ -103,9 +103,8 @@ def align(
     width). ``start`` (2, 3), a map from fixed to moving pixels, replaces the search; ``pixel_ratio``, the
     fixed pixel size over the moving one where both are known, narrows it, and so does ``shift_range``, the
     largest displacement of the fixed image's centre in its pixels. ``landmarks`` hold. Images that share
-    little are aligned on the parts that show the same; the functions ``parts`` read them from the originals,
-    the default takes parts of the levels. Raises ``AlignmentError`` when an image is constant or nothing
-    overlaps.
+    little are aligned on the parts that show the same, which the functions ``parts`` read from the originals
+    (default: from the levels). Raises ``AlignmentError`` when an image is constant or nothing overlaps.
     """
     clock, effort = Clock(), effort_of(settings, sizes[0])
     with clock("working copies"):
@@ -135,7 +134,8 @@ def align(
     with clock("verdict"):
         figures = assess.judge(problem, estimate, metric, matches=initial.matches, frames=frames, scale=scale)
     estimate = figures.estimate
-    judged = landmark_verdict.with_landmarks(figures.quality, problem, fitted.held)
+    judged = start_verdict.with_start(figures.quality, initial.decided_at, estimate, frames)
+    judged = landmark_verdict.with_landmarks(judged, problem, fitted.held)
     quality, patches = outcome.applied(judged, figures.patches, fitted.resolved)
     quality = _recorded(quality, initial, fitted.choice.reason, fitted.notes)
     if quality.verdict == Verdict.FAILED and start is None and not initial.landmarks:
@@ -276,7 +276,7 @@ def _global(
     if within is None:
         return estimate, Resolved(estimate.matrix), notes
     if estimate.patches is None:
-        resolved = rivals.resolve(problem, estimate.matrix, within)
+        resolved = rivals.resolve(problem, estimate.matrix, within, decided=initial.decided)
         return (Estimate(resolved.matrix) if resolved.replaced else estimate), resolved, notes
     if candidates.is_repetitive(problem.finest, problem.moving):
         undeformed, more = first_estimate.fit(problem, initial, None, tick)

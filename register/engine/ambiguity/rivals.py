@@ -15,7 +15,7 @@ from register.engine.fit import comparison, global_fit
 from register.engine.fit.problem import Problem
 from register.engine.initial.search_range import SearchRange
 from register.geometry import affine
-from register.images import filters, interpolation, preprocess
+from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.similarity.base import Windows
 
@@ -42,6 +42,8 @@ COVERED, NEARLY = 0.75, 0.9
 is; otherwise it must only not be decisively worse."""
 SMALLER = 0.7
 """Ratio of the areas of both images below which one is a view of the other, in which it is looked for."""
+SAME_PLACE = 0.05
+"""Distance between two shifts, as a share of the fixed image's longer side, up to which they are one."""
 SAME_SHIFT, SAME_ROTATION = 2.0, 3.0
 """Pixels of the level, and degrees, within which two refined maps are one."""
 
@@ -93,24 +95,28 @@ class _Explained:
     slides: bool = False
 
 
-def resolve(problem: Problem, matrix: Tensor, within: SearchRange) -> Resolved:
+def resolve(problem: Problem, matrix: Tensor, within: SearchRange, *, decided: bool = False) -> Resolved:
     """The map (2, 3) that explains the images best, or with the smallest displacement among equals.
 
     Maps outside of the range that was searched are not considered. Maps are compared on the windows that
     both cover, by the similarity of structure and by the residual of a linear fit of the intensities, so
     that a few defects in a lattice, or its border, decide. They are looked for in the entire images, also
-    where only parts were aligned: under another map the images may share more.
+    where only parts were aligned: under another map the images may share more. Where the correlation
+    ``decided`` among all shifts, other maps are considered only at the same place.
     """
     fixed, moving = problem.images
     if within.share(fixed, moving) >= SMALLER:
-        return _resolve(fixed, moving, problem.model, matrix, within)
-    found = _resolve(moving, fixed, problem.model, affine.invert(matrix.double()), within.inverted())
+        return _resolve(fixed, moving, problem.model, matrix, within, decided)
+    inverse = affine.invert(matrix.double())
+    found = _resolve(moving, fixed, problem.model, inverse, within.inverted(), decided)
     taken = affine.invert(found.matrix) if found.replaced else matrix
     rivals = [_rival(taken, affine.invert(one.matrix), fixed, one.slides) for one in found.rivals]
     return replace(found, matrix=taken, rivals=tuple(sorted(rivals, key=_order)))
 
 
-def _resolve(fixed: Level, moving: Level, model: str, matrix: Tensor, within: SearchRange) -> Resolved:
+def _resolve(
+    fixed: Level, moving: Level, model: str, matrix: Tensor, within: SearchRange, decided: bool
+) -> Resolved:
     """``resolve`` for two images in this order."""
     model = MODELS.get(model, "similarity")
     rotations = [0.0]
@@ -121,6 +127,8 @@ def _resolve(fixed: Level, moving: Level, model: str, matrix: Tensor, within: Se
         return Resolved(matrix, beyond=True)
     around = candidates.around(fixed, moving, matrix, rotations)
     found = [each for each in around if within.is_near(each.matrix)]
+    if decided:
+        found = [each for each in found if _at_one_place(each.matrix, matrix, fixed)]
     if not found:
         return Resolved(matrix)
     level = global_fit.at_side(fixed, SIDE)
@@ -136,6 +144,13 @@ def _resolve(fixed: Level, moving: Level, model: str, matrix: Tensor, within: Se
     rivals = sorted((_rival(taken, x.matrix, fixed, x.slides) for x in equal[1:]), key=_order)
     kept = equal[0] is refined[0]
     return Resolved(matrix if kept else taken, tuple(rivals), not kept)
+
+
+def _at_one_place(one: Tensor, other: Tensor, fixed: Level) -> bool:
+    """Whether two maps (2, 3) take the centre of the fixed image to about the same place."""
+    centre = candidates.centre_of(fixed)
+    side = SAME_PLACE * max(fixed.size) * pyramid.pixel(fixed) * affine.scale(other)
+    return float((affine.apply(one, centre) - affine.apply(other, centre)).norm()) < side
 
 
 def _distinct(

@@ -32,6 +32,8 @@ LEAST_SCORE = 3.0
 """Standard score that every rotation reaches at some translation by chance."""
 LEAST_RADIUS = 0.75
 """Pixels within which there is a shift of the correlation, however small the range of shifts."""
+MUCH_LARGER = 4.0
+"""Ratio of the areas of the moving and the fixed image from which the fixed image is rotated."""
 ROTATIONS = 12
 """Rotated images that are correlated at once."""
 MANY = 150
@@ -51,10 +53,18 @@ def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Pr
 def _sweep(
     fixed: Level, moving: Level, within: SearchRange, angles: Tensor, scales: Tensor
 ) -> list[Proposal]:
-    """The starts of one sweep in all orientations of the moving image, best first."""
+    """The starts of one sweep in all orientations of the moving image, best first.
+
+    The image that is rotated is the fixed one where it is much smaller: all rotations of a large image take
+    many times as long.
+    """
     found = list[Proposal]()
     for each in within.orientations(moving):
-        found += candidates(fixed, each, angles=angles, scales=scales, shift=within.shift)
+        if within.shift is None and within.share(fixed, each) > MUCH_LARGER:
+            inverse = candidates(each, fixed, angles=-angles, scales=1 / scales)
+            found += [Proposal(affine.invert(one.matrix), one.score) for one in inverse]
+        else:
+            found += candidates(fixed, each, angles=angles, scales=scales, shift=within.shift)
     return sorted(found, key=lambda start: -start.score)
 
 

@@ -26,6 +26,8 @@ LEAST_OVERLAP, LEAST_PIXELS = 0.02, 120
 """Share of the smaller image, and pixels, that overlap at least."""
 APART = 6
 """Pixels between two proposals, at least."""
+SAME = 3
+"""Pixels up to which peaks of both kinds of detail are at one shift."""
 KEPT = 5
 """Proposals of each kind of detail."""
 NEAR, AROUND = 0.7, 5.0
@@ -33,12 +35,16 @@ NEAR, AROUND = 0.7, 5.0
 LEAST_SIGMA = 5.0
 """Standard deviations above the mean of all shifts that a proposal has at least."""
 
+Peak = tuple[float, int, int]
+"""A standard score, and the shifts x and y of the fixed pixels."""
+
 
 def rounds(fixed: Level, moving: Level, within: SearchRange) -> Iterator[list[Proposal]]:
     """The highest correlations of all shifts at the scale in the middle of the range, best first.
 
-    Their score is in standard deviations above the mean of all shifts. None where images as they are lie
-    outside the range.
+    Their score is in standard deviations above the mean of all shifts; where both kinds of detail have a high
+    correlation at one shift, it is the root of the sum of the squares of both. None where images as they are
+    lie outside the range.
     """
     found = list[Proposal]()
     for each in within.orientations(moving):
@@ -50,16 +56,32 @@ def proposals(fixed: Level, moving: Level, within: SearchRange) -> list[Proposal
     """The highest correlations of two levels."""
     fixed, moving, ratio = _alike(fixed, moving, within.middle)
     shape = [_fast(a + b - 1) for a, b in zip(fixed.size, moving.size, strict=True)]
+    kinds = [
+        _peaks(_scores(described(fixed), described(moving), shape), fixed.size)
+        for described in (_edges, _detail)
+    ]
     found = list[Proposal]()
-    for described in (_edges, _detail):
-        score = _scores(described(fixed), described(moving), shape)
-        for value, x, y in _peaks(score, fixed.size):
-            step = affine.compose(affine_tensors.scaling(ratio, ratio), affine_tensors.translation(x, y))
-            matrix = affine.compose(moving.original_from_level, step)
-            matrix = affine.compose(matrix, affine.invert(fixed.original_from_level))
-            if value >= LEAST_SIGMA and within.contains(matrix):
-                found.append(Proposal(matrix, value))
+    for value, x, y in _together(*kinds):
+        step = affine.compose(affine_tensors.scaling(ratio, ratio), affine_tensors.translation(x, y))
+        matrix = affine.compose(moving.original_from_level, step)
+        matrix = affine.compose(matrix, affine.invert(fixed.original_from_level))
+        if value >= LEAST_SIGMA and within.contains(matrix):
+            found.append(Proposal(matrix, value))
     return found
+
+
+def _together(edges: list[Peak], detail: list[Peak]) -> list[Peak]:
+    """The peaks of both kinds of detail; those at one shift are one, at the place of the higher one."""
+    found, alone = list[Peak](), list(detail)
+    for one in edges:
+        same = [other for other in alone if math.dist(one[1:], other[1:]) <= SAME]
+        if same:
+            alone.remove(same[0])
+            score, (_, x, y) = math.hypot(one[0], same[0][0]), max(one, same[0])
+            found.append((score, x, y))
+        else:
+            found.append(one)
+    return found + alone
 
 
 def _alike(fixed: Level, moving: Level, scale: float) -> tuple[Level, Level, float]:
@@ -126,7 +148,7 @@ def _scores(fixed: tuple[Tensor, Tensor], moving: tuple[Tensor, Tensor], shape: 
     return torch.where(known, (score - mean) / spread, 0.0)
 
 
-def _peaks(score: Tensor, size: tuple[int, int]) -> list[tuple[float, int, int]]:
+def _peaks(score: Tensor, size: tuple[int, int]) -> list[Peak]:
     """The highest scores that are apart from each other, with the shifts x and y of the fixed pixels."""
     rows, columns = score.shape
     highest = max_pool2d(score[None, None], 2 * APART + 1, 1, APART)[0, 0]

@@ -27,7 +27,7 @@ from register.images.pyramid import Level
 
 VIEW = 4.0
 """Ratio of the areas of the moving and the fixed image from which the fixed image is a small view."""
-DECISIVE, ABOVE_OTHERS = 15.0, 1.5
+DECISIVE, ABOVE_OTHERS = 14.0, 1.4
 """Standard score from which the correlation at a shift decides, and its least ratio to that of every other
 shift."""
 SAME = 0.05

@@ -62,6 +62,11 @@ class Start:
         return [f"the start finder {self.finder} found the initial map"] if self.finder else []
 
     @property
+    def decided_at(self) -> Tensor | None:
+        """The map, if the correlation decided for it."""
+        return self.matrix if self.decided else None
+
+    @property
     def is_significant(self) -> bool:
         """Whether the map is certain or decided, or the similarity is high and far above chance.
 

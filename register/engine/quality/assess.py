@@ -70,13 +70,13 @@ def judge(
     ) as known:
         back = round_trip(problem, forward, estimate.matrix, judge_metric)
         found = known()
-    quality = _evidence(problem, estimate, metric, back, matches, found)
+    area = float(affine.determinant(estimate.matrix).abs()) * frames[0].width * frames[0].height
+    most = min(frames[1].width * frames[1].height / area, 1.0) if area else 1.0
+    quality = _evidence(problem, estimate, metric, back, matches, found, most)
     lost = pieces.missing(problem.images, problem.valid, forward.map)
     patches, estimate = _patches(problem, estimate, judge_metric, back, found, lost, frames[0])
     diagonal = math.hypot(*problem.finest.size) * pyramid.pixel(problem.finest)
-    area = abs(quality.det_global or 1.0) * frames[0].width * frames[0].height
-    smaller = min(frames[1].width * frames[1].height / area, 1.0)
-    expected = verdict.Expected(diagonal, smaller, scale**2)
+    expected = verdict.Expected(diagonal, most, scale**2)
     called, reasons = verdict.verdict(quality, patches.on_content, expected)
     in_part = verdict.agrees_in_part(patches.on_content) or lost is not None
     if lost:
@@ -163,11 +163,16 @@ def _evidence(
     back: RoundTrip,
     matches: Matches | None,
     regions: Regions | None,
+    most: float,
 ) -> Quality:
-    """All figures of the quality but the verdict, its reasons and the expected error."""
+    """All figures of the quality but the verdict, its reasons and the expected error.
+
+    ``most`` is the largest overlap there can be, as a share of the fixed image.
+    """
     level, finest, moving, matrix = problem.judging_level, problem.finest, problem.moving, estimate.matrix
     found = regions.overall if regions else None
     chance = evidence.above_chance(finest, moving, matrix)
+    overlap = evidence.overlap(*problem.images, matrix)
     agreeing = evidence.agreeing(finest, estimate, matches)
     before = problem.windows(Estimate(affine_tensors.identity()), metric)
     compare = problem.compare(level, matrix, metric)
@@ -177,7 +182,7 @@ def _evidence(
         verdict=Verdict.UNKNOWN,
         reasons=(),
         expected_error=None,
-        probability_wrong=round(verdict.probability_wrong(found, chance, agreeing), 4),
+        probability_wrong=round(verdict.probability_wrong(found, chance, agreeing, float(overlap) / most), 4),
         recognised=round(found.rank, 4) if found else None,
         recognised_sigma=round(found.sigma, 2) if found else None,
         back_and_forth=rounded(returned) if math.isfinite(returned) else None,
@@ -186,7 +191,7 @@ def _evidence(
         similarity_global=rounded(windows(compare).mean()),
         above_chance=round(chance, 2),
         matches_agreeing=agreeing,
-        overlap=rounded(evidence.overlap(*problem.images, matrix)),
+        overlap=rounded(overlap),
         displacement_median=moved.median,
         displacement_max=moved.largest,
         local_displacement_median=moved.local_median,

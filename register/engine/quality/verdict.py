@@ -15,6 +15,9 @@ FIXED_PROBABILITIES, HIGH_ABOVE_CHANCE, MEDIUM_ABOVE_CHANCE, ENOUGH_MATCHES = (0
 """If regions cannot be recognised: the probabilities of being wrong, the standard deviations above
 chance that the first and the second need, and the number of agreeing matched features that also gives the
 first."""
+MOST_CHOSEN = 0.5
+"""Overlap, as a share of the smaller image, below which an alignment whose regions cannot be recognised is no
+better than the second of these probabilities: of many small overlaps some are similar by chance."""
 SUSPECT_FROM, FAILED_FROM = 0.3, 0.75
 """Probability of being wrong from which an alignment is suspect, or failed."""
 LEAST_OVERLAP, MOST_WEAK, LARGEST_CHANGE = 0.1, 0.8, 18.0
@@ -29,17 +32,20 @@ LARGEST_ROUND_TRIP = 0.01
 alignment is suspect in any case. Correct alignments have less than 0.006."""
 
 
-def probability_wrong(found: tuple[float, float] | None, above_chance: float, agreeing: int) -> float:
+def probability_wrong(
+    found: tuple[float, float] | None, above_chance: float, agreeing: int, overlap: float = 1.0
+) -> float:
     """The probability that the median error exceeds ``WRONG``, if correct and wrong alignments are equally
     frequent.
 
     ``found`` is the mean percentile rank of matching regions and its standard deviations above chance, as
     ``recognition.recognised`` computes them; a logistic regression gives the probability. Where ``found``
-    is None, it is a fixed guess from the standard deviations of the global similarity ``above_chance`` and
-    from the number of matched features ``agreeing`` with the map.
+    is None, it is a fixed guess from the standard deviations of the global similarity ``above_chance``, from
+    the number of matched features ``agreeing`` with the map, and from the ``overlap`` as a share of the
+    smaller image.
     """
     if found is None:
-        if agreeing >= ENOUGH_MATCHES or above_chance >= HIGH_ABOVE_CHANCE:
+        if agreeing >= ENOUGH_MATCHES or (above_chance >= HIGH_ABOVE_CHANCE and overlap >= MOST_CHOSEN):
             return FIXED_PROBABILITIES[0]
         return FIXED_PROBABILITIES[1 if above_chance >= MEDIUM_ABOVE_CHANCE else 2]
     recognised, sigma = found
@@ -134,6 +140,11 @@ def _which_parts(status: Sequence[str]) -> str:
 def _why_wrong(figures: Quality, wrong: float) -> str:
     """The reason for a high probability of being wrong."""
     if figures.recognised is None or figures.recognised_sigma is None:
+        if (figures.above_chance or 0.0) >= HIGH_ABOVE_CHANCE:
+            return (
+                "the images overlap so little that too few regions with texture are left to be recognised:"
+                " another small overlap may be as similar by chance"
+            )
         return (
             "too few regions have texture to be recognised, and the similarity is only "
             f"{figures.above_chance or 0.0:.1f} standard deviations above chance: probably wrong"
