@@ -20,6 +20,7 @@ from register.errors import FileError, RegisterError
 from register.geometry.spline_map import SplineMap
 from register.kernels import movie as kernels
 from register.kernels.movie import Displaced, Target
+from register.transforms import minority
 from register.transforms.movie import FrameTransform, MovieTransforms, transform_of, without_folds
 from register.transforms.quality import Verdict
 from register.transforms.resample import warp_pixels
@@ -147,12 +148,28 @@ def test_frames_of_noise_are_not_recognised_in_their_own_mean(count):
     assert {frame.verdict for frame in found.frames} == {Verdict.FAILED}
 
 
-def test_two_frames_among_noise_are_the_reference(moving):
+@pytest.mark.parametrize(("good", "failed", "blank", "verdict"), [(2, 5, 1, "suspect"), (4, 4, 6, "ok")])
+def test_no_frame_is_ok_where_the_mean_is_that_of_a_minority(good, failed, blank, verdict):
+    unmoved = SplineMap(50, 60, np.eye(2, 3))
+    frames = [FrameTransform(unmoved, Verdict.OK, (), 0.9)] * good
+    frames += [FrameTransform(unmoved, Verdict.FAILED, ("not recognised",), 0.1)] * failed
+    frames += [FrameTransform(unmoved, Verdict.FAILED, ("is constant",))] * blank
+    judged = minority.doubted(frames)
+    assert [one.verdict for one in judged] == [verdict] * good + ["failed"] * (failed + blank)
+    if verdict == "suspect":
+        assert judged[0].reasons == (
+            f"the mean shows what only {good} of {good + failed} frames with content show",
+        )
+
+
+@pytest.mark.parametrize(("shown", "verdict"), [((1, 3), "suspect"), ((0, 1, 3), "ok")])
+def test_few_frames_among_noise_are_the_reference(moving, shown, verdict):
+    """They are ``ok`` where they are most of the frames."""
     rng = np.random.default_rng(1)
     frames = rng.uniform(0, 60000, (5, H, W)).astype(np.uint16)
-    frames[[1, 3]] = moving[0][:2]
+    frames[list(shown)] = moving[0][: len(shown)]
     found = [frame.verdict for frame in align_movie(frames, preset="fast").frames]
-    assert [verdict == Verdict.OK for verdict in found] == [False, True, False, True, False]
+    assert found == [verdict if n in shown else "failed" for n in range(5)]
 
 
 def test_a_reference_follows_frames_and_says_what_it_does_not_know(moving, tensors_only):

@@ -18,6 +18,7 @@ from register.errors import AlignmentError, RegisterError
 from register.geometry.spline_map import SplineMap
 from register.images.arrays import Array, grey_level
 from register.settings import Settings
+from register.transforms import minority
 from register.transforms.movie import FrameTransform, MovieTransforms, transform_of
 from register.transforms.quality import Verdict
 from register.transforms.transform import Transform
@@ -80,8 +81,9 @@ def align_movie(frames: Sequence[Array], *, fixed: Array | None = None, **values
     """
     chosen = np.linspace(0, len(frames) - 1, min(template.AVERAGED, len(frames))).round().astype(int)
     made = Reference.build([_array(frames[n]) for n in sorted(set(chosen.tolist()))], fixed=fixed, **values)
-    found = tuple(made._followed(_array(frames[n])) for n in range(len(frames)))
-    return MovieTransforms(made.prepared.settings.model, found)
+    found = [made._followed(_array(frames[n])) for n in range(len(frames))]
+    found = minority.doubted(found) if fixed is None else found
+    return MovieTransforms(made.prepared.settings.model, tuple(found))
 
 
 def _array(frame: Any) -> Array:

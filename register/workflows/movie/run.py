@@ -15,6 +15,7 @@ from register.io.movies.adapted import offset_of_lines, shortened, straightened
 from register.io.movies.open import open_stack
 from register.io.movies.stack import Stack
 from register.io.movies.write import format_of
+from register.transforms import minority
 from register.transforms.canvas import Canvas
 from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie import bad_frames, chain, output, reference, tasks, trend
@@ -106,6 +107,7 @@ def _run(
         for one in _aligned(asked, pool, movie.to == "previous", count, unfinished):
             tick(row_of(len(found), one))
             found.append(one)
+        found = minority.doubted(found) if movie.to == "mean" else found
         found = bad_frames.filled(found, movie.bad_frames)
         found = trend.kept(found) if movie.keep_trend else found
         (height, width) = asked.stack.shape[1:]
