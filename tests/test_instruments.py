@@ -4,6 +4,7 @@ Also what happens without the library.
 """
 
 import importlib
+import struct
 
 import numpy as np
 import pytest
@@ -107,6 +108,35 @@ def test_czi(tmp_path, scene):
     assert np.array_equal(found.pixels[1:2, 70:90, 100:170], planes[1, 1:2, 70:90, 100:170])
     assert found.pixel_size.xy == pytest.approx((0.25, 0.25))
     assert found.channel_names == ("DAPI", "CD3")
+
+
+DAMAGES = {
+    "beyond the end": (84, "<q", 10**9, "outside of the file"),
+    "not a directory": (84, "<q", 544, "not where the file says"),
+    "no dimensions": (-28, "<i", 0, "has 0 dimensions"),
+    "an axis without a name": (-92, "<i", 1, "axis without a name"),
+    "a plane far away": (-96, "<i", 10**8, "places along Z"),
+    "a plane of many": (-100, "<i", 2**30, "elements from 0 along Z"),
+}
+"""The byte at which a CZI of two planes is damaged (negative: in the last entry of its directory), the value
+written there, and what is said."""
+
+
+@pytest.mark.parametrize(("place", "kind", "value", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_the_directory_of_a_czi_is_checked(tmp_path, scene, place, kind, value, said):
+    """SlideIO does not end on some of these."""
+    pytest.importorskip("slideio")
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="pylibCZIrw writes the file")
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        for c in range(2):
+            file.write(scene[c].astype(np.uint16)[..., None], plane={"C": c, "Z": 0, "T": 0}, location=(0, 0))
+    content = bytearray((tmp_path / "a.czi").read_bytes())
+    if place < 0:
+        place = content.rindex(b"DV") - place
+    struct.pack_into(kind, content, place, value)
+    (tmp_path / "a.czi").write_bytes(content)
+    with pytest.raises(FileError, match=said):
+        open_image(tmp_path / "a.czi")
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__.split(".")[-1])

@@ -3,6 +3,7 @@
 Values, names, sizes, planes, and what is missing.
 """
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,11 @@ def test_tiles_of_trestle_overlap(tmp_path):
     assert np.array_equal(found.pixels[:, :, :], np.moveaxis(picture[:height, :width], 2, 0))
     assert found.pixel_size == (0.5, 0.25, "µm")
     assert describe_file(tmp_path / "a.tif").axes == "YXS"
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        tag = tif.pages[0].tags["TileLength"]
+    struct.pack_into("<HI", content, tag.offset + 2, 4, 1)  # one LONG
+    struct.pack_into("<I", content, tag.offset + 8, 2**31 + 32)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(FileError, match="tiles of 68719477760 pixels: it is damaged"):
+        open_image(tmp_path / "a.tif")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from register.errors import FileError
@@ -30,6 +31,8 @@ VENDORS = {
     ".dcm": "dicom",
 }
 """What OpenSlide calls the makers of the formats: it also opens a preview as a plain TIFF."""
+LARGEST_TILE = 2**26
+"""Pixels of a tile beyond which a TIFF is damaged."""
 TRESTLE = Format("a Trestle slide, of which the tiles overlap", (".tif",))
 
 
@@ -80,10 +83,12 @@ READER = ImageReader("openslide", matcher(FORMATS), read, suffixes(FORMATS), des
 def _open(path: Path, kind: Format, maker: str) -> Any:
     """An open slide of a maker."""
     openslide = library("openslide", path, kind, "slides")
+    _check_tiles(path, kind)
     try:
         slide = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
-        problem = f"is {kind.name}, and OpenSlide cannot read it ({error})"
+        reason = " ".join(str(error).split())
+        problem = f"is {kind.name}, and OpenSlide cannot read it ({reason})"
         raise FileError(path, problem, f"check its files, or {kind.advice}") from None
     vendor = slide.properties.get("openslide.vendor", "")
     if vendor != maker:
@@ -91,6 +96,20 @@ def _open(path: Path, kind: Format, maker: str) -> Any:
         problem = f"is {kind.name} by its name, and {vendor} by its content"
         raise FileError(path, problem, "give it the ending of its own format")
     return slide
+
+
+def _check_tiles(path: Path, kind: Format) -> None:
+    """Raise ``FileError`` for a TIFF whose tiles are too large: OpenSlide ends the process when there is no
+    memory for one."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            pages = [page.aspage() for page in tif.pages]
+            largest = max((page.tilewidth * page.tilelength for page in pages), default=0)
+    except Exception:  # another container, or a TIFF that OpenSlide judges itself
+        return
+    if largest > LARGEST_TILE:
+        problem = f"is {kind.name} with tiles of {largest} pixels: it is damaged"
+        raise FileError(path, problem, "copy it again from the scanner")
 
 
 def _level(slide: Any, level: int) -> Regions:
