@@ -29,7 +29,7 @@ from benchmarks.mutant_tests import LONGEST, OPTIONS, Change, change_of, lines_o
 
 ROOT = Path(__file__).parent.parent
 TESTS = {
-    "geometry": "affine models matches patches geometry_properties level",
+    "geometry": "affine models matches patches geometry_properties level splines grids",
     "transforms": "transform half_pixels resample patches geometry_properties reuse",
     "io/points": "point_files spatial_points points half_pixels reuse hostile",
     "io/transforms": "export hostile reuse geometry_properties",
