@@ -11,7 +11,17 @@ import pytest
 
 from benchmarks.instrument_files import write_imaris
 from register.errors import FileError
-from register.io.images import fits, imaris, instruments, leica, nikon, olympus, openslide_read, slideio_read
+from register.io.images import (
+    fits,
+    imaris,
+    instruments,
+    leica,
+    nikon,
+    olympus,
+    openslide_read,
+    slideio_probe,
+    slideio_read,
+)
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Selection
 from register.io.images.open import open_image
@@ -116,7 +126,8 @@ DAMAGES = {
     "no dimensions": (-28, "<i", 0, "has 0 dimensions"),
     "an axis without a name": (-92, "<i", 1, "axis without a name"),
     "a plane far away": (-96, "<i", 10**8, "places along Z"),
-    "a plane of many": (-100, "<i", 2**30, "elements from 0 along Z"),
+    "a plane of many": (-100, "<i", 45, "has 45 elements from 0 along Z"),
+    "a plane too wide": (-40, "<i", 2**30, "has 1073741824 elements from 0 along X"),
 }
 """The byte at which a CZI of two planes is damaged (negative: in the last entry of its directory), the value
 written there, and what is said."""
@@ -137,6 +148,20 @@ def test_the_directory_of_a_czi_is_checked(tmp_path, scene, place, kind, value, 
     (tmp_path / "a.czi").write_bytes(content)
     with pytest.raises(FileError, match=said):
         open_image(tmp_path / "a.czi")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [("import os; os.abort()", "SlideIO ends with"), ("while True: pass", "does not open it in 1 s")],
+)
+def test_a_file_on_which_slideio_ends_the_process_is_damaged(tmp_path, monkeypatch, program, said):
+    monkeypatch.setattr(slideio_probe, "PROGRAM", program)
+    monkeypatch.setattr(slideio_probe, "SECONDS", 1)
+    (tmp_path / "a.zvi").write_bytes(b"anything")
+    assert said in slideio_probe.fault(tmp_path / "a.zvi", "ZVI")
+    monkeypatch.setattr(slideio_probe, "PROGRAM", "raise ValueError")
+    (tmp_path / "b.zvi").write_bytes(b"anything")
+    assert slideio_probe.fault(tmp_path / "b.zvi", "ZVI") is None
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__.split(".")[-1])

@@ -17,6 +17,8 @@ DIRECTORY_AT = 84
 """Place, in bytes, of the position of the directory."""
 MOST_DIMENSIONS, LARGEST = 40, 2**28
 """Dimensions of an entry, and pixels or planes along one, beyond which a directory is damaged."""
+WIDE = "XYM"
+"""Dimensions along which an entry may have more than one element; libCZI refuses others too."""
 SPARSE = 64
 """Planes between the first and the last one, for each that there is, beyond which a directory is damaged."""
 ADVICE = "copy it again from the instrument, or export it there"
@@ -64,7 +66,7 @@ def _planes(path: Path, content: bytes, count: int) -> Iterator[tuple[str, int]]
             letter = name.rstrip(b"\0").decode("latin-1")
             if not (letter.isascii() and letter.isalpha()):
                 raise _damaged(path, f"entry {number} has an axis without a name")
-            if not 0 < size <= LARGEST or abs(start) > LARGEST:
+            if not 0 < size <= (LARGEST if letter in WIDE else 1) or abs(start) > LARGEST:
                 raise _damaged(path, f"entry {number} has {size} elements from {start} along {letter}")
             if letter not in "XY":
                 yield letter, start

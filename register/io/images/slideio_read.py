@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
-from register.io.images import czi_directory
+from register.io.images import czi_directory, slideio_probe
 from register.io.images.instrument_format import Format, matcher, of_file, suffixes
 from register.io.images.levels import level_factors
 from register.io.images.lookup_tables import signed_colour
@@ -84,10 +84,13 @@ def _open(path: Path) -> Any:
     slideio = library("slideio", path, kind, "slides")
     if path.suffix.lower() == ".vsi" and not any(path.with_name(f"_{path.stem}_").rglob("*.ets")):
         raise FileError(path, f"is {kind.name}; that has no .ets in it", f"copy it too, or {kind.advice}")
-    if DRIVERS.get(path.suffix.lower(), "CZI") == "CZI":
+    driver = DRIVERS.get(path.suffix.lower(), "CZI")
+    if driver == "CZI":
         czi_directory.check(path)
+    if fault := slideio_probe.fault(path, driver):
+        raise FileError(path, f"is {kind.name} that is damaged: {fault}", "copy it again from the instrument")
     try:
-        return slideio.open_slide(str(path), DRIVERS.get(path.suffix.lower(), "CZI"))
+        return slideio.open_slide(str(path), driver)
     except Exception as error:  # SlideIO raises RuntimeError for anything
         reason = " ".join(str(error).split())[:200]
         problem = f"is {kind.name}, and SlideIO cannot read it ({reason})"
