@@ -1,4 +1,4 @@
-"""Open a file with SlideIO in a process of its own first: some damaged files end the process that opens them."""
+"""Open a file with SlideIO in a process of its own first: some damaged files end the process."""
 
 import functools
 import subprocess
