@@ -70,7 +70,7 @@ class Runner:
     """
 
     def __init__(self, changes: Sequence[Change]) -> None:
-        self.changes, self.record, self.noticed = changes, Record(), list[bool]()
+        self.changes, self.record, self.noticed = changes, Record(), list[bool | None]()
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """In the place of the usual run."""
@@ -83,13 +83,13 @@ class Runner:
         return True
 
 
-def run(tests: str, changes: Sequence[Change]) -> tuple[Record, list[bool]]:
+def run(tests: str, changes: Sequence[Change]) -> tuple[Record, list[bool | None]]:
     """Run test files, given by their short names, without a change and with each, in a process of their own:
-    what they execute, and whether each change was noticed."""
+    what they execute, and whether each change was noticed; None for a function that is not loaded."""
     return in_fork(lambda: _run(tests, changes))
 
 
-def _run(tests: str, changes: Sequence[Change]) -> tuple[Record, list[bool]]:
+def _run(tests: str, changes: Sequence[Change]) -> tuple[Record, list[bool | None]]:
     import pytest
 
     os.chdir(ROOT)
@@ -173,8 +173,11 @@ def recorded(items: Sequence[Any]) -> Record:
     return found
 
 
-def fails(change: Change, items: Sequence[Any], seconds: float) -> bool:
-    """Whether any test fails with a change, or does not end, in a process of its own."""
+def fails(change: Change, items: Sequence[Any], seconds: float) -> bool | None:
+    """Whether any test fails with a change, or does not end, in a process of its own.
+
+    None where the function is not loaded before a test imports its module.
+    """
     child = os.fork()
     if not child:
         signal.alarm(int(LONGEST + 10 * seconds))
@@ -185,9 +188,7 @@ def fails(change: Change, items: Sequence[Any], seconds: float) -> bool:
         finally:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code == NOT_RUN:
-        raise RuntimeError(f"{change.file}, {change.before.co_qualname}: cannot be changed and tested")
-    return code != 0
+    return None if code == NOT_RUN else code != 0
 
 
 def lines_of(tree: ast.Module, node: ast.AST) -> range | None:
