@@ -73,11 +73,11 @@ def test_a_map_and_then_another_one():
     assert np.abs(both.map(inside) - other.map(one.map(inside))).max() < 0.1
     shifted = SplineMap(H, W, affine.translation(1.0, 2.0)).then(SplineMap(H, W, MATRIX))
     assert shifted.coefficients is None
-    assert np.allclose(shifted.map(POINTS), affine.apply(MATRIX, [*POINTS, 1, 2]))
+    assert np.allclose(shifted.map(POINTS), affine.apply(MATRIX, POINTS + np.array([1, 2])))
     bent = SplineMap(H, W, affine.translation(1.0, 2.0)).then(
         SplineMap(H, W, MATRIX, np.full((2, 5, 6), 0.5))
     )
-    assert np.allclose(bent.map(POINTS), affine.apply(MATRIX, [*POINTS, 1.5, 2.5]), atol=1e-9)
+    assert np.allclose(bent.map(POINTS), affine.apply(MATRIX, POINTS + np.array([1.5, 2.5])), atol=1e-9)
 
 
 @pytest.mark.parametrize(("slope", "folds"), [(-0.9, False), (-0.97, True), (-1.2, True), (0.9, False)])
