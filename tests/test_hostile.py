@@ -264,6 +264,23 @@ def test_scales_of_a_zarr_that_are_none_are_unknown_or_refused(scale, tmp_path):
     assert image.pixel_size is None
 
 
+@pytest.mark.parametrize(
+    ("height", "said"),
+    [(2**31, "states a size of 30 × 2147483648"), (2**23, "needs 0.5 GiB of memory at once")],
+)
+def test_a_zarr_of_which_hardly_a_chunk_is_there_does_not_fill_the_memory(
+    tmp_path, monkeypatch, height, said
+):
+    """Chunks that are missing are zero, so that a few bytes of metadata state any size."""
+    monkeypatch.setattr("register.compute.free_memory.free_memory", lambda: 2**29)
+    ome_zarr(tmp_path / "a.zarr")
+    described = tmp_path / "a.zarr" / "0" / ".zarray"
+    values = json.loads(described.read_text())
+    described.write_text(json.dumps(values | {"shape": [height, 30]}))
+    with pytest.raises(FileError, match=said):
+        read_image(tmp_path / "a.zarr")
+
+
 def test_a_zarr_with_a_chunk_larger_than_any_memory_is_refused(tmp_path):
     ome_zarr(tmp_path / "a.zarr")
     described = tmp_path / "a.zarr" / "0" / ".zarray"

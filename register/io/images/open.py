@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from register.compute.free_memory import check_memory
 from register.errors import FileError, RegisterError
 from register.files.atomic import atomic_folder, atomic_write
 from register.io.images import raster
@@ -18,6 +19,8 @@ from register.io.images.reader import FileDescription, ImageReader, reader_of
 if TYPE_CHECKING:
     from register.io.images.zarr_write import ChunkLayout
 
+LONGEST = 2**24
+"""Pixels along a side beyond which an image is damaged."""
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
 Read = Callable[[Path, Selection], Image]
@@ -61,6 +64,11 @@ def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]
                 f"holds an image without pixels ({image.size[1]} × {image.size[0]})",
                 "check that the file is complete",
             )
+        if max(image.size) > LONGEST:
+            height, width = image.size
+            raise FileError(
+                path, f"states a size of {width} × {height} pixels", "check that it is not damaged"
+            )
         return image
     except RegisterError:
         raise
@@ -71,7 +79,9 @@ def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]
 def read_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
     """Read an image file with all its pixels into memory. Raises ``FileError`` as ``open_image`` does."""
     try:
-        return open_image(path, selection).in_memory()
+        image = open_image(path, selection)
+        check_memory(path, image.nbytes, "read a coarser level, or give its path, which is read in parts")
+        return image.in_memory()
     except RegisterError:
         raise
     except Exception as error:  # decoders raise any exception on damaged files
