@@ -40,10 +40,10 @@ def open_result(target: Path, *, browser: bool = False) -> None:
     from register.workflows.view import is_pair, show
 
     if not browser and is_pair(target) and has_napari():
-        from register.napari import view as in_napari
+        from register.napari.view import run
 
         try:
-            in_napari.run(target)
+            run(target)
             return
         except FileError as error:
             print(f"not opened in napari: {error}", file=sys.stderr)

@@ -69,6 +69,8 @@ def names(layer: Any) -> list[str]:
 
 def set_names(layer: Any, given: list[str]) -> None:
     """Name the points of a layer."""
+    if not layer.visible:
+        layer.set_view_slice()  # napari updates the points of visible layers only, and draws the names of all
     layer.features = layer.features.assign(**{NAME: np.array(given, dtype=object)})
     layer.feature_defaults = {NAME: ""} if set(layer.feature_defaults.columns) == {NAME} else None
     layer.refresh_text()
