@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from register.errors import FileError
@@ -101,6 +100,8 @@ def _open(path: Path, kind: Format, maker: str) -> Any:
 def _check_tiles(path: Path, kind: Format) -> None:
     """Raise ``FileError`` for a TIFF whose tiles are too large: OpenSlide ends the process when there is no
     memory for one."""
+    import tifffile
+
     try:
         with tifffile.TiffFile(path) as tif:
             pages = [page.aspage() for page in tif.pages]
