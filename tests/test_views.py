@@ -38,10 +38,9 @@ def test_a_view_with_few_stars_is_found_where_no_other_shift_comes_near():
     """Ten stars in 64 pixels of 1,500: too little to recognise regions, but one shift of two million stands
     out. It is suspect, because nothing else confirms it, and never a wrong place that is called ok."""
     sky = views.stars(1500, np.random.default_rng([7, *b"stars"]))
-    for way in ("small fixed", "small moving"):
-        row = views.view("stars", sky, 64, way, False, 51)
-        assert row.right, row
-        assert row.verdict == "suspect", row
+    row = views.view("stars", sky, 64, "small moving", False, 51)
+    assert row.right, row
+    assert row.verdict == "suspect", row
 
 
 def test_a_small_overlap_without_recognised_regions_is_never_ok():
