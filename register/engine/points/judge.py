@@ -180,8 +180,6 @@ def against(quality: Quality, seen: Seen, transform: Transform) -> Quality:
         return agreement.chance_of(seen.fixed, seen.moving, matrix, radius, more, FREE) < BY_CHANCE
 
     found, local = matched(there), matched(transform.map(seen.fixed.places))
-    if possible < LEAST_TOLD and found >= MOST * possible:
-        return quality
     if beyond_chance(found) or (local >= MOST * possible and beyond_chance(local)):
         return quality
     reason = by_chance(max(found, local), possible)
