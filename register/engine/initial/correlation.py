@@ -32,8 +32,6 @@ LEAST_SCORE = 3.0
 """Standard score that every rotation reaches at some translation by chance."""
 LEAST_RADIUS = 0.75
 """Pixels within which there is a shift of the correlation, however small the range of shifts."""
-MUCH_LARGER = 4.0
-"""Ratio of the areas of the moving and the fixed image from which the fixed image is rotated."""
 ROTATIONS = 12
 """Rotated images that are correlated at once."""
 MANY = 150
@@ -55,12 +53,12 @@ def _sweep(
 ) -> list[Proposal]:
     """The starts of one sweep in all orientations of the moving image, best first.
 
-    The image that is rotated is the fixed one where it is much smaller: all rotations of a large image take
+    The image that is rotated is the fixed one where it is a small view: all rotations of a large image take
     many times as long.
     """
     found = list[Proposal]()
     for each in within.orientations(moving):
-        if within.shift is None and within.share(fixed, each) > MUCH_LARGER:
+        if within.shift is None and within.is_view(fixed, each):
             inverse = candidates(each, fixed, angles=-angles, scales=1 / scales)
             found += [Proposal(affine.invert(one.matrix), one.score) for one in inverse]
         else:

@@ -17,6 +17,8 @@ ORDINARY_ROTATION, ORDINARY_SCALE = 30.0, 1.25
 """Rotation in degrees, and scale factor, within which most image pairs lie."""
 FINER = 0.67
 """Steps of the ordinary range in units of those of the full range."""
+VIEW = 4.0
+"""Ratio of the areas of the moving and the fixed image from which the fixed image is a small view."""
 TOLERANCE, TOLERATED = 0.05, 1.0
 """Share of the radius, and pixels, by which a refined map may leave the range of shifts."""
 SCALE_RANGE, KNOWN_SCALE_RANGE = 2.5, 1.25
@@ -94,6 +96,10 @@ class SearchRange:
         """The area of the moving level in units of that of the fixed one, at the scale in the middle."""
         pixels = pyramid.pixel(moving) / self.middle / pyramid.pixel(fixed)
         return math.prod(moving.size) * pixels**2 / math.prod(fixed.size)
+
+    def is_view(self, fixed: Level, moving: Level) -> bool:
+        """Whether the fixed level is a small view of the moving one, at the scale in the middle."""
+        return self.share(fixed, moving) > VIEW
 
     @property
     def only_shifts(self) -> bool:

@@ -25,8 +25,6 @@ from register.engine.quality import evidence
 from register.geometry import affine, affine_tensors
 from register.images.pyramid import Level
 
-VIEW = 4.0
-"""Ratio of the areas of the moving and the fixed image from which the fixed image is a small view."""
 DECISIVE, ABOVE_OTHERS = 14.0, 1.4
 """Standard score from which the correlation at a shift decides, and its least ratio to that of every other
 shift."""
@@ -62,7 +60,7 @@ class Stages:
     def run(self) -> Start:
         """The first significant start, or the most significant one."""
         first, last = [self.by_features, self.by_correlation, self.by_more_features], [self.by_many]
-        shifts_first = self.within.only_shifts or self.within.share(self.fixed, self.moving) > VIEW
+        shifts_first = self.within.only_shifts or self.within.is_view(self.fixed, self.moving)
         order = [self.by_shifts, *first, *last] if shifts_first else [*first, self.by_shifts, *last]
         tried = list[Start]()
         for stage in order:

@@ -31,12 +31,16 @@ def with_start(
     if quality.verdict != Verdict.FAILED or start is None:
         return quality
     start = start.double()
-    centre = torch.tensor([[frames[0].width - 1, frames[0].height - 1]], dtype=torch.float64) / 2
+    centre = _centre(frames[0])
     if frames[1].width * frames[1].height < frames[0].width * frames[0].height:
-        middle = torch.tensor([[frames[1].width - 1, frames[1].height - 1]], dtype=torch.float64) / 2
-        centre = affine.apply(affine.invert(start), middle)
+        centre = affine.apply(affine.invert(start), _centre(frames[1]))
     moved = estimate.map(centre) - affine.apply(start, centre)
     smaller = min(math.hypot(frame.width, frame.height) for frame in frames)
     if float(moved.norm()) > NEAR * smaller:
         return quality
     return replace(quality, verdict=Verdict.SUSPECT, reasons=(REASON, *quality.reasons[1:]))
+
+
+def _centre(frame: Frame) -> Tensor:
+    """The centre (1, 2) of an image."""
+    return torch.tensor([[frame.width - 1, frame.height - 1]], dtype=torch.float64) / 2
