@@ -59,6 +59,21 @@ def test_four_defects_in_a_lattice_decide():
     assert error(alignment, shift) < 0.1
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_illumination_that_stays_does_not_decide_among_repeats(seed):
+    """Equal dies below a vignette of the camera: it is equal at a shift that the dies do not have."""
+    rng = np.random.default_rng(seed)
+    die = gaussian_filter(rng.normal(size=(54, 54)), 1.5, mode="wrap")
+    wafer = 0.5 + 0.15 * np.tile(die / die.std(), (9, 9))
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    light = 1 - 0.25 * ((columns - 140) ** 2 + (rows - 190) ** 2) / SIDE**2
+    fixed, moving = (wafer[y : y + SIDE, x : x + SIDE] * light for x, y in ((100, 30), (39, 97)))
+    noisy = [image + rng.normal(0, 0.015, image.shape) for image in (fixed, moving)]
+    alignment = register.align(*noisy, model="translation", preset="fast")
+    assert alignment.quality["verdict"] == "suspect"
+    assert any("explains the images as well" in reason for reason in alignment.quality["reasons"])
+
+
 def test_a_grating_leaves_the_shift_along_its_lines_unknown():
     _, columns = np.mgrid[:SIDE, :SIDE].astype(float)
     rng = np.random.default_rng(3)

@@ -3,6 +3,8 @@ made from noise."""
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
+from skimage import data
 
 import register
 from benchmarks import ranges, small
@@ -24,6 +26,20 @@ def test_noise_is_no_deformation():
     found = small.deformed(np.random.default_rng(6), 0.0, noise=4.0)
     assert not found.deformed
     assert found.median < 0.006
+
+
+@pytest.mark.parametrize("metric", ["auto", "structure"])
+def test_strong_noise_on_large_even_areas_is_no_deformation(metric):
+    """Noise of 10 % covers the sky of the picture; it made patches of structure of 0.4 px."""
+    rng, texture = np.random.default_rng(8), data.camera()[56:456, 56:456] / 255.0
+    rows, columns = np.mgrid[:360, :360]
+    seen = map_coordinates(texture, [1.01 * rows + 12.4, 1.01 * columns + 0.02 * rows + 9.3], order=5)
+    fixed, moving = (view + rng.normal(0, 0.1, view.shape) for view in (seen, texture))
+    found = register.align(fixed, moving, metric=metric)
+    assert found.quality.verdict == "ok"
+    points = np.stack(np.meshgrid(*[np.linspace(20, 340, 9)] * 2), -1).reshape(-1, 2)
+    truth = np.stack([1.01 * points[:, 0] + 0.02 * points[:, 1] + 9.3, 1.01 * points[:, 1] + 12.4], 1)
+    assert np.median(np.linalg.norm(found.transform.map(points) - truth, axis=1)) < 0.2
 
 
 def test_jagged_borders_of_masks_are_no_deformation():

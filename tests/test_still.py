@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from skimage import color, data
 
 import register
 from benchmarks.synthetic import warped_pair
-from register.engine import still
+from register.engine import residual_motion, still
 from register.engine.fit.working_copy import working_copy
 from register.engine.pair import Alignment
 from register.images import pyramid
@@ -95,6 +96,39 @@ def test_the_same_place_and_the_map_are_told_apart(texture):
     transform = Transform("translation", *FRAMES, np.array([[1.0, 0, SHIFT[0]], [0, 1, SHIFT[1]]]))
     assert not still.follows(fixed, moving, stays, None)
     assert still.follows(fixed, moving, stays, transform)
+
+
+@pytest.mark.parametrize("pattern", ["columns", "none"])
+def test_a_pattern_of_the_sensor_does_not_decide_in_silence(texture, pattern):
+    """Faint content moves under the gains of pixels and columns, which are in both images."""
+    rng = np.random.default_rng(5)
+    gains = 0.06 * rng.normal(size=(1, 340)) + 0.03 * rng.normal(size=(300, 340))
+    content = [0.5 + 0.04 * gaussian_filter(view - texture.mean(), 2) / 0.1 for view in views(texture)]
+    stays = gains if pattern == "columns" else 0.0
+    fixed, moving = (view + stays + rng.normal(0, 0.008, view.shape) for view in content)
+    found = register.align(fixed, moving, model="translation", preset="fast")
+    wrong = np.linalg.norm(found.transform.map([[170.0, 150.0]])[0] - [170, 150] - SHIFT) > 1
+    assert wrong == (pattern == "columns")
+    if wrong:
+        assert found.quality.verdict == "suspect"
+        assert any("while a pattern stays" in reason for reason in found.quality.reasons), (
+            found.quality.reasons
+        )
+
+
+def test_what_differs_has_moved_only_where_it_is_the_same_elsewhere(texture):
+    """Noise, gains, other contrast and a fit that is not exact are no motion."""
+    rng = np.random.default_rng(6)
+    one, other = (torch.from_numpy(view.copy())[None].float() for view in views(texture))
+    dust = gaussian_filter(rng.normal(size=(1, 300, 340)), (0, 2, 2))
+    stays, mask = torch.from_numpy(0.15 * dust / dust.std()).float(), torch.ones(1, 300, 340)
+    light = torch.linspace(0.6, 1.4, 340)
+    found = residual_motion.find(one + stays, other + stays, mask)
+    assert found is not None
+    assert abs(found.x - SHIFT[0]) <= 1
+    assert abs(found.y - SHIFT[1]) <= 1
+    for same in (one + 0.3 * torch.rand_like(one), one * light, one.square(), -one):
+        assert residual_motion.find(one + stays, same + stays, mask) is None
 
 
 def test_images_of_other_sizes_are_aligned_as_they_are():

@@ -1,7 +1,8 @@
 """Align images in which something stays at its place while the content moves: text, scale bars, dust.
 
 What is equal in both images without any displacement, while the rest is not or agrees under another map, is
-left out, and the images are aligned again.
+left out, and the images are aligned again. Where that is not possible, because it covers all of the image,
+what the images do not share tells that content has moved.
 """
 
 import math
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from register.compute import device, sums
+from register.engine import residual_motion
 from register.engine.fit.working_copy import working_copy
 from register.engine.pair import Alignment
 from register.geometry import affine, affine_tensors
-from register.images import filters, interpolation, preprocess
+from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 from register.transforms.quality import Verdict
 from register.transforms.transform import Transform
@@ -51,6 +53,8 @@ CLIPPED = 3.0
 """Largest distance from the local mean, in units of its median."""
 MOVED = 2.0
 """Least displacement, in pixels of the copy, by a map under which a part that stays is less equal."""
+HARDLY = 4.0
+"""Median displacement, in pixels of the copy, up to which a pattern that stays may have decided."""
 ALMOST_ALL = 0.2
 """Share of what stays that such a map may move by less."""
 
@@ -110,28 +114,57 @@ def align(fixed: Level, moving: Level, run: Run, masked: Run | None = None) -> A
     ``masked`` aligns levels of which something is left out, by default ``run`` too. Where the rest cannot be
     aligned by itself, the verdict is at best ``suspect``, and no error is expected.
     """
-    masked = masked or run
     if fixed.size != moving.size:
         return run(fixed, moving)
     with device.concurrently(lambda: _prepared(fixed, moving), fixed.image.device) as prepared:
         first = run(fixed, moving)
-        (one, other), edges, equal = prepared()
-    if _area(_around(equal.pixels)) < LEAST_AREA:
-        return first
+        copies, edges, equal = prepared()
+    found = first
+    if _area(_around(equal.pixels)) >= LEAST_AREA:
+        found = _best(first, (fixed, moving), copies, edges, equal, masked or run)
+    return _examined(found, *copies)
+
+
+def _best(
+    first: Alignment,
+    levels: tuple[Level, Level],
+    copies: tuple[Level, Level],
+    edges: tuple[Edges, Edges],
+    equal: Equality,
+    masked: Run,
+) -> Alignment:
+    """The ``first`` alignment of two levels, or that without the parts that stay."""
     known, transform = first.quality.verdict != Verdict.FAILED, first.transform
     still = _still(*edges, equal.pixels)
-    if still is not None and not any(follows(one, other, still, x) for x in (None, transform)[: 1 + known]):
-        again = _without(fixed, moving, still, masked)
+    if still is not None and not any(follows(*copies, still, x) for x in (None, transform)[: 1 + known]):
+        again = _without(*levels, still, masked)
         if again.quality.verdict != Verdict.FAILED:
             return again
-        return _doubted(first, _area(still))
-    apart = _moved_apart(one, other, edges[0], equal, transform) if known else None
+        return _doubted(first, _part_decides(_area(still)))
+    apart = _moved_apart(*copies, edges[0], equal, transform) if known else None
     still = None if apart is None else _still(*edges, equal.pixels, apart)
     if still is not None:
-        again = _without(fixed, moving, still, masked)
+        again = _without(*levels, still, masked)
         good = again.quality.verdict == Verdict.OK
-        return again if good and _is_moved(one, other, still, again.transform) else first
+        return again if good and _is_moved(*copies, still, again.transform) else first
     return first
+
+
+def _examined(found: Alignment, fixed: Level, moving: Level) -> Alignment:
+    """The alignment of two images with their working copies, in doubt where it moves nothing, and what they
+    do not share has moved."""
+    if found.quality.verdict == Verdict.FAILED:
+        return found
+    points = _points(fixed, moving, found.transform)
+    places = affine.points_at(*interpolation.axes(*fixed.size, device=fixed.image.device))
+    if filters.median((points[0] - places).norm(dim=-1).flatten()) > HARDLY:
+        return found
+    mask = (_sampled(moving.mask, points) * fixed.mask > 0.99).float()
+    motion = residual_motion.find(fixed.image, _sampled(moving.image, points), mask)
+    if motion is None:
+        return found
+    pixel = pyramid.pixel(fixed)
+    return _doubted(found, _pattern_decides(motion.x * pixel, motion.y * pixel))
 
 
 def _prepared(fixed: Level, moving: Level) -> tuple[tuple[Level, Level], tuple[Edges, Edges], Equality]:
@@ -271,12 +304,24 @@ def _without(fixed: Level, moving: Level, still: Tensor, run: Run) -> Alignment:
     return _with_quality(found, notes=(*(found.quality.notes or ()), note))
 
 
-def _doubted(found: Alignment, share: float) -> Alignment:
-    """The alignment of which a ``share`` of the image may decide that only stays at its place."""
-    reason = (
+def _part_decides(share: float) -> str:
+    """The reason for doubt where a ``share`` of the image may decide that only stays at its place."""
+    return (
         f"{share:.1%} of the image is equal at the same place in both images, and the rest does not follow:"
         " text, a scale bar or dust may decide; mask it with --fixed-mask and --moving-mask"
     )
+
+
+def _pattern_decides(x: float, y: float) -> str:
+    """The reason for doubt where content has moved by pixels under a pattern that stays."""
+    return (
+        f"what differs has moved by ({x:.0f}, {y:.0f}) px, while a pattern stays at its place: the sensor,"
+        " dust or the illumination may decide; divide both images by a flat field, or give --init"
+    )
+
+
+def _doubted(found: Alignment, reason: str) -> Alignment:
+    """The alignment that is ``suspect`` for a reason, without an expected error."""
     patches = found.transform.patch_figures
     unknown = tuple(None for _ in patches.expected_error or ())
     transform = replace(found.transform, patch_figures=replace(patches, expected_error=unknown))

@@ -29,6 +29,10 @@ OUTLYING = 6.0
 """Robust standard deviations from which on the difference of a window is no noise."""
 MODELS = {"translation": "translation", "rigid": "rigid"}
 """The global models with which rivals are refined; a similarity with the others."""
+AROUND, CLOSE, LEAST_LEFT = 32.0, 12.0, 0.25
+"""Standard deviations, in pixels of the level, of a neighbourhood in which intensities are fitted to each
+other and of a smaller one, and the share of a difference of residuals that the smaller one must leave. What
+it takes away is smooth: illumination, which may stay where it is while content moves."""
 LEAST_WINDOWS = 8
 LEAST_SIMILARITY, LEAST_RESIDUAL, LEAST_OUTLIER = 0.015, 0.003, 0.05
 """Differences of the mean similarity of structure, of the mean residual (as a share of the variance),
@@ -90,7 +94,8 @@ class _Explained:
 
     matrix: Tensor
     structure: Windows
-    residual: Tensor  # (n,) mean squared residual of the window after a linear fit of all intensities
+    residual: Tensor  # (n,) mean squared residual of the window after linear fits of intensities ``AROUND``
+    close: Tensor  # (n,) the same after fits that are ``CLOSE``
     valid: Tensor  # (n,) share of the window that both images cover
     slides: bool = False
 
@@ -99,10 +104,11 @@ def resolve(problem: Problem, matrix: Tensor, within: SearchRange, *, decided: b
     """The map (2, 3) that explains the images best, or with the smallest displacement among equals.
 
     Maps outside of the range that was searched are not considered. Maps are compared on the windows that
-    both cover, by the similarity of structure and by the residual of a linear fit of the intensities, so
-    that a few defects in a lattice, or its border, decide. They are looked for in the entire images, also
-    where only parts were aligned: under another map the images may share more. Where the correlation
-    ``decided`` among all shifts, other maps are considered only at the same place.
+    both cover, by the similarity of structure and by the residual of linear fits of the intensities around
+    each pixel, so that a few defects in a lattice, or its border, decide, and illumination does not. They
+    are looked for in the entire images, also where only parts were aligned: under another map the images may
+    share more. Where the correlation ``decided`` among all shifts, other maps are considered only at the same
+    place.
     """
     fixed, moving = problem.images
     if within.share(fixed, moving) >= SMALLER:
@@ -184,12 +190,29 @@ def _explain(level: Level, moving: Level, matrix: Tensor, *, slides: bool) -> _E
     valid = preprocess.erode((seen > 0.99).to(warped), 8)
     count = sums.total(valid).clamp(min=1)
     f, w = (x - sums.total(x * valid) / count for x in (compare.fixed, warped))
-    factor = sums.total(f * w * valid) / sums.total(w.square() * valid).clamp(min=1e-9)
     variance = (sums.total(f.square() * valid) / count).clamp(min=1e-9)
-    residual = (f - factor * w).square() * valid / variance
-    totals, counts = (filters.window_sums(x, compare.window).flatten() for x in (residual, valid))
+    counts = filters.window_sums(valid, compare.window).flatten()
     structure = comparison.windows(global_fit.compare_at(level, moving, matrix[None], "structure"))
-    return _Explained(matrix, structure, totals / counts.clamp(min=1e-3), counts / compare.window**2, slides)
+    residuals = [
+        filters.window_sums(_unexplained(f, w, valid, variance, sigma).square() / variance, compare.window)
+        for sigma in (AROUND, CLOSE)
+    ]
+    around, close = (each.flatten() / counts.clamp(min=1e-3) for each in residuals)
+    return _Explained(matrix, structure, around, close, counts / compare.window**2, slides)
+
+
+def _unexplained(fixed: Tensor, warped: Tensor, valid: Tensor, variance: Tensor, sigma: float) -> Tensor:
+    """What is left of a fixed plane (1, 1, h, w) after a linear fit of another one around each pixel, by a
+    Gaussian of ``sigma``; 0 where ``valid`` is 0. ``variance`` is that of the fixed plane.
+
+    Source: the coefficients are those of He, Sun & Tang, "Guided image filtering", IEEE TPAMI 35 (2013).
+    """
+    planes = torch.cat([valid, fixed, warped, fixed * warped, warped * warped], 1) * valid
+    count, f, w, fw, ww = torch.split(filters.smooth_widely(planes, sigma), 1, 1)
+    count = count.clamp(min=1e-3)
+    f, w = f / count, w / count
+    slope = (fw / count - f * w) / (ww / count - w * w).clamp(min=1e-4 * float(variance))
+    return (fixed - f - slope * (warped - w)) * valid
 
 
 def _as_good(other: _Explained, best: _Explained, level: Level) -> bool:
@@ -226,6 +249,8 @@ def _better(one: _Explained, other: _Explained) -> bool:
     ours, theirs = one.residual[both], other.residual[both]
     if len(ours) < LEAST_WINDOWS:
         return False
+    if float((other.close - one.close)[both].mean() / (theirs - ours).mean()) < LEAST_LEFT:
+        return similar / math.sqrt(2) / DECISIVE > 1
     bright = _standard_errors(theirs - ours, LEAST_RESIDUAL)
     residuals = torch.cat([ours, theirs])
     noise = OUTLYING * float((residuals - residuals.median()).abs().median()) / 0.6745

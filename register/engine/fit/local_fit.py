@@ -182,10 +182,19 @@ def _held(problem: Problem, compare: Comparison, matrix: Tensor, local: LocalFit
     return found.parameters
 
 
-def fit_half(problem: Problem, half: Comparison, grid: PatchGrid, steps: int) -> Tensor:
-    """Parameters (2, 3, rows, columns) of patches after some steps on half of the finest level's windows."""
-    schedule = Schedule.of(problem, problem.finest, curved=True)
-    optimise, start = schedule.optimiser(grid), patch_tensors.zeros(grid, device=half.fixed.device)
+def fit_half(
+    problem: Problem,
+    half: Comparison,
+    grid: PatchGrid,
+    steps: int,
+    level: Level | None = None,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Parameters (2, 3, rows, columns) of patches after some steps on half of the windows of a level, by
+    default the finest, from a ``start``, by default no displacement."""
+    schedule = Schedule.of(problem, level or problem.finest, curved=True)
+    optimise = schedule.optimiser(grid)
+    start = patch_tensors.zeros(grid, device=half.fixed.device) if start is None else start
     return optimise(half, start=start, stiffness=schedule.stiffness, steps=steps).parameters
 
 

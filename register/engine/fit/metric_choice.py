@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from register.engine.fit import comparison, local_fit
 from register.engine.fit.estimate import Estimate, LocalFit
 from register.engine.fit.problem import Problem
+from register.geometry.patch_tensors import Patches
 from register.images import pyramid
 from register.images.pyramid import Level
 
@@ -18,6 +19,12 @@ SAME_MODALITY = 0.9
 which structure was chosen had less."""
 UNCLEAR = 0.1
 """Relative difference of the two gains below which the choice is ambiguous if the fields differ."""
+HELD_OUT, HELD_OUT_STEPS = 0.85, 6
+"""Share of the gain of structure in windows that were held out from which intensities are used, and the steps
+of these fits. Where noise covers much of the image, what structure gains where it is fitted is noise too."""
+LEAST_KEPT, SMALL_GAIN = 0.4, 0.1
+"""Share of the gain of structure, as in ``KEPT``, below which that is not tried, and the gain from which it
+is more than noise."""
 LEAST_DISTANCE = 0.5
 """Median distance of the two fields, in pixels of the level, from which they differ."""
 
@@ -39,8 +46,8 @@ def choose(problem: Problem, start: Estimate) -> MetricChoice:
     Intensities are more precise within one modality, but between modalities their optimum is wrong. ``ncc``
     is chosen immediately if intensities explain nearly all of each other's variance. Otherwise it is chosen
     only if its field, fitted directly or from the field of ``mind``, increases both similarities, and
-    ``structure`` nearly as much as a fit of ``structure`` does. The fit of ``mind`` is started without
-    patches and, if ``start`` has patches, from these.
+    ``structure`` nearly as much as a fit of ``structure`` does, or nearly as much in held-out windows. The
+    fit of ``mind`` is started without patches and, if ``start`` has patches, from these.
     """
     trial = _Trial(problem, start)
     left = problem.levels[len(trial.levels) :]
@@ -81,6 +88,18 @@ class _Trial:
         patches = local.on(self.levels[-1]) if local else None
         return float(comparison.windows(self.judges[metric], patches).mean())
 
+    def held_out_gain(self, metric: str, start: LocalFit) -> float:
+        """The decrease of the loss of structure in each half of the windows, from no patches to those that a
+        metric finds on the other half from a ``start``."""
+        level, gain = self.levels[-1], 0.0
+        grid, parameters = start.on(level)
+        for parity in (0, 1):
+            half, rest = self.judges[metric].half(parity), self.judges["structure"].half(1 - parity)
+            found = local_fit.fit_half(self.problem, half, grid, HELD_OUT_STEPS, level, parameters)
+            after = comparison.windows(rest, Patches(grid, found))
+            gain += comparison.windows(rest).loss_decrease(after) / 2
+        return gain
+
     def distance(self, one: LocalFit, other: LocalFit) -> float:
         """The median distance of two fields, in pixels of the level."""
         level = self.levels[-1]
@@ -93,7 +112,11 @@ def _compare(trial: _Trial, by_structure: LocalFit, by_ncc: LocalFit) -> tuple[s
     gain = trial.similarity("structure", by_structure) - before
     kept = trial.similarity("structure", by_ncc) - before
     raises_ncc = trial.similarity("ncc", by_ncc) >= trial.similarity("ncc", by_structure) - TOLERANCE
-    metric = "ncc" if kept >= KEPT * gain - TOLERANCE and raises_ncc else "structure"
+    as_good = kept >= KEPT * gain - TOLERANCE
+    if raises_ncc and not as_good and LEAST_KEPT * gain < kept and gain < SMALL_GAIN:
+        held_out = {metric: trial.held_out_gain(metric, by_ncc) for metric in ("ncc", "structure")}
+        as_good = held_out["ncc"] > max(HELD_OUT * held_out["structure"], 0.0)
+    metric = "ncc" if as_good and raises_ncc else "structure"
     reason = f"fitted by ncc, structure rose by {kept:+.3f} ({gain:+.3f} when fitted by structure): {metric}"
     distance = trial.distance(by_ncc, by_structure)
     if abs(kept - gain) < UNCLEAR * abs(gain) and distance > LEAST_DISTANCE:

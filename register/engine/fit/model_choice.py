@@ -52,9 +52,9 @@ def fit_global(
 def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit.Tick) -> Result:
     """The estimate, or a global map alone where the patches fit noise or lower the similarity.
 
-    Small patches are kept where both halves of the image show them. Where that cannot be measured, or where
-    ``metric`` compares images of different kinds, which it may not see, it is enough that the patches gain
-    more than they would from noise. If they gain less, but something, the estimate tells what was not kept.
+    Small patches are kept where both halves of the image show them: by ``metric`` where they gain more than
+    they would from noise, by correlation where they gain less. Where that cannot be measured, the gain
+    decides. If it decides against patches that gain something, the estimate tells what was not kept.
     """
     if estimate.patches is None:
         matrix, notes = _exact(problem, estimate.matrix, metric, tick)
@@ -74,8 +74,9 @@ def simplest(problem: Problem, estimate: Estimate, metric: str, tick: global_fit
         exact, notes = _exact(problem, start, metric, tick)
         over_exact = gain(exact)
         gained = over_exact >= registry.get(metric).least_gain
-        known = over_exact <= 0 or (gained and metric != repeatability.METRIC)
-        repeats = None if known else repeatability.of_patches(problem, exact)
+        known = over_exact <= 0 or (gained and not registry.get(metric).curved)
+        by = metric if gained else repeatability.METRIC
+        repeats = None if known else repeatability.of_patches(problem, exact, by)
         if not (repeats.is_real if repeats else gained):
             uncertain = over_exact > 0 and metric != repeatability.METRIC
             return Estimate(exact, not_kept=estimate if uncertain else None), [

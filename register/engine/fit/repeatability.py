@@ -57,30 +57,30 @@ class Repeatability:
         return self.correlation > least and self.common > max(LEAST_COMMON, RATIO * self.interpolated)
 
 
-def of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
+def of_patches(problem: Problem, matrix: Tensor, metric: str = METRIC) -> Repeatability | None:
     """The repeatability of patches on the finest level over a global map (2, 3); None for small images.
 
-    The patches are compared by correlation, the most precise similarity of images of one kind. Between
-    images of different kinds it shows no deformation that repeats.
+    The patches are compared by a ``metric`` with second derivatives. Correlation is the most precise one
+    of images of one kind. Between images of different kinds it shows no deformation that repeats.
 
     Where lines are as thin as a pixel, the error of interpolation varies over the image as the positions of
     the pixels to each other do, and both halves show it. So it is measured too, between the fixed image and
     itself, resampled as the moving one.
     """
-    found = _of_patches(problem, matrix)
+    found = _of_patches(problem, matrix, metric)
     if found is None or not found.is_real or found.common > INTERPOLATED:
         return found
-    alone = _of_patches(replace(problem, moving=_resampled(problem, matrix)), matrix)
+    alone = _of_patches(replace(problem, moving=_resampled(problem, matrix)), matrix, metric)
     return replace(found, interpolated=alone.common if alone else 0.0)
 
 
-def _of_patches(problem: Problem, matrix: Tensor) -> Repeatability | None:
+def _of_patches(problem: Problem, matrix: Tensor, metric: str) -> Repeatability | None:
     """``of_patches`` without regard to interpolation."""
     level = problem.finest
     grid = PatchGrid.cover(*level.size, problem.effort.patch_size)
     if min(grid.rows, grid.columns) < LEAST_PATCHES + 2:
         return None
-    compare = problem.compare(level, matrix, METRIC)
+    compare = problem.compare(level, matrix, metric)
     halves = [compare.half(parity) for parity in (0, 1)]
     textures = [comparison.per_patch(half, grid, comparison.windows(half))[1] for half in halves]
     texture = _inner(_surrounded(torch.minimum(*textures)))

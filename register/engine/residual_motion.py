@@ -1,0 +1,87 @@
+"""Whether what two aligned images do not share is content that moved, while a pattern stays where it is.
+
+Where a pattern of the sensor, of dust or of the illumination decides that nothing has moved, the difference
+of both images is content minus the same content elsewhere. It is opposite to itself after that displacement,
+and its correlation with the sum of both images is odd: positive on one side, negative on the other. A
+difference of contrast is even, and noise is neither.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from register.compute import sums
+from register.images import filters, preprocess
+
+DETAIL, WIDE = 1.0, 24.0
+"""Standard deviations, in pixels, of the Gaussians between which detail lies."""
+CLIPPED = 6.0
+"""Largest value of the difference and of the sum, in units of the median of their lengths."""
+LEAST_SHIFT, LEAST_OVERLAP = 6.0, 0.3
+"""Displacement, in pixels, from which it is told from a fit that is not exact, and the share of the image
+that must overlap itself."""
+LEAST_ALIKE = 0.4
+"""Correlation of the detail of both images, below which no pattern decides."""
+LEAST_SHARE = 0.02
+"""Variance of the difference, in units of that of the fixed image, below which nothing has moved."""
+OPPOSITE, OPPOSITE_DEVIATIONS = 0.1, 4.0
+"""Least correlation of the difference with the opposite of itself, and in its standard deviations."""
+ODD_DEVIATIONS, HIGHEST = 2.5, 0.8
+"""Least odd part of the correlation at that displacement, in its standard deviations and in units of its
+largest value."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How far, in pixels, content has moved from the fixed to the moving image."""
+
+    x: float
+    y: float
+
+
+def find(fixed: Tensor, moving: Tensor, mask: Tensor) -> Motion | None:
+    """The motion, if any, of what two aligned planes (1, h, w) do not share, where a ``mask`` is 1."""
+    valid = preprocess.erode(mask[None], 3)[0]
+    one, other = _detail(fixed, valid), _detail(moving, valid)
+    common = sums.total(one * other)
+    powers = [float(sums.total(x.square())) for x in (one, other)]
+    if float(common) <= LEAST_ALIKE * math.sqrt(powers[0] * powers[1]):
+        return None
+    other = other * (common / powers[1])
+    difference, total = one - other, one + other
+    if float(sums.total(difference.square())) < LEAST_SHARE * powers[0]:
+        return None
+    size = tuple(2 * n for n in fixed.shape[-2:])
+    d, t, v = (torch.fft.rfft2(x[0].double(), s=size) for x in (_clipped(difference), _clipped(total), valid))
+    count, own, across = torch.fft.irfft2(
+        torch.stack([v.abs().square(), d.abs().square(), d.conj() * t]), s=size
+    )
+    y, x = (torch.fft.fftfreq(n, 1 / n, device=own.device, dtype=own.dtype) for n in size)
+    far = (count > LEAST_OVERLAP * count[0, 0]) & (torch.hypot(y[:, None], x) > LEAST_SHIFT)
+    own, across = (torch.where(far, each / count.clamp(min=1), 0.0) for each in (own, across))
+    odd = (across - across.flip(0, 1).roll((1, 1), (0, 1))) / 2
+    place = int(own.argmin())
+    lowest, there = float(own.flatten()[place]), float(odd.flatten()[place])
+    power = float(sums.total(_clipped(difference).square()) / count[0, 0])
+    deviations = [float(each[far].std()) for each in (own, odd)] if bool(far.any()) else [0.0, 0.0]
+    opposite = -lowest > max(OPPOSITE * power, OPPOSITE_DEVIATIONS * deviations[0], 1e-30)
+    if not opposite or abs(there) < max(ODD_DEVIATIONS * deviations[1], HIGHEST * float(odd.abs().max())):
+        return None
+    sign = 1.0 if there > 0 else -1.0
+    return Motion(sign * float(x[place % size[1]]), sign * float(y[place // size[1]]))
+
+
+def _detail(plane: Tensor, valid: Tensor) -> Tensor:
+    """A plane (1, h, w) minus its local mean; 0 where ``valid`` is 0."""
+    sharp, count = filters.smooth(torch.stack([plane * valid, valid]), DETAIL)
+    wide, around = filters.smooth_widely(torch.stack([plane * valid, valid]), WIDE)
+    return (sharp / count.clamp(min=1e-3) - wide / around.clamp(min=1e-3)) * valid
+
+
+def _clipped(plane: Tensor) -> Tensor:
+    """A plane with outliers clipped: few strong edges would otherwise outweigh weak content."""
+    known = plane[plane != 0]
+    limit = CLIPPED * filters.median(known.abs()) if len(known) else 0.0
+    return plane.clamp(-limit, limit)
