@@ -41,9 +41,9 @@ from benchmarks.mutant_tests import LONGEST, OPTIONS, Change, change_of, lines_o
 
 ROOT = Path(__file__).parent.parent
 TESTS = {
-    "geometry": "affine models matches patches geometry_properties level splines grids",
-    "transforms": "transform transform_details half_pixels resample patches geometry_properties reuse split movie_engine "
-    "results group_in_memory merge sides",
+    "geometry": "affine geometry_details models matches patches geometry_properties level splines grids",
+    "transforms": "transform transform_details half_pixels resample patches geometry_properties reuse split "
+    "movie_engine results group_in_memory merge sides",
     "io/points": "point_files point_details spatial_points half_pixels reuse hostile streamed_points",
     "io/transforms": "export other_programs hostile reuse geometry_properties spatialdata_export "
     "added_formats half_pixels sides spatial_points",
