@@ -41,14 +41,14 @@ from benchmarks.mutant_tests import LONGEST, OPTIONS, Change, change_of, lines_o
 
 ROOT = Path(__file__).parent.parent
 TESTS = {
-    "geometry": "affine geometry_details models matches patches geometry_properties level splines grids",
+    "geometry": "affine geometry_details models matches patches geometry_properties splines grids",
     "transforms": "transform transform_details half_pixels resample patches geometry_properties reuse split "
     "movie_engine results group_in_memory merge sides",
     "io/points": "point_files point_details spatial_points half_pixels reuse hostile streamed_points",
     "io/transforms": "export other_programs hostile reuse geometry_properties spatialdata_export "
     "added_formats half_pixels sides spatial_points",
-    "io/images": "formats images half_pixels kept_metadata ome_zarr instruments masks truncated accidents "
-    "microscopes zarr_places pyramid_pages lookup_tables given_values sharded added_formats",
+    "io/images": "formats image_details images half_pixels kept_metadata ome_zarr instruments masks truncated "
+    "accidents microscopes zarr_places pyramid_pages lookup_tables given_values sharded added_formats",
     "images/interpolation": "interpolation resample map_coordinates",
 }
 """The packages and modules whose score is counted, and the test files that concern each."""

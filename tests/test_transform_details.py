@@ -86,6 +86,37 @@ def test_a_union_holds_every_pixel_of_a_bent_image():
     assert (found.left + found.width, found.top + found.height) == tuple(high)
 
 
+@pytest.mark.parametrize(
+    ("row", "column", "x", "y"), [(0, 2, 0, 9), (3, 2, 0, -9), (1, 0, 9, 0), (1, 4, -9, 0)]
+)
+def test_a_union_holds_an_edge_that_bulges(row, column, x, y):
+    """The patch in the middle of an edge moves into the image, so that what lies there comes from outside."""
+    grid = PatchGrid.cover(30, 40, 10)
+    matrices = np.broadcast_to(affine.identity(), (grid.rows, grid.columns, 2, 3)).copy()
+    matrices[row, column, :, 2] = x, y
+    transform = of(affine.identity(), (40, 30), (40, 30), "local", grid=grid, matrices=matrices)
+    found = Canvas.union(transform)
+    across, down = np.meshgrid(np.linspace(-0.5, 39.5, 401), np.linspace(-0.5, 29.5, 301))
+    back = transform.inverse().map(np.stack([across, down], -1)).reshape(-1, 2)
+    low, high = np.minimum(np.floor(back.min(0) + 0.5), 0), np.maximum(np.ceil(back.max(0) + 0.5), (40, 30))
+    assert (found.left, found.top) == tuple(low)
+    assert (found.left + found.width, found.top + found.height) == tuple(high)
+    assert (found.width, found.height) != (40, 30)
+
+
+@pytest.mark.parametrize("cell", [1, 3])
+def test_the_distance_to_a_side_is_known_to_a_factor_of_two(cell):
+    labels = np.ones((8, 200), np.int8)
+    labels[:, 100:] = 2
+    sides = Sides(labels, (200 * cell, 8 * cell), (of(TURN), of(TURN)))
+    x = np.array([99.0, 97, 90, 70, 20, -300])
+    away = sides._away(np.stack([x * cell, np.full(6, 3.0 * cell)], 1), 2)
+    assert (away >= (100 - x) / 2).all()
+    assert (away <= 2 * (100 - x)).all()
+    assert sides._away(np.array([[150.0 * cell, 1]]), 2).tolist() == [0]
+    assert sides._away(np.array([[-1e6, 1.0]]), 2).tolist() == [2.0**12]
+
+
 def test_a_frame_at_another_scale_has_at_least_a_pixel():
     small = Frame(40, 30, PixelSize(2, 4, "µm"), "a.tif", "00").at_scale(0.25)
     assert small == Frame(10, 8, PixelSize(8, 16, "µm"))
@@ -475,11 +506,9 @@ def test_a_tile_of_too_many_pixels_is_computed_in_quarters(monkeypatch, interpol
     transform = make()
     pixels = image((2, transform.moving.height, transform.moving.width))
     whole = warp_pixels(pixels, transform, interpolation=interpolation)
-    for most in (400, 90):
-        monkeypatch.setattr(resample, "LARGEST_WINDOW", most)
-        assert warp_pixels(pixels, transform, interpolation=interpolation) == pytest.approx(
-            whole, nan_ok=True, abs=1e-9
-        )
+    monkeypatch.setattr(resample, "LARGEST_WINDOW", 400)
+    quarters = warp_pixels(pixels, transform, interpolation=interpolation)
+    assert quarters == pytest.approx(whole, nan_ok=True, abs=1e-9)
 
 
 def test_bilinear_values_are_those_of_scipy():
@@ -544,14 +573,25 @@ def test_cubic_values_stay_within_their_sixteen_pixels():
     found = warp_pixels(pixels, transform, interpolation="bicubic")[0]
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(pixels[0], (1, 2), mode="edge"), (4, 4))
     low, high = (f(windows, axis=(2, 3))[:26, :36] for f in (np.min, np.max))
-    assert (found >= low).all()
-    assert (found <= high).all()
+    weights = [np.array([keys(1 + t), keys(t), keys(1 - t), keys(2 - t)]) for t in (0.3, 0.4)]
+    cubic = np.einsum("yxij,i,j->yx", windows[:26, :36], weights[1], weights[0])
+    assert found == pytest.approx(cubic.clip(low, high))
     assert (found == high).sum() > 20
     assert (found == low).sum() > 20
-    smooth = ndimage.gaussian_filter(pixels, (0, 4, 4))  # of which no value is cut off
-    one = warp_pixels(smooth, transform, interpolation="bicubic")[0, 10, 10]
-    weights = [np.array([keys(1 + t), keys(t), keys(1 - t), keys(2 - t)]) for t in (0.3, 0.4)]
-    assert one == pytest.approx(weights[1] @ smooth[0, 9:13, 9:13] @ weights[0])
+    wide = warp_pixels(pixels, of(affine.translation(4.3, 3.4), (36, 27), (40, 30)), interpolation="bicubic")[
+        0
+    ]
+    assert wide[:26, :35] == pytest.approx(cubic_at(pixels[0], 4.3, 3.4)[:26, :35])
+
+
+def cubic_at(plane, x, y):
+    """Cubic values, within their sixteen pixels, at pixels shifted by x and y; beyond the edge it repeats."""
+    (left, t), (top, u) = ((int(np.floor(v)), v - np.floor(v)) for v in (x, y))
+    padded = np.pad(plane, 9, mode="edge")[8 + top :, 8 + left :]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4))
+    weights = [np.array([keys(1 + v), keys(v), keys(1 - v), keys(2 - v)]) for v in (t, u)]
+    found = np.einsum("yxij,i,j->yx", windows, weights[1], weights[0])
+    return found.clip(windows.min((2, 3)), windows.max((2, 3)))
 
 
 def keys(x, a=-0.75):
