@@ -47,8 +47,9 @@ TESTS = {
     "io/points": "point_files point_details spatial_points half_pixels reuse hostile streamed_points",
     "io/transforms": "export other_programs hostile reuse geometry_properties spatialdata_export "
     "added_formats half_pixels sides spatial_points",
-    "io/images": "formats image_details images half_pixels kept_metadata ome_zarr instruments masks "
-    "truncated accidents microscopes zarr_places pyramid_pages lookup_tables given_values sharded added_formats",
+    "io/images": "formats image_details slide_details images half_pixels kept_metadata ome_zarr instruments "
+    "masks truncated accidents microscopes zarr_places pyramid_pages lookup_tables given_values sharded "
+    "added_formats",
     "images/interpolation": "interpolation resample map_coordinates",
 }
 """The packages and modules whose score is counted, and the test files that concern each."""

@@ -464,6 +464,22 @@ def test_the_orientation_of_a_tiff_is_from_1_to_8(tmp_path, code):
         assert tiff_metadata.orientation(tif.pages.first) == max(code, 1)
 
 
+UPRIGHT = {
+    1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
+    6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).T, 8: np.rot90,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", UPRIGHT)
+def test_pixels_are_upright_and_their_windows_too(tmp_path, code):
+    stored = noise((40, 70))
+    for tile in (None, (16, 16)):
+        tifffile.imwrite(tmp_path / "a.tif", stored, extratags=[(274, 3, 1, code, True)], tile=tile)
+        found, wanted = open_image(tmp_path / "a.tif"), UPRIGHT[code](stored)
+        assert np.array_equal(found.pixels[EVERYTHING][0], wanted)
+        assert np.array_equal(found.pixels[:, 3:20, 5:31][0], wanted[3:20, 5:31])
+
+
 # --- windows ---------------------------------------------------------------------------------------------
 
 
@@ -555,6 +571,15 @@ def test_a_working_level_has_the_means_of_blocks_of_valid_pixels(monkeypatch):
     part = working.working_part(validity.image, validity, 30, slice(12, 42), slice(30, 60))
     assert part.image.shape == (1, 30, 30)
     assert np.allclose(part.image[0, 0, 0], pixels[0, 12, 30])
+
+
+@pytest.mark.parametrize(("size", "scale"), [(30, 2), (31, 1), (15, 4), (16, 2), (60, 1), (20, 2)])
+def test_the_coarsest_level_that_is_large_enough_is_read(size, scale):
+    pixels = noise((1, 40, 60))
+    image = Image(pixels, smaller=(pixels[:, ::2, ::2], pixels[:, ::4, ::4]))
+    level, _ = working.working_level(image, Validity(image), size)
+    assert level.original_from_level.numpy() == pytest.approx(affine.scaling(scale, scale))
+    assert level.image.shape[1:] == (40 // scale, 60 // scale)
 
 
 def test_pixels_are_valid_by_their_opacity_values_and_mask():
@@ -658,6 +683,9 @@ def test_a_header_states_what_the_pixels_will_be(tmp_path, mode, suffix, turned)
     known, read = header(path, Selection()), raster.read(path, Selection())
     for name in ("size", "channels", "dtype", "colour", "kind", "extra"):
         assert getattr(known, name) == getattr(read, name), name
+    assert (known.palette is None) == (read.palette is None)
+    if mode in ("L", "RGB") or (mode, suffix) == ("RGBA", ".png"):
+        assert known.pixels.strides == (0, 0, 0)  # nothing is decoded
     if mode == "RGB;16":
         assert read.icc == b"profile"
         assert np.array_equal(read.pixels, noise((3, 9, 7), np.uint16))
@@ -879,6 +907,20 @@ def test_a_zarr_has_chunks_shards_levels_and_places(tmp_path):
     assert [level.shape for level in found.smaller] == shapes[1:]
 
 
+def test_a_zarr_without_a_size_of_pixels_has_steps_of_pixels(tmp_path):
+    zarr_write.write(tmp_path / "a.zarr", Image(noise((1, 600, 400))), zarr_write.ChunkLayout(), nearest=True)
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    (multiscale,) = root.attrs["ome"]["multiscales"]
+    steps = [each["coordinateTransformations"] for each in multiscale["datasets"]]
+    assert [each[0]["scale"] for each in steps] == [[1, 1, 1], [1, 2, 2]]
+    assert steps[1][1]["translation"] == [0, 0.5, 0.5]
+    assert len(steps[0]) == 1
+    assert [axis.get("unit") for axis in multiscale["axes"]] == [None, None, None]
+    (channel,) = root.attrs["ome"]["omero"]["channels"]
+    assert channel["color"] == "FFFFFF"
+    assert np.array_equal(root["1"][:], root["0"][:, ::2, ::2])
+
+
 def test_contrast_of_values():
     assert zarr_metadata._contrast(np.full(9, 4)) == (4, 5)
     assert zarr_metadata._contrast(np.array([np.nan, np.inf])) == (0, 1)
@@ -916,7 +958,22 @@ def test_the_size_that_a_zstandard_frame_states(size):
     assert zarr_chunks._zstd_size(b"other" * 4) == 0
 
 
-def test_a_chunk_that_inflates_past_its_shape_is_found():
+@pytest.mark.parametrize("single", [0, 1])
+@pytest.mark.parametrize(("kind", "named"), [(0, 0), (1, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize(("flag", "width"), [(1, 2), (2, 4), (3, 8)])
+def test_the_header_of_a_zstandard_frame_by_rfc_8878(single, kind, named, flag, width):
+    """The size follows the descriptor, a byte of the window unless the segment is single, a dictionary."""
+    head = (
+        zarr_chunks.ZSTD + bytes([flag << 6 | single << 5 | kind]) + b"\x50" * (1 - single) + b"\x07" * named
+    )
+    size = 1234
+    stated = (size - (256 if width == 2 else 0)).to_bytes(width, "little")
+    assert zarr_chunks._zstd_size(head + stated + b"\xff" * 9) == size
+
+
+@pytest.mark.parametrize("step", [2**20, 100])
+def test_a_chunk_that_inflates_past_its_shape_is_found(monkeypatch, step):
+    monkeypatch.setattr(zarr_chunks, "STEP", step)
     packed = zlib.compress(bytes(1000))
     for expected, wrong in ((1000, False), (1001, False), (999, True)):
         found = zarr_chunks._inflated(packed, zlib.decompressobj(), expected)
