@@ -36,6 +36,7 @@ from register.io.images import (
     tiff_metadata,
     tiff_pixels,
     tiff_tags,
+    tiff_vendors,
     tiff_write,
     windows,
     working,
@@ -538,6 +539,13 @@ def test_segments_are_cached_within_a_limit_and_missing_ones_are_zero(tmp_path, 
         _ = other[:, 3:5, 12:13]
 
 
+def test_many_segments_of_a_quarter_of_a_megabyte_stay_in_memory(tmp_path):
+    pixels = np.broadcast_to(np.uint8(7), (1, 2048, 2048))
+    made = segmented(tmp_path / "a", pixels, (512, 512))
+    _ = made[EVERYTHING]
+    assert len(made._cache) == 16
+
+
 def test_mapped_pixels_are_read_from_their_offset(tmp_path):
     stored = noise((3, 4, 5), ">u2")
     (tmp_path / "a").write_bytes(b"head" + stored.tobytes())
@@ -684,13 +692,51 @@ def test_a_header_states_what_the_pixels_will_be(tmp_path, mode, suffix, turned)
     for name in ("size", "channels", "dtype", "colour", "kind", "extra"):
         assert getattr(known, name) == getattr(read, name), name
     assert (known.palette is None) == (read.palette is None)
-    if mode in ("L", "RGB") or (mode, suffix) == ("RGBA", ".png"):
+    if mode in ("L", "RGB", "RGB;16") or (mode, suffix) == ("RGBA", ".png"):
         assert known.pixels.strides == (0, 0, 0)  # nothing is decoded
     if mode == "RGB;16":
         assert read.icc == b"profile"
         assert np.array_equal(read.pixels, noise((3, 9, 7), np.uint16))
     with pytest.raises(FileError, match="has one series and one level"):
         header(path, Selection(level=1))
+
+
+def test_an_animation_of_two_frames_is_refused_by_its_header_too(tmp_path):
+    frames = [Pillow.fromarray(noise((9, 7, 3), seed=n)) for n in (0, 1)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    for read in (header, raster.read):
+        with pytest.raises(FileError, match="is an animation of 2 frames"):
+            read(tmp_path / "a.png", Selection())
+
+
+def test_jpeg_in_a_tiff_has_the_quality_90_unless_another_is_given(tmp_path):
+    image, sizes = Image(noise((3, 600, 600)), colour="rgb"), {}
+    for quality in (None, 90, 91, 50):
+        tiff_write.write(tmp_path / "a.tif", image, compression="jpeg", jpeg_quality=quality)
+        sizes[quality] = (tmp_path / "a.tif").stat().st_size
+    assert sizes[None] == sizes[90]
+    assert sizes[50] < sizes[90] < sizes[91]
+    with pytest.raises(FileError, match="JPEG cannot hold grey pixels of uint16"):
+        tiff_write.write(tmp_path / "a.tif", Image(noise((1, 9, 9), np.uint16)), compression="jpeg")
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("nm", 1e-3), ("µm", 1), ("um", 1), ("pm", 1e-6), ("mm", 1e3)])
+def test_what_makers_of_microscopes_state_is_in_micrometres(unit, factor):
+    sem = SimpleNamespace(sem_metadata={"ap_image_pixel_size": ("Pixel Size", 2.5, f" {unit} ")})
+    found = tiff_vendors._sem(sem, None).pixel_size
+    assert (found.xy, found.unit) == (pytest.approx((2.5 * factor, 2.5 * factor)), "µm")
+    assert (
+        tiff_vendors._sem(SimpleNamespace(sem_metadata={"ap_pixel_size": ("", 0.0, unit)}), None).pixel_size
+        is None
+    )
+    fei = SimpleNamespace(fei_metadata={"EScan": {"PixelWidth": 2e-9, "PixelHeight": 3e-9}})
+    assert tiff_vendors._fei(fei, None).pixel_size.xy == pytest.approx((2e-3, 3e-3))
+    known = {"VoxelSizeX": 2e-7, "VoxelSizeY": 3e-7}
+    known["ChannelColors"] = {"ColorNames": ["a", "b"], "Colors": [[255, 0, 0, 0], [1, 2, 3, 0]]}
+    lsm = tiff_vendors._lsm(SimpleNamespace(lsm_metadata=known), None)
+    assert lsm.pixel_size.xy == pytest.approx((0.2, 0.3))
+    assert lsm.names == ("a", "b")
+    assert lsm.colours == (lookup_tables.signed_colour(255, 0, 0), lookup_tables.signed_colour(1, 2, 3))
 
 
 def test_a_png_is_read_by_pillow_as_it_was_written(tmp_path):

@@ -356,6 +356,7 @@ def test_the_file_of_a_movie_states_its_version(tmp_path):
         values = dict(file)
     assert (values["version"], values["size"].tolist(), values["frame"].tolist()) == (1, [30, 40], [0, 1])
     assert values["coefficients"].shape == (2, 2, 0, 0)
+    assert values["against"].tolist() == [-1, -1]  # the reference
     movie = load_movie(tmp_path / "t.npz")
     assert (movie.canvas, movie.frames[0].map.coefficients) == (None, None)
     for change in ({"version": np.array(2)}, {"format": np.array("other")}):
