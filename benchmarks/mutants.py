@@ -7,6 +7,18 @@ package is tested, each mutant in a process of its own (forked after the tests a
 its package that execute the changed statement, until the first failure. What runs on import is changed in a
 process that imports it then. A mutant that no test notices is printed with its line: a test is missing, or
 the change has no effect. ``--named`` tests the faults of ``NAMED``, which were missed once.
+
+Some changes have no effect on results by their kind, and are not made (``_without_effect``):
+
+- decorators and annotations;
+- ``strict=True`` of ``zip``, which checks what the program relies on, ``repr`` of a field, and the ``indent``
+  of a JSON text;
+- a limit above 100: a number with a name of the module that is compared for order there, or given to ``min``
+  or ``max``. One more changes it by less than a hundredth;
+- where a text in the message of an error is cut off, and the digits to which a number in it is rounded;
+- conditions on the version of Python, the system, and ``TYPE_CHECKING``.
+
+Everything else counts, ``<`` for ``<=`` between numbers with a fraction too, which seldom has an effect.
 """
 
 import argparse
@@ -29,13 +41,15 @@ from benchmarks.mutant_tests import LONGEST, OPTIONS, Change, change_of, lines_o
 
 ROOT = Path(__file__).parent.parent
 TESTS = {
-    "geometry": "affine models matches patches geometry_properties level splines grids",
-    "transforms": "transform half_pixels resample patches geometry_properties reuse split movie_engine "
-    "results group_in_memory merge sides",
-    "io/points": "point_files spatial_points points half_pixels reuse hostile streamed_points",
-    "io/transforms": "export hostile reuse geometry_properties spatialdata_export added_formats half_pixels",
-    "io/images": "formats images half_pixels kept_metadata ome_zarr instruments masks truncated accidents "
-    "microscopes zarr_places pyramid_pages lookup_tables given_values sharded added_formats",
+    "geometry": "affine geometry_details models matches patches geometry_properties splines grids",
+    "transforms": "transform transform_details half_pixels resample patches geometry_properties reuse split "
+    "movie_engine results group_in_memory merge sides",
+    "io/points": "point_files point_details spatial_points half_pixels reuse hostile streamed_points",
+    "io/transforms": "export other_programs hostile reuse geometry_properties spatialdata_export "
+    "added_formats half_pixels sides spatial_points",
+    "io/images": "formats image_details slide_details images half_pixels kept_metadata ome_zarr instruments "
+    "masks truncated accidents microscopes zarr_places pyramid_pages lookup_tables given_values sharded "
+    "added_formats",
     "images/interpolation": "interpolation resample map_coordinates",
 }
 """The packages and modules whose score is counted, and the test files that concern each."""
@@ -64,6 +78,10 @@ SWAPS: dict[type, type] = {
     ast.NotIn: ast.In,
     ast.USub: ast.UAdd, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
 }  # fmt: skip
+FLAGS = ("zip", "strict", True), ("field", "repr", False), ("json.dumps", "indent", 1)
+"""Functions with a keyword whose value has no effect on a result: see the top of the file."""
+SURROUNDINGS = ("TYPE_CHECKING", "sys.version_info", "sys.platform", "os.name")
+ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
 @dataclass(frozen=True)
@@ -84,9 +102,10 @@ def module_of(path: Path) -> str:
 
 def places(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """The places of a module that can be changed: the number of the node in the walk, and how."""
-    annotations = {id(x) for node in ast.walk(tree) for x in _annotations(node)}
+    left_out = {id(x) for node in ast.walk(tree) for x in _annotations(node)}
+    left_out |= {id(x) for x in _without_effect(tree)}
     for number, node in enumerate(ast.walk(tree)):
-        if id(node) in annotations:
+        if id(node) in left_out:
             continue
         if isinstance(node, (ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.AugAssign)) and type(node.op) in SWAPS:
             yield number, "operator"
@@ -104,6 +123,55 @@ def _annotations(node: ast.AST) -> Iterator[ast.AST]:
     found += getattr(node, "decorator_list", [])
     for one in filter(None, found):
         yield from ast.walk(one)
+
+
+def _without_effect(tree: ast.Module) -> Iterator[ast.AST]:
+    """The nodes of a module whose change can have no effect: the rules are at the top of the file."""
+    limits = set(_limits(tree))
+    yield from (value for name, value in _named_numbers(tree) if name in limits and value.value > 100)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield from (one.value for one in node.keywords if _is_flag(node, one))
+        elif isinstance(node, ast.Raise):
+            yield from _cuts(node)
+        elif isinstance(node, (ast.If, ast.IfExp)) and any(x in ast.unparse(node.test) for x in SURROUNDINGS):
+            yield from [node, *ast.walk(node.test)]
+
+
+def _is_flag(call: ast.Call, keyword: ast.keyword) -> bool:
+    value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+    return (ast.unparse(call.func), keyword.arg, value) in FLAGS
+
+
+def _limits(tree: ast.Module) -> Iterator[str]:
+    """Names that a module compares for order, or gives to ``min`` or ``max``."""
+    for node in ast.walk(tree):
+        found: list[ast.expr] = []
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ORDERS):
+            found = [node.left, *node.comparators]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("min", "max"):
+            found = node.args
+        yield from (one.id for one in found if isinstance(one, ast.Name))
+
+
+def _named_numbers(tree: ast.Module) -> Iterator[tuple[str, ast.Constant]]:
+    """The numbers that have a name in a module, alone or several in one line."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            ends = (node.targets[0], node.value)
+            names, values = (one.elts if isinstance(one, ast.Tuple) else [one] for one in ends)
+            for name, value in zip(names, values, strict=False):
+                if isinstance(value, ast.Constant) and type(value.value) in (int, float):
+                    yield ast.unparse(name), value
+
+
+def _cuts(message: ast.AST) -> Iterator[ast.AST]:
+    """Where texts in a message are cut off, and digits to which numbers in it are rounded."""
+    for node in ast.walk(message):
+        if isinstance(node, ast.Slice):
+            yield from ast.walk(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "round":
+            yield from (x for one in node.args[1:] for x in ast.walk(one))
 
 
 def changed(tree: ast.Module, number: int, how: str) -> tuple[ast.Module, str]:

@@ -14,7 +14,7 @@ from register.io.transforms import spatialdata
 from register.io.transforms.export import export
 from register.io.transforms.spatialdata_element import open_element
 from register.transforms.frame import Frame
-from register.transforms.transform import Transform
+from register.transforms.transform import Link, Transform
 
 MATRIX = np.array([[0.9, 0.2, 5.0], [-0.1, 1.1, -7.0]])
 AFFINE = Transform("affine", Frame(60, 50), Frame(100, 80), MATRIX)
@@ -112,6 +112,40 @@ def test_into_the_coordinate_systems_of_the_fixed_element(made):
     assert attributes.get("ome", attributes)["omero"]["channels"] == [{"label": "r"}]  # nothing is lost
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [stated("cyx", "a", type="affine", affine=[[1, 0, 0, 0], [0, 0.25, 0, 4], [0, 0, 0.5, 3]])],
+        [
+            stated("cyx", "cyx", type="identity"),
+            stated("cyx", "p", type="mapAxis", mapAxis={"x": "y", "y": "x"})
+            | {"output": {"name": "p", "axes": axes("xy")}},
+            stated("xy", "q", type="affine", affine=[[0.25, 0, 4], [0, 0.5, 3]])
+            | {"output": {"name": "q", "axes": axes("yx")}},
+        ],
+    ],
+)
+def test_transformations_of_other_kinds_and_orders_of_axes_are_followed(made, steps):
+    group = open_element(made / "images/fixed").group
+    attributes = group.attrs.asdict()
+    image = attributes.get("ome", attributes)["multiscales"][0]
+    image["coordinateTransformations"] = [stated("cyx", "microns", type="sequence", transformations=steps)]
+    group.attrs.update(attributes)
+    found = open_element(made / "images/fixed").systems()["microns"]
+    assert affine.apply(found, CORNERS) == pytest.approx(affine.apply(MICRONS, CORNERS))
+
+
+def test_a_transformation_that_mixes_other_axes_into_x_is_refused(made):
+    group = open_element(made / "images/fixed").group
+    attributes = group.attrs.asdict()
+    image = attributes.get("ome", attributes)["multiscales"][0]
+    rows = [[1, 0, 0, 0], [0, 1, 0, 0], [2, 0, 1, 0]]
+    image["coordinateTransformations"] = [stated("cyx", "a", type="affine", affine=rows)]
+    group.attrs.update(attributes)
+    with pytest.raises(RegisterError, match="in which other axes change x and y"):
+        open_element(made / "images/fixed").systems()
+
+
 def test_another_transformation_is_replaced_only_when_told(made):
     export(AFFINE, "spatialdata", made / "images/moving")
     other = Transform("translation", Frame(60, 50), Frame(100, 80), affine.translation(1, 2))
@@ -121,11 +155,32 @@ def test_another_transformation_is_replaced_only_when_told(made):
     assert np.allclose(read(made, "images/moving")["fixed"], affine.translation(-1, -2))
 
 
-def test_a_grid_has_no_more_samples_than_fit_into_memory(made, monkeypatch):
-    monkeypatch.setattr(spatialdata, "MOST", 500)
+@pytest.mark.parametrize(("most", "shape"), [(500, (14, 16)), (895, (14, 16)), (896, (26, 31))])
+def test_a_grid_has_no_more_samples_than_fit_into_memory(made, monkeypatch, most, shape):
+    """14 × 16 samples 4 pixels apart: half as far apart they are four times as many, 896."""
+    monkeypatch.setattr(spatialdata, "MOST", most)
     report = export(bent(), "spatialdata", made / "images/moving", tolerance=1e-9)
     assert report.field_error_max > 1e-9  # and says how far off it is
-    assert zarr.open_group(made, mode="r")["images/moving_displacements/s0"].shape == (2, 14, 16)
+    assert zarr.open_group(made, mode="r")["images/moving_displacements/s0"].shape == (2, *shape)
+
+
+def test_a_grid_is_no_finer_than_a_pixel(made):
+    export(bent(), "spatialdata", made / "images/moving", tolerance=1e-9)
+    held = zarr.open_group(made, mode="r")["images/moving_displacements/s0"]
+    assert held.shape == (2, 50, 60)
+    straight = Transform("chain", AFFINE.fixed, AFFINE.moving, MATRIX, chain=(Link(AFFINE),))
+    export(straight, "spatialdata", made / "images/moving", overwrite=True)
+    held = zarr.open_group(made, mode="r")["images/moving_displacements/s0"]
+    assert held.shape == (2, 2, 2)  # a coarse one is exact
+    attributes = zarr.open_group(made, mode="r")["images/moving_displacements"].attrs.asdict()
+    (image,) = attributes.get("ome", attributes)["multiscales"]
+    (level,) = image["datasets"]
+    assert level["coordinateTransformations"] == [{"type": "scale", "scale": [1, 1, 1]}]
+    assert ("ome" in attributes) == (zarr.open_group(made, mode="r").metadata.zarr_format == 3)
+    assert "version" in attributes.get("ome", image)
+    export(bent(), "spatialdata", made / "images/moving", overwrite=True, spacing=0.1)
+    held = zarr.open_group(made, mode="r")["images/moving_displacements/s0"]
+    assert (held.shape, held.chunks) == ((2, 491, 591), (2, 491, 512))
 
 
 def test_another_transform_becomes_a_grid(made):

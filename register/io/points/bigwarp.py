@@ -26,7 +26,7 @@ class BigWarp:
 
     rows: tuple[tuple[str, ...], ...]
     points: Points
-    moving: bool = False
+    moving: bool
     corner: bool = False
     unit: str = "px"
     suffixes: tuple[str, ...] = (".csv",)

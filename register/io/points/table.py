@@ -42,8 +42,8 @@ class Table:
     place: Place
     unit: str
     corner: bool
-    delimiter: str = ","
-    headed: bool = True
+    delimiter: str
+    headed: bool
     digits: int = DIGITS
     suffixes: tuple[str, ...] = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES))
 
