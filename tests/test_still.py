@@ -11,9 +11,10 @@ from skimage import color, data
 
 import register
 from benchmarks.synthetic import warped_pair
-from register.engine import residual_motion, still
+from register.engine import still
 from register.engine.fit.working_copy import working_copy
 from register.engine.pair import Alignment
+from register.engine.quality import residual_motion
 from register.images import pyramid
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Quality, Verdict

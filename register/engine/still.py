@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from register.compute import device, sums
-from register.engine import residual_motion
 from register.engine.fit.working_copy import working_copy
 from register.engine.pair import Alignment
+from register.engine.quality import residual_motion
 from register.geometry import affine, affine_tensors
 from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
