@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from register.errors import FileError, RegisterError
 from register.images.pixels import check_dtype
+from register.io.images import png
 from register.io.images.model import Image, Selection
 from register.io.images.open import open_image
 from register.workflows.job import Job
@@ -20,13 +21,18 @@ class OpenImages(NamedTuple):
 def open_images(job: Job) -> OpenImages:
     """Open both images.
 
-    Raises ``FileError`` naming the one that cannot be read or whose pixel type cannot be interpolated.
+    Raises ``FileError`` naming the one that cannot be read or whose pixel type cannot be interpolated, and a
+    moving image that the format of the aligned image cannot hold.
     """
     chosen = job.settings
     cut = chosen.allow_truncated
     fixed = Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane, cut)
     moving = Selection(chosen.series, chosen.moving_level, chosen.moving_plane, cut)
-    return OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
+    opened = OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
+    if chosen.format == "png" and not job.brief:
+        advice = "use --format ome-tiff, or choose a channel: --moving-plane C=0"
+        png.check(job.moving, opened.moving.coloured(), advice)
+    return opened
 
 
 def _open(path: Path, part: Selection) -> Image:

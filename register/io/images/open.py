@@ -11,7 +11,7 @@ import numpy as np
 from register.compute.free_memory import check_memory
 from register.errors import FileError, RegisterError
 from register.files.atomic import atomic_folder, atomic_write
-from register.io.images import raster
+from register.io.images import png, raster
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, reader_of
@@ -137,6 +137,8 @@ def write_image(
     storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest, pages)
     name = str(path).lower()
     check_written(path)
+    if name.endswith(".png"):
+        png.check(path, image, 'write a .ome.tif, or state the colours: register.Image(array, colour="rgb")')
     if pages and (not name.endswith(PLAIN) or name.endswith(OME)):
         raise FileError(path, "is no plain TIFF, which has its levels as pages", "name a .tif")
     if name.endswith(ZARR):
@@ -230,6 +232,10 @@ def check_written(path: str | Path) -> None:
     if not is_written(path):
         known = f"{', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}"
         raise FileError(path, "has not the ending of a format that register writes", f"use {known}")
+    if str(path).lower().endswith(".ome.png"):
+        raise FileError(
+            path, "has the ending .ome.png, and PNG holds no OME metadata", "name a .ome.tif or .png"
+        )
 
 
 def describe_file(path: str | Path) -> FileDescription | None:
@@ -249,16 +255,22 @@ def unreadable(path: object, error: Exception) -> FileError:
     return FileError(path, f"cannot be read as an image ({reason})", "check that the file is complete")
 
 
+def stored(form: str, compression: str, pyramid: bool | None) -> str:
+    """A format; for ``auto`` with options that PNG does not have, ``tiled``."""
+    return "tiled" if form == "auto" and (compression != "auto" or pyramid) else form
+
+
 def aligned_name(moving: Image, form: str = "auto") -> str:
     """The file name of the aligned image in a format, as ``--format`` names it.
 
-    ``auto`` is PNG for PNG, OME-TIFF or TIFF for all others. OME-TIFF holds what TIFF does not: pyramids that
+    ``auto`` is PNG for PNG, OME-TIFF or TIFF for all others; ``tiled`` is the same
+    without PNG. OME-TIFF holds what TIFF does not: pyramids that
     every viewer reads, names and colours of channels, and lookup tables of several hues.
     """
-    if form != "auto":
+    if form in ENDINGS:
         return f"aligned{ENDINGS[form]}"
     plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
-    if moving.kind == "png" and plain:
+    if moving.kind == "png" and plain and form != "tiled":
         return "aligned.png"
     of_channels = moving.channel_names or (moving.channel_colours and moving.channels > 1)
     hues = moving.lut is not None and ramp_colour(moving.lut) is None
