@@ -138,6 +138,13 @@ def test_cells_of_qupath_get_measurements(tmp_path, transform):
     assert "measurements" not in point["properties"]
 
 
+@pytest.mark.parametrize("name", [[1], {"a": 1}, None, 5])
+def test_measurements_of_qupath_whose_names_are_no_texts_stay(name, tmp_path, transform):
+    (tmp_path / "a.geojson").write_text(json.dumps([feature(10, 10, measurements=[{"name": name}, 7])]))
+    (found,) = json.loads(mapped(transform, tmp_path / "a.geojson").read_text())
+    assert found["properties"]["measurements"] == [{"name": name}, 7, {"name": "inside", "value": 1.0}]
+
+
 @pytest.mark.parametrize("name", ["a.geojson.gz", "a.geojson.zip", "a.zip"])
 def test_compressed_geojson_comes_out_compressed(tmp_path, transform, name):
     text = json.dumps({"type": "FeatureCollection", "features": [feature(10, 10)]})

@@ -4,7 +4,6 @@ Source: the on-disk format of SpatialData (spatialdata.scverse.org, Storage form
 ``points.parquet``, a file or a folder of parts, ``shapes/NAME`` has ``shapes.parquet`` in GeoParquet.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from register.errors import FileError
 from register.files.atomic import atomic_folder
+from register.files.json_text import parse_json
 from register.io.points.geoparquet import GeoParquet, read_geoparquet
 from register.io.points.model import Change, Points
 from register.io.points.parquet import Parquet, read_parquet
@@ -98,7 +98,7 @@ def _is_plain(folder: Path) -> bool:
     for name in METADATA:
         if (folder / name).is_file():
             try:
-                attributes: Any = json.loads((folder / name).read_text(encoding="utf-8"))
+                attributes: Any = parse_json((folder / name).read_text(encoding="utf-8"))
                 attributes = attributes.get("attributes", attributes)
                 stated = attributes.get("coordinateTransformations") or []
                 return all(each["type"] == "identity" for each in stated)
