@@ -182,3 +182,50 @@ def test_points_are_written_as_the_kind_that_they_were(tmp_path, transform):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     with pytest.raises(FileError, match=r"b\.geojson: has the ending of another kind of file.*use \.csv"):
         map_points(transform, tmp_path / "a.csv", tmp_path / "b.geojson")
+
+
+def test_columns_of_a_table_that_have_the_names_of_the_new_ones_stay(tmp_path, transform, program):
+    (tmp_path / "a.csv").write_text("x,y,inside,expected_error,expected_error_2\n10,20,tumour,a,b\n")
+    transform.save(tmp_path / "t.json")
+    done = program("points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "b.csv")
+    assert done.returncode == 0, done.stderr
+    assert "the new ones are inside_2 and expected_error_3" in done.stdout
+    (row,) = rows(tmp_path / "b.csv")
+    assert [row[name] for name in ("inside", "expected_error", "expected_error_2")] == ["tumour", "a", "b"]
+    assert row["inside_2"] == "true"
+    assert row["expected_error_3"]
+
+
+def test_properties_of_geojson_that_have_the_names_of_the_new_ones_stay(tmp_path, transform):
+    tree = [feature(10, 10, inside="tumour"), feature(10, 10, measurements={"expected error": 4.0})]
+    (tmp_path / "a.geojson").write_text(json.dumps(tree))
+    first, second = json.loads(mapped(transform, tmp_path / "a.geojson").read_text())
+    assert (first["properties"]["inside"], first["properties"]["inside_2"]) == ("tumour", True)
+    assert second["properties"]["measurements"] == {"expected error": 4.0, "inside 2": 1.0}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "geojson", "roi", "h5ad"])
+def test_points_mapped_there_and_back_keep_the_columns_of_the_way_there(kind, tmp_path, transform):
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        path.write_text("x,y\n1,2\n")
+    elif kind == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.table({"x": [1.0], "y": [2.0]}), path)
+    elif kind == "geojson":
+        path.write_text(json.dumps({"type": "Point", "coordinates": [1, 2]}))
+    elif kind == "roi":
+        pytest.importorskip("roifile").ImagejRoi.frompoints(np.array([[1.0, 2], [3, 2]])).tofile(path)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file["obsm/spatial"] = np.array([[1.0, 2]])
+            file.create_group("obs").attrs["column-order"] = np.array([], h5py.string_dtype())
+    map_points(transform, path, tmp_path / f"b.{kind}")
+    done = map_points(transform, tmp_path / f"b.{kind}", tmp_path / f"c.{kind}", inverse=True)
+    if kind == "geojson":  # a geometry alone has no properties
+        assert done.columns == ("inside", "expected_error")
+        return
+    assert done.columns == ("inside_2", "expected_error_2")
+    again = map_points(transform, tmp_path / f"c.{kind}", tmp_path / f"d.{kind}")
+    assert again.columns == ("inside_3", "expected_error_3")

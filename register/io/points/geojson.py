@@ -47,6 +47,17 @@ class GeoJSON:
     unit: str = "px"
     suffixes: tuple[str, ...] = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the properties of all features, and of the measurements of QuPath's objects."""
+        found: set[str] = set()
+        for feature, _, _ in self.content.features:
+            properties = feature.get("properties") or {}
+            found.update(properties)
+            if _is_of_qupath(properties):
+                found.update(name.replace(" ", "_") for name in _measured(properties.get("measurements")))
+        return found
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write the file with other positions, which replace those in ``content``.
 
@@ -187,13 +198,20 @@ def _move(lines: list[Line], points: Points) -> None:
             position[:2] = xy
 
 
+def _measured(known: Any) -> list[str]:
+    """The names of measurements, an object or a list of objects with a name and a value."""
+    if isinstance(known, dict):
+        return list(known)
+    named = [each.get("name") for each in known or [] if isinstance(each, dict)]
+    return [name for name in named if isinstance(name, str)]
+
+
 def _add_measurements(properties: Any, values: dict[str, Value]) -> None:
     """Add values to QuPath's measurements, which are numbers: an object, or a list in older files."""
     numbers = {name.replace("_", " "): float(x) for name, x in values.items() if isinstance(x, bool | float)}
     known = properties.get("measurements")
     if isinstance(known, list):
-        kept = [each for each in known if not (isinstance(each, dict) and each.get("name") in [*numbers])]
-        properties["measurements"] = kept + [{"name": name, "value": x} for name, x in numbers.items()]
+        properties["measurements"] = known + [{"name": name, "value": x} for name, x in numbers.items()]
     else:
         properties["measurements"] = {**(known or {}), **numbers}
 

@@ -41,6 +41,11 @@ class Element:
         """The points of all tables."""
         return np.concatenate([found.points for _, found in self.tables])
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the columns of all tables."""
+        return {name for _, found in self.tables for name in found.names}
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write a copy of the element with other points; new columns are added to its tables."""
         with atomic_folder(path) as beside:

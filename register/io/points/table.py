@@ -52,6 +52,11 @@ class Table:
         """The points of all rows. Raises ``FileError`` naming the line that is wrong."""
         return np.concatenate([np.empty((0, 2)), *(points for _, points in self._blocks())])
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, without the spaces around them."""
+        return [name.strip() for name in self.header]
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other points (n, 2); columns of the same name are replaced, others added.
 
