@@ -229,3 +229,52 @@ def test_points_mapped_there_and_back_keep_the_columns_of_the_way_there(kind, tm
     assert done.columns == ("inside_2", "expected_error_2")
     again = map_points(transform, tmp_path / f"c.{kind}", tmp_path / f"d.{kind}")
     assert again.columns == ("inside_3", "expected_error_3")
+
+
+def test_columns_are_refused_for_files_that_have_none(tmp_path, transform, program):
+    transform.save(tmp_path / "t.json")
+    point = {"type": "Point", "coordinates": [1, 2]}
+    (tmp_path / "a.geojson").write_text(json.dumps(point))
+    (tmp_path / "l.csv").write_text('"Pt-0","true","1","2","3","4"\n')
+    names = ["a.geojson", "l.csv"]
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        file["obsm/spatial"] = np.array([[1.0, 2]])
+        file.create_group("obs").attrs["column-order"] = np.array([], h5py.string_dtype())
+    for name in (*names, "a.h5ad"):
+        out = tmp_path / f"b{name}"
+        done = program("points", tmp_path / "t.json", tmp_path / name, "-o", out, "--columns", "a,b")
+        assert done.returncode == 2, name
+        assert f"{tmp_path / name}: is " in done.stderr
+        assert "where no columns are chosen; leave out --columns" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not out.exists()
+    done = program(
+        "points", tmp_path / "t.json", tmp_path / "l.csv", "-o", tmp_path / "b.csv", "--densify", "3"
+    )
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("ending", [".geojson.zip2", ".zip2", "", ".txt2", ".gz", ".xlsx", ".csv"])
+def test_an_unknown_ending_of_the_output_is_refused(ending, tmp_path, transform):
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "Point", "coordinates": [1, 2]}))
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    for name, known in (("a.geojson", r"\.geojson, \.json"), ("a.csv", r"\.csv, \.tsv, \.txt")):
+        if name.endswith(ending or "?"):
+            continue
+        with pytest.raises(FileError, match=rf"has the ending of .*; use {known}"):
+            map_points(transform, tmp_path / name, tmp_path / f"b{ending}")
+        assert not (tmp_path / f"b{ending}").exists()
+
+
+def test_a_table_of_errors_is_not_replaced(tmp_path, transform, program):
+    transform.save(tmp_path / "t.json")
+    (tmp_path / "f.csv").write_text("x,y\n1,2\n3,9\n")
+    (tmp_path / "old.csv").write_text("notes")
+    files = [tmp_path / "t.json", tmp_path / "f.csv", tmp_path / "f.csv", "-o", tmp_path / "old.csv"]
+    done = program("evaluate", *files)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path / 'old.csv'}: exists already; use --overwrite" in done.stderr
+    assert (tmp_path / "old.csv").read_text() == "notes"
+    assert program("evaluate", *files, "--overwrite").returncode == 0
+    assert "TRE" in (tmp_path / "old.csv").read_text()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from register.errors import FileError
+from register.files.atomic import as_path
 from register.files.json_text import parse_json
 from register.transforms.schema import Json, Number, Pair
 
@@ -94,7 +95,7 @@ def checked(values: Json) -> GroupFile:
 def read(path: str | Path) -> GroupFile:
     """The checked content of a ``group.json``. Raises ``FileError`` naming the file and what is wrong."""
     try:
-        values = parse_json(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(as_path(path).read_text(encoding="utf-8"))
         version = values.get("version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > 1:
             raise FileError(

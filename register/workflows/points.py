@@ -130,8 +130,12 @@ class _Mapping:
 
 
 def _check_output(file: PointFile, output: Path) -> None:
-    """Raise ``FileError`` for a name with the ending of another kind of file."""
-    name = output.name.lower()
-    if any(name.endswith(suffix) for suffix in ENDINGS) and not name.endswith(file.suffixes):
-        known = ", ".join(file.suffixes)
-        raise FileError(output, "has the ending of another kind of file than the points", f"use {known}")
+    """Raise ``FileError`` for a name that has not an ending of the kind of file.
+
+    The folder of an element of SpatialData may have any name, but that of a file of points.
+    """
+    name, known = output.name.lower(), ", ".join(filter(None, file.suffixes))
+    other = name.endswith(ENDINGS)
+    if not name.endswith(file.suffixes) or ("" in file.suffixes and other):
+        which = "another kind of file than the points" if other else "no file of this kind of points"
+        raise FileError(output, f"has the ending of {which}", f"use {known}")

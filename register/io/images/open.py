@@ -10,7 +10,7 @@ import numpy as np
 
 from register.compute.free_memory import check_memory
 from register.errors import FileError, RegisterError
-from register.files.atomic import atomic_folder, atomic_write
+from register.files.atomic import as_path, atomic_folder, atomic_write
 from register.io.images import png, raster
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
@@ -134,6 +134,7 @@ def write_image(
             f"write_image takes a register.Image, not a {type(image).__name__}; for an array (c, h, w) write"
             " register.Image(array)"
         )
+    as_path(path)
     storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest, pages)
     name = str(path).lower()
     check_written(path)

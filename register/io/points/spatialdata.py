@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from register.errors import FileError
+from register.errors import FileError, OptionError
 from register.files.atomic import atomic_folder
 from register.files.json_text import parse_json
 from register.io.points.geoparquet import GeoParquet, read_geoparquet
@@ -76,7 +76,7 @@ def read_element(path: str | Path, densify: float | None = None) -> Element:
     if not files:
         raise FileError(table, "holds no table", "copy it again")
     if densify is not None and kind == "points":
-        raise FileError(path, "holds points, which have no edges", "leave out --densify")
+        raise OptionError(path, "holds points, which have no edges", "leave out --densify")
     read: list[tuple[str, Parquet | GeoParquet]] = []
     for file in files:
         found = read_geoparquet(file, densify) if kind == "shapes" else read_parquet(file, "x,y")
