@@ -12,6 +12,7 @@ from register import Transform
 from register.errors import FileError
 from register.geometry import affine
 from register.geometry.pixel_size import PixelSize
+from register.io.points.open import read_points
 from register.transforms.transform import Frame
 from register.workflows.points import map_points
 
@@ -278,3 +279,62 @@ def test_a_table_of_errors_is_not_replaced(tmp_path, transform, program):
     assert (tmp_path / "old.csv").read_text() == "notes"
     assert program("evaluate", *files, "--overwrite").returncode == 0
     assert "TRE" in (tmp_path / "old.csv").read_text()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", " ", "|", "  "])
+def test_the_delimiter_of_a_table_is_found(delimiter, tmp_path, transform):
+    lines = (("my id", "x", "y", "note"), ("a b", "10.5", "20", ""), ("c,d", "1", "2.25", 'he said "e"'))
+    quoted = [[f'"{x}"' if not x or any(c in x for c in ' ,"') else x for x in line] for line in lines]
+    quoted[2][3] = '"he said ""e"""'
+    (tmp_path / "a.csv").write_text("".join(f"{delimiter.join(line)}\n" for line in quoted))
+    out = mapped(transform, tmp_path / "a.csv")
+    with open(out, newline="") as file:
+        found = list(csv.DictReader(file, delimiter=delimiter[0]))
+    assert [(row["my id"], row["x"], row["y"], row["note"]) for row in found] == [
+        ("a b", "24", "35", ""),
+        ("c,d", "5", "-0.5", 'he said "e"'),
+    ]
+    assert [row["inside"] for row in found] == ["true", "true"]
+    back = mapped(transform, out, inverse=True)  # a table that was written can be read
+    assert len(back.read_text().splitlines()) == 3
+
+
+def test_spaces_in_names_do_not_separate_and_rows_may_be_indented(tmp_path, transform):
+    (tmp_path / "a.csv").write_text("the first id,x y,a b c d,y,x\n1,2,3,20,10\n")
+    (row,) = rows(mapped(transform, tmp_path / "a.csv"))
+    assert (row["x"], row["y"], row["x y"]) == ("23", "35", "2")
+    (tmp_path / "b.txt").write_text("   x    y\n  10   20\n 100    2.5\n")
+    found = rows(mapped(transform, tmp_path / "b.txt"), " ")
+    assert [(row["x"], row["y"]) for row in found] == [("23", "35"), ("203", "0")]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", " ", "|"])
+def test_decimal_commas_are_read_and_written(delimiter, tmp_path, transform):
+    lines = ["X Y n", "7 8 a", "10,5 20,25 1,5"]
+    (tmp_path / "a.csv").write_text("\n".join(line.replace(" ", delimiter) for line in lines) + "\n")
+    out = mapped(transform, tmp_path / "a.csv")
+    found = rows(out, delimiter)
+    assert [(row["X"], row["Y"], row["n"]) for row in found] == [("17", "11", "a"), ("24", "35,5", "1,5")]
+    assert "." not in out.read_text()
+    assert np.allclose(read_points(tmp_path / "a.csv"), [[7, 8], [10.5, 20.25]])
+
+
+def test_a_line_that_is_wrong_is_quoted_as_it_is(tmp_path, transform):
+    for text, line in (
+        ("X;Y;n\n10;5;a\n10,5;;b\n", "10,5;;b"),
+        ("X;Y;n\n10,5;20;a\n10;20.5;b\n", "10;20.5;b|10,5;20;a"),
+        ('x,y\n"10,5",3\n', "10,5,3"),
+        ("x y\n1 2\n1 a\n", "1 a"),
+    ):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(FileError, match=rf"line \d has no number under x or y: '({line})'"):
+            map_points(transform, tmp_path / "a.csv", tmp_path / "b.csv")
+    (tmp_path / "a.csv").write_text("a;b\n1;2\n")
+    with pytest.raises(FileError, match="its first line is 'a;b'"):
+        map_points(transform, tmp_path / "a.csv", tmp_path / "b.csv")
+
+
+def test_a_cell_that_is_too_long_for_a_table_is_refused(tmp_path, transform):
+    (tmp_path / "a.csv").write_text(f"x;y\n{'1' * 200_000};2\n")
+    with pytest.raises(FileError, match="cannot be read as CSV"):
+        map_points(transform, tmp_path / "a.csv", tmp_path / "b.csv")
