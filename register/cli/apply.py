@@ -135,3 +135,5 @@ def apply(
     for one in done:
         at = "" if one.scale == 1 else f", {one.scale:g} times the registered resolution"
         print(f"{one.source} -> {one.file} ({one.width} × {one.height}{at})")
+        for note in one.notes:
+            print(f"note: {note}")

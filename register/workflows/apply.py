@@ -36,7 +36,7 @@ LARGEST_SHRINK = 128
 class AppliedImage:
     """One resampled image: its file, the file written, its size in pixels, and its scale.
 
-    The scale is its resolution relative to the registered image.
+    The scale is its resolution relative to the registered image; the notes say what was read of the file.
     """
 
     source: str
@@ -44,6 +44,7 @@ class AppliedImage:
     width: int
     height: int
     scale: float
+    notes: tuple[str, ...] = ()
 
 
 def apply(
@@ -85,7 +86,8 @@ def apply(
         placed = grid if factor == 1 else None
         aligned = _warped(transform, image, path, inverse=inverse, scale=factor, style=style, grid=placed)
         write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))
-        done.append(AppliedImage(str(path), str(target), aligned.size[1], aligned.size[0], factor))
+        size = aligned.size
+        done.append(AppliedImage(str(path), str(target), size[1], size[0], factor, image.notes))
     return done
 
 

@@ -1,5 +1,6 @@
 """Open, read and write image files of any format."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -23,6 +24,8 @@ LONGEST = 2**24
 """Pixels along a side beyond which an image is damaged."""
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
+DAMAGED = re.compile("cut off|damaged|truncated|corrupt|cannot be read as an image", re.IGNORECASE)
+"""What messages about files say that may be cut off."""
 Read = Callable[[Path, Selection], Image]
 ZARR = (".ome.zarr", ".zarr")
 OME, PLAIN = (".ome.tif", ".ome.tiff"), (".tif", ".tiff", ".btf")
@@ -56,8 +59,10 @@ def open_header(path: str | PathLike[str], selection: Selection = LARGEST_SERIES
 
 def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]) -> Image:
     """The image of a file by a function of its reader."""
+    reader = None
     try:
-        image = replace(way(reader_for(path))(path, selection), path=str(path))
+        reader = reader_for(path)
+        image = replace(way(reader)(path, selection), path=str(path))
         if 0 in image.pixels.shape:
             raise FileError(
                 path,
@@ -70,10 +75,13 @@ def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]
                 path, f"states a size of {width} × {height} pixels", "check that it is not damaged"
             )
         return image
-    except RegisterError:
-        raise
     except Exception as error:  # decoders raise any exception on damaged files
-        raise unreadable(path, error) from error
+        found = error if isinstance(error, RegisterError) else unreadable(path, error)
+        useless = selection.allow_truncated and reader is not None and not reader.reads_part
+        if useless and DAMAGED.search(str(found)):
+            problem = str(found).removeprefix(f"{path}: ")
+            raise FileError(path, problem, "--allow-truncated works for TIFF and OME-Zarr only") from error
+        raise found from error
 
 
 def read_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
