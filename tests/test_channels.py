@@ -183,3 +183,30 @@ def test_the_format_auto_is_tiff_for_a_png_where_its_storage_is_asked_for(staine
     done = program("merge", stained / "t.json", "-o", stained / "a.ome.tif", "--jpeg-quality", 50)
     assert done.returncode == 2
     assert "--jpeg-quality: is not allowed without --compression jpeg" in done.stderr
+
+
+def test_what_a_format_cannot_hold_is_said_before_anything_is_computed(stained, program, monkeypatch):
+    pixels = np.zeros((1, 40, 50), np.uint16)
+    name, other = stained / "a.tif", stained / "b.tif"
+    for path in (name, other):
+        write_image(path, Image(pixels))
+
+    def computed(*args, **options):
+        raise AssertionError("the images were aligned")
+
+    monkeypatch.setattr("register.api.align_levels", computed)
+    monkeypatch.setattr("register.workflows.sets.solve.solve", computed)
+    for options, message in (
+        (["--compression", "jpeg"], f"{name}: JPEG cannot hold grey pixels of uint16; use deflate or zstd"),
+        (
+            ["--format", "ome-zarr", "--compression", "lzw"],
+            f"{name}: OME-Zarr has no lzw compression; use none",
+        ),
+    ):
+        for command in (["align", other, name], ["group", name, other]):
+            done = program(*command, "-o", stained / "out", *options)
+            assert done.returncode == 1
+            assert message in done.stderr
+            assert not (stained / "out").exists()
+    done = program("apply", stained / "t.json", name, "-o", stained / "a.ome.zarr", "--compression", "jpeg")
+    assert f"{name}: OME-Zarr has no jpeg compression" in done.stderr

@@ -10,7 +10,7 @@ from register.errors import FileError, RegisterError
 from register.files import remote
 from register.files.atomic import refuse_existing, refuse_inputs
 from register.files.hashes import sha256
-from register.io.images import png
+from register.io.images import storable
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.open import (
     ZARR,
@@ -77,10 +77,10 @@ def apply(
     grid = grid_of(transform, inverse=inverse)
     for path, name in zip(images, names, strict=True):
         image = open_image(path, part)
-        if name.suffix.lower() == ".png":
-            png.check(path, image.coloured(), "name a .ome.tif, or choose a channel: --plane C=0")
         factor = scale_of(frame, image, path) if scale is None else scale
         target = name if name.suffix else name.with_name(_name_for(path, image, style))
+        advice = "name a .ome.tif, or choose a channel: --plane C=0"
+        storable.check(path, _as_written(image, style), target.name, style.compression, advice)
         refuse_existing(target, overwrite or target == name)
         refuse_inputs(target, *images)
         placed = grid if factor == 1 else None
@@ -234,6 +234,11 @@ def _outputs(images: list[Path], output: Path) -> list[Path]:
             " name one output per call"
         )
     return [output / stem for stem in stems]
+
+
+def _as_written(image: Image, style: OutputStyle) -> Image:
+    """The image as its colours are written: a palette becomes colours where its pixels are interpolated."""
+    return image if style.interpolation == "nearest" else image.coloured()
 
 
 def _name_for(path: Path, image: Image, style: OutputStyle) -> str:

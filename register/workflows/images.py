@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from register.errors import FileError, RegisterError
 from register.images.pixels import check_dtype
-from register.io.images import png
+from register.io.images import storable
 from register.io.images.model import Image, Selection
 from register.io.images.open import open_image
-from register.workflows.job import Job
+from register.workflows.job import Job, output_files
 
 
 class OpenImages(NamedTuple):
@@ -29,9 +29,11 @@ def open_images(job: Job) -> OpenImages:
     fixed = Selection(chosen.series, chosen.fixed_level, chosen.fixed_plane, cut)
     moving = Selection(chosen.series, chosen.moving_level, chosen.moving_plane, cut)
     opened = OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
-    if chosen.format == "png" and not job.brief:
+    name = output_files(job, opened.moving).get("aligned")
+    if name is not None:
+        coloured = opened.moving if chosen.interpolation == "nearest" else opened.moving.coloured()
         advice = "use --format ome-tiff, or choose a channel: --moving-plane C=0"
-        png.check(job.moving, opened.moving.coloured(), advice)
+        storable.check(job.moving, coloured, name.name, chosen.compression, advice)
     return opened
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from register.compute.free_memory import check_memory
 from register.errors import FileError, RegisterError
 from register.files.atomic import as_path, atomic_folder, atomic_write
-from register.io.images import png, raster
+from register.io.images import raster, storable
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, reader_of
@@ -146,8 +146,8 @@ def write_image(
     storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest, pages)
     name = str(path).lower()
     check_written(path)
-    if name.endswith(".png"):
-        png.check(path, image, 'write a .ome.tif, or state the colours: register.Image(array, colour="rgb")')
+    advice = 'write a .ome.tif, or state the colours: register.Image(array, colour="rgb")'
+    storable.check(path, image, name, compression, advice)
     if pages and (not name.endswith(PLAIN) or name.endswith(OME)):
         raise FileError(path, "is no plain TIFF, which has its levels as pages", "name a .tif")
     if name.endswith(ZARR):

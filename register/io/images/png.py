@@ -7,31 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from register.errors import FileError
-from register.io.images.model import Image
-
 MAGIC = b"\x89PNG\r\n\x1a\n"
-SHOWN = 8
-"""The number of names of channels in a message."""
 LEVEL = 4
 """The level of compression: a third of the time of the library's default, for a file a tenth larger."""
-
-
-def check(path: object, image: Image, advice: str) -> None:
-    """Raise ``FileError``, about ``path``, for an image of which a PNG would make another one.
-
-    A PNG holds one grey channel, indices of a palette, or red, green and blue, each with opacity or without.
-    """
-    colours = image.channels - image.alpha
-    kind = {1: ("grey", "palette"), 3: ("rgb",)}.get(colours, ())
-    if image.dtype not in (np.bool_, np.uint8, np.uint16) or (image.dtype == np.bool_ and image.channels > 1):
-        raise FileError(path, f"PNG cannot hold {image.channels} channels of {image.dtype}", advice)
-    if image.colour in kind or (image.colour == "inverted" and colours == 1):
-        return
-    names = f" ({', '.join(image.channel_names[:SHOWN])})" if image.channel_names else ""
-    what = "channel" if colours == 1 else "channels"
-    held = f"{colours} {image.colour} {what}{names}"
-    raise FileError(path, f"PNG holds one grey channel or red, green and blue, not {held}", advice)
 
 
 def is_deep(head: bytes) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, remove, write_text
-from register.io.images import png
+from register.io.images import storable
 from register.io.images.model import Image
 from register.io.images.open import aligned_name, open_header, stored
 from register.settings import Settings
@@ -76,14 +76,17 @@ def check_format(images: Sequence[SetImage], settings: Settings, extras: Extras)
 
     Of one that cannot be read, ``solve`` says so.
     """
-    if settings.format != "png" or not extras.images:
+    if not extras.images:
         return
     for image in images:
         try:
-            found = open_header(image.path, selection(settings)).coloured()
+            found = open_header(image.path, selection(settings))
         except RegisterError:
             continue
-        png.check(image.path, found, "use --format ome-tiff, or choose a channel: --plane C=0")
+        name = aligned_name(found, stored(settings.aligned_format, settings.compression, settings.pyramid))
+        coloured = found if settings.interpolation == "nearest" else found.coloured()
+        advice = "use --format ome-tiff, or choose a channel: --plane C=0"
+        storable.check(image.path, coloured, name, settings.compression, advice)
 
 
 def write(
