@@ -63,7 +63,7 @@ def merge(
     from register.workflows.aligned_image import OutputStyle
 
     with wrong_usage():
-        check_storage(compression, jpeg_quality, chunks, pyramid, form_of(output))
+        check_storage(compression, jpeg_quality, chunks, None, form_of(output))  # the default has levels
     chosen = tuple(name.strip() for name in channels.split(",")) if channels else ()
     merged = workflow.merge if scheduler is None else partial(on_cluster.merge_on_cluster, scheduler)
     with progress.of_writing(as_json) as tick:
