@@ -23,6 +23,10 @@ class FileError(RegisterError):
         self.path = str(path)
 
 
+class OptionError(FileError):
+    """An option means nothing for a file; the command line exits with 2, as for all wrong usage."""
+
+
 class AlignmentError(RegisterError):
     """The images cannot be aligned: they do not overlap, one has no texture, or the optimisation diverged.
 

@@ -216,7 +216,7 @@ class Settings:
         "auto",
         OUTPUT,
         "Format of the aligned image; `auto` is that of the moving image, OME-TIFF for pyramids and named "
-        "channels.",
+        "channels, TIFF for PNG with --compression.",
     )
     compression: Compression = _option(
         "auto",
@@ -339,11 +339,16 @@ def check(**values: Any) -> Settings:
     return checked
 
 
-def check_storage(compression: str, jpeg_quality: int | None, chunks: int | None, *, zarr: bool) -> None:
-    """Raise ``RegisterError`` for options of a format that is not written."""
+def check_storage(
+    compression: str, jpeg_quality: int | None, chunks: int | None, pyramid: bool | None, form: str
+) -> None:
+    """Raise ``RegisterError``, which begins with an option, for one that a format does not have."""
+    if form == "png" and (pyramid or compression != "auto"):
+        name = "pyramid" if pyramid else "compression"
+        raise RegisterError(f"{name} is not allowed with PNG, which has one level, packed in its own way")
     if jpeg_quality is not None and compression != "jpeg":
         raise RegisterError("jpeg_quality is not allowed without --compression jpeg")
-    if chunks is not None and not zarr:
+    if chunks is not None and form != "ome-zarr":
         raise RegisterError("chunks is not allowed unless OME-Zarr is written")
 
 
@@ -357,16 +362,13 @@ def check_pages(*, pages: bool, pyramid: bool | None, plain: bool) -> None:
 
 def _check_together(settings: Settings) -> None:
     """Raise ``RegisterError`` for values that are allowed by themselves and not together."""
-    check_pages(
-        pages=settings.pyramid_pages, pyramid=settings.pyramid, plain=settings.format in ("auto", "tiff")
-    )
-    check_storage(
-        settings.compression, settings.jpeg_quality, settings.chunks, zarr=settings.format == "ome-zarr"
-    )
-    needs_hessian = settings.optimizer == "gauss-newton" and settings.metric != "auto"
-    if needs_hessian and not SIMILARITIES.get(settings.metric).curved:
+    of = settings
+    check_pages(pages=of.pyramid_pages, pyramid=of.pyramid, plain=of.format in ("auto", "tiff"))
+    check_storage(of.compression, of.jpeg_quality, of.chunks, of.pyramid, of.format)
+    hessian = of.optimizer == "gauss-newton" and of.metric != "auto"
+    if hessian and not SIMILARITIES.get(of.metric).curved:
         raise RegisterError(
-            f"optimizer 'gauss-newton' is not allowed: the similarity {settings.metric!r} has no Hessian per"
+            f"optimizer 'gauss-newton' is not allowed: the similarity {of.metric!r} has no Hessian per"
             " window; use adam or auto"
         )
     named = re.fullmatch(r"[\w.-]+", settings.matcher)

@@ -279,3 +279,18 @@ def test_a_client_program_passes_mypy_in_strict_mode(tmp_path):
         env={"MYPYPATH": str(root), "PATH": "", "PYTHONPATH": str(root)},
     )
     assert done.stdout.startswith("Success"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.json", ["a.json"]])
+def test_a_path_that_is_none_is_one_error_that_says_what_is_taken(path):
+    for call in (
+        TRANSFORM.save,
+        TRANSFORM.inverse().save,
+        Transform.load,
+        register.MovieTransforms.load,
+        register.load_movie,
+        register.read_image,
+        lambda name: register.write_image(name, register.Image(np.zeros((1, 4, 5), np.uint8))),
+    ):
+        with pytest.raises(register.RegisterError, match="is named by a path"):
+            call(path)

@@ -231,6 +231,8 @@ def test_a_group_file_that_is_wrong_is_refused(tmp_path):
         ("{", "is not a group file"),
         ('{"version": 2}', "has version 2"),
         ("{}", "format"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "is not a group file"),
     ):
         path.write_text(text)
         with pytest.raises(RegisterError, match=message):

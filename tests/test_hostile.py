@@ -36,6 +36,9 @@ RING = [[1, 1], [9, 1], [9, 9], [1, 1]]
 FEATURE = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [RING]}}
 GEOJSON = {
     "properties 5": [FEATURE | {"properties": 5}],
+    "properties, measurements 5": [FEATURE | {"properties": {"objectType": "cell", "measurements": 5}}],
+    "properties, measurements text": [FEATURE | {"properties": {"object_type": "cell", "measurements": "a"}}],
+    "properties, measurements true": [FEATURE | {"properties": {"objectType": "cell", "measurements": True}}],
     "properties list": [FEATURE | {"properties": [1]}],
     "coordinates 5": [FEATURE | {"geometry": {"type": "Polygon", "coordinates": 5}}],
     "coordinates text": [FEATURE | {"geometry": {"type": "Polygon", "coordinates": "abc"}}],

@@ -52,7 +52,8 @@ def test_png_round_trip_keeps_sixteen_bits(tmp_path, dtype, channels):
     pixels = array(dtype, channels, 20, 31)
     if dtype == np.uint16:
         pixels = pixels * 257 + 1
-    register.write_image(tmp_path / "a.png", Image(pixels, kind="png"))
+    colour, extra = "rgb" if channels >= 3 else "grey", (2,) if channels == 4 else ()
+    register.write_image(tmp_path / "a.png", Image(pixels, kind="png", colour=colour, extra=extra))
     again = register.read_image(tmp_path / "a.png")
     assert again.pixels.dtype == dtype
     assert np.array_equal(again.pixels, pixels)

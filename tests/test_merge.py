@@ -79,7 +79,7 @@ def test_storage_is_chosen(rounds, program):
     assert zarr.open_group(folder / "all.ome.zarr", mode="r")["0"].chunks == (1, 64, 64)
     for name, *options in (("a.ome.tif", "--chunks", "64"), ("a.ome.zarr", "--jpeg-quality", "50")):
         done = program("merge", *transforms, "-o", folder / name, *options)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "is not allowed" in done.stderr
 
 

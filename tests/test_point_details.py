@@ -94,14 +94,14 @@ def test_positions_without_x_and_y_and_files_without_positions(tmp_path):
 def test_objects_of_qupath_get_numbers_as_measurements(tmp_path, kind):
     given = {
         kind: "cell",
-        "measurements": [{"name": "expected error", "value": 9}, {"name": "Area", "value": 7}],
+        "measurements": [{"name": "Length", "value": 9}, {"name": "Area", "value": 7}],
     }
     path = geojson(tmp_path / "a.geojson", geometry("MultiPoint", [[6, 8], [9, 16]]), properties=given)
     [found] = json.loads(rewritten(path).read_text())["features"]
     properties = found["properties"]
     assert (properties["inside"], properties["expected_error"]) == (True, 2.0)
-    expected = [{"name": "Area", "value": 7}, {"name": "inside", "value": 1.0}]
-    expected.append({"name": "expected error", "value": 2.0})
+    added = [{"name": "inside", "value": 1.0}, {"name": "expected error", "value": 2.0}]
+    expected = [*given["measurements"], *added]
     assert properties["measurements"] == (given["measurements"] if kind == "other" else expected)
     unknown = lambda points: (points, {"expected_error": np.full(len(points), np.inf)})  # noqa: E731
     [found] = json.loads(rewritten(path, unknown).read_text())["features"]

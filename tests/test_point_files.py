@@ -12,6 +12,7 @@ from register import Transform
 from register.errors import FileError
 from register.geometry import affine
 from register.geometry.pixel_size import PixelSize
+from register.io.points.open import read_points
 from register.transforms.transform import Frame
 from register.workflows.points import map_points
 
@@ -138,6 +139,13 @@ def test_cells_of_qupath_get_measurements(tmp_path, transform):
     assert "measurements" not in point["properties"]
 
 
+@pytest.mark.parametrize("name", [[1], {"a": 1}, None, 5])
+def test_measurements_of_qupath_whose_names_are_no_texts_stay(name, tmp_path, transform):
+    (tmp_path / "a.geojson").write_text(json.dumps([feature(10, 10, measurements=[{"name": name}, 7])]))
+    (found,) = json.loads(mapped(transform, tmp_path / "a.geojson").read_text())
+    assert found["properties"]["measurements"] == [{"name": name}, 7, {"name": "inside", "value": 1.0}]
+
+
 @pytest.mark.parametrize("name", ["a.geojson.gz", "a.geojson.zip", "a.zip"])
 def test_compressed_geojson_comes_out_compressed(tmp_path, transform, name):
     text = json.dumps({"type": "FeatureCollection", "features": [feature(10, 10)]})
@@ -175,3 +183,158 @@ def test_points_are_written_as_the_kind_that_they_were(tmp_path, transform):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     with pytest.raises(FileError, match=r"b\.geojson: has the ending of another kind of file.*use \.csv"):
         map_points(transform, tmp_path / "a.csv", tmp_path / "b.geojson")
+
+
+def test_columns_of_a_table_that_have_the_names_of_the_new_ones_stay(tmp_path, transform, program):
+    (tmp_path / "a.csv").write_text("x,y,inside,expected_error,expected_error_2\n10,20,tumour,a,b\n")
+    transform.save(tmp_path / "t.json")
+    done = program("points", tmp_path / "t.json", tmp_path / "a.csv", "-o", tmp_path / "b.csv")
+    assert done.returncode == 0, done.stderr
+    assert "the new ones are inside_2 and expected_error_3" in done.stdout
+    (row,) = rows(tmp_path / "b.csv")
+    assert [row[name] for name in ("inside", "expected_error", "expected_error_2")] == ["tumour", "a", "b"]
+    assert row["inside_2"] == "true"
+    assert row["expected_error_3"]
+
+
+def test_properties_of_geojson_that_have_the_names_of_the_new_ones_stay(tmp_path, transform):
+    tree = [feature(10, 10, inside="tumour"), feature(10, 10, measurements={"expected error": 4.0})]
+    (tmp_path / "a.geojson").write_text(json.dumps(tree))
+    first, second = json.loads(mapped(transform, tmp_path / "a.geojson").read_text())
+    assert (first["properties"]["inside"], first["properties"]["inside_2"]) == ("tumour", True)
+    assert second["properties"]["measurements"] == {"expected error": 4.0, "inside 2": 1.0}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "geojson", "roi", "h5ad"])
+def test_points_mapped_there_and_back_keep_the_columns_of_the_way_there(kind, tmp_path, transform):
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        path.write_text("x,y\n1,2\n")
+    elif kind == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.table({"x": [1.0], "y": [2.0]}), path)
+    elif kind == "geojson":
+        path.write_text(json.dumps({"type": "Point", "coordinates": [1, 2]}))
+    elif kind == "roi":
+        pytest.importorskip("roifile").ImagejRoi.frompoints(np.array([[1.0, 2], [3, 2]])).tofile(path)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file["obsm/spatial"] = np.array([[1.0, 2]])
+            file.create_group("obs").attrs["column-order"] = np.array([], h5py.string_dtype())
+    map_points(transform, path, tmp_path / f"b.{kind}")
+    done = map_points(transform, tmp_path / f"b.{kind}", tmp_path / f"c.{kind}", inverse=True)
+    if kind == "geojson":  # a geometry alone has no properties
+        assert done.columns == ("inside", "expected_error")
+        return
+    assert done.columns == ("inside_2", "expected_error_2")
+    again = map_points(transform, tmp_path / f"c.{kind}", tmp_path / f"d.{kind}")
+    assert again.columns == ("inside_3", "expected_error_3")
+
+
+def test_columns_are_refused_for_files_that_have_none(tmp_path, transform, program):
+    transform.save(tmp_path / "t.json")
+    point = {"type": "Point", "coordinates": [1, 2]}
+    (tmp_path / "a.geojson").write_text(json.dumps(point))
+    (tmp_path / "l.csv").write_text('"Pt-0","true","1","2","3","4"\n')
+    names = ["a.geojson", "l.csv"]
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        file["obsm/spatial"] = np.array([[1.0, 2]])
+        file.create_group("obs").attrs["column-order"] = np.array([], h5py.string_dtype())
+    for name in (*names, "a.h5ad"):
+        out = tmp_path / f"b{name}"
+        done = program("points", tmp_path / "t.json", tmp_path / name, "-o", out, "--columns", "a,b")
+        assert done.returncode == 2, name
+        assert f"{tmp_path / name}: is " in done.stderr
+        assert "where no columns are chosen; leave out --columns" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not out.exists()
+    done = program(
+        "points", tmp_path / "t.json", tmp_path / "l.csv", "-o", tmp_path / "b.csv", "--densify", "3"
+    )
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("ending", [".geojson.zip2", ".zip2", "", ".txt2", ".gz", ".xlsx", ".csv"])
+def test_an_unknown_ending_of_the_output_is_refused(ending, tmp_path, transform):
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "Point", "coordinates": [1, 2]}))
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    for name, known in (("a.geojson", r"\.geojson, \.json"), ("a.csv", r"\.csv, \.tsv, \.txt")):
+        if name.endswith(ending or "?"):
+            continue
+        with pytest.raises(FileError, match=rf"has the ending of .*; use {known}"):
+            map_points(transform, tmp_path / name, tmp_path / f"b{ending}")
+        assert not (tmp_path / f"b{ending}").exists()
+
+
+def test_a_table_of_errors_is_not_replaced(tmp_path, transform, program):
+    transform.save(tmp_path / "t.json")
+    (tmp_path / "f.csv").write_text("x,y\n1,2\n3,9\n")
+    (tmp_path / "old.csv").write_text("notes")
+    files = [tmp_path / "t.json", tmp_path / "f.csv", tmp_path / "f.csv", "-o", tmp_path / "old.csv"]
+    done = program("evaluate", *files)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path / 'old.csv'}: exists already; use --overwrite" in done.stderr
+    assert (tmp_path / "old.csv").read_text() == "notes"
+    assert program("evaluate", *files, "--overwrite").returncode == 0
+    assert "TRE" in (tmp_path / "old.csv").read_text()
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", " ", "|", "  "])
+def test_the_delimiter_of_a_table_is_found(delimiter, tmp_path, transform):
+    lines = (("my id", "x", "y", "note"), ("a b", "10.5", "20", ""), ("c,d", "1", "2.25", 'he said "e"'))
+    quoted = [[f'"{x}"' if not x or any(c in x for c in ' ,"') else x for x in line] for line in lines]
+    quoted[2][3] = '"he said ""e"""'
+    (tmp_path / "a.csv").write_text("".join(f"{delimiter.join(line)}\n" for line in quoted))
+    out = mapped(transform, tmp_path / "a.csv")
+    with open(out, newline="") as file:
+        found = list(csv.DictReader(file, delimiter=delimiter[0]))
+    assert [(row["my id"], row["x"], row["y"], row["note"]) for row in found] == [
+        ("a b", "24", "35", ""),
+        ("c,d", "5", "-0.5", 'he said "e"'),
+    ]
+    assert [row["inside"] for row in found] == ["true", "true"]
+    back = mapped(transform, out, inverse=True)  # a table that was written can be read
+    assert len(back.read_text().splitlines()) == 3
+
+
+def test_spaces_in_names_do_not_separate_and_rows_may_be_indented(tmp_path, transform):
+    (tmp_path / "a.csv").write_text("the first id,x y,a b c d,y,x\n1,2,3,20,10\n")
+    (row,) = rows(mapped(transform, tmp_path / "a.csv"))
+    assert (row["x"], row["y"], row["x y"]) == ("23", "35", "2")
+    (tmp_path / "b.txt").write_text("   x    y\n  10   20\n 100    2.5\n")
+    found = rows(mapped(transform, tmp_path / "b.txt"), " ")
+    assert [(row["x"], row["y"]) for row in found] == [("23", "35"), ("203", "0")]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", " ", "|"])
+def test_decimal_commas_are_read_and_written(delimiter, tmp_path, transform):
+    lines = ["X Y n", "7 8 a", "10,5 20,25 1,5"]
+    (tmp_path / "a.csv").write_text("\n".join(line.replace(" ", delimiter) for line in lines) + "\n")
+    out = mapped(transform, tmp_path / "a.csv")
+    found = rows(out, delimiter)
+    assert [(row["X"], row["Y"], row["n"]) for row in found] == [("17", "11", "a"), ("24", "35,5", "1,5")]
+    assert "." not in out.read_text()
+    assert np.allclose(read_points(tmp_path / "a.csv"), [[7, 8], [10.5, 20.25]])
+
+
+def test_a_line_that_is_wrong_is_quoted_as_it_is(tmp_path, transform):
+    for text, line in (
+        ("X;Y;n\n10;5;a\n10,5;;b\n", "10,5;;b"),
+        ("X;Y;n\n10,5;20;a\n10;20.5;b\n", "10;20.5;b|10,5;20;a"),
+        ('x,y\n"10,5",3\n', "10,5,3"),
+        ("x y\n1 2\n1 a\n", "1 a"),
+    ):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(FileError, match=rf"line \d has no number under x or y: '({line})'"):
+            map_points(transform, tmp_path / "a.csv", tmp_path / "b.csv")
+    (tmp_path / "a.csv").write_text("a;b\n1;2\n")
+    with pytest.raises(FileError, match="its first line is 'a;b'"):
+        map_points(transform, tmp_path / "a.csv", tmp_path / "b.csv")
+
+
+def test_a_cell_that_is_too_long_for_a_table_is_refused(tmp_path, transform):
+    (tmp_path / "a.csv").write_text(f"x;y\n{'1' * 200_000};2\n")
+    with pytest.raises(FileError, match="cannot be read as CSV"):
+        map_points(transform, tmp_path / "a.csv", tmp_path / "b.csv")

@@ -100,8 +100,8 @@ def test_apply_writes_pages(tmp_path, program):
     assert len(open_image(tmp_path / "out" / "m.tif").smaller) == 2
     for output, option in (("a.ome.tif", "--overwrite"), ("a.tif", "--no-pyramid")):
         done = program("apply", *given[:2], "-o", tmp_path / output, "--pyramid", "pages", option)
-        assert done.returncode == 1
-        assert "pyramid_pages is not allowed" in done.stderr
+        assert done.returncode == 2
+        assert "--pyramid pages: is not allowed" in done.stderr
 
 
 def test_jpeg_of_colours_and_then_of_grey_values(tmp_path):

@@ -183,9 +183,10 @@ def test_a_large_table_passes_in_blocks(tmp_path, monkeypatch):
     found = parquet.read_table(tmp_path / "b.parquet")
     expected = bent().map(np.stack([x, x + 1], 1).astype(np.float64))
     assert np.allclose(np.stack([found["x"], found["y"]], 1), expected, atol=1e-5)
-    assert found.column_names == ["name", "x", "inside", "y", "expected_error"]
+    assert found.column_names == ["name", "x", "inside", "y", "inside_2", "expected_error"]
     assert (found["name"].to_pylist(), found["x"].type) == ([str(n) for n in range(50)], arrow.float32())
-    assert all(found["inside"].to_pylist())
+    assert all(found["inside_2"].to_pylist())
+    assert not any(found["inside"].to_pylist())
     parquet.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
     assert map_points(SHIFT, tmp_path / "empty.parquet", tmp_path / "c.parquet").count == 0
     assert parquet.read_table(tmp_path / "c.parquet").column_names == found.column_names

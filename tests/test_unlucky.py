@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
+import PIL.ImageFile
 import pytest
 import tifffile
 from conftest import TISSUE, run
@@ -41,18 +43,56 @@ def bomb(path, side):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
-def test_info_reads_the_header_of_a_png_and_the_memory_is_checked_before_it_is_decoded(tmp_path, monkeypatch):
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read there")
+def test_info_of_a_png_takes_no_memory_for_its_pixels(tmp_path):
     bomb(tmp_path / "bomb.png", 12_000)
+    # the peak of ``resource`` is that of the parent, if that was larger; VmHWM begins with the program
     code = (
-        "import resource, sys; from pathlib import Path; from register.workflows.info import describe;"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; found = describe(Path(sys.argv[1]));"
-        "print(found['width'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "import re, sys; from pathlib import Path; from register.workflows.info import describe\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "import PIL.PngImagePlugin, PIL.ImageMode\n"
+        "before = peak(); found = describe(Path(sys.argv[1])); print(found['width'], peak() - before)"
     )
     command = [sys.executable, "-c", code, tmp_path / "bomb.png"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     width, kilobytes = map(int, done.stdout.split())
     assert width == 12_000
     assert kilobytes < 50_000  # the picture takes 140 MB
+
+
+@pytest.mark.parametrize("options", [{}, {"orientation": 6}], ids=["plain", "turned"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_a_header_is_read_without_decoding(suffix, options, tmp_path, monkeypatch):
+    exif = Pillow.Exif()
+    exif[0x0112] = options.get("orientation", 1)
+    given = {"exif": exif} if options and suffix != "bmp" else {}
+    Pillow.fromarray(np.zeros((20, 31, 3), np.uint8)).save(tmp_path / f"a.{suffix}", **given)
+
+    def load(picture):
+        raise AssertionError("the pixels are decoded")
+
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", load)
+    assert open_header(tmp_path / f"a.{suffix}").size == ((31, 20) if given else (20, 31))
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_the_orientation_in_a_text_of_a_png_is_found(place, tmp_path):
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes()
+    raw = f"\nexif\n{len(content):8d}\n{content.hex()}\n".encode()
+    text = b"Raw profile type exif\0\0" + zlib.compress(raw)
+    chunk = len(text).to_bytes(4, "big") + b"zTXt" + text + zlib.crc32(b"zTXt" + text).to_bytes(4, "big")
+    path = tmp_path / "a.png"
+    Pillow.fromarray(np.zeros((20, 31), np.uint8)).save(path)
+    whole = path.read_bytes()
+    at = whole.index(b"IDAT") - 4 if place == "before" else whole.index(b"IEND") - 4
+    path.write_bytes(whole[:at] + chunk + whole[at:])
+    assert open_header(path).size == open_image(path).size == (31, 20)
+
+
+def test_the_memory_is_checked_before_a_png_is_decoded(tmp_path, monkeypatch):
+    bomb(tmp_path / "bomb.png", 12_000)
     monkeypatch.setattr(free_memory, "free_memory", lambda: 2**29)
     with pytest.raises(
         FileError, match=r"needs 0\.5 GiB of memory at once, and 0\.5 GiB are free; save it as"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from register.cli.arguments import AsJson, Debug, Overwrite
+from register.cli.arguments import AsJson, Debug, Overwrite, form_of, wrong_usage
 from register.cli.output import print_json
 from register.settings import Compression, Interpolation, check_pages, check_storage
 
@@ -118,8 +118,9 @@ def apply(
     from register.workflows.aligned_image import OutputStyle
 
     refuse_inputs(Path(output), Path(transform))
-    check_storage(compression, jpeg_quality, chunks, zarr=output.lower().endswith(".zarr"))
-    check_pages(pages=pyramid_pages, pyramid=pyramid, plain=not output.lower().endswith(NOT_PLAIN))
+    with wrong_usage():
+        check_storage(compression, jpeg_quality, chunks, pyramid, form_of(output))
+        check_pages(pages=pyramid_pages, pyramid=pyramid, plain=not output.lower().endswith(NOT_PLAIN))
     style = OutputStyle(interpolation, fill, compression, pyramid, jpeg_quality, chunks, pyramid_pages)
     part = Selection(series, level, plane, allow_truncated)
     with progress.of_writing(as_json) as tick:
@@ -134,3 +135,5 @@ def apply(
     for one in done:
         at = "" if one.scale == 1 else f", {one.scale:g} times the registered resolution"
         print(f"{one.source} -> {one.file} ({one.width} × {one.height}{at})")
+        for note in one.notes:
+            print(f"note: {note}")

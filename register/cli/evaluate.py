@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from register.cli.arguments import AsJson, Debug, TransformPath
+from register.cli.arguments import AsJson, Debug, Overwrite, TransformPath
 from register.cli.output import print_json
 
 CHECK_FAILED = 3
@@ -41,6 +41,7 @@ def evaluate(
     moving_points: MovingPoints = None,
     output: Table = None,
     max_median: MaxMedian = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -51,7 +52,7 @@ def evaluate(
 
     if output is not None:
         refuse_inputs(output, transform)
-    found = workflow(Transform.load(transform), fixed_points, moving_points, output)
+    found = workflow(Transform.load(transform), fixed_points, moving_points, output, overwrite=overwrite)
     if as_json:
         print_json(found)
     else:

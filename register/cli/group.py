@@ -179,6 +179,7 @@ def group(
     options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()), tuple(link_hold or ()))
     wanted = images_written, merge, drop_repeated, volume, thickness
     extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite)
+    files.check_format(found, settings, extras)
     if dry_run:
         _show_plan(workflow.plan(found, settings, options, workers), as_json)
         return

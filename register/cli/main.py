@@ -13,9 +13,9 @@ import typer
 from register._version import __version__
 from register.cli.plain_help import GroupedCommand
 from register.cli.startup import configured_process
-from register.errors import RegisterError, is_out_of_memory
+from register.errors import OptionError, RegisterError, is_out_of_memory
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 COMMANDS = {
     "align": "Align MOVING to FIXED.",
@@ -132,7 +132,7 @@ def _report_error(error: Exception) -> int:
     if line is None or "--debug" in sys.argv:
         raise error
     print(f"error: {line}", file=sys.stderr)
-    return FAILED
+    return WRONG_USAGE if isinstance(error, OptionError) else FAILED
 
 
 def _message(error: Exception) -> str | None:

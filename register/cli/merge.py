@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from register.cli.apply import Chunks, Fill, Method, Packing, Quality, Scheduler
-from register.cli.arguments import AsJson, Debug, Overwrite
+from register.cli.arguments import AsJson, Debug, Overwrite, form_of, wrong_usage
 from register.cli.output import print_json
 from register.settings import check_storage
 
@@ -62,7 +62,8 @@ def merge(
     from register.workflows import on_cluster
     from register.workflows.aligned_image import OutputStyle
 
-    check_storage(compression, jpeg_quality, chunks, zarr=output.lower().endswith(".zarr"))
+    with wrong_usage():
+        check_storage(compression, jpeg_quality, chunks, None, form_of(output))  # the default has levels
     chosen = tuple(name.strip() for name in channels.split(",")) if channels else ()
     merged = workflow.merge if scheduler is None else partial(on_cluster.merge_on_cluster, scheduler)
     with progress.of_writing(as_json) as tick:

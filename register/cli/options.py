@@ -8,8 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from register.cli.arguments import one_of
-from register.errors import RegisterError
+from register.cli.arguments import one_of, wrong_usage
 from register.settings import Settings, check, choices
 
 
@@ -23,11 +22,8 @@ def _with(command: Callable[..., None], chosen_fields: list[Field[Any]]) -> Call
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
-        try:
+        with wrong_usage():
             chosen = check(**{option.name: values.pop(option.name) for option in chosen_fields})
-        except RegisterError as error:
-            name, reason = str(error).split(" ", 1)
-            raise typer.BadParameter(reason, param_hint=f"--{name.replace('_', '-')}") from None
         command(settings=chosen, **values)
 
     types = get_type_hints(Settings)

@@ -57,7 +57,7 @@ def points(
     from register.files.atomic import refuse_inputs
     from register.report.summary import MEANING_OF_ERROR
     from register.transforms.transform import Transform
-    from register.workflows.points import map_points
+    from register.workflows.points import COLUMNS, map_points
 
     refuse_inputs(output, transform)
     done = map_points(
@@ -70,3 +70,6 @@ def points(
     error = "" if done.round_trip is None else f"; largest round-trip error {done.round_trip:.2g} px"
     print(f"{done.count} points, {done.inside} of them on the image{error} -> {output}")
     print(f"expected error {MEANING_OF_ERROR}")
+    renamed = [name for name in done.columns if name not in COLUMNS]
+    if renamed:
+        print(f"the file has columns of these names already; the new ones are {' and '.join(renamed)}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from register.errors import FileError
+from register.errors import FileError, RegisterError
 from register.files.owner import is_abandoned, owner
 
 LONGEST = 200
@@ -17,13 +17,21 @@ UNFINISHED = ".unfinished"
 """Name of the file that marks a folder whose results are being written."""
 
 
+def as_path(path: object) -> Path:
+    """The path that an argument names. Raises ``RegisterError`` for one that is no path."""
+    if not isinstance(path, str | os.PathLike):
+        given = "None" if path is None else f"a {type(path).__name__}"
+        raise RegisterError(f"a file is named by a path, a text or a pathlib.Path, not by {given}")
+    return Path(path)
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path``; the file becomes ``path`` if the block ends without an exception.
 
     Otherwise it is removed. Raises ``FileError`` when the folder cannot be written or the disk is full.
     """
-    path = Path(path)
+    path = as_path(path)
     beside = path.with_name(f".{_short(path.stem)}.{owner()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +50,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path`` for a folder, which replaces ``path`` if the block ends without an
     exception."""
-    path = Path(path)
+    path = as_path(path)
     beside = path.with_name(f".{_short(path.name)}.{owner()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,13 @@
 """``group.json``, version 1: what a set of images was brought to, with its JSON Schema."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from register.errors import FileError
+from register.files.atomic import as_path
+from register.files.json_text import parse_json
 from register.transforms.schema import Json, Number, Pair
 
 Verdict = Literal["ok", "suspect", "failed", "unknown"]
@@ -94,7 +95,7 @@ def checked(values: Json) -> GroupFile:
 def read(path: str | Path) -> GroupFile:
     """The checked content of a ``group.json``. Raises ``FileError`` naming the file and what is wrong."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(as_path(path).read_text(encoding="utf-8"))
         version = values.get("version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > 1:
             raise FileError(

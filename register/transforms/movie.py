@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from register.errors import FileError
-from register.files.atomic import atomic_write
+from register.files.atomic import as_path, atomic_write
 from register.geometry.spline_map import SplineMap
 from register.transforms.frame import Frame
 from register.transforms.quality import Provenance, Quality, Verdict
@@ -100,7 +100,7 @@ class MovieTransforms(Sequence["Transform"]):
     def load(path: str | Path) -> "MovieTransforms":
         """Read the file. Raises ``FileError`` naming what is wrong."""
         try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            with open(as_path(path), "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 values = {name: file[name] for name in file.files}
             if str(values["format"]) != FORMAT or int(values["version"]) != VERSION:
                 raise FileError(path, f"is not version {VERSION} of {FORMAT}", "update register")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from register.errors import FileError, TransformError
-from register.files.atomic import write_text
+from register.files.atomic import as_path, write_text
 from register.files.json_text import parse_json
 from register.registries import MODELS
 
@@ -135,7 +135,7 @@ def schema() -> Json:
 def read(path: str | Path) -> TransformFile:
     """The checked content of a file. Raises ``FileError`` naming the file and what is wrong with it."""
     try:
-        return parse(parse_json(Path(path).read_text(encoding="utf-8")))
+        return parse(parse_json(as_path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise FileError(path, f"cannot be opened ({error.strerror})", "check the path") from None
     except ValueError as error:

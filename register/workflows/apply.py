@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from register.errors import FileError, RegisterError
 from register.files import remote
 from register.files.atomic import refuse_existing, refuse_inputs
 from register.files.hashes import sha256
+from register.io.images import storable
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.open import (
     ZARR,
@@ -20,6 +19,7 @@ from register.io.images.open import (
     is_written,
     open_header,
     open_image,
+    stored,
 )
 from register.transforms.frame import Frame
 from register.transforms.transform import Inverse, Transform
@@ -36,7 +36,7 @@ LARGEST_SHRINK = 128
 class AppliedImage:
     """One resampled image: its file, the file written, its size in pixels, and its scale.
 
-    The scale is its resolution relative to the registered image.
+    The scale is its resolution relative to the registered image; the notes say what was read of the file.
     """
 
     source: str
@@ -44,6 +44,7 @@ class AppliedImage:
     width: int
     height: int
     scale: float
+    notes: tuple[str, ...] = ()
 
 
 def apply(
@@ -78,13 +79,15 @@ def apply(
         image = open_image(path, part)
         factor = scale_of(frame, image, path) if scale is None else scale
         target = name if name.suffix else name.with_name(_name_for(path, image, style))
+        advice = "name a .ome.tif, or choose a channel: --plane C=0"
+        storable.check(path, _as_written(image, style), target.name, style.compression, advice)
         refuse_existing(target, overwrite or target == name)
         refuse_inputs(target, *images)
         placed = grid if factor == 1 else None
         aligned = _warped(transform, image, path, inverse=inverse, scale=factor, style=style, grid=placed)
-        _refuse_png(target, aligned)
         write_aligned(target, aligned, style, tick=lambda share: tick((len(done) + share) / len(images)))
-        done.append(AppliedImage(str(path), str(target), aligned.size[1], aligned.size[0], factor))
+        size = aligned.size
+        done.append(AppliedImage(str(path), str(target), size[1], size[0], factor, image.notes))
     return done
 
 
@@ -211,13 +214,6 @@ def _warped(transform: Transform, image: Image, path: Path, **options: Any) -> I
         raise FileError(path, str(error)) from None
 
 
-def _refuse_png(target: Path, image: Image) -> None:
-    """Raise ``FileError`` for a PNG of pixels that PNG cannot store."""
-    storable = image.dtype in (np.bool_, np.uint8, np.uint16) and image.channels <= 4
-    if target.suffix.lower() == ".png" and not storable:
-        raise FileError(target, f"PNG cannot hold {image.channels} channels of {image.dtype}", "name a .tif")
-
-
 def _outputs(images: list[Path], output: Path) -> list[Path]:
     """A path per image.
 
@@ -240,7 +236,12 @@ def _outputs(images: list[Path], output: Path) -> list[Path]:
     return [output / stem for stem in stems]
 
 
+def _as_written(image: Image, style: OutputStyle) -> Image:
+    """The image as its colours are written: a palette becomes colours where its pixels are interpolated."""
+    return image if style.interpolation == "nearest" else image.coloured()
+
+
 def _name_for(path: Path, image: Image, style: OutputStyle) -> str:
     """The image's own stem with the suffix of its result."""
-    name = aligned_name(image, "tiff" if style.pages else "auto")
+    name = aligned_name(image, "tiff" if style.pages else stored("auto", style.compression, style.pyramid))
     return path.name.split(".")[0] + name.removeprefix("aligned")

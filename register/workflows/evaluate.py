@@ -7,7 +7,7 @@ import numpy as np
 
 from register.engine.quality.landmarks import Evaluation, landmark_errors
 from register.errors import FileError, RegisterError
-from register.files.atomic import refuse_inputs, write_text
+from register.files.atomic import refuse_existing, refuse_inputs, write_text
 from register.io.points.landmarks import read_bigwarp
 from register.io.points.model import Points
 from register.io.points.open import read_points
@@ -18,14 +18,22 @@ HEADER = ",X,Y,moving X,moving Y,mapped X,mapped Y,IRE,TRE,rTRE"
 
 
 def evaluate(
-    transform: Transform, fixed: Path, moving: Path | None, table: Path | None = None, *, seed: int = 0
+    transform: Transform,
+    fixed: Path,
+    moving: Path | None,
+    table: Path | None = None,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """The landmark errors of a transform, with BIRL's names; ``table`` is written with a row per landmark.
 
     Without ``moving``, ``fixed`` is a file of pairs, as BigWarp writes it. Raises ``FileError`` for
-    files that cannot be read or hold different numbers of points.
+    files that cannot be read or hold different numbers of points, and for a table that exists already, unless
+    it may be overwritten.
     """
     if table is not None:
+        refuse_existing(table, overwrite)
         refuse_inputs(table, fixed, *([moving] if moving else []))
     points = (read_points(fixed), read_points(moving)) if moving else read_bigwarp(fixed)
     try:

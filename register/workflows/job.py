@@ -7,7 +7,7 @@ from pathlib import Path
 from register.errors import FileError
 from register.files.atomic import is_unfinished, refuse_inputs
 from register.io.images.model import Image
-from register.io.images.open import aligned_name, is_written
+from register.io.images.open import aligned_name, is_written, stored
 from register.io.images.reader import image_suffixes
 from register.settings import Settings
 from register.workflows.settings_files import files_of
@@ -84,7 +84,8 @@ def output_files(job: Job, moving: Image) -> dict[str, Path]:
     if job.brief:
         names = {"transform": "transform.json", "overlay": "overlay.png", "report": "report.html"}
         return {role: job.output / name for role, name in names.items()}
-    aligned = aligned_name(moving, job.settings.aligned_format)
+    chosen = job.settings
+    aligned = aligned_name(moving, stored(chosen.aligned_format, chosen.compression, chosen.pyramid))
     names = {"aligned": aligned, "transform": "transform.json", "overlay": "overlay.png"}
     if job.settings.report:
         names["report"] = "report.html"

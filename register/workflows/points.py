@@ -10,12 +10,14 @@ from register.files.atomic import refuse_existing, refuse_inputs
 from register.geometry import affine
 from register.geometry.arrays import Float64
 from register.io.points.columns import MAP, PIXELS
-from register.io.points.model import MAP_DIGITS, Columns, PointFile
+from register.io.points.model import MAP_DIGITS, Columns, PointFile, free_name
 from register.io.points.open import read_point_file
 from register.io.points.table import Table
 from register.transforms.transform import Inverse, Link, Transform
 from register.workflows.point_units import from_pixels, side
 
+COLUMNS = "inside", "expected_error"
+"""The names of the new columns, unless the file has such columns."""
 BLOCK = 50_000
 """Points that are mapped at a time: their arrays fit into a cache."""
 TEXTS = ".csv", ".tsv", ".geojson", ".json"
@@ -27,12 +29,14 @@ ENDINGS = (*TEXTS, *(f"{ending}.gz" for ending in TEXTS), ".parquet", ".pq", ".r
 class MappedPoints:
     """The number of points, how many lie on the other image, and the largest round-trip error.
 
-    The round-trip error, in pixels, is known for the inverse only.
+    The round-trip error, in pixels, is known for the inverse only. ``columns`` are the names under which
+    ``inside`` and ``expected_error`` were written.
     """
 
     count: int
     inside: int
     round_trip: float | None
+    columns: tuple[str, ...] = COLUMNS
 
 
 def map_points(
@@ -51,7 +55,9 @@ def map_points(
 
     ``inside`` is true for a point that lies on the image it is mapped to. ``expected_error`` is the expected
     error in pixels of that image, within which two of three points lie; it is ``inf`` (null in GeoJSON) where
-    it is unknown. ``origin`` is ``corner`` or ``center``: the position of (0, 0) in pixel (0, 0).
+    it is unknown. Where the file has columns of these names, they stay, and the new ones are called
+    ``inside_2`` and ``expected_error_2``. ``origin`` is ``corner`` or ``center``: the position of (0, 0) in
+    pixel (0, 0).
     ``columns``, ``X,Y``, are those of a table. ``unit`` is ``px``, ``µm``, ``mm`` or ``map``; lengths are
     converted by the pixel sizes of the images, and written in the same unit, coordinates of a map by the
     georeference of each image, and written in the system of the other one. ``densify`` divides edges of lines
@@ -79,10 +85,12 @@ def map_points(
     )
     if unit == MAP and isinstance(file, Table):
         file = replace(file, digits=MAP_DIGITS)
-    mapping = _Mapping(Link(transform, inverse), direction, affine.invert(before), after)
+    taken = file.names
+    names = tuple(free_name(name, taken) for name in COLUMNS)
+    mapping = _Mapping(Link(transform, inverse), direction, affine.invert(before), after, names)
     file.write(output, mapping)
     round_trip = mapping.round_trip if inverse and mapping.count else None
-    return MappedPoints(mapping.count, mapping.inside, round_trip)
+    return MappedPoints(mapping.count, mapping.inside, round_trip, names)
 
 
 @dataclass
@@ -97,6 +105,7 @@ class _Mapping:
     direction: Transform | Inverse
     to_pixels: Float64
     from_pixels: Float64
+    names: tuple[str, ...] = COLUMNS
     count: int = 0
     inside: int = 0
     round_trip: float = 0.0
@@ -117,12 +126,16 @@ class _Mapping:
             found[rows] = affine.apply(self.from_pixels, mapped)
         self.count += len(found)
         self.inside += int(inside.sum())
-        return found, {"inside": inside, "expected_error": error}
+        return found, dict(zip(self.names, (inside, error), strict=True))
 
 
 def _check_output(file: PointFile, output: Path) -> None:
-    """Raise ``FileError`` for a name with the ending of another kind of file."""
-    name = output.name.lower()
-    if any(name.endswith(suffix) for suffix in ENDINGS) and not name.endswith(file.suffixes):
-        known = ", ".join(file.suffixes)
-        raise FileError(output, "has the ending of another kind of file than the points", f"use {known}")
+    """Raise ``FileError`` for a name that has not an ending of the kind of file.
+
+    The folder of an element of SpatialData may have any name, but that of a file of points.
+    """
+    name, known = output.name.lower(), ", ".join(filter(None, file.suffixes))
+    other = name.endswith(ENDINGS)
+    if not name.endswith(file.suffixes) or ("" in file.suffixes and other):
+        which = "another kind of file than the points" if other else "no file of this kind of points"
+        raise FileError(output, f"has the ending of {which}", f"use {known}")

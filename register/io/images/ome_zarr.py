@@ -142,7 +142,7 @@ def describe(path: Path) -> FileDescription:
     return FileDescription(first.axes, first.levels, tuple(series))
 
 
-READER = ImageReader("ome-zarr", matches, read, (".zarr", ".zarr.zip", ".ozx"), describe)
+READER = ImageReader("ome-zarr", matches, read, (".zarr", ".zarr.zip", ".ozx"), describe, reads_part=True)
 
 
 def _whole(levels: list[Chunked]) -> tuple[list[Chunked], tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Open, read and write image files of any format."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -10,8 +11,8 @@ import numpy as np
 
 from register.compute.free_memory import check_memory
 from register.errors import FileError, RegisterError
-from register.files.atomic import atomic_folder, atomic_write
-from register.io.images import raster
+from register.files.atomic import as_path, atomic_folder, atomic_write
+from register.io.images import raster, storable
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, reader_of
@@ -23,6 +24,8 @@ LONGEST = 2**24
 """Pixels along a side beyond which an image is damaged."""
 HEAD = 32
 """The number of first bytes by which a format is recognised."""
+DAMAGED = re.compile("cut off|damaged|truncated|corrupt|cannot be read as an image", re.IGNORECASE)
+"""What messages about files say that may be cut off."""
 Read = Callable[[Path, Selection], Image]
 ZARR = (".ome.zarr", ".zarr")
 OME, PLAIN = (".ome.tif", ".ome.tiff"), (".tif", ".tiff", ".btf")
@@ -56,8 +59,10 @@ def open_header(path: str | PathLike[str], selection: Selection = LARGEST_SERIES
 
 def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]) -> Image:
     """The image of a file by a function of its reader."""
+    reader = None
     try:
-        image = replace(way(reader_for(path))(path, selection), path=str(path))
+        reader = reader_for(path)
+        image = replace(way(reader)(path, selection), path=str(path))
         if 0 in image.pixels.shape:
             raise FileError(
                 path,
@@ -70,10 +75,13 @@ def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]
                 path, f"states a size of {width} × {height} pixels", "check that it is not damaged"
             )
         return image
-    except RegisterError:
-        raise
     except Exception as error:  # decoders raise any exception on damaged files
-        raise unreadable(path, error) from error
+        found = error if isinstance(error, RegisterError) else unreadable(path, error)
+        useless = selection.allow_truncated and reader is not None and not reader.reads_part
+        if useless and DAMAGED.search(str(found)):
+            problem = str(found).removeprefix(f"{path}: ")
+            raise FileError(path, problem, "--allow-truncated works for TIFF and OME-Zarr only") from error
+        raise found from error
 
 
 def read_image(path: str | PathLike[str], selection: Selection = LARGEST_SERIES) -> Image:
@@ -134,9 +142,12 @@ def write_image(
             f"write_image takes a register.Image, not a {type(image).__name__}; for an array (c, h, w) write"
             " register.Image(array)"
         )
+    as_path(path)
     storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest, pages)
     name = str(path).lower()
     check_written(path)
+    advice = 'write a .ome.tif, or state the colours: register.Image(array, colour="rgb")'
+    storable.check(path, image, name, compression, advice)
     if pages and (not name.endswith(PLAIN) or name.endswith(OME)):
         raise FileError(path, "is no plain TIFF, which has its levels as pages", "name a .tif")
     if name.endswith(ZARR):
@@ -230,6 +241,10 @@ def check_written(path: str | Path) -> None:
     if not is_written(path):
         known = f"{', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}"
         raise FileError(path, "has not the ending of a format that register writes", f"use {known}")
+    if str(path).lower().endswith(".ome.png"):
+        raise FileError(
+            path, "has the ending .ome.png, and PNG holds no OME metadata", "name a .ome.tif or .png"
+        )
 
 
 def describe_file(path: str | Path) -> FileDescription | None:
@@ -249,16 +264,22 @@ def unreadable(path: object, error: Exception) -> FileError:
     return FileError(path, f"cannot be read as an image ({reason})", "check that the file is complete")
 
 
+def stored(form: str, compression: str, pyramid: bool | None) -> str:
+    """A format; for ``auto`` with options that PNG does not have, ``tiled``."""
+    return "tiled" if form == "auto" and (compression != "auto" or pyramid) else form
+
+
 def aligned_name(moving: Image, form: str = "auto") -> str:
     """The file name of the aligned image in a format, as ``--format`` names it.
 
-    ``auto`` is PNG for PNG, OME-TIFF or TIFF for all others. OME-TIFF holds what TIFF does not: pyramids that
+    ``auto`` is PNG for PNG, OME-TIFF or TIFF for all others; ``tiled`` is the same
+    without PNG. OME-TIFF holds what TIFF does not: pyramids that
     every viewer reads, names and colours of channels, and lookup tables of several hues.
     """
-    if form != "auto":
+    if form in ENDINGS:
         return f"aligned{ENDINGS[form]}"
     plain = moving.dtype in (np.uint8, np.uint16) and moving.channels <= 4
-    if moving.kind == "png" and plain:
+    if moving.kind == "png" and plain and form != "tiled":
         return "aligned.png"
     of_channels = moving.channel_names or (moving.channel_colours and moving.channels > 1)
     hues = moving.lut is not None and ramp_colour(moving.lut) is None

@@ -15,6 +15,9 @@ ORIENTATION = 0x0112
 GREY, GREY_ALPHA, RGB, RGBA = 0, 4, 2, 6
 DEEP = {GREY: 1, GREY_ALPHA: 2, RGB: 3, RGBA: 4}
 """Channels of the colour types of a PNG of 16 bits (PNG 3.0, 11.2.1)."""
+KEYWORDS = b"Raw profile type exif\0", b"XML:com.adobe.xmp\0"
+"""Texts of a PNG in which Pillow finds an orientation."""
+LONGEST_KEYWORD = max(map(len, KEYWORDS))
 
 
 def header(path: Path, selection: Selection) -> Image:
@@ -46,7 +49,8 @@ def _of_pillow(path: Path) -> Image:
             mode = _mode(picture)
             made = ImageMode.getmode(mode)
             width, height = picture.size
-            if picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
+            # ``picture.getexif`` of a PNG without EXIF would decode its pixels
+            if Pillow.Image.getexif(picture).get(ORIENTATION, 1) in (5, 6, 7, 8):
                 width, height = height, width
             kind, colour = "png" if picture.format == "PNG" else "other", raster.COLOURS.get(mode, "grey")
             shape = len(made.bands), height, width
@@ -72,7 +76,7 @@ def _exif_at_end(path: Path, head: bytes) -> bool:
             if len(chunk) < 8:
                 return False
             name = chunk[4:]
-            if behind and name in (b"eXIf", b"tRNS"):
+            if behind and (name in (b"eXIf", b"tRNS") or file.read(LONGEST_KEYWORD).startswith(KEYWORDS)):
                 return True
             behind |= name == b"IDAT"
             at += int.from_bytes(chunk[:4], "big") + 12

@@ -39,6 +39,7 @@ class ImageReader:
     damaged file. ``suffixes`` are the endings, in lower case and with the dot, of files that ``register
     batch`` lists in a folder. ``describe(path)`` adds axes and series to ``register info``.
     ``header(path, selection)`` gives the image without decoding it, for formats that are decoded at once.
+    ``reads_part`` is whether ``read`` gives what is left of a file that is cut off, if the selection asks so.
 
     The built-in readers are tried first, so that another package cannot change by accident how a TIFF or a
     PNG is read. A reader with ``before_built_in`` is tried before them.
@@ -51,6 +52,7 @@ class ImageReader:
     describe: Callable[[Path], FileDescription] | None = None
     header: Callable[[Path, Selection], Image] | None = None
     before_built_in: bool = False
+    reads_part: bool = False
 
 
 LAST = "raster"

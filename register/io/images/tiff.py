@@ -29,4 +29,4 @@ def describe(path: Path) -> FileDescription:
     return tiff_read.describe(path)
 
 
-READER = ImageReader("tiff", matches, read, SUFFIXES, describe)
+READER = ImageReader("tiff", matches, read, SUFFIXES, describe, reads_part=True)

@@ -3,7 +3,7 @@
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,10 @@ import tifffile
 from register.errors import FileError
 
 ADVICE = "copy the file again, or read what is left with --allow-truncated"
+DESCRIPTION = 270
+"""The tag ImageDescription."""
+UNNAMED = "IYX"
+"""The axes of pages of which nothing says what they are."""
 HEADERS = {42: (4, "I", "H", 12), 43: (8, "Q", "Q", 20)}
 """Of TIFF and BigTIFF: where the offset of the first directory stands, its type, the type of the number of
 entries of a directory, and the bytes of an entry."""
@@ -140,8 +144,26 @@ def _check_chain(path: Path, tif: tifffile.TiffFile, size: int, allow_truncated:
             raise cut_off(path, left)
 
 
+def as_channels(series: tifffile.TiffPageSeries) -> tifffile.TiffPageSeries:
+    """A series of pages that have no name as one of channels."""
+    return tifffile.TiffPageSeries(
+        list(series.pages), series.shape, series.dtype, "CYX", parent=series.parent, kind=series.kind
+    )
+
+
+def description_is_lost(path: Path, tif: tifffile.TiffFile) -> bool:
+    """Whether the description of the first page, such as OME-XML, which names the axes, is beyond the end."""
+    return DESCRIPTION in _tags_beyond(tif, path.stat().st_size)
+
+
 def _check_tags(path: Path, tif: tifffile.TiffFile, size: int) -> None:
     """Raise ``FileError`` where a tag of the first directory, such as OME-XML, continues beyond the end."""
+    for code in _tags_beyond(tif, size):
+        raise cut_off(path, f"its tag {tifffile.TIFF.TAGS.get(code, str(code))} continues beyond its end")
+
+
+def _tags_beyond(tif: tifffile.TiffFile, size: int) -> Iterator[int]:
+    """The codes of the tags of the first directory that continue beyond a size of the file."""
     form, file = tif.tiff, tif.filehandle
     file.seek(tif.pages[0].offset)
     (count,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
@@ -155,7 +177,7 @@ def _check_tags(path: Path, tif: tifffile.TiffFile, size: int) -> None:
             continue
         (offset,) = struct.unpack(form.offsetformat, value[: struct.calcsize(form.offsetformat)])
         if offset + needed > size:
-            raise cut_off(path, f"its tag {tifffile.TIFF.TAGS.get(code, code)} continues beyond its end")
+            yield int(code)
 
 
 def _next_directory(tif: tifffile.TiffFile, offset: int) -> int | None:

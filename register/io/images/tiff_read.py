@@ -15,7 +15,14 @@ from register.io.images.levels import level_factors
 from register.io.images.model import Image, Selection
 from register.io.images.reader import FileDescription, SeriesDescription
 from register.io.images.tiff_colours import colours_of
-from register.io.images.tiff_extent import check_planes, cut_off, open_tiff
+from register.io.images.tiff_extent import (
+    UNNAMED,
+    as_channels,
+    check_planes,
+    cut_off,
+    description_is_lost,
+    open_tiff,
+)
 from register.io.images.tiff_metadata import geotags, icc_profile, metadata, orientation
 from register.io.images.tiff_pixels import open_pixels, upright
 from register.io.images.tiff_vendors import is_trestle
@@ -51,6 +58,10 @@ def _read(path: Path, selection: Selection) -> Image:
         index, levels = _series(tif, path, selection)
         base, series, levels = levels[0], levels[selection.level], levels[selection.level :]
         page = series.keyframe
+        lost = selection.allow_truncated and selection.plane is None and description_is_lost(path, tif)
+        if lost and series.axes == UNNAMED:
+            series = as_channels(series)
+            levels = [series]
         if not selection.allow_truncated:
             check_planes(path, tif, series)
         finer = levels[:1] if selection.allow_truncated else levels
@@ -66,8 +77,10 @@ def _read(path: Path, selection: Selection) -> Image:
         factors = level_factors(_sides(base), _sides(series))
         known = metadata(tif, base.keyframe, index, pixels[0].shape[0]).at_level(factors)
         notes: tuple[str, ...] = ()
+        if lost and series.axes == "CYX":
+            notes = ("its description is lost, and its pages are taken for channels",)
         if len(tif.series) > 1 and selection.series is None:
-            notes = (f"series {index} of {len(tif.series)} was read, the largest",)
+            notes = (*notes, f"series {index} of {len(tif.series)} was read, the largest")
         image = Image(
             pixels[0],
             smaller=tuple(pixels[1:]),

@@ -11,6 +11,7 @@ import tifffile
 from register.compute import device
 from register.errors import FileError
 from register.io.images.model import Image
+from register.io.images.storable import check_jpeg
 from register.io.images.tiff_blocks import NextLevel, Tick, halved, stream
 from register.io.images.tiff_tags import Options, first_page_options, layout, layout_options
 
@@ -50,7 +51,8 @@ def write(
     called with the number of values written since its last call. Raises ``FileError`` for a compression that
     cannot hold the pixels, and for pages of bits, which have no tiles.
     """
-    _check_compression(path, image, compression)
+    if compression == "jpeg":
+        check_jpeg(path, image)
     if pages:
         image = _in_pages(path, image)
     sizes = _level_sizes(image.size) if pyramid else []
@@ -71,17 +73,6 @@ def write(
             file.write(stream(image, pool, coarser, tick), **layout_options(image), **packing, **options)
             if coarser:
                 image = replace(image, pixels=coarser.pixels())
-
-
-def _check_compression(path: Path, image: Image, compression: str) -> None:
-    """Raise ``FileError`` for pixels that JPEG cannot hold."""
-    if compression != "jpeg":
-        return
-    if image.dtype != np.uint8 or image.alpha or image.colour not in ("grey", "rgb"):
-        opacity = " with opacity" if image.alpha else ""
-        raise FileError(
-            path, f"JPEG cannot hold {image.colour} pixels of {image.dtype}{opacity}", "use deflate or zstd"
-        )
 
 
 def _in_pages(path: Path, image: Image) -> Image:

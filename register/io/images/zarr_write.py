@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from register.compute import device
-from register.errors import FileError
 from register.io.images import zarr_metadata
 from register.io.images.model import Image
+from register.io.images.storable import check_zarr
 from register.io.images.tiff_blocks import NextLevel, Tick, Window, computed, halved
 from register.io.images.zarr_metadata import Depth
 
@@ -23,8 +23,6 @@ PER_SHARD = 4
 """Chunks along a side of a shard."""
 SMALLEST_LEVEL = 512
 """The longest side, in pixels, of the coarsest level of a pyramid."""
-CODECS = ("none", "deflate", "zstd")
-"""Compressions of chunks, by the names that they have for TIFF."""
 Group = Any
 """A zarr group, of a library that is imported when it is needed."""
 
@@ -126,10 +124,7 @@ def _write_levels(
 
 def checked(path: Path, image: Image, layout: ChunkLayout) -> Image:
     """The image with the colours of its palette. Raises ``FileError`` for what OME-Zarr cannot hold."""
-    if layout.compression not in CODECS:
-        raise FileError(path, f"OME-Zarr has no {layout.compression} compression", f"use {', '.join(CODECS)}")
-    if image.colour in ("cmyk", "lab"):
-        raise FileError(path, f"OME-Zarr cannot hold {image.colour} colours", "write a .tif")
+    check_zarr(path, image, layout.compression)
     return image.coloured()
 
 

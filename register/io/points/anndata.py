@@ -25,10 +25,11 @@ ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
 @dataclass(frozen=True)
 class AnnData:
-    """A file of cells, and their positions (n, 2)."""
+    """A file of cells, their positions (n, 2), and the names of their columns."""
 
     source: Path
     points: Points
+    names: tuple[str, ...] = ()
     corner: bool = False
     unit: str = "px"
     suffixes: tuple[str, ...] = SUFFIXES
@@ -62,13 +63,14 @@ def read_anndata(path: str | Path) -> AnnData:
             if len(shape) != 2 or shape[-1] not in (2, 3) or found.dtype.kind not in "iuf":
                 raise FileError(path, "has an obsm['spatial'] that is no table of x and y", "correct it")
             points = np.array(found[:, :2], np.float64)
+            names = tuple(map(str, file["obs"]))
     except FileError:
         raise
     except Exception as error:  # h5py raises many kinds for damaged files
         reason = " ".join(str(error).split())[:200]
         raise FileError(path, f"cannot be read as AnnData ({reason})", "check the file") from None
     check_finite(path, points)
-    return AnnData(Path(path), points)
+    return AnnData(Path(path), points, names)
 
 
 def _replace(file: Any, key: str, values: NDArray[Any], attributes: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ class BigWarp:
     corner: bool = False
     unit: str = "px"
     suffixes: tuple[str, ...] = (".csv",)
+    names: tuple[str, ...] = ()
 
     def write(self, path: str | Path, change: Change) -> None:
         """Write the pairs with the mapped points in the place of those of the other image.

@@ -51,11 +51,11 @@ KNOWN = (
 """Tables of other programs. Only the case of their names tells Xenium's micrometres from mcmicro's pixels."""
 
 
-def place(path: object, header: Sequence[str], named: str | None = None) -> Place:
+def place(path: object, header: Sequence[str], named: str | None = None, delimiter: str = ",") -> Place:
     """The columns with coordinates: those of ``named``, ``X,Y``, or of a known program, or ``x`` and ``y``.
 
     Of napari's ``axis-0``, ``axis-1``, … the last two are row and column. Raises ``FileError`` for columns
-    that are not in the table.
+    that are not in the table; ``delimiter`` separates the names in its message.
     """
     names = [name.strip() for name in header]
     if named is not None:
@@ -74,7 +74,7 @@ def place(path: object, header: Sequence[str], named: str | None = None) -> Plac
     axes = sorted(name for name in lower if name.startswith("axis-"))
     if len(axes) >= 2:
         return Place((lower.index(axes[-1]),), (lower.index(axes[-2]),))
-    shown = ",".join(names)[:SHOWN]
+    shown = delimiter.join(names)[:SHOWN]
     raise FileError(
         path,
         f"has no columns x and y (its first line is {shown!r})",

@@ -47,6 +47,17 @@ class GeoJSON:
     unit: str = "px"
     suffixes: tuple[str, ...] = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the properties of all features, and of the measurements of QuPath's objects."""
+        found: set[str] = set()
+        for feature, _, _ in self.content.features:
+            properties = feature.get("properties") or {}
+            found.update(properties)
+            if _is_of_qupath(properties):
+                found.update(name.replace(" ", "_") for name in _measured(properties.get("measurements")))
+        return found
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write the file with other positions, which replace those in ``content``.
 
@@ -64,7 +75,7 @@ class GeoJSON:
                 properties = feature["properties"] = feature.get("properties") or {}
                 values = {name: of_features[number] for name, of_features in worst.items()}
                 properties.update(values)
-                if "objectType" in properties or "object_type" in properties:
+                if _is_of_qupath(properties):
                     _add_measurements(properties, values)
             write_bytes(path, fast_json.dumps(self.content.tree) + b"\n")
 
@@ -138,10 +149,20 @@ def _divided(line: Line, longest: float) -> Line:
 
 
 def _check_properties(content: Content) -> None:
-    """Raise ``ValueError`` where the properties of a feature are neither an object nor missing."""
+    """Raise ``ValueError`` where the properties of a feature are neither an object nor missing, and where its
+    measurements are neither an object nor a list."""
     for feature, _, _ in content.features:
-        if not isinstance(feature.get("properties") or {}, dict):
-            raise ValueError(f"the properties {str(feature['properties'])[:40]!r} are not an object")
+        properties = feature.get("properties") or {}
+        if not isinstance(properties, dict):
+            raise ValueError(f"the properties {str(properties)[:40]!r} are not an object")
+        known = properties.get("measurements")
+        if _is_of_qupath(properties) and not isinstance(known, dict | list | None):
+            raise ValueError(f"the measurements {str(known)[:40]!r} are neither an object nor a list")
+
+
+def _is_of_qupath(properties: Any) -> bool:
+    """Whether the properties of a feature are those of an object of QuPath."""
+    return "objectType" in properties or "object_type" in properties
 
 
 @contextmanager
@@ -177,13 +198,20 @@ def _move(lines: list[Line], points: Points) -> None:
             position[:2] = xy
 
 
+def _measured(known: Any) -> list[str]:
+    """The names of measurements, an object or a list of objects with a name and a value."""
+    if isinstance(known, dict):
+        return list(known)
+    named = [each.get("name") for each in known or [] if isinstance(each, dict)]
+    return [name for name in named if isinstance(name, str)]
+
+
 def _add_measurements(properties: Any, values: dict[str, Value]) -> None:
     """Add values to QuPath's measurements, which are numbers: an object, or a list in older files."""
     numbers = {name.replace("_", " "): float(x) for name, x in values.items() if isinstance(x, bool | float)}
     known = properties.get("measurements")
     if isinstance(known, list):
-        kept = [each for each in known if not (isinstance(each, dict) and each.get("name") in numbers)]
-        properties["measurements"] = kept + [{"name": name, "value": x} for name, x in numbers.items()]
+        properties["measurements"] = known + [{"name": name, "value": x} for name, x in numbers.items()]
     else:
         properties["measurements"] = {**(known or {}), **numbers}
 

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.io.points.model import Change, Points, worst_of
-from register.io.points.parquet import SUFFIXES, check_finite, pyarrow, unreadable, with_columns, write_blocks
+from register.io.points.parquet import (
+    SUFFIXES,
+    check_finite,
+    names_of,
+    pyarrow,
+    unreadable,
+    with_columns,
+    write_blocks,
+)
 
 KEY = b"geo"
 """The key of the schema's metadata."""
@@ -35,6 +43,11 @@ class GeoParquet:
     corner: bool = True
     unit: str = "px"
     suffixes: tuple[str, ...] = SUFFIXES
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return names_of(self.source)
 
     def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other vertices; each row gets the worst value of its vertices."""

@@ -37,10 +37,16 @@ class Rois:
     unit: str = "px"
     suffixes: tuple[str, ...] = SUFFIXES
 
+    @property
+    def names(self) -> set[str]:
+        """The names of the properties of all regions, each of which is a line ``name: value``."""
+        lines = (line for region in self.regions for line in (region.props or "").splitlines())
+        return {line.partition(":")[0].strip() for line in lines}
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write the regions with other vertices, with decimals; rectangles and ovals become polygons.
 
-        The properties of each region get, per column, the worst value of its vertices.
+        The properties of each region stay, and get, per column, the worst value of its vertices.
         """
         points, columns = change(self.points)
         roifile = _roifile(path)
@@ -49,7 +55,9 @@ class Rois:
             end = offset + len(_vertices(region))
             properties = {name: worst(values[offset:end]) for name, values in lists.items()}
             moved.append(_moved(roifile, region, points[offset:end]))
-            moved[-1].props = "".join(f"{name}: {str(x).lower()}\n" for name, x in properties.items())
+            kept = [line for line in (region.props or "").splitlines() if line.strip()]
+            lines = [*kept, *(f"{name}: {str(x).lower()}" for name, x in properties.items())]
+            moved[-1].props = "".join(f"{line}\n" for line in lines)
             offset = end
         several = len(moved) > 1 or Path(path).suffix == ".zip"
         with atomic_write(path) as beside:

@@ -1,7 +1,8 @@
 """The points of a file with everything that is written back unchanged."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,8 +47,18 @@ class PointFile(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         """The endings of names under which this kind of file is written."""
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the columns or properties that the file has; new ones need others."""
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write the file with other points and additional values. A table is changed block by block."""
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A name for a new column: the name itself, or where it is taken with the first number that is free."""
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(each for each in names if each not in taken)
 
 
 def worst(values: Sequence[Value]) -> Value:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from register.errors import FileError
+from register.errors import FileError, OptionError
 from register.files.compressed import beginning, is_archive_of_text, read_text
 from register.io.images.map_files import refuse_map_file
 from register.io.points import anndata, bigwarp, geoparquet, imagej, parquet, spatialdata
@@ -42,24 +42,36 @@ def read_point_file(
     refuse_map_file(Path(path))
     suffix = Path(path).suffix.lower()
     if spatialdata.is_spatialdata(path):
+        _refuse_columns(path, columns, "an element of SpatialData")
         return spatialdata.read_element(path, densify)
     if suffix in parquet.SUFFIXES and geoparquet.is_geoparquet(path):
+        _refuse_columns(path, columns, "a GeoParquet")
         return geoparquet.read_geoparquet(path, densify)
     packed = suffix == ".zip" and is_archive_of_text(path)
     head = "" if suffix in BINARY and not packed else _text(path, read_text if packed else beginning)
     if head.lstrip()[:1] in ("{", "["):
+        _refuse_columns(path, columns, "GeoJSON")
         return read_geojson(path, head if packed else _text(path, read_text), densify)
     if densify is not None:
-        raise FileError(path, "holds points, which have no edges", "leave out --densify")
+        raise OptionError(path, "holds points, which have no edges", "leave out --densify")
     if suffix in parquet.SUFFIXES:
         return parquet.read_parquet(path, columns)
     if suffix in anndata.SUFFIXES:
+        _refuse_columns(path, columns, "AnnData")
         return anndata.read_anndata(path)
     if suffix in imagej.SUFFIXES and not head:
+        _refuse_columns(path, columns, "regions of ImageJ")
         return imagej.read_rois(path)
     if bigwarp.is_bigwarp(head):
+        _refuse_columns(path, columns, "pairs of BigWarp")
         return bigwarp.read_side(path, _text(path, read_text), moving=moving)
     return read_table(path, head, columns)
+
+
+def _refuse_columns(path: str | Path, columns: str | None, what: str) -> None:
+    """Raise ``OptionError`` for columns of a file whose coordinates have a place of their own."""
+    if columns is not None:
+        raise OptionError(path, f"is {what}, where no columns are chosen", "leave out --columns")
 
 
 def _text(path: str | Path, read: Callable[[str | Path], str]) -> str:

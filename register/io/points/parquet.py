@@ -45,6 +45,11 @@ class Parquet:
         except Exception as error:  # pyarrow raises many kinds for damaged files
             raise unreadable(self.source, error) from None
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return names_of(self.source)
+
     def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other points; columns of the same name are replaced, others added."""
         arrow, _ = pyarrow(path)
@@ -74,15 +79,20 @@ class Parquet:
 
 def read_parquet(path: str | Path, named: str | None = None) -> Parquet:
     """The table of a file; ``named`` are the columns with x and y. Raises ``FileError``."""
-    _, parquet = pyarrow(path)
-    try:
-        names = parquet.read_schema(path).names
-    except Exception as error:  # pyarrow raises many kinds for damaged files
-        raise unreadable(path, error) from None
-    where = place(path, names, named)
+    where = place(path, names_of(path), named)
     if len(where.x) > 1:
         raise FileError(path, "holds boxes", "write them as CSV")
     return Parquet(Path(path), where, where.unit, where.corner)
+
+
+def names_of(path: str | Path) -> list[str]:
+    """The names of the columns of a file. Raises ``FileError``."""
+    _, parquet = pyarrow(path)
+    try:
+        names: list[str] = parquet.read_schema(path).names
+    except Exception as error:  # pyarrow raises many kinds for damaged files
+        raise unreadable(path, error) from None
+    return names
 
 
 def write_blocks(source: Path, path: str | Path, changed: Callable[[Any], Any]) -> None:

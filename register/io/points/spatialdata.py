@@ -4,7 +4,6 @@ Source: the on-disk format of SpatialData (spatialdata.scverse.org, Storage form
 ``points.parquet``, a file or a folder of parts, ``shapes/NAME`` has ``shapes.parquet`` in GeoParquet.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from register.errors import FileError
+from register.errors import FileError, OptionError
 from register.files.atomic import atomic_folder
+from register.files.json_text import parse_json
 from register.io.points.geoparquet import GeoParquet, read_geoparquet
 from register.io.points.model import Change, Points
 from register.io.points.parquet import Parquet, read_parquet
@@ -40,6 +40,11 @@ class Element:
     def points(self) -> Points:
         """The points of all tables."""
         return np.concatenate([found.points for _, found in self.tables])
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the columns of all tables."""
+        return {name for _, found in self.tables for name in found.names}
 
     def write(self, path: str | Path, change: Change) -> None:
         """Write a copy of the element with other points; new columns are added to its tables."""
@@ -71,7 +76,7 @@ def read_element(path: str | Path, densify: float | None = None) -> Element:
     if not files:
         raise FileError(table, "holds no table", "copy it again")
     if densify is not None and kind == "points":
-        raise FileError(path, "holds points, which have no edges", "leave out --densify")
+        raise OptionError(path, "holds points, which have no edges", "leave out --densify")
     read: list[tuple[str, Parquet | GeoParquet]] = []
     for file in files:
         found = read_geoparquet(file, densify) if kind == "shapes" else read_parquet(file, "x,y")
@@ -98,7 +103,7 @@ def _is_plain(folder: Path) -> bool:
     for name in METADATA:
         if (folder / name).is_file():
             try:
-                attributes: Any = json.loads((folder / name).read_text(encoding="utf-8"))
+                attributes: Any = parse_json((folder / name).read_text(encoding="utf-8"))
                 attributes = attributes.get("attributes", attributes)
                 stated = attributes.get("coordinateTransformations") or []
                 return all(each["type"] == "identity" for each in stated)

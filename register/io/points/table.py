@@ -1,12 +1,14 @@
-"""Points in tables of text, separated by commas, tabs or semicolons; all other columns are kept.
+"""Points in tables of text, separated by commas, semicolons, tabs, bars or spaces; other columns are kept.
 
 Rows are read and written in blocks, so that memory does not grow with the file.
 """
 
 import csv
+import io
 import math
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -21,7 +23,8 @@ from register.files.compressed import lines, text_writer
 from register.io.points.columns import SHOWN, Place, place
 from register.io.points.model import DIGITS, LARGEST_COORDINATE, Change, Points, Value, worst
 
-DELIMITERS = "\t", ";", ","
+DELIMITERS = "\t", ";", ",", "|"
+"""What separates cells; a space does where the first line has none of these."""
 SUFFIXES = (".csv", ".tsv", ".txt")
 BLOCK = 50_000
 """Rows that are mapped at a time."""
@@ -35,7 +38,10 @@ Rows = list[list[str]]
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its header and where the coordinates are. A row has one point, or the four of a box."""
+    """A table: its header and where the coordinates are. A row has one point, or the four of a box.
+
+    ``decimal`` is the mark between the whole part of a number and its decimals, a point or a comma.
+    """
 
     source: Path
     header: list[str]
@@ -44,6 +50,7 @@ class Table:
     corner: bool
     delimiter: str
     headed: bool
+    decimal: str = "."
     digits: int = DIGITS
     suffixes: tuple[str, ...] = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES))
 
@@ -51,6 +58,11 @@ class Table:
     def points(self) -> Points:
         """The points of all rows. Raises ``FileError`` naming the line that is wrong."""
         return np.concatenate([np.empty((0, 2)), *(points for _, points in self._blocks())])
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, without the spaces around them."""
+        return [name.strip() for name in self.header]
 
     def write(self, path: str | Path, change: Change) -> None:
         """Write the table with other points (n, 2); columns of the same name are replaced, others added.
@@ -61,24 +73,24 @@ class Table:
         _, new = change(np.empty((0, 2)))
         names = [*self.header, *(name for name in new if name not in self.header)]
         with text_writer(path) as file:
-            writer = csv.writer(file, delimiter=self.delimiter, lineterminator="\n")
+            written = _written(self.delimiter)
             if self.headed:
-                writer.writerow(names)
+                file.write(written([names]))
             for rows, points in self._blocks():
                 found, columns = change(points)
                 for row in rows:
                     row += [""] * (len(names) - len(row))
-                for index, cells in self._cells(found):
+                for index, cells in self._coordinates(found):
                     _fill(rows, index, cells)
                 for name, values in columns.items():
                     _fill(rows, names.index(name), self._values(np.asarray(values)))
-                writer.writerows(rows)
+                file.write(written(rows))
 
     def _blocks(self) -> Iterator[tuple[Rows, Points]]:
         """The rows that are not empty and their points, some at a time."""
         first = 2 if self.headed else 1
         try:
-            reader = csv.reader(lines(self.source), delimiter=self.delimiter)
+            reader = _cells(lines(self.source), self.delimiter)
             if self.headed:
                 next(reader, None)
             while rows := list(islice(reader, BLOCK)):
@@ -93,7 +105,7 @@ class Table:
         axes = self.place.x, self.place.y
         try:
             values = {
-                index: np.array(list(map(float, map(itemgetter(index), kept))))
+                index: np.array(list(map(NUMBER[self.decimal], map(itemgetter(index), kept))))
                 for axis in axes
                 for index in axis
             }
@@ -111,23 +123,44 @@ class Table:
         for number, row in enumerate(rows, first):
             if any(cell.strip() for cell in row):
                 kept.append(row)
-                points += [_point(self.source, number, row, x, y) for x, y in self.place.corners]
+                points += [self._point(number, row, x, y) for x, y in self.place.corners]
         return kept, np.array(points, np.float64).reshape(-1, 2)
 
-    def _cells(self, points: Points) -> Iterator[tuple[int, list[str]]]:
+    def _point(self, number: int, row: list[str], x: int, y: int) -> tuple[float, float]:
+        """The point of a row, which is line ``number`` of the file."""
+        line = self.delimiter.join(row)[:SHOWN]
+        try:
+            point = NUMBER[self.decimal](row[x]), NUMBER[self.decimal](row[y])
+        except (ValueError, IndexError):
+            problem = f"line {number} has no number under x or y: {line!r}"
+            raise FileError(self.source, problem, "correct it") from None
+        if not all(map(math.isfinite, point)):
+            problem = f"line {number} has a coordinate that is not finite: {line!r}"
+            raise FileError(self.source, problem, "remove it")
+        if max(map(abs, point)) > LARGEST_COORDINATE:
+            problem = f"line {number} has a coordinate that is too large: {line!r}"
+            raise FileError(self.source, problem, "correct it")
+        return point
+
+    def _coordinates(self, points: Points) -> Iterator[tuple[int, list[str]]]:
         """The columns of the coordinates, and their cells."""
         each = points.reshape(-1, len(self.place.corners), 2)
         ends = each.min(axis=1), each.max(axis=1)
         for axis, indices in enumerate((self.place.x, self.place.y)):
             for index, end in zip(indices, ends, strict=False):
-                yield index, _decimals(end[:, axis].tolist(), self.digits)
+                yield index, self._marked(_decimals(end[:, axis].tolist(), self.digits))
 
     def _values(self, values: NDArray[Any]) -> list[str]:
         """The cells of a column of values, one for each point."""
         count, each = len(self.place.corners), values.tolist()
         if count > 1:
-            return [_cell(worst(each[n : n + count])) for n in range(0, len(each), count)]
-        return _decimals(each) if values.dtype.kind == "f" else [_cell(value) for value in each]
+            each = [worst(each[n : n + count]) for n in range(0, len(each), count)]
+        plain = count == 1 and values.dtype.kind == "f"
+        return self._marked(_decimals(each) if plain else [_cell(value) for value in each])
+
+    def _marked(self, cells: list[str]) -> list[str]:
+        """Numbers with the mark of the file."""
+        return cells if self.decimal == "." else [cell.replace(".", self.decimal) for cell in cells]
 
 
 def read_table(path: str | Path, head: str, named: str | None = None) -> Table:
@@ -135,15 +168,75 @@ def read_table(path: str | Path, head: str, named: str | None = None) -> Table:
 
     Raises ``FileError`` for a header without them.
     """
-    delimiter = max(DELIMITERS, key=head.partition("\n")[0].count)
+    delimiter = _delimiter(head)
     try:
-        header = next(csv.reader(lines(path), delimiter=delimiter), [])
+        header = next(_cells(lines(path), delimiter), [])
     except FAILURES as error:
         raise _unreadable(path, error) from None
     headed = not _is_visium_list(path, header)
     names = header if headed else list(VISIUM)
-    where = place(path, names, named)
-    return Table(Path(path), names, where, where.unit, where.corner, delimiter, headed)
+    where = place(path, names, named, delimiter)
+    try:
+        decimal = _decimal(head, delimiter, where)
+    except csv.Error as error:
+        raise _unreadable(path, error) from None
+    return Table(Path(path), names, where, where.unit, where.corner, delimiter, headed, decimal)
+
+
+def _delimiter(head: str) -> str:
+    """What separates the cells of the first line of a text, outside of quotes."""
+    line = re.sub(r'"[^"]*"', "", head.partition("\n")[0]).strip("\r\n ")
+    found = max(DELIMITERS, key=line.count)
+    return " " if not line.count(found) and " " in line else found
+
+
+def _cells(text: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """The cells of each line; several spaces are one delimiter."""
+    return csv.reader(text, delimiter=delimiter, skipinitialspace=delimiter == " ")
+
+
+def _decimal(head: str, delimiter: str, where: Place) -> str:
+    """The decimal mark of the coordinates in the beginning of a text: a comma where they have one."""
+    if delimiter == ",":
+        return "."
+    found = False
+    for row in islice(_cells(io.StringIO(head), delimiter), 1, None):
+        cells = [row[index] for index in (*where.x, *where.y) if index < len(row)]
+        if any("." in cell for cell in cells):
+            return "."
+        found |= any("," in cell for cell in cells)
+    return "," if found else "."
+
+
+def _with_comma(cell: str) -> float:
+    """A number with a decimal comma. Raises ``ValueError`` for one with a point."""
+    if "." in cell:
+        raise ValueError(cell)
+    return float(cell.replace(",", "."))
+
+
+NUMBER: dict[str, Callable[[str], float]] = {".": float, ",": _with_comma}
+"""How a cell is read, by the decimal mark."""
+
+
+def _written(delimiter: str) -> Callable[[Rows], str]:
+    """The function that makes the text of rows. Between spaces, an empty cell is quoted."""
+
+    def written(rows: Rows) -> str:
+        text = io.StringIO()
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+    def spaced(rows: Rows) -> str:
+        return "".join(" ".join(map(_quoted, row)) + "\n" for row in rows)
+
+    return spaced if delimiter == " " else written
+
+
+def _quoted(cell: str) -> str:
+    """A cell between spaces, in quotes where it is empty or holds a space, a quote or the end of a line."""
+    doubled = cell.replace('"', '""')
+    return f'"{doubled}"' if not cell or re.search(r'[\s"]', cell) else cell
 
 
 def _is_visium_list(path: str | Path, row: list[str]) -> bool:
@@ -161,20 +254,6 @@ def _fill(rows: Rows, index: int, cells: list[str]) -> None:
     """Replace a column of rows."""
     for row, cell in zip(rows, cells, strict=True):
         row[index] = cell
-
-
-def _point(path: str | Path, number: int, row: list[str], x: int, y: int) -> tuple[float, float]:
-    """The point of a row, which is line ``number`` of the file."""
-    line = ",".join(row)[:SHOWN]
-    try:
-        point = float(row[x]), float(row[y])
-    except (ValueError, IndexError):
-        raise FileError(path, f"line {number} has no number under x or y: {line!r}", "correct it") from None
-    if not all(map(math.isfinite, point)):
-        raise FileError(path, f"line {number} has a coordinate that is not finite: {line!r}", "remove it")
-    if max(map(abs, point)) > LARGEST_COORDINATE:
-        raise FileError(path, f"line {number} has a coordinate that is too large: {line!r}", "correct it")
-    return point
 
 
 def _decimals(values: list[float], digits: int = DIGITS) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from register._version import __version__
 from register.errors import FileError
 from register.files.atomic import write_text
+from register.files.json_text import parse_json
 from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie.job import Movie
 from register.workflows.settings_files import hashes
@@ -89,6 +90,7 @@ class Unfinished:
 
 def _read(path: Path) -> Stamp:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, remove, write_text
+from register.io.images import storable
 from register.io.images.model import Image
-from register.io.images.open import aligned_name
+from register.io.images.open import aligned_name, open_header, stored
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
@@ -22,7 +23,7 @@ from register.workflows.job import RESULTS
 from register.workflows.merge import MergeOptions, Part
 from register.workflows.sets import volume
 from register.workflows.sets.images import SetImage
-from register.workflows.sets.solve import Group, Member, opened
+from register.workflows.sets.solve import Group, Member, opened, selection
 
 GROUP, SUMMARY, INDEX, LINKS = "group.json", "summary.csv", "index.html", "links"
 Tick = Callable[[float], None]
@@ -70,6 +71,24 @@ def check_outputs(images: Sequence[SetImage], table: str | None, output: Path, e
             refuse_inputs(path, *inputs)
 
 
+def check_format(images: Sequence[SetImage], settings: Settings, extras: Extras) -> None:
+    """Raise ``FileError`` for an image that the format of the aligned images cannot hold.
+
+    Of one that cannot be read, ``solve`` says so.
+    """
+    if not extras.images:
+        return
+    for image in images:
+        try:
+            found = open_header(image.path, selection(settings))
+        except RegisterError:
+            continue
+        name = aligned_name(found, stored(settings.aligned_format, settings.compression, settings.pyramid))
+        coloured = found if settings.interpolation == "nearest" else found.coloured()
+        advice = "use --format ome-tiff, or choose a channel: --plane C=0"
+        storable.check(image.path, coloured, name, settings.compression, advice)
+
+
 def write(
     group: Group, output: Path, settings: Settings, extras: Extras, tick: Tick = lambda share: None
 ) -> None:
@@ -85,7 +104,8 @@ def write(
         if not member.transform:
             _remove(folder, ())
             continue
-        name = aligned_name(opened(member.image, settings), settings.aligned_format)
+        image = opened(member.image, settings)
+        name = aligned_name(image, stored(settings.aligned_format, settings.compression, settings.pyramid))
         _remove(folder, (name,) if extras.images else ())
         if extras.images:
             write_aligned(folder / name, aligned[member.image.id], OutputStyle.of(settings))
