@@ -33,6 +33,9 @@ MANY = 40
 """Frames from which on the first of the two passes in which frames are fitted takes every fourth one."""
 FEW = 12
 """Frames, at most, of which each must be recognised in the mean of the others to be part of the reference."""
+LEAST_WITHIN, LEAST_BETWEEN = 0.2, 0.3
+"""Correlation of means of some frames of one part from which it shows something, and that of two parts, in
+units of it, below which they show two scenes."""
 FEWEST, LEAST = 3, 0.1
 """Frames of which the first mean and a variance are made at least, and the least share of the frames that
 must be recognised for a mean of those alone."""
@@ -85,6 +88,8 @@ def _shifted_mean(frames: list[Tensor], settings: Settings, sigma: float) -> tup
         )
         count = max(FEWEST, round(len(frames) * (FIRST_SHARE + MORE * number)))
         kept = alike.argsort(descending=True)[:count].tolist()
+        of_one = _of_one_scene(torch.stack([torch.roll(small[n], moves[n], (0, 1)) for n in kept]))
+        kept = [kept[n] for n in of_one]
     whole = [torch.roll(frames[n], (step * moves[n][0], step * moves[n][1]), (0, 1)) for n in kept]
     if len(frames) <= FEW:
         whole = [whole[n] for n in _supported(whole, settings, sigma)]
@@ -101,6 +106,30 @@ def _alike(frames: list[Tensor]) -> list[int]:
     count = min(SEED, len(frames))
     seed = int(likeness.sort(dim=1, descending=True)[0][:, 1:count].mean(1).argmax())
     return likeness[seed].argsort(descending=True)[:count].tolist()
+
+
+def _of_one_scene(frames: Tensor) -> list[int]:
+    """The numbers of aligned frames (n, h, w) that show one scene: all, or the larger of two parts.
+
+    A mean of two scenes recognises the frames of both. The parts are those of opposite sign in the first
+    principal component; they show two scenes if their means are much less alike than means of some frames
+    of either part are.
+    """
+    everything, flat = list(range(len(frames))), frames.flatten(1)
+    flat = flat - flat.mean(1, keepdim=True)
+    flat = flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    about = flat - flat.mean(0)
+    first = torch.linalg.eigh(about @ about.T)[1][:, -1]
+    parts = [torch.nonzero(side)[:, 0].tolist() for side in (first > 0, first <= 0)]
+    larger = max(parts, key=len)
+    if min(map(len, parts)) < 2:
+        return everything
+    means = [[flat[part[k::2]].mean(0) for k in (0, 1)] for part in parts]
+    within = [_correlation(*pair) for pair in means]
+    between = sum(_correlation(one, other) for one in means[0] for other in means[1]) / 4
+    if min(within) < LEAST_WITHIN or between > LEAST_BETWEEN * math.sqrt(within[0] * within[1]):
+        return everything
+    return larger
 
 
 class FittedMean(NamedTuple):
