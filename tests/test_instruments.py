@@ -22,9 +22,13 @@ from register.io.images import (
     slideio_probe,
     slideio_read,
 )
+from register.io.images.guard import guarded
 from register.io.images.lookup_tables import signed_colour
-from register.io.images.model import Selection
+from register.io.images.model import Image, Selection
 from register.io.images.open import open_image
+from register.io.images.regions import Regions
+from register.transforms.frame import Frame
+from register.transforms.transform import Transform
 
 RNG = np.random.default_rng(6)
 READERS = (openslide_read, slideio_read, imaris, nikon, leica, olympus, fits, instruments)
@@ -49,6 +53,54 @@ def test_imaris(tmp_path, scene, program):
     assert found.channel_colours == (signed_colour(0, 0, 255), signed_colour(255, 128, 0))
     assert np.array_equal(found.smaller[0][:, :, :], stack[:, 1, ::2, ::2])
     assert open_image(tmp_path / "a.ims", Selection(level=1, plane="Z=0")).pixel_size == (0.5, 1.0, "µm")
+
+
+def write_identity(path, height, width):
+    Transform("affine", Frame(width, height), Frame(width, height), np.eye(2, 3)).save(path)
+
+
+@pytest.mark.parametrize("command", ["align", "apply"])
+def test_a_damaged_chunk_is_one_line_about_the_input(tmp_path, scene, program, command):
+    pytest.importorskip("h5py")
+    write_imaris(tmp_path / "a.ims", scene[:, None].astype(np.uint16), (100.0, 150.0, 1.0))
+    write_identity(tmp_path / "t.json", 300, 400)
+    content = bytearray((tmp_path / "a.ims").read_bytes())
+    content[len(content) // 10 : len(content) // 2] = RNG.bytes(len(content) // 2 - len(content) // 10)
+    (tmp_path / "bad.ims").write_bytes(content)
+    first = "t.json" if command == "apply" else "a.ims"
+    output = "out.tif" if command == "apply" else "out"
+    done = program(command, tmp_path / first, tmp_path / "bad.ims", "--output", tmp_path / output)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / 'bad.ims'}: cannot be read as an image (")
+
+
+@pytest.mark.parametrize(
+    "raised", [RuntimeError("broken\nblock"), OSError(5, "no"), ValueError(), IndexError()]
+)
+def test_pixels_that_are_read_later_raise_one_line_about_their_file(raised):
+    found = failing(raised)
+    for level in (found.pixels, *found.smaller):
+        with pytest.raises(FileError, match=r"^slide\.xyz: cannot be read as an image \([^\n]+complete$"):
+            level[:, 2:4, :]
+
+
+@pytest.mark.parametrize(
+    "raised", [MemoryError(), RuntimeError("not enough memory"), KeyboardInterrupt(), FileError("a", "is b")]
+)
+def test_what_is_no_fault_of_a_file_is_raised_as_it_is(raised):
+    with pytest.raises(type(raised)) as caught:
+        failing(raised).pixels[:, :, :]
+    assert caught.value is raised
+
+
+def failing(error):
+    """An image of two levels whose windows raise an error."""
+
+    def read(*window):
+        raise error
+
+    levels = [Regions((1, size, size), np.dtype(np.uint8), read) for size in (8, 4)]
+    return guarded(Image(levels[0], smaller=(levels[1],)), "slide.xyz")
 
 
 def write_fits(path, values, **cards):
