@@ -61,12 +61,17 @@ def write_identity(path, height, width):
 
 @pytest.mark.parametrize("command", ["align", "apply"])
 def test_a_damaged_chunk_is_one_line_about_the_input(tmp_path, scene, program, command):
-    pytest.importorskip("h5py")
-    write_imaris(tmp_path / "a.ims", scene[:, None].astype(np.uint16), (100.0, 150.0, 1.0))
+    h5py = pytest.importorskip("h5py")
+    for name in ("a.ims", "bad.ims"):
+        write_imaris(tmp_path / name, scene[:, None].astype(np.uint16), (100.0, 150.0, 1.0))
     write_identity(tmp_path / "t.json", 300, 400)
-    content = bytearray((tmp_path / "a.ims").read_bytes())
-    content[len(content) // 10 : len(content) // 2] = RNG.bytes(len(content) // 2 - len(content) // 10)
-    (tmp_path / "bad.ims").write_bytes(content)
+    for level in (0, 1):
+        with h5py.File(tmp_path / "bad.ims") as file:
+            data = file[f"DataSet/ResolutionLevel {level}/TimePoint 0/Channel 0/Data"]
+            chunk = data.id.get_chunk_info(0)
+        with open(tmp_path / "bad.ims", "rb+") as file:
+            file.seek(chunk.byte_offset)
+            file.write(b"\xff" * 20)
     first = "t.json" if command == "apply" else "a.ims"
     output = "out.tif" if command == "apply" else "out"
     done = program(command, tmp_path / first, tmp_path / "bad.ims", "--output", tmp_path / output)
