@@ -13,9 +13,11 @@ from conftest import TISSUE
 from register.errors import FileError
 from register.io.images import zarr_chunks
 from register.io.images.model import Selection
-from register.io.images.open import read_image
+from register.io.images.open import open_image, read_image
 from register.io.movies.layout import Layout
 from register.io.movies.open import open_stack
+from register.transforms.frame import Frame
+from register.transforms.transform import Transform
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(1, 65535, (3, 64, 80), np.uint16)
@@ -198,3 +200,48 @@ def test_a_chunk_that_inflates_past_its_shape_is_refused_before_it_does(kind, tm
     monkeypatch.setattr(zarr_chunks, "MOST", 2**20)
     with pytest.raises(FileError, match=r"inflates (past|to)"):
         read_image(tmp_path / "a.zarr")
+
+
+FITS = {
+    "uint8": ("a.fits", np.uint8, 1),
+    "int16": ("a.fits", np.int16, 1),
+    "uint16": ("a.fits", np.uint16, 1),
+    "float64": ("a.fits", np.float64, 1),
+    "cube": ("a.fits", np.float32, 3),
+    "two images": ("two.fits", np.int16, 1),
+    "Rice": ("a.fits.fz", np.int16, 1),
+    "gzip": ("a.fits.gz", np.float32, 1),
+}
+"""The name of a file, the type of its pixels and the number of its planes."""
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("command", ["info", "apply", "align"])
+def test_a_fits_file_that_ends_too_early_is_one_line(kind, share, command, tmp_path, program, recwarn):
+    """Not even a warning of astropy is shown beside it."""
+    fits = pytest.importorskip("astropy.io.fits")
+    name, dtype, planes = FITS[kind]
+    values = np.squeeze(RNG.integers(0, 255, (planes, 200, 160)).astype(dtype))
+    unit = fits.CompImageHDU(values) if kind == "Rice" else fits.PrimaryHDU(values)
+    units = [unit, fits.ImageHDU(values)] if kind == "two images" else [unit]
+    fits.HDUList(units if kind != "Rice" else [fits.PrimaryHDU(), unit]).writeto(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert open_image(tmp_path / name, Selection(plane="Z=1" if planes > 1 else None)).size == (200, 160)
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    frame = Frame(160, 200)
+    Transform("affine", frame, frame, np.eye(2, 3)).save(tmp_path / "t.json")
+    arguments = {"info": [], "apply": [tmp_path / "t.json"], "align": [tmp_path / name]}[command]
+    output = [] if command == "info" else ["--output", tmp_path / ("o" if command == "align" else "o.tif")]
+    done = program(command, *arguments, tmp_path / name, *output)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / name}: is a FITS file that is cut off: ")
+    assert not recwarn.list
+
+
+def test_a_fits_file_without_padding_is_whole(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    fits.PrimaryHDU(GREY[0]).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    (tmp_path / "a.fits").write_bytes(content[: 2880 + GREY[0].nbytes])
+    assert np.array_equal(read_image(tmp_path / "a.fits").pixels[0], GREY[0])
