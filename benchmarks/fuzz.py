@@ -163,14 +163,15 @@ def instrument_seeds() -> list[tuple[str, bytes]]:
 
 
 def _write_by_libraries(place: Path, planes: np.ndarray) -> None:
-    """A CZI and FITS files of planes (c, h, w), written by libraries."""
+    """CZI and FITS files of planes (c, h, w), written by libraries."""
     from astropy.io import fits
     from pylibCZIrw import czi
 
-    with czi.create_czi(str(place / "a.czi")) as file:
-        for c, plane in enumerate(planes):
-            file.write(plane[..., None], plane={"C": c, "Z": 0, "T": 0}, location=(0, 0))
-        file.write_metadata(document_name="a", channel_names={0: "DAPI"}, scale_x=0.25e-6, scale_y=0.25e-6)
+    for name, compression in (("a", "uncompressed:"), ("zstd", "zstd1:ExplicitLevel=3")):
+        with czi.create_czi(str(place / f"{name}.czi"), compression_options=compression) as file:
+            for c, plane in enumerate(planes):
+                file.write(plane[..., None], plane={"C": c, "Z": 0, "T": 0}, location=(0, 0))
+            file.write_metadata(document_name="a", channel_names={0: "D"}, scale_x=2e-7, scale_y=2e-7)
     fits.PrimaryHDU(planes[0].astype(np.int16)).writeto(place / "a.fits")
     fits.CompImageHDU(planes[0].astype(np.int16), compression_type="RICE_1").writeto(place / "a.fits.fz")
 

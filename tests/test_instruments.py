@@ -4,6 +4,7 @@ Also what happens without the library.
 """
 
 import importlib
+import re
 import struct
 
 import numpy as np
@@ -175,6 +176,168 @@ def test_czi(tmp_path, scene):
     assert np.array_equal(found.pixels[1:2, 70:90, 100:170], planes[1, 1:2, 70:90, 100:170])
     assert found.pixel_size.xy == pytest.approx((0.25, 0.25))
     assert found.channel_names == ("DAPI", "CD3")
+
+
+COMPRESSIONS = [
+    "uncompressed:",
+    "zstd0:ExplicitLevel=3",
+    "zstd1:ExplicitLevel=3",
+    "zstd1:PreProcess=HiLoByteUnpack",
+]
+
+
+def write_czi(path, planes, compression="uncompressed:", names=None, halves=False, scenes=1):
+    """A CZI of channels (h, w) or (h, w, 3: blue, green, red), in scenes beside each other, and with every
+    second pixel as a coarser level of each."""
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="pylibCZIrw writes the file")
+    pytest.importorskip("slideio")
+    with czi.create_czi(str(path), compression_options=compression) as file:
+        for scene in range(scenes):
+            for c, plane in enumerate(planes):
+                place = {"plane": {"C": c, "Z": 0, "T": 0}, "location": (1000 * scene + 30, 20)}
+                for part in (plane, plane[::2, ::2])[: 1 + halves]:
+                    pixels = np.ascontiguousarray(part + scene)
+                    number = {"scene": scene} if scenes > 1 else {}
+                    file.write(pixels if pixels.ndim == 3 else pixels[..., None], **place, **number)
+        file.write_metadata(document_name="a", channel_names=names or {}, scale_x=5e-7, scale_y=5e-7)
+    if halves:
+        make_coarser(path, planes[0].shape)
+
+
+def make_coarser(path, shape):
+    """Let blocks of half a size be a coarser level: their entries state the size that they cover."""
+    content = bytearray(path.read_bytes())
+    for at in (found.start() for found in re.finditer(b"DV", content)):
+        if content[at + 32 : at + 36] in (b"X\0\0\0", b"C\0\0\0"):
+            for n in range(struct.unpack_from("<i", content, at + 28)[0]):
+                name, _, size = struct.unpack_from("<4sii", content, at + 32 + 20 * n)
+                full = {b"Y": shape[0], b"X": shape[1]}.get(name[:1], 0)
+                if size == full // 2:
+                    struct.pack_into("<i", content, at + 32 + 20 * n + 8, full)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_czi_is_read_by_region_and_level_whatever_its_compression(tmp_path, scene, compression, dtype):
+    planes = (scene / 60000 * (255 if dtype == "uint8" else 60000)).astype(dtype)
+    write_czi(tmp_path / "a.czi", planes, compression, {0: "DAPI", 1: "CD3"}, halves=True)
+    found = open_image(tmp_path / "a.czi")
+    assert (found.colour, found.channel_names, found.dtype) == ("grey", ("DAPI", "CD3"), dtype)
+    assert np.array_equal(found.pixels[:, :, :], planes)
+    assert np.array_equal(found.pixels[1:2, 70:91, 101:170], planes[1:2, 70:91, 101:170])
+    (small,) = found.smaller
+    assert np.array_equal(small[:, :, :], planes[:, ::2, ::2])
+    assert np.array_equal(small[0:1, 31:50, 11:60], planes[0:1, ::2, ::2][:, 31:50, 11:60])
+    assert open_image(tmp_path / "a.czi", Selection(level=1)).pixel_size.xy == pytest.approx((1, 1))
+
+
+def test_scenes_of_a_compressed_czi(tmp_path, scene):
+    planes = scene[:1].astype(np.uint16)
+    write_czi(tmp_path / "a.czi", planes, COMPRESSIONS[2], scenes=2)
+    for number in range(2):
+        found = open_image(tmp_path / "a.czi", Selection(series=number))
+        assert np.array_equal(found.pixels[:, :, :], planes + np.uint16(number))
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS[:3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_colours_of_a_czi_are_red_green_blue(tmp_path, scene, compression, dtype):
+    blue_first = np.stack([scene[0], scene[0] / 2, scene[1]], axis=2)
+    blue_first = (blue_first / 60000 * np.iinfo(dtype).max).astype(dtype)
+    write_czi(tmp_path / "a.czi", [blue_first], compression, {0: "H&E"})
+    found = open_image(tmp_path / "a.czi")
+    assert (found.colour, found.channel_names) == ("rgb", ())
+    assert np.array_equal(found.pixels[:, :, :], np.moveaxis(blue_first[..., ::-1], 2, 0))
+    assert np.array_equal(found.pixels[0:1, 5:9, 7:20], blue_first[5:9, 7:20, 2][None])
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS[:3])
+@pytest.mark.parametrize("names", [{}, {0: "a:1", 1: "a:2", 2: "a:3"}])
+def test_three_grey_channels_of_a_czi_are_no_colours(tmp_path, scene, compression, names):
+    planes = [(scene[0] / 300).astype(np.uint8) // n for n in (1, 2, 3)]
+    write_czi(tmp_path / "a.czi", planes, compression, names)
+    found = open_image(tmp_path / "a.czi")
+    assert (found.colour, len(found.channel_names)) == ("grey", 3)
+    assert np.array_equal(found.pixels[:, :, :], np.stack(planes))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_colours_of_jpeg_xr_in_a_czi_are_red_green_blue(tmp_path, dtype):
+    """SlideIO gives 16 bits red first and 8 bits blue first."""
+    import imagecodecs
+
+    picture = np.broadcast_to(np.array([200, 90, 20], dtype), (64, 64, 3)) * np.array(
+        1 if dtype == "uint8" else 100
+    )
+    picture = picture.astype(dtype)
+    data = bytearray(imagecodecs.jpegxr_encode(picture, level=100))
+    red_first = data.index(bytes.fromhex("24c3dd6f034efe4bb1853d77768dc9")) + 15
+    if dtype == "uint8":
+        data[red_first] = 0x0C  # the bytes are in the other order, as Zeiss writes them
+        picture = picture[..., ::-1]
+    write_czi(tmp_path / "a.czi", [picture])
+    replace_block(tmp_path / "a.czi", bytes(data), picture.nbytes, 4)
+    found = open_image(tmp_path / "a.czi")
+    assert found.colour == "rgb"
+    expected = picture if dtype == "uint16" else picture[..., ::-1]
+    assert np.array_equal(found.pixels[:, :, :], np.moveaxis(expected, 2, 0))
+
+
+def replace_block(path, data, size, code):
+    """Put other data and the code of their compression into the one block of a CZI."""
+    content = bytearray(path.read_bytes())
+    at = content.index(b"ZISRAWSUBBLOCK") + 32
+    metadata, _, stored = struct.unpack_from("<iiq", content, at)
+    assert len(data) <= size == stored
+    start = at + max(256, 48 + 20 * struct.unpack_from("<i", content, at + 16 + 28)[0]) + metadata
+    struct.pack_into("<q", content, at + 8, len(data))
+    content[start : start + len(data)] = data
+    for entry in (at + 16, content.rindex(b"DV")):
+        struct.pack_into("<i", content, entry + 18, code)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("code", "name"), [(1, "JPEG"), (2, "LZW"), (77, "method 77")])
+def test_a_compression_that_nothing_decodes_is_named(tmp_path, scene, code, name, program):
+    plane = scene[0].astype(np.uint16)
+    write_czi(tmp_path / "a.czi", [plane])
+    replace_block(tmp_path / "a.czi", b"data", plane.nbytes, code)
+    done = program("info", tmp_path / "a.czi")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"a.czi: is a Zeiss CZI compressed by {name}, which register does not decode; save" in done.stderr
+
+
+def test_a_damaged_block_of_a_compressed_czi_is_one_line(tmp_path, scene):
+    plane = scene[0].astype(np.uint16)
+    write_czi(tmp_path / "a.czi", [plane])
+    replace_block(tmp_path / "a.czi", b"no Zstandard", plane.nbytes, 5)
+    with pytest.raises(FileError, match=r"a\.czi: cannot be read as an image \([^\n]*zstd"):
+        open_image(tmp_path / "a.czi").pixels[:, :10, :]
+
+
+class BlueFirst:
+    """A scene of a ZVI in colour, as SlideIO describes it."""
+
+    num_channels = 3
+
+    def __init__(self, names):
+        self.names = names
+
+    def get_channel_name(self, number):
+        return self.names[number]
+
+    def get_channel_data_type(self, number):
+        return np.uint8
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [(("blue", "green", "red"), [2, 1, 0]), (("", "", ""), [0, 1, 2]), (("DAPI", "FITC", "Cy5"), None)],
+)
+def test_colours_of_other_formats_of_slideio(names, order, tmp_path):
+    slide = slideio_read._Slide(tmp_path, slideio_read.FORMATS[1], None, None)
+    assert slide.order(BlueFirst(names)) == order
 
 
 DAMAGES = {
