@@ -340,6 +340,70 @@ def test_colours_of_other_formats_of_slideio(names, order, tmp_path):
     assert slide.order(BlueFirst(names)) == order
 
 
+def ets(side=64, chunks=1, missing=0):
+    """An ETS file of uncompressed tiles, of which some bytes are missing at the end."""
+    tiles = bytes(side * side * chunks)
+    second = struct.pack("<4s9I", b"ETS\0", 1, 2, 1, 1, 0, 0, side, side, 1).ljust(228, b"\0")
+    table = 64 + len(second)
+    first = table + 28 * chunks
+    head = struct.pack("<4sIIIQIIQII", b"SIS\0", 64, 2, 2, 64, len(second), 0, table, chunks, 0).ljust(
+        64, b"\0"
+    )
+    size = side * side
+    rows = (struct.pack("<IiiQII", 0, n, 0, first + n * size, size, 0) for n in range(chunks))
+    content = head + second + b"".join(rows) + tiles
+    return content[: len(content) - missing]
+
+
+def write_vsi(path, described):
+    """A VSI, which is also a TIFF of its preview; with one tag of a description of its images or without."""
+    tag = (
+        struct.pack("<HHIqIIiiiI", 24, 21321, 0, 24, 1, 0, 0x40000006, 2000, 0, 7) if described else bytes(40)
+    )
+    pixels = RNG.integers(0, 255, (64, 64, 3)).astype(np.uint8).tobytes()
+    bits = 8 + len(tag) + len(pixels)
+    tags = [(256, 3, 1, 64), (257, 3, 1, 64), (258, 3, 3, bits), (259, 3, 1, 1), (262, 3, 1, 2),
+            (273, 4, 1, 8 + len(tag)), (277, 3, 1, 3), (278, 3, 1, 64), (279, 4, 1, len(pixels)),
+            (284, 3, 1, 1)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *each) for each in tags)
+    start = struct.pack("<2sHI", b"II", 42, bits + 6)
+    content = start + tag + pixels + struct.pack("<3HH", 8, 8, 8, len(tags)) + entries + bytes(4)
+    path.write_bytes(content)
+
+
+BESIDE = {
+    "nothing": (None, True, "that has no .ets in it; copy it too"),
+    "an empty file": (b"", True, "where frame.ets is empty"),
+    "garbage": (b"x", True, "where frame.ets is no ETS file"),
+    "a signature": (b"SIS\0".ljust(64, b"\0"), True, "where frame.ets is damaged in its header"),
+    "half a table": (ets(chunks=200)[:3000], True, "where frame.ets is cut off"),
+    "half a tile": (ets(chunks=4, missing=100), True, "where frame.ets is cut off"),
+    "pixels without a description": (
+        ets(),
+        False,
+        "it does not describe that, and holds only a preview itself",
+    ),
+    "pixels of another image": (ets(), True, "no .ets there holds an image that it describes"),
+}
+"""What lies beside a VSI, whether the VSI has a description, and what is said."""
+
+
+@pytest.mark.parametrize(("content", "described", "said"), BESIDE.values(), ids=BESIDE)
+def test_the_preview_of_a_vsi_is_never_read_in_place_of_its_pixels(
+    tmp_path, program, content, described, said
+):
+    pytest.importorskip("slideio")
+    write_vsi(tmp_path / "a.vsi", described)
+    if content is not None:
+        (tmp_path / "_a_" / "stack1").mkdir(parents=True)
+        (tmp_path / "_a_" / "stack1" / "frame.ets").write_bytes(content)
+    done = program("info", tmp_path / "a.vsi")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "a.vsi: is an Olympus VSI, of which the pixels lie in the folder beside it" in done.stderr
+    assert said in done.stderr
+    assert "copy" in done.stderr
+
+
 DAMAGES = {
     "beyond the end": (84, "<q", 10**9, "outside of the file"),
     "not a directory": (84, "<q", 544, "not where the file says"),

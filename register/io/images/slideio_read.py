@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
-from register.io.images import czi_directory, czi_pixels, slideio_probe
+from register.io.images import czi_directory, czi_pixels, slideio_probe, vsi_pixels
 from register.io.images.instrument_format import Format, matcher, of_file, suffixes
 from register.io.images.levels import level_factors
 from register.io.images.lookup_tables import signed_colour
@@ -129,20 +129,23 @@ def _open(path: Path) -> _Slide:
     """An open file."""
     kind = of_file(FORMATS, path)
     slideio = library("slideio", path, kind, "slides")
-    if path.suffix.lower() == ".vsi" and not any(path.with_name(f"_{path.stem}_").rglob("*.ets")):
-        raise FileError(path, f"is {kind.name}; that has no .ets in it", f"copy it too, or {kind.advice}")
     driver = DRIVERS.get(path.suffix.lower(), "CZI")
+    if driver == "VSI":
+        vsi_pixels.check(path, kind)
     blocks = czi_directory.check(path) if driver == "CZI" else None
     if blocks:
         czi_pixels.check_compressions(path, kind, blocks.compressions)
     if fault := slideio_probe.fault(path, driver):
         raise FileError(path, f"is {kind.name} that is damaged: {fault}", "copy it again from the instrument")
     try:
-        return _Slide(path, kind, slideio.open_slide(str(path), driver), blocks)
+        file = slideio.open_slide(str(path), driver)
     except Exception as error:  # SlideIO raises RuntimeError for anything
         reason = " ".join(str(error).split())[:200]
         problem = f"is {kind.name}, and SlideIO cannot read it ({reason})"
         raise FileError(path, problem, f"check its files, or {kind.advice}") from None
+    if driver == "VSI":
+        vsi_pixels.check_found(path, kind, file, file.num_scenes)
+    return _Slide(path, kind, file, blocks)
 
 
 def _axes(scene: Any) -> tuple[str, tuple[int, ...]]:
