@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import time
 
 import imagecodecs
 import numpy as np
@@ -11,7 +12,7 @@ import zarr
 from conftest import TISSUE
 
 from register.errors import FileError
-from register.io.images import zarr_chunks
+from register.io.images import tiff_extent, zarr_chunks
 from register.io.images.model import Selection
 from register.io.images.open import open_image, read_image
 from register.io.movies.layout import Layout
@@ -200,6 +201,18 @@ def test_a_chunk_that_inflates_past_its_shape_is_refused_before_it_does(kind, tm
     monkeypatch.setattr(zarr_chunks, "MOST", 2**20)
     with pytest.raises(FileError, match=r"inflates (past|to)"):
         read_image(tmp_path / "a.zarr")
+
+
+def test_rows_of_a_directory_that_states_billions_of_tiles_are_counted_at_once():
+    """Only the tiles that it lists are looked at."""
+    begin = time.monotonic()
+    stored = [100, 200, 300, 400], [100, 100, 100, 100]
+    assert tiff_extent.segment_rows(stored, (2**28, 2), 16, 2**32, 500, 1) == [32]
+    assert tiff_extent.segment_rows(stored, (2**28, 2), 16, 2**32, 450, 1) == [16]
+    assert tiff_extent.segment_rows(stored, (2, 1), 16, 30, 350, 2) == [30, 0]
+    assert tiff_extent.segment_rows(stored, (2, 1), 16, 30, 450, 2) == [30, 16]
+    assert tiff_extent.segment_rows(stored, (2, 1), 16, 30, 500, 3) == [30, 30, 0]
+    assert time.monotonic() - begin < 1
 
 
 FITS = {
