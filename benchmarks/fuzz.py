@@ -3,9 +3,10 @@
     python -m benchmarks.fuzz [--count 10000] [--seeds FOLDER] [--only .nd2,.lif]
 
 Small TIFF, PNG, JPEG, OME-Zarr, transform, GeoJSON, CSV, ITK and elastix files, those of instruments, and
-those of a folder if one is given, are mutated and read as the program reads them. Half are changed byte by
-byte (flipped, set to extremes, removed, repeated, the end cut off), the others by structure: values of JSON,
-words of texts. Compressed texts are damaged before and after they are compressed.
+those of a folder if one is given, are mutated and read as the program reads them: images are opened, and
+windows of every series and level are read. Half are changed byte by byte (flipped, set to extremes, removed,
+repeated, the end cut off), the others by structure: values of JSON, words of texts. Compressed texts are
+damaged before and after they are compressed.
 A seed that cannot be read is a fault too.
 Workers are separate processes with limits of time per file and of memory (2 GiB in use by the process); a
 file that ends one, or raises another exception, is printed with the seed that reproduces it.
@@ -48,6 +49,10 @@ VALUES = (
 )  # fmt: skip
 WORDS = ("", "-1", "1e999", "nan", "abc", '"', "(", "9" * 400, "0", "1e-320", "Transform:", "\x00", "é")
 SECONDS, MEMORY, BATCH = 10, 2 * 2**30, 250
+WINDOW, SMALL = 32, 2**20
+"""Side in pixels of the windows that are read, and bytes of an image that is read in full."""
+MOST_SERIES, MOST_CHANNELS = 4, 8
+"""Series of a file and channels of a window that are read."""
 ADDRESSES = 7 * 2**30
 """Limit, in bytes, of the addresses of a worker: libraries and threads reserve several gigabytes."""
 EXTREMES = (
@@ -158,14 +163,15 @@ def instrument_seeds() -> list[tuple[str, bytes]]:
 
 
 def _write_by_libraries(place: Path, planes: np.ndarray) -> None:
-    """A CZI and FITS files of planes (c, h, w), written by libraries."""
+    """CZI and FITS files of planes (c, h, w), written by libraries."""
     from astropy.io import fits
     from pylibCZIrw import czi
 
-    with czi.create_czi(str(place / "a.czi")) as file:
-        for c, plane in enumerate(planes):
-            file.write(plane[..., None], plane={"C": c, "Z": 0, "T": 0}, location=(0, 0))
-        file.write_metadata(document_name="a", channel_names={0: "DAPI"}, scale_x=0.25e-6, scale_y=0.25e-6)
+    for name, compression in (("a", "uncompressed:"), ("zstd", "zstd1:ExplicitLevel=3")):
+        with czi.create_czi(str(place / f"{name}.czi"), compression_options=compression) as file:
+            for c, plane in enumerate(planes):
+                file.write(plane[..., None], plane={"C": c, "Z": 0, "T": 0}, location=(0, 0))
+            file.write_metadata(document_name="a", channel_names={0: "D"}, scale_x=2e-7, scale_y=2e-7)
     fits.PrimaryHDU(planes[0].astype(np.int16)).writeto(place / "a.fits")
     fits.CompImageHDU(planes[0].astype(np.int16), compression_type="RICE_1").writeto(place / "a.fits.fz")
 
@@ -311,7 +317,6 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 def readers() -> dict[str, Callable[[Path], object]]:
     """The reader of each suffix; files with other suffixes are read as images."""
     from register.io.images.masks import read_mask
-    from register.io.images.open import read_image
     from register.io.points.open import read_point_file
     from register.io.transforms.start import read_start
     from register.transforms.transform import Transform
@@ -336,7 +341,49 @@ def readers() -> dict[str, Callable[[Path], object]]:
 
     texts = {".transform": transform, ".csv": points, ".geojson": geojson}
     texts |= {".parquet": points, ".h5ad": points, ".csv.gz": points, ".geojson.gz": points}
-    return texts | {".tfm": start, ".elastix": start, "": read_image}
+    return texts | {".tfm": start, ".elastix": start, "": read_parts}
+
+
+def read_parts(path: Path) -> None:
+    """Read an image as the command line does: described, opened, read by windows, in all series and levels.
+
+    Raises the first ``RegisterError`` after all of them were tried.
+    """
+    from register.errors import RegisterError
+    from register.io.images.model import Selection
+    from register.io.images.open import describe_file, open_header
+
+    described, errors = describe_file(path), []
+    with contextlib.suppress(RegisterError):  # open_image says the same
+        open_header(path)
+    for series in (None, *range(min(len(described.series) if described else 0, MOST_SERIES))):
+        try:
+            read_windows(path, Selection(series))
+        except RegisterError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def read_windows(path: Path, selection: object) -> None:
+    """Read windows of every level of an image, in its corners and centre, and the grey of a small image."""
+    from register.io.images.open import open_image
+    from register.io.images.working import Validity, working_level
+
+    image = open_image(path, selection)
+    for pixels in (image.pixels, *image.smaller):
+        for rows in windows(pixels.shape[1]):
+            for columns in windows(pixels.shape[2]):
+                found = pixels[slice(0, MOST_CHANNELS), rows, columns]
+                assert found.shape[1:] == (rows.stop - rows.start, columns.stop - columns.start)
+    if image.nbytes < SMALL:
+        working_level(image, Validity(image), WINDOW)
+
+
+def windows(side: int) -> list[slice]:
+    """The spans of one axis that are read: its begin, its middle and its end, which may overlap."""
+    length = min(side, WINDOW)
+    return [slice(start, start + length) for start in sorted({0, (side - length) // 2, side - length})]
 
 
 def check_seeds() -> list[str]:
@@ -353,6 +400,10 @@ def check_seeds() -> list[str]:
     return faults
 
 
+class Late(BaseException):
+    """A file took too long; no exception that a reader would turn into an error about the file."""
+
+
 def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
     """Read ``count`` mutants in this process and return the number of faults.
 
@@ -365,7 +416,7 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
 
     def late(*_: object) -> None:
-        raise TimeoutError(f"took longer than {SECONDS} s")
+        raise Late(f"took longer than {SECONDS} s")
 
     signal.signal(signal.SIGALRM, late)
     with tempfile.TemporaryDirectory() as scratch:

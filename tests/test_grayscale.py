@@ -36,6 +36,14 @@ def test_of_equally_good_channels_the_first_is_used():
     )
 
 
+def test_of_channels_of_noise_alone_the_first_is_used():
+    """The covariance of neighbours is negative where nothing but noise is there."""
+    noise = np.random.default_rng(0).uniform(size=(2, 40, 50)).astype(np.float32)
+    planes, valid = torch.from_numpy(noise), torch.ones(1, 40, 50)
+    assert max(grayscale.texture(planes[c : c + 1], valid) for c in range(2)) < 0
+    assert grayscale.choose(planes, valid, colour="grey", white=None).name == "channel 0"
+
+
 def test_masked_pixels_do_not_influence_the_choice_of_channel():
     planes = torch.cat([noise(5), blobs()])
     shown = EVERYWHERE.clone()

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import time
 
 import imagecodecs
 import numpy as np
@@ -13,9 +14,9 @@ from PIL import Image as Pillow
 
 from register.errors import FileError, RegisterError
 from register.geometry import affine
-from register.io.images import zarr_chunks
+from register.io.images import tiff_extent, zarr_chunks
 from register.io.images.model import Selection
-from register.io.images.open import read_image
+from register.io.images.open import open_image, read_image
 from register.io.movies.layout import Layout
 from register.io.movies.open import open_stack
 from register.transforms.frame import Frame
@@ -236,3 +237,60 @@ def test_formats_of_which_no_part_is_read_say_so(suffix, tmp_path):
         read_image(path, ALLOWED)
     path.write_bytes(whole)
     assert read_image(path, ALLOWED).size == (64, 80)
+
+
+def test_rows_of_a_directory_that_states_billions_of_tiles_are_counted_at_once():
+    """Only the tiles that it lists are looked at."""
+    begin = time.monotonic()
+    stored = [100, 200, 300, 400], [100, 100, 100, 100]
+    assert tiff_extent.segment_rows(stored, (2**28, 2), 16, 2**32, 500, 1) == [32]
+    assert tiff_extent.segment_rows(stored, (2**28, 2), 16, 2**32, 450, 1) == [16]
+    assert tiff_extent.segment_rows(stored, (2, 1), 16, 30, 350, 2) == [30, 0]
+    assert tiff_extent.segment_rows(stored, (2, 1), 16, 30, 450, 2) == [30, 16]
+    assert tiff_extent.segment_rows(stored, (2, 1), 16, 30, 500, 3) == [30, 30, 0]
+    assert time.monotonic() - begin < 1
+
+
+FITS = {
+    "uint8": ("a.fits", np.uint8, 1),
+    "int16": ("a.fits", np.int16, 1),
+    "uint16": ("a.fits", np.uint16, 1),
+    "float64": ("a.fits", np.float64, 1),
+    "cube": ("a.fits", np.float32, 3),
+    "two images": ("two.fits", np.int16, 1),
+    "Rice": ("a.fits.fz", np.int16, 1),
+    "gzip": ("a.fits.gz", np.float32, 1),
+}
+"""The name of a file, the type of its pixels and the number of its planes."""
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize("command", ["info", "apply", "align"])
+def test_a_fits_file_that_ends_too_early_is_one_line(kind, share, command, tmp_path, program, recwarn):
+    """Not even a warning of astropy is shown beside it."""
+    fits = pytest.importorskip("astropy.io.fits")
+    name, dtype, planes = FITS[kind]
+    values = np.squeeze(RNG.integers(0, 255, (planes, 200, 160)).astype(dtype))
+    unit = fits.CompImageHDU(values) if kind == "Rice" else fits.PrimaryHDU(values)
+    units = [unit, fits.ImageHDU(values)] if kind == "two images" else [unit]
+    fits.HDUList(units if kind != "Rice" else [fits.PrimaryHDU(), unit]).writeto(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert open_image(tmp_path / name, Selection(plane="Z=1" if planes > 1 else None)).size == (200, 160)
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    frame = Frame(160, 200)
+    Transform("affine", frame, frame, np.eye(2, 3)).save(tmp_path / "t.json")
+    arguments = {"info": [], "apply": [tmp_path / "t.json"], "align": [tmp_path / name]}[command]
+    output = [] if command == "info" else ["--output", tmp_path / ("o" if command == "align" else "o.tif")]
+    done = program(command, *arguments, tmp_path / name, *output)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path / name}: is a FITS file that is cut off: ")
+    assert not recwarn.list
+
+
+def test_a_fits_file_without_padding_is_whole(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    fits.PrimaryHDU(GREY[0]).writeto(tmp_path / "a.fits")
+    content = (tmp_path / "a.fits").read_bytes()
+    (tmp_path / "a.fits").write_bytes(content[: 2880 + GREY[0].nbytes])
+    assert np.array_equal(read_image(tmp_path / "a.fits").pixels[0], GREY[0])

@@ -87,7 +87,7 @@ def choose(
         return Grey("ink", lambda planes: planes[:4].mean(0, keepdim=True))
     if count == 1:
         return Grey("gray", lambda planes: planes)
-    textures = [texture(channel(sample, index), valid) for index in range(count)]
+    textures = [max(texture(channel(sample, index), valid), 0.0) for index in range(count)]
     best = next(index for index in range(count) if textures[index] >= ENOUGH * max(textures))
     return Grey(_label(best, names), lambda planes: channel(planes, best))
 

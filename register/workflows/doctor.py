@@ -33,7 +33,7 @@ EXTRAS = {
     "export": ("h5py", "nibabel", "roifile"),
     "dask": ("distributed", "fsspec"),
     "remote": ("fsspec", "aiohttp", "s3fs"),
-    "slides": ("openslide", "slideio"),
+    "slides": ("openslide", "slideio", "pylibCZIrw"),
     "microscopes": ("nd2", "liffile", "oiffile", "h5py"),
     "movies": ("h5py", "pynwb"),
     "astronomy": ("astropy",),

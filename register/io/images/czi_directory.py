@@ -6,6 +6,7 @@ documents them.
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from register.errors import FileError
@@ -13,6 +14,8 @@ from register.errors import FileError
 SEGMENT, ENTRIES, ENTRY, DIMENSION = 32, 160, 32, 20
 """Bytes of the header of a segment, from its start to the first entry of a directory, and of an entry and of
 each of its dimensions."""
+TYPE_AT, COMPRESSION_AT = 2, 18
+"""Places, in bytes, of the codes of the type of pixels and of the compression in an entry."""
 DIRECTORY_AT = 84
 """Place, in bytes, of the position of the directory."""
 MOST_DIMENSIONS, LARGEST = 40, 2**28
@@ -24,8 +27,16 @@ SPARSE = 64
 ADVICE = "copy it again from the instrument, or export it there"
 
 
-def check(path: Path) -> None:
-    """Raise ``FileError`` where the directory of a CZI cannot be that of its planes."""
+@dataclass(frozen=True)
+class Blocks:
+    """What the directory of a CZI states of its blocks of pixels: codes of their types and compressions."""
+
+    types: frozenset[int]
+    compressions: frozenset[int]
+
+
+def check(path: Path) -> Blocks:
+    """The blocks of a CZI. Raises ``FileError`` where its directory cannot be that of its planes."""
     with path.open("rb") as file:
         header = file.read(DIRECTORY_AT + 8)
         size = path.stat().st_size
@@ -48,6 +59,17 @@ def check(path: Path) -> None:
     for name, start in first.items():
         if last[name] - start > SPARSE * count:
             raise _damaged(path, f"{count} entries lie at {last[name] - start + 1} places along {name}")
+    return _blocks(content, count)
+
+
+def _blocks(content: bytes, count: int) -> Blocks:
+    """The types and compressions of the entries of a directory that was checked."""
+    at, types, compressions = ENTRIES, set[int](), set[int]()
+    for _ in range(count):
+        types.add(struct.unpack_from("<i", content, at + TYPE_AT)[0])
+        compressions.add(struct.unpack_from("<i", content, at + COMPRESSION_AT)[0])
+        at += ENTRY + DIMENSION * int(struct.unpack_from("<i", content, at + 28)[0])
+    return Blocks(frozenset(types), frozenset(compressions))
 
 
 def _planes(path: Path, content: bytes, count: int) -> Iterator[tuple[str, int]]:

@@ -1,6 +1,11 @@
 """Read FITS images with astropy: scaled values, compressed images, cubes by plane, the size of a pixel."""
 
+import gzip
 import math
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,10 @@ FORMATS = (Format("a FITS file", ENDINGS, b"SIMPLE  =", "convert it to TIFF"),)
 AXES = "TZYX"
 """Names of the axes of an array, the last ones of these."""
 ARCSECONDS = 3600.0
+STEP = 2**20
+"""Bytes that are decompressed at a time."""
+_ALONE = threading.RLock()
+"""Filters of warnings belong to the whole process; one thread at a time changes them."""
 
 
 def read(path: Path, selection: Selection) -> Image:
@@ -28,13 +37,14 @@ def read(path: Path, selection: Selection) -> Image:
 
     Values are physical ones: ``BZERO``, ``BSCALE`` and ``BLANK`` are applied. The pixel size is in seconds of
     arc where the header places the image on the sky. Raises ``FileError`` without astropy, for files without
-    an image, and for a cube of which no plane is chosen.
+    an image or cut off, and for a cube of which no plane is chosen.
     """
     with _open(path) as file:
         images = _images(file)
         number = checked_series(path, selection, [math.prod(image.shape) for image in images])
         checked_level(path, selection, 1)
         found = images[number]
+        _check_whole(path, images if selection.series is None else [found])
         axes = AXES[-len(found.shape) :]
         chosen = selection.indices(path, axes, found.shape)
         first = np.asarray(found.section[tuple(slice(0, 1) for _ in axes)])
@@ -77,6 +87,7 @@ def describe(path: Path) -> FileDescription:
     with _open(path) as file:
         images = _images(file)
         checked_series(path, Selection(), [math.prod(image.shape) for image in images])
+        _check_whole(path, images)
         series = [SeriesDescription(AXES[-len(x.shape) :], tuple(x.shape), _type(x), 1) for x in images]
     largest = max(series, key=lambda each: math.prod(each.shape))
     return FileDescription(largest.axes, 1, tuple(series))
@@ -91,14 +102,59 @@ def _type(unit: Any) -> str:
 READER = ImageReader("fits", matcher(FORMATS), read, suffixes(FORMATS), describe)
 
 
-def _open(path: Path) -> Any:
-    """An open file."""
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """An open file. Astropy's warnings are not shown: what is wrong is said by ``FileError``."""
     kind = of_file(FORMATS, path)
     fits = library("astropy.io.fits", path, kind, "astronomy")
+    with _ALONE, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            file = fits.open(path, memmap=False)
+        except (OSError, TypeError, ValueError, EOFError) as error:
+            if _is_cut_archive(path):
+                raise _cut_off(path, "its compressed data end too early") from None
+            raise FileError(path, f"is {kind.name} that is damaged ({error})", "copy it again") from None
+        with file:
+            try:
+                yield file
+            except EOFError:
+                raise _cut_off(path, "its compressed data end too early") from None
+
+
+def _is_cut_archive(path: Path) -> bool:
+    """Whether a file is a gzip archive that ends too early."""
+    if path.suffix.lower() != ".gz":
+        return False
     try:
-        return fits.open(path, memmap=False)
-    except (OSError, TypeError, ValueError) as error:
-        raise FileError(path, f"is {kind.name} that is damaged ({error})", "copy it again") from None
+        with gzip.open(path) as file:
+            while file.read(STEP):
+                pass
+    except EOFError:
+        return True
+    except Exception:  # another damage
+        return False
+    return False
+
+
+def _check_whole(path: Path, images: list[Any]) -> None:
+    """Raise ``FileError`` where an image continues beyond the end of its file.
+
+    The last block of an image that is not compressed may be shorter than the standard asks.
+    """
+    if path.suffix.lower() == ".gz":  # decompressed as a whole, which fails where it is cut off
+        return
+    end = path.stat().st_size
+    for image in images:
+        place = image.fileinfo()
+        compressed = type(image).__name__ == "CompImageHDU"
+        last = place["datLoc"] + (place["datSpan"] if compressed else image.size)
+        if last > end:
+            raise _cut_off(path, f"its pixels need {last:,} bytes, and it has {end:,}")
+
+
+def _cut_off(path: Path, why: str) -> FileError:
+    return FileError(path, f"is a FITS file that is cut off: {why}", "copy it again")
 
 
 def _images(file: Any) -> list[Any]:

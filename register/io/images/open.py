@@ -13,6 +13,7 @@ from register.compute.free_memory import check_memory
 from register.errors import FileError, RegisterError
 from register.files.atomic import as_path, atomic_folder, atomic_write
 from register.io.images import raster, storable
+from register.io.images.guard import guarded, unreadable
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
 from register.io.images.reader import FileDescription, ImageReader, reader_of
@@ -62,7 +63,7 @@ def _opened(path: Path, selection: Selection, way: Callable[[ImageReader], Read]
     reader = None
     try:
         reader = reader_for(path)
-        image = replace(way(reader)(path, selection), path=str(path))
+        image = guarded(replace(way(reader)(path, selection), path=str(path)), path)
         if 0 in image.pixels.shape:
             raise FileError(
                 path,
@@ -254,14 +255,6 @@ def describe_file(path: str | Path) -> FileDescription | None:
         return reader.describe(Path(path)) if reader.describe else None
     except Exception:  # decoders raise any exception on damaged files; open_image reports what is wrong
         return None
-
-
-def unreadable(path: object, error: Exception) -> FileError:
-    """The error about a file for an exception that a decoder raised."""
-    if isinstance(error, MemoryError):
-        return FileError(path, "is larger than the free memory", "read a coarser level of it")
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return FileError(path, f"cannot be read as an image ({reason})", "check that the file is complete")
 
 
 def stored(form: str, compression: str, pyramid: bool | None) -> str:

@@ -1,5 +1,6 @@
 """Whether all that a TIFF refers to lies within the file, and which part of an image does."""
 
+import bisect
 import math
 import re
 import struct
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tifffile
 
 from register.errors import FileError
@@ -104,13 +104,14 @@ def segment_rows(
     ``grid`` is the number of segments down and across, ``side`` their height, ``end`` the size of the file.
     Segments that the directory does not list are missing.
     """
-    inside = np.zeros(planes * grid[0] * grid[1], np.bool_)
-    for n, (offset, length) in enumerate(zip(*stored, strict=False)):
-        if n < len(inside):
-            inside[n] = offset + length <= end
-    lines = np.all(inside.reshape(planes, *grid), axis=2)
-    complete = np.where(lines.all(1), grid[0], lines.argmin(1))
-    return [int(min(n * side, height)) for n in complete]
+    each, listed = grid[0] * grid[1], min(map(len, stored))
+    missing = [n for n, (offset, length) in enumerate(zip(*stored, strict=False)) if offset + length > end]
+    found = []
+    for start in range(0, planes * each, each):
+        at = bisect.bisect_left(missing, start)
+        first = min([*missing[at : at + 1], max(listed, start), start + each])
+        found.append(min((first - start) // grid[1] * side, height))
+    return found
 
 
 def _first_directory_end(path: Path) -> int:
