@@ -225,6 +225,31 @@ def test_wrong_usage_is_refused_before_anything_is_computed(tmp_path, program):
     assert json.loads(planned.stdout)["links"] == [["s0", "s1"]]
 
 
+def test_files_that_cannot_be_written_are_refused_before_the_first_link(tmp_path, program):
+    for name, kind, size in (("a", "uint16", (60, 60)), ("b", "uint16", (50, 60)), ("c", "uint8", (60, 60))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.arange(np.prod(size)).reshape(size).astype(kind))
+    out, one = tmp_path / "out", tmp_path / "x.ome.tif"
+    alike, mixed = (("a", "b"), ("a", "c"))
+    for names, options, message in (
+        (alike, ["--volume", one, "--thickness", "2"], "a.tif states none"),
+        (mixed, ["--volume", one], "a volume needs one kind of image"),
+        (mixed, ["--merge", one], "use --dtype uint16"),
+        (mixed, ["--merge", one, "--dtype", "uint8"], "do not fit into --dtype uint8"),
+        (alike, ["--compression", "jpeg"], "out/a/aligned.tif: JPEG cannot hold grey pixels of uint16"),
+        (alike, ["--no-images", "--merge", one, "--compression", "jpeg"], "x.ome.tif: JPEG cannot hold"),
+        (alike, ["--dtype", "uint8"], "--dtype is the type of the values of --merge"),
+        (alike, ["--merge", one, "--volume", one], "is named by --merge and by --volume"),
+        (alike, ["--merge", out / "a" / "x.ome.tif"], "choose another --merge"),
+        (alike, ["--volume", out / "links" / "x.ome.tif"], "choose another --volume"),
+        (alike, ["--volume", tmp_path / "old.ome.tif"], "use --overwrite or another --volume"),
+    ):
+        (tmp_path / "old.ome.tif").touch()
+        done = program("group", *(tmp_path / f"{name}.tif" for name in names), "-o", out, *options)
+        assert (done.returncode, message in done.stderr) == (1, True), (options, done.stderr)
+        assert not out.exists(), options
+        assert not one.exists()
+
+
 def test_a_group_file_that_is_wrong_is_refused(tmp_path):
     path = tmp_path / "group.json"
     for text, message in (

@@ -106,6 +106,14 @@ DropRepeated = Annotated[
         "--drop-repeated", help="Merge only the first of channels with equal names.", rich_help_panel=RESULTS
     ),
 ]
+Type = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE",
+        help="Type of the values of --merge, needed where the images' types differ.",
+        rich_help_panel=RESULTS,
+    ),
+]
 Volume = Annotated[
     Path | None,
     typer.Option(
@@ -152,6 +160,7 @@ def group(
     images_written: WithImages = True,
     merge: Merge = None,
     drop_repeated: DropRepeated = False,
+    dtype: Type = None,
     volume: Volume = None,
     thickness: Thickness = None,
     overwrite: Overwrite = False,
@@ -178,17 +187,20 @@ def group(
     settings = _of_every_image(settings, channel, series, level, plane)
     options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()), tuple(link_hold or ()))
     wanted = images_written, merge, drop_repeated, volume, thickness
-    extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite)
+    extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite, dtype=dtype)
     if dry_run:
         _show_plan(workflow.plan(found, settings, options, workers), as_json)
         return
     files.check_outputs(found, table, output, extras)
+    files.check_images(found, output, settings, extras)
     runner_for = _runner(str(output / "links"), scheduler, workers, redo)
     with progress.of_links(quiet or as_json) as tick:
         made = workflow.solve(found, output, settings, options, runner_for, tick=tick)
     with progress.of_writing(quiet or as_json) as advance:
-        files.write(made, output, settings, extras, advance)
-        page.draw(made, output, settings)
+        try:
+            files.write(made, output, settings, extras, advance)
+        finally:  # the set is solved, also where an image cannot be written
+            page.draw(made, output, settings)
     if as_json:
         print_json(files.group_values(made))
     elif not quiet:

@@ -19,6 +19,8 @@ from register.io.images.reader import FileDescription, ImageReader, reader_of
 if TYPE_CHECKING:
     from register.io.images.zarr_write import ChunkLayout
 
+MOST_OF_PNG = 4
+"""Channels that a PNG has at most."""
 LONGEST = 2**24
 """Pixels along a side beyond which an image is damaged."""
 HEAD = 32
@@ -136,7 +138,7 @@ def write_image(
         )
     storage = Storage(compression, jpeg_quality, chunks, pyramid, nearest, pages)
     name = str(path).lower()
-    check_written(path)
+    check_storable(path, image, compression)
     if pages and (not name.endswith(PLAIN) or name.endswith(OME)):
         raise FileError(path, "is no plain TIFF, which has its levels as pages", "name a .tif")
     if name.endswith(ZARR):
@@ -230,6 +232,22 @@ def check_written(path: str | Path) -> None:
     if not is_written(path):
         known = f"{', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}"
         raise FileError(path, "has not the ending of a format that register writes", f"use {known}")
+
+
+def check_storable(path: str | Path, image: Image, compression: str) -> None:
+    """Raise ``FileError`` where the format that a name has, or a compression, cannot hold an image."""
+    check_written(path)
+    name = str(path).lower()
+    if name.endswith(ZARR):
+        from register.io.images import zarr_write
+
+        zarr_write.checked(Path(path), image, _layout(Storage(compression)))
+    elif not name.endswith(".png"):
+        from register.io.images import tiff_write
+
+        tiff_write.check_compression(Path(path), image, compression)
+    elif image.dtype not in (np.uint8, np.uint16, np.bool_) or image.channels > MOST_OF_PNG:
+        raise FileError(path, f"PNG cannot hold {image.channels} channels of {image.dtype}", "write a .tif")
 
 
 def describe_file(path: str | Path) -> FileDescription | None:

@@ -50,7 +50,7 @@ def write(
     called with the number of values written since its last call. Raises ``FileError`` for a compression that
     cannot hold the pixels, and for pages of bits, which have no tiles.
     """
-    _check_compression(path, image, compression)
+    check_compression(path, image, compression)
     if pages:
         image = _in_pages(path, image)
     sizes = _level_sizes(image.size) if pyramid else []
@@ -73,7 +73,7 @@ def write(
                 image = replace(image, pixels=coarser.pixels())
 
 
-def _check_compression(path: Path, image: Image, compression: str) -> None:
+def check_compression(path: Path, image: Image, compression: str) -> None:
     """Raise ``FileError`` for pixels that JPEG cannot hold."""
     if compression != "jpeg":
         return

@@ -3,14 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, remove, write_text
 from register.io.images.model import Image
-from register.io.images.open import aligned_name
+from register.io.images.open import aligned_name, check_storable, open_header
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
@@ -22,7 +24,7 @@ from register.workflows.job import RESULTS
 from register.workflows.merge import MergeOptions, Part
 from register.workflows.sets import volume
 from register.workflows.sets.images import SetImage
-from register.workflows.sets.solve import Group, Member, opened
+from register.workflows.sets.solve import Group, Member, opened, selection
 
 GROUP, SUMMARY, INDEX, LINKS = "group.json", "summary.csv", "index.html", "links"
 Tick = Callable[[float], None]
@@ -44,70 +46,153 @@ class Extras:
 
 def extras(
     images: bool, merged: Path | None, drop_repeated: bool, stacked: Path | None, thickness: float | None,
-    *, compression: str, overwrite: bool,
+    *, compression: str, overwrite: bool, dtype: str | None = None,
 ) -> Extras:  # fmt: skip
     """What is written besides transforms. Raises ``RegisterError`` for files that cannot be written."""
-    for path in (merged, stacked):
+    for option, path in (("--merge", merged), ("--volume", stacked)):
         if path:
-            merge.check_output(path, overwrite)
+            merge.check_output(path, overwrite, option)
     if stacked:
         volume.check_compression(stacked, compression)
     if thickness is not None and not stacked:
         raise RegisterError("--thickness is the distance of the planes of a --volume; name one")
     if drop_repeated and not merged:
         raise RegisterError("--drop-repeated concerns the channels of --merge; name a file for them")
-    return Extras(images, merged, MergeOptions(drop_repeated=drop_repeated), stacked, thickness)
+    if dtype and not merged:
+        raise RegisterError("--dtype is the type of the values of --merge; name a file for them")
+    merging = MergeOptions(drop_repeated=drop_repeated, dtype=dtype)
+    return Extras(images, merged, merging, stacked, thickness)
 
 
 def check_outputs(images: Sequence[SetImage], table: str | None, output: Path, extras: Extras) -> None:
-    """Raise ``FileError`` where a result would replace an image, a mask or the table of the set."""
+    """Raise ``FileError`` where a result would replace an image, a mask or the table of the set, or another
+    result."""
     named = [name for image in images for name in (image.path, image.mask) if name]
     inputs = [Path(name) for name in [*named, *([table] if table else [])]]
     results = [output / name for name in (GROUP, SUMMARY, INDEX, LINKS)]
     results += [output / image.id for image in images]
-    for path in (*results, extras.merge, extras.volume):
-        if path:
-            refuse_inputs(path, *inputs)
+    for path in results:
+        refuse_inputs(path, *inputs)
+    for option, extra in (("--merge", extras.merge), ("--volume", extras.volume)):
+        if extra:
+            refuse_inputs(extra, *inputs, option=option)
+            if any(_overlap(extra, path) for path in results):
+                raise FileError(extra, "lies among the other results of the set", f"choose another {option}")
+    if extras.merge and extras.volume and _overlap(extras.merge, extras.volume):
+        raise FileError(extras.volume, "is named by --merge and by --volume", "choose two names")
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    one, other = one.resolve(), other.resolve()
+    return one == other or one in other.parents or other in one.parents
+
+
+def check_images(images: Sequence[SetImage], output: Path, settings: Settings, extras: Extras) -> None:
+    """Raise ``RegisterError`` where the images, by their headers, cannot be written as is asked.
+
+    One that cannot be read is left out.
+    """
+    known = [(image, found) for image in images if (found := _header(image, settings)) is not None]
+    for image, found in known if extras.images else ():
+        name, pixels = aligned_name(found, settings.aligned_format), _coloured(found, settings)
+        check_storable(output / image.id / name, pixels, settings.compression)
+    if extras.merge and known:
+        parts = [Part(image.id, _coloured(found, settings), image.path) for image, found in known]
+        values = np.zeros((1, 1, 1), merge.type_of(parts, extras.merging))
+        check_storable(extras.merge, Image(values, kind="ome"), settings.compression)
+    if extras.volume:
+        volume.check([(image.path, found) for image, found in known], None)
+        if extras.thickness is not None and not any(found.pixel_size for _, found in known):
+            volume.check([(image.path, found) for image, found in known], extras.thickness)
+
+
+def _header(image: SetImage, settings: Settings) -> Image | None:
+    """What the header of an image says; None where it cannot be read."""
+    try:
+        return open_header(image.path, selection(settings))
+    except RegisterError:
+        return None
+
+
+def _coloured(image: Image, settings: Settings) -> Image:
+    """An image with the colours that its aligned copy has."""
+    return image if settings.interpolation == "nearest" else image.coloured()
 
 
 def write(
     group: Group, output: Path, settings: Settings, extras: Extras, tick: Tick = lambda share: None
 ) -> None:
-    """Write all files of a solved set but its page; ``group.json`` comes last. Raises ``RegisterError``."""
-    aligned = {member.image.id: _aligned(member, settings) for member in group.members if member.transform}
-    if extras.volume:
-        volume.check(group, aligned, extras.thickness)
+    """Write all files of a solved set but its page; ``group.json`` comes last.
+
+    Raises ``RegisterError`` for the first image that cannot be written, after the others, the table and
+    ``group.json`` were.
+    """
     check_outputs([member.image for member in group.members], None, output, extras)
-    total, done = max(len(aligned) + bool(extras.merge) + bool(extras.volume), 1), 0
     (output / GROUP).unlink(missing_ok=True)
-    for member in group.members:
-        folder = output / member.image.id
-        if not member.transform:
-            _remove(folder, ())
-            continue
-        name = aligned_name(opened(member.image, settings), settings.aligned_format)
-        _remove(folder, (name,) if extras.images else ())
-        if extras.images:
-            write_aligned(folder / name, aligned[member.image.id], OutputStyle.of(settings))
-        folder.mkdir(parents=True, exist_ok=True)
-        member.transform.save(folder / TRANSFORM)
-        done += 1
-        tick(done / total)
-    for path in (extras.merge, extras.volume):
-        if path and not group.first:  # an older file would be taken for the result
-            remove(path)
-    if extras.merge and group.first:
-        parts = [Part(x.image.id, aligned[x.image.id], x.image.path) for x in group.first]
-        merge.write_parts(
-            parts, extras.merge, extras.merging, style=replace(OutputStyle.of(settings), pages=False)
-        )
-    if extras.volume and group.first:
-        volume.write(group, aligned, extras.volume, extras.thickness, settings)
+    wrong = _write_images(group, output, settings, extras, tick)
     write_text(output / SUMMARY, table(group))
     values = group_values(group)
     group_schema.checked(values)
     write_text(output / GROUP, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     tick(1.0)
+    if wrong:
+        raise wrong[0]
+
+
+def _write_images(
+    group: Group, output: Path, settings: Settings, extras: Extras, tick: Tick
+) -> list[RegisterError]:
+    """Write transforms, aligned images, merged channels and the volume; the errors of what could not be."""
+    aligned, wrong = dict[str, Image](), list[RegisterError]()
+    total = len(group.members) + bool(extras.merge) + bool(extras.volume)
+    for done, member in enumerate(group.members, start=1):
+        try:
+            _write_member(member, output, settings, extras.images, aligned)
+        except RegisterError as error:
+            wrong.append(error)
+        tick(done / total)
+    whole = all(member.image.id in aligned for member in group.first)
+    for path, write_one in ((extras.merge, _write_merged), (extras.volume, _write_volume)):
+        if path and not group.first:  # an older file would be taken for the result
+            remove(path)
+        elif path and whole:
+            try:
+                write_one(group, aligned, settings, extras)
+            except RegisterError as error:
+                wrong.append(error)
+    return wrong
+
+
+def _write_member(
+    member: Member, output: Path, settings: Settings, with_image: bool, aligned: dict[str, Image]
+) -> None:
+    """Write the transform of an image and its aligned image, which is added to ``aligned``."""
+    folder = output / member.image.id
+    if not member.transform:
+        _remove(folder, ())
+        return
+    name = aligned_name(opened(member.image, settings), settings.aligned_format)
+    _remove(folder, (name,) if with_image else ())
+    folder.mkdir(parents=True, exist_ok=True)
+    member.transform.save(folder / TRANSFORM)
+    image = aligned[member.image.id] = _aligned(member, settings)
+    if with_image:
+        write_aligned(folder / name, image, OutputStyle.of(settings))
+
+
+def _write_merged(group: Group, aligned: Mapping[str, Image], settings: Settings, extras: Extras) -> None:
+    """Write the channels of the first group into one file."""
+    assert extras.merge is not None
+    parts = [Part(x.image.id, aligned[x.image.id], x.image.path) for x in group.first]
+    style = replace(OutputStyle.of(settings), pages=False)
+    merge.write_parts(parts, extras.merge, extras.merging, style=style)
+
+
+def _write_volume(group: Group, aligned: Mapping[str, Image], settings: Settings, extras: Extras) -> None:
+    """Write the images of the first group as z planes of one file."""
+    assert extras.volume is not None
+    volume.write(group, aligned, extras.volume, extras.thickness, settings)
 
 
 def _aligned(member: Member, settings: Settings) -> Image:
