@@ -23,7 +23,7 @@ def of_alignment(silent: bool) -> Iterator[Listener]:
 
     It draws nothing when ``silent`` or when stdout is no terminal.
     """
-    with _warnings_as_lines():
+    with warnings_as_lines():
         if silent or not is_terminal(sys.stdout):
             yield lambda event: None
             return
@@ -41,7 +41,7 @@ def _description(event: Event) -> str:
 @contextmanager
 def of_writing(silent: bool) -> Iterator[Callable[[float], None]]:
     """A callback that draws the fraction of an image that is written; silent as ``of_alignment`` is."""
-    with _warnings_as_lines():
+    with warnings_as_lines():
         if silent or not is_terminal(sys.stdout):
             yield lambda done: None
             return
@@ -100,11 +100,13 @@ def _print_pair(outcome: PairOutcome) -> None:
 
 
 @contextmanager
-def _warnings_as_lines() -> Iterator[None]:
+def warnings_as_lines() -> Iterator[None]:
     """Print each ``RegisterWarning`` of the block as one line on stderr, at its end."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        yield
-    for warning in caught:
-        if type(warning.message).__name__ == "RegisterWarning":
-            print(coloured(f"warning: {warning.message}", "yellow", sys.stderr), file=sys.stderr)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                if type(warning.message).__name__ == "RegisterWarning":
+                    print(coloured(f"warning: {warning.message}", "yellow", sys.stderr), file=sys.stderr)

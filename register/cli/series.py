@@ -34,13 +34,18 @@ class Run:
 
 def align_movie(movie: "Movie", how: Run) -> None:
     """Align the frames of a movie and print the result. Exits with 3 when any frame failed."""
+    from register.cli import progress
+
+    with progress.warnings_as_lines():
+        _align_volumes(movie, how) if how.volume else _align_frames(movie, how)
+
+
+def _align_frames(movie: "Movie", how: Run) -> None:
+    """Align frames. Exits with 3 when any frame failed."""
     from register.cli import progress, show
     from register.io.movies.open import open_stack
     from register.workflows.movie import run
 
-    if how.volume:
-        _align_volumes(movie, how)
-        return
     layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
     stack = open_stack(movie.sources, layout)
     for note in stack.notes:

@@ -16,6 +16,7 @@ from register.io.images.open import aligned_name, check_storable, open_header
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
+from register.transforms.resample import check_fill
 from register.transforms.schema import Json
 from register.workflows import merge
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
@@ -95,6 +96,7 @@ def check_images(images: Sequence[SetImage], output: Path, settings: Settings, e
     """
     known = [(image, found) for image in images if (found := _header(image, settings)) is not None]
     for image, found in known if extras.images else ():
+        check_fill(settings.fill, found.dtype)
         name, pixels = aligned_name(found, settings.aligned_format), _coloured(found, settings)
         check_storable(output / image.id / name, pixels, settings.compression)
     if extras.merge and known:
