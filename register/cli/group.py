@@ -192,11 +192,11 @@ def group(
     _check_landmarks(options, found)
     wanted = images_written, merge, drop_repeated, volume, thickness
     extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite, dtype=dtype)
+    files.check_outputs(found, table, output, extras)
+    files.check_images(found, output, settings, extras)
     if dry_run:
         _show_plan(workflow.plan(found, settings, options, workers), as_json)
         return
-    files.check_outputs(found, table, output, extras)
-    files.check_images(found, output, settings, extras)
     runner_for = _runner(str(output / "links"), scheduler, workers, redo)
     with progress.of_links(quiet or as_json) as tick:
         made = workflow.solve(found, output, settings, options, runner_for, tick=tick)
