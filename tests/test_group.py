@@ -12,12 +12,13 @@ import tifffile
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 import register
+from register import settings
 from register.errors import RegisterError
 from register.geometry import affine
 from register.report import group as page
 from register.settings import Settings
 from register.transforms import group_schema
-from register.workflows import align
+from register.workflows import align, batch
 from register.workflows.sets import images as inputs
 from register.workflows.sets import order
 
@@ -196,6 +197,7 @@ def test_images_come_from_folders_patterns_and_tables_in_natural_order(tmp_path)
         ("image,id\n,a\n", "line 2 names no image"),
         ("image\na.tif\na.tif\n", "is named twice"),
         ("image\na.tif\n", "at least two images"),
+        ("image,id\na.tif,x\nb.tif,X\n", "line 3: the id 'X' is named twice"),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_in_one_line(tmp_path, table, message):
@@ -207,11 +209,15 @@ def test_a_table_that_is_wrong_is_refused_in_one_line(tmp_path, table, message):
 def test_wrong_usage_is_refused_before_anything_is_computed(tmp_path, program):
     for n in range(2):
         tifffile.imwrite(tmp_path / f"s{n}.tif", np.full((40, 40), n, np.uint8))
+    points = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for n, path in enumerate(points, start=1):
+        path.write_text("x,y\n" + "".join(f"{k},{k}\n" for k in range(n)))
     for options, code, message in (
         (["--reference", "s7"], 1, "--reference 's7': auto, mean, or one of s0, s1"),
-        (["--link", "s0,s7,a.csv,b.csv"], 1, "no image has the id 's7'"),
-        (["--link-hold", "s0,s1,a.csv,b.csv"], 1, "--link-hold: a.csv does not exist"),
-        (["--link-hold", f"s0,s0,{__file__},{__file__}"], 1, "both ids are the same"),
+        (["--link", "s0,s7,a.csv,b.csv"], 2, "no image has the id 's7'"),
+        (["--link-hold", "s0,s1,a.csv,b.csv"], 2, "--link-hold: a.csv does not exist"),
+        (["--link-hold", f"s0,s0,{points[0]},{points[0]}"], 2, "both ids are the same"),
+        (["--link", f"s0,s1,{points[0]},{points[1]}"], 2, "row i of both files must be the same landmark"),
         (["--landmark-sigma", "2"], 2, "is the error of the landmarks of --link-hold"),
         (["--landmarks-hold", "a.csv,b.csv"], 2, "No such option"),
         (["--thickness", "3"], 1, "--thickness is the distance of the planes of a --volume"),
@@ -223,6 +229,50 @@ def test_wrong_usage_is_refused_before_anything_is_computed(tmp_path, program):
         assert not (tmp_path / "out").exists()
     planned = program("group", tmp_path, "--dry-run", "--json")
     assert json.loads(planned.stdout)["links"] == [["s0", "s1"]]
+    for n in range(2, 6):
+        tifffile.imwrite(tmp_path / f"s{n}.tif", np.full((40, 40), n, np.uint8))
+    assert len(json.loads(program("group", tmp_path, "--dry-run", "--json").stdout)["links"]) == 15
+
+
+def test_links_are_not_aligned_again_for_what_is_written(tmp_path):
+    for n in range(2):
+        tifffile.imwrite(tmp_path / f"s{n}.tif", section(texture(1), 0, (n, 0))[0])
+    images = [inputs.SetImage(f"s{n}", str(tmp_path / f"s{n}.tif")) for n in range(2)]
+    usual = settings.check(preset="fast", model="translation", rotation_range=0.0, max_size=128)
+    batch.align_pair(inputs.link_pair(*images, usual), str(tmp_path / "links"))
+    written = settings.check(
+        preset="fast", model="translation", rotation_range=0.0, max_size=128, canvas="union", fill="3",
+        interpolation="nearest", compression="zstd", format="ome-tiff", pyramid=True, report=False,
+    )  # fmt: skip
+    again = batch.align_pair(inputs.link_pair(*images, written), str(tmp_path / "links"))
+    assert again.note == "done before"
+    other = batch.align_pair(inputs.link_pair(*images, replace(written, seed=1)), str(tmp_path / "links"))
+    assert other.note == "done again: seed changed"
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_first_link(tmp_path, program):
+    for name, kind, size in (("a", "uint16", (60, 60)), ("b", "uint16", (50, 60)), ("c", "uint8", (60, 60))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.arange(np.prod(size)).reshape(size).astype(kind))
+    out, one = tmp_path / "out", tmp_path / "x.ome.tif"
+    alike, mixed = (("a", "b"), ("a", "c"))
+    for names, options, message in (
+        (alike, ["--volume", one, "--thickness", "2"], "a.tif states none"),
+        (mixed, ["--volume", one], "a volume needs one kind of image"),
+        (mixed, ["--merge", one], "use --dtype uint16"),
+        (mixed, ["--merge", one, "--dtype", "uint8"], "do not fit into --dtype uint8"),
+        (alike, ["--compression", "jpeg"], "out/a/aligned.tif: JPEG cannot hold grey pixels of uint16"),
+        (alike, ["--no-images", "--merge", one, "--compression", "jpeg"], "x.ome.tif: JPEG cannot hold"),
+        (alike, ["--dtype", "uint8"], "--dtype is the type of the values of --merge"),
+        (alike, ["--merge", one, "--volume", one], "is named by --merge and by --volume"),
+        (alike, ["--merge", out / "a" / "x.ome.tif"], "choose another --merge"),
+        (alike, ["--volume", out / "links" / "x.ome.tif"], "choose another --volume"),
+        (alike, ["--volume", tmp_path / "old.ome.tif"], "use --overwrite or another --volume"),
+    ):
+        (tmp_path / "old.ome.tif").touch()
+        done = program("group", *(tmp_path / f"{name}.tif" for name in names), "-o", out, *options)
+        assert (done.returncode, message in done.stderr) == (1, True), (options, done.stderr)
+        assert not out.exists(), options
+        assert not one.exists()
 
 
 def test_a_group_file_that_is_wrong_is_refused(tmp_path):

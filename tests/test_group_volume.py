@@ -8,7 +8,7 @@ import yaozarrs
 import zarr
 
 from register import settings
-from register.errors import RegisterError
+from register.errors import FileError, RegisterError
 from register.geometry import affine
 from register.geometry.pixel_size import PixelSize
 from register.io.images.model import Image, Selection
@@ -121,6 +121,23 @@ def test_without_a_common_frame_no_merged_file_and_no_volume_is_left(tmp_path):
     assert not (tmp_path / "old.ome.tif").exists()
     assert not (tmp_path / "old.ome.zarr").exists()
     assert (tmp_path / "out" / "group.json").exists()
+
+
+def test_a_set_that_is_solved_is_written_where_an_image_cannot_be(tmp_path, monkeypatch):
+    group = group_of(tmp_path)
+    write = files.write_aligned
+
+    def full(path, *others):
+        if path.parent.name == "s0":
+            raise FileError(path, "needs more space")
+        write(path, *others)
+
+    monkeypatch.setattr(files, "write_aligned", full)
+    with pytest.raises(RegisterError, match=r"s0/aligned\.ome\.tif: needs more space"):
+        files.write(group, tmp_path / "out", settings.check(), files.Extras())
+    assert sorted(str(x.relative_to(tmp_path / "out")) for x in (tmp_path / "out").rglob("*.*")) == [
+        "group.json", "s0/transform.json", "s2/aligned.ome.tif", "s2/transform.json", "summary.csv"
+    ]  # fmt: skip
 
 
 def test_planes_of_a_movie_along_z_are_a_valid_zarr(tmp_path):

@@ -193,6 +193,13 @@ def test_the_command_corrects_motion_and_refuses_what_it_does_not_have(tmp_path,
     assert done.returncode == 3, done.stderr  # the blank frame
     assert len(json.loads(done.stdout)["frames"]) == 6
     assert set(np.unique(tifffile.imread(tmp_path / "o" / "aligned_labels.tif"))) == {0, 7}
+    for command in (["info"], ["apply", tmp_path / "0.tif", "-o", tmp_path / "x.tif"]):
+        known = program(command[0], tmp_path / "o" / "transforms.npz", *command[1:])
+        assert "register export --to json --frame N" in known.stderr
+    tifffile.imwrite(tmp_path / "z.tif", frames[:6], imagej=True, metadata={"axes": "ZYX"})
+    warned = program("movie", tmp_path / "z.tif", "--dry-run")
+    assert warned.stderr.startswith("warning: the frames lie along depth")
+    assert warned.stderr.count("\n") == 1
     for args in (
         ("movie", tmp_path / "0.tif", "--max-size", "100"),
         ("batch", "--series", tmp_path / "0.tif", "--scheduler", "tcp://a:1"),

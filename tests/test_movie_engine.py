@@ -15,6 +15,7 @@ import register
 from register import settings
 from register.engine.movie import follow as following
 from register.engine.movie import space, tensors
+from register.engine.movie.filtered import filtered
 from register.engine.movie.online import Reference, align_movie
 from register.errors import FileError, RegisterError
 from register.geometry.spline_map import SplineMap
@@ -139,6 +140,19 @@ def test_known_motion_is_recovered(moving):
     assert np.median(errors) < 0.05
     assert np.max(np.median(errors, axis=1)) < 0.15
     assert max(one.expected_error for one in movie.frames[1:]) < 0.5
+
+
+def test_single_pixels_that_are_invalid_are_passed_over(moving):
+    rng = np.random.default_rng(2)
+    holes = rng.random(moving[0].shape) < 0.02
+    movie = align_movie(np.where(holes, np.nan, moving[0]), preset="fast")
+    assert {one.verdict for one in movie.frames} == {Verdict.OK}
+    image = torch.rand(60, 60)
+    mask = torch.ones(60, 60)
+    mask[20, 20], mask[40:, :] = 0, 0
+    seen = torch.isfinite(filtered(image, mask, 1.0))
+    assert bool(seen[:40].all())
+    assert not bool(seen[40:].any())
 
 
 @pytest.mark.parametrize("count", [3, 8])

@@ -399,6 +399,31 @@ def test_what_a_format_does_not_hold_is_refused_and_nothing_is_written(tmp_path,
     assert not [x for x in (tmp_path / "o").rglob("*") if x.is_file()]
 
 
+def test_what_cannot_be_written_or_compared_is_refused_before_the_first_frame(tmp_path, program):
+    frames = np.random.default_rng(0).random((4, 40, 50))
+    np.save(tmp_path / "m.npy", frames)
+    np.save(tmp_path / "u.npy", (frames * 60000).astype(np.uint16))
+    np.save(tmp_path / "v.npy", frames)
+    np.save(tmp_path / "empty.npy", frames[:0])
+    tifffile.imwrite(tmp_path / "z.tif", frames.astype(np.float32), imagej=True, metadata={"axes": "ZYX"})
+    (tmp_path / "folder").mkdir()
+    for name, options, message in (
+        ("m.npy", ["--format", "suite2p"], "suite2p's binary holds int16, the movie float64"),
+        ("m.npy", ["--format", "nwb"], "give --frame-interval SECONDS"),
+        ("v.npy", ["--format", "suite2p", "--volume", "--planes", "2"], "holds int16, the movie float64"),
+        ("m.npy", ["--fixed-channel", "DAPI"], "m.npy: has no channel 'DAPI'; it has 1"),
+        ("m.npy", ["--channels", "2", "--fixed-channel", "5"], "m.npy: has no channel '5'; it has 2"),
+        ("m.npy", ["--bidirectional", "13"], "--bidirectional 13: more than a quarter of the 50 px"),
+        ("u.npy", ["--fill", "nan"], "--fill nan: pixels of uint16 have no NaN"),
+        ("m.npy", ["--to", tmp_path / "z.tif"], "z.tif: is a stack; --to needs an image of one plane"),
+        ("empty.npy", [], "empty.npy: holds no frame"),
+        ("folder", [], "folder: holds no image and no movie"),
+    ):
+        done = program("movie", tmp_path / name, "-o", tmp_path / "o", "--workers", "1", *options)
+        assert (done.returncode, message in done.stderr) == (1, True), (options, done.stderr)
+        assert not (tmp_path / "o" / "unfinished").exists(), options
+
+
 def test_a_stack_of_nwb_is_valid_and_has_its_shifts(tmp_path, frames):
     pynwb = pytest.importorskip("pynwb")
     path = written(tmp_path, frames[:, None], "nwb")

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,6 +61,23 @@ def test_a_shift_in_three_dimensions_is_found(solid, shift):
         pytest.approx(dy, abs=0.3),
         pytest.approx(dx, abs=0.3),
     )
+
+
+SHIFTS = """
+import torch
+from register.engine.movie import volume
+torch.set_num_threads(1)
+one, kept = torch.randn(7, 130, 130, generator=torch.Generator().manual_seed(0)), []
+for n in range(12):
+    kept = [volume._correlation(one, one.roll(n, 1)), *kept[:3]]
+    assert abs(float(kept[0][7, 130 + n, 130]) - 1) < 0.2
+"""
+"""Transforms whose sides are (14, 260, 260), where those of PyTorch over three axes damage the heap."""
+
+
+def test_transforms_of_volumes_leave_the_memory_whole():
+    done = subprocess.run([sys.executable, "-c", SHIFTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_masked_planes_count_nowhere_and_noise_is_not_certain(solid):

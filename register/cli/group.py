@@ -10,6 +10,7 @@ from register.cli.align import AsJson, Debug, Quiet
 from register.cli.batch import ERRED, FAILED, Redo, Scheduler, Workers
 from register.cli.options import with_settings
 from register.cli.output import print_json
+from register.errors import RegisterError
 from register.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from register.workflows.batch import Runner
     from register.workflows.pairs import Pair
-    from register.workflows.sets.solve import Group, Plan
+    from register.workflows.sets.files import Extras
+    from register.workflows.sets.images import SetImage
+    from register.workflows.sets.solve import Group, GroupOptions, Plan
 
 SET, RESULTS, RUNNING = "Set", "Results", "Running"
 BY_IMAGE = (
@@ -106,6 +109,14 @@ DropRepeated = Annotated[
         "--drop-repeated", help="Merge only the first of channels with equal names.", rich_help_panel=RESULTS
     ),
 ]
+Type = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TYPE",
+        help="Type of the values of --merge, needed where the images' types differ.",
+        rich_help_panel=RESULTS,
+    ),
+]
 Volume = Annotated[
     Path | None,
     typer.Option(
@@ -152,6 +163,7 @@ def group(
     images_written: WithImages = True,
     merge: Merge = None,
     drop_repeated: DropRepeated = False,
+    dtype: Type = None,
     volume: Volume = None,
     thickness: Thickness = None,
     overwrite: Overwrite = False,
@@ -168,8 +180,8 @@ def group(
     Neighbours are aligned in pairs, and the maps of all images are computed together. Finished links are
     skipped. Exits with 0 when done, 1 when an image could not be read, 3 when an image failed.
     """
-    from register.cli import progress, show_group
-    from register.workflows.sets import files, page
+    from register.cli import progress
+    from register.workflows.sets import files
     from register.workflows.sets import images as inputs
     from register.workflows.sets import solve as workflow
 
@@ -177,23 +189,18 @@ def group(
     found = inputs.from_table(table) if table else inputs.listed(images or [])
     settings = _of_every_image(settings, channel, series, level, plane)
     options = workflow.GroupOptions(order, neighbours, reference, tuple(link or ()), tuple(link_hold or ()))
+    _check_landmarks(options, found)
     wanted = images_written, merge, drop_repeated, volume, thickness
-    extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite)
-    files.check_format(found, settings, extras)
+    extras = files.extras(*wanted, compression=settings.compression, overwrite=overwrite, dtype=dtype)
+    files.check_outputs(found, table, output, extras)
+    files.check_images(found, settings, extras)
     if dry_run:
         _show_plan(workflow.plan(found, settings, options, workers), as_json)
         return
-    files.check_outputs(found, table, output, extras)
     runner_for = _runner(str(output / "links"), scheduler, workers, redo)
     with progress.of_links(quiet or as_json) as tick:
         made = workflow.solve(found, output, settings, options, runner_for, tick=tick)
-    with progress.of_writing(quiet or as_json) as advance:
-        files.write(made, output, settings, extras, advance)
-        page.draw(made, output, settings)
-    if as_json:
-        print_json(files.group_values(made))
-    elif not quiet:
-        show_group.result(made, output, extras)
+    _write(made, output, settings, extras, as_json=as_json, quiet=quiet)
     _exit(made)
 
 
@@ -218,6 +225,16 @@ def _check_usage(images: list[str] | None, table: str | None, settings: Settings
         raise typer.BadParameter("--init of a set is auto, identity or center; start one link by --link")
 
 
+def _check_landmarks(options: "GroupOptions", images: "list[SetImage]") -> None:
+    """Raise ``BadParameter`` for wrong values of ``--link`` and ``--link-hold``."""
+    from register.workflows.sets.solve import landmarks_of
+
+    try:
+        landmarks_of(options, images)
+    except RegisterError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def _show_plan(planned: "Plan", as_json: bool) -> None:
     """Print what a set would cost."""
     from register.cli import show_group
@@ -238,6 +255,24 @@ def _runner(
         return processes.in_processes(output, processes.worker_count(list(pairs), count), redo)
 
     return made
+
+
+def _write(
+    made: "Group", output: Path, settings: Settings, extras: "Extras", *, as_json: bool, quiet: bool
+) -> None:
+    """Write the files and the page of a solved set, also where an image cannot be written; print it."""
+    from register.cli import progress, show_group
+    from register.workflows.sets import files, page
+
+    with progress.of_writing(quiet or as_json) as advance:
+        try:
+            files.write(made, output, settings, extras, advance)
+        finally:
+            page.draw(made, output, settings)
+    if as_json:
+        print_json(files.group_values(made))
+    elif not quiet:
+        show_group.result(made, output, extras)
 
 
 def _exit(made: "Group") -> None:

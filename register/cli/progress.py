@@ -23,7 +23,7 @@ def of_alignment(silent: bool) -> Iterator[Listener]:
 
     It draws nothing when ``silent`` or when stdout is no terminal.
     """
-    with _warnings_as_lines():
+    with warnings_as_lines():
         if silent or not is_terminal(sys.stdout):
             yield lambda event: None
             return
@@ -41,7 +41,7 @@ def _description(event: Event) -> str:
 @contextmanager
 def of_writing(silent: bool) -> Iterator[Callable[[float], None]]:
     """A callback that draws the fraction of an image that is written; silent as ``of_alignment`` is."""
-    with _warnings_as_lines():
+    with warnings_as_lines():
         if silent or not is_terminal(sys.stdout):
             yield lambda done: None
             return
@@ -54,26 +54,28 @@ def of_writing(silent: bool) -> Iterator[Callable[[float], None]]:
 @contextmanager
 def of_pairs(count: int, silent: bool) -> Iterator[Callable[[PairOutcome], None]]:
     """A callback that prints a line per finished pair, and on a terminal a bar with the time left."""
-    if silent:
-        yield lambda outcome: None
-    elif not is_terminal(sys.stdout):
-        yield _print_pair
-    else:
-        from register.cli import bars
+    with warnings_as_lines():
+        if silent:
+            yield lambda outcome: None
+        elif not is_terminal(sys.stdout):
+            yield _print_pair
+        else:
+            from register.cli import bars
 
-        with bars.counted("pairs", count) as one_more:
+            with bars.counted("pairs", count) as one_more:
 
-            def advance(outcome: PairOutcome) -> None:
-                _print_pair(outcome)
-                one_more()
+                def advance(outcome: PairOutcome) -> None:
+                    _print_pair(outcome)
+                    one_more()
 
-            yield advance
+                yield advance
 
 
 @contextmanager
 def of_links(silent: bool) -> Iterator[Callable[[PairOutcome], None]]:
     """A callback that prints a line per finished link of a set; their number is not known before."""
-    yield (lambda outcome: None) if silent else _print_pair
+    with warnings_as_lines():
+        yield (lambda outcome: None) if silent else _print_pair
 
 
 @contextmanager
@@ -100,11 +102,13 @@ def _print_pair(outcome: PairOutcome) -> None:
 
 
 @contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Print each ``RegisterWarning`` of the block as one line on stderr, at its end."""
+def warnings_as_lines() -> Iterator[None]:
+    """Print each ``RegisterWarning`` of the block once, as one line on stderr, at its end."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        yield
-    for warning in caught:
-        if type(warning.message).__name__ == "RegisterWarning":
-            print(coloured(f"warning: {warning.message}", "yellow", sys.stderr), file=sys.stderr)
+        try:
+            yield
+        finally:
+            ours = [x.message for x in caught if type(x.message).__name__ == "RegisterWarning"]
+            for text in dict.fromkeys(map(str, ours)):
+                print(coloured(f"warning: {text}", "yellow", sys.stderr), file=sys.stderr)

@@ -10,6 +10,7 @@ from register.cli.output import print_json, print_rows
 from register.errors import RegisterWarning
 
 if TYPE_CHECKING:
+    from register.io.movies.stack import Stack
     from register.workflows.movie.job import Movie
 
 FAILED = 3
@@ -35,20 +36,14 @@ class Run:
 def align_movie(movie: "Movie", how: Run) -> None:
     """Align the frames of a movie and print the result. Exits with 3 when any frame failed."""
     from register.cli import progress, show
-    from register.io.movies.open import open_stack
     from register.workflows.movie import run
 
     if how.volume:
-        _align_volumes(movie, how)
+        with progress.warnings_as_lines():
+            _align_volumes(movie, how)
         return
-    layout = replace(movie.layout, allow_truncated=movie.settings.allow_truncated)
-    stack = open_stack(movie.sources, layout)
-    for note in stack.notes:
-        warnings.warn(note, RegisterWarning, stacklevel=2)
-    if stack.axis == "Z" and not how.model_given:
-        movie = replace(movie, settings=replace(movie.settings, model="rigid"))
-        if not movie.keep_trend:
-            warnings.warn(SECTIONS, RegisterWarning, stacklevel=2)
+    with progress.warnings_as_lines():
+        movie, stack = _opened(movie, how)
     if how.dry_run:
         channels, height, width = stack.shape
         rows = {
@@ -60,7 +55,7 @@ def align_movie(movie: "Movie", how: Run) -> None:
         print_rows([(name, str(value)) for name, value in rows.items()])
         return
     count = min(len(stack), movie.first or len(stack))
-    with progress.of_frames(count, how.quiet or how.as_json) as tick:
+    with progress.warnings_as_lines(), progress.of_frames(count, how.quiet or how.as_json) as tick:
         table = run.run(movie, count=how.workers, redo=how.redo, tick=tick)
     if how.as_json:
         print_json({"frames": [asdict(row) for row in table]})
@@ -68,6 +63,20 @@ def align_movie(movie: "Movie", how: Run) -> None:
         show.series(table, run.target_of(movie), movie.output)
     if any(row.verdict == "failed" for row in table):
         raise typer.Exit(FAILED)
+
+
+def _opened(movie: "Movie", how: Run) -> "tuple[Movie, Stack]":
+    """The movie with the model that suits its axis, and its frames; remarks are warnings."""
+    from register.io.movies.open import open_stack
+
+    stack = open_stack(movie.sources, replace(movie.layout, allow_truncated=movie.settings.allow_truncated))
+    for note in stack.notes:
+        warnings.warn(note, RegisterWarning, stacklevel=2)
+    if stack.axis == "Z" and not how.model_given:
+        movie = replace(movie, settings=replace(movie.settings, model="rigid"))
+        if not movie.keep_trend:
+            warnings.warn(SECTIONS, RegisterWarning, stacklevel=2)
+    return movie, stack
 
 
 def _align_volumes(movie: "Movie", how: Run) -> None:

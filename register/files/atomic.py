@@ -115,21 +115,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise ``FileError`` when a path exists and may not be overwritten."""
+def refuse_existing(path: Path, overwrite: bool, option: str = "--output") -> None:
+    """Raise ``FileError`` when a path, that of an ``option``, exists and may not be overwritten."""
     if path.exists() and not overwrite:
-        raise FileError(path, "exists already", "use --overwrite or another --output")
+        raise FileError(path, "exists already", f"use --overwrite or another {option}")
 
 
-def refuse_inputs(output: Path, *inputs: Path) -> None:
-    """Raise ``FileError`` when an output is one of the inputs by any name, holds one, or lies in one."""
+def refuse_inputs(output: Path, *inputs: Path, option: str = "--output") -> None:
+    """Raise ``FileError`` when an output, that of an ``option``, is one of the inputs by any name, holds one,
+    or lies in one."""
     for path in inputs:
         if not path.exists():
             continue
         inside, around = output.resolve().parents, path.resolve().parents
         same = output.exists() and output.samefile(path)
         if same or (output.is_dir() and output.resolve() in around) or path.resolve() in inside:
-            raise FileError(output, "is an input and would be overwritten", "choose another --output")
+            raise FileError(output, "is an input and would be overwritten", f"choose another {option}")
 
 
 def _not_written(path: Path, error: OSError) -> FileError:

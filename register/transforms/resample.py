@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from register.compute import forks
+from register.errors import RegisterError
 from register.images import filters
 from register.images import interpolation as sampling
 from register.images.pixels import EVERYTHING, Key, Pixels, check_dtype, spans
@@ -206,6 +207,12 @@ def warp_pixels(
 ) -> NDArray[Any]:
     """The aligned image (c, H, W) of a moving image (c, h, w), as ``Warped``. Raises ``RegisterError``."""
     return Warped(pixels, transform, interpolation, fill, tile=tile)[EVERYTHING]
+
+
+def check_fill(text: str, dtype: np.dtype[Any]) -> None:
+    """Raise ``RegisterError`` for a ``--fill`` that pixels of a type cannot have: NaN among integers."""
+    if text == "nan" and dtype.kind != "f":
+        raise RegisterError(f"--fill nan: pixels of {dtype} have no NaN; name a number, or auto")
 
 
 def default_fill(dtype: np.dtype[Any]) -> float:

@@ -134,6 +134,7 @@ def schema() -> Json:
 
 def read(path: str | Path) -> TransformFile:
     """The checked content of a file. Raises ``FileError`` naming the file and what is wrong with it."""
+    refuse_movie(path)
     try:
         return parse(parse_json(as_path(path).read_text(encoding="utf-8")))
     except OSError as error:
@@ -143,6 +144,13 @@ def read(path: str | Path) -> TransformFile:
         raise FileError(path, why, "it should be a transform.json this program wrote") from None
     except (TransformError, RecursionError) as error:
         raise FileError(path, str(error)) from None
+
+
+def refuse_movie(path: str | Path) -> None:
+    """Raise ``FileError`` for the transforms of a movie, of which one frame is needed."""
+    if str(path).lower().endswith(".npz"):
+        advice = "write that of one frame by register export --to json --frame N, and use it"
+        raise FileError(path, "holds the transforms of a movie", advice)
 
 
 def parse(values: object) -> TransformFile:

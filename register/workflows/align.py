@@ -32,7 +32,7 @@ from register.settings import Settings, working_size
 from register.transforms.canvas import Canvas
 from register.transforms.frame import Frame
 from register.transforms.quality import CanvasPlace, LandmarkSummary, Verdict
-from register.transforms.resample import ValidMask
+from register.transforms.resample import ValidMask, check_fill
 from register.transforms.transform import Transform
 from register.workflows import differences
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
@@ -143,6 +143,7 @@ def _run(job: Job, listener: Listener) -> Result:
     clock, plan = Clock(), ComputePlan.of(job.settings.device, job.settings.threads)
     with clock("read"), device.run_in_background(lambda: dispatch.warm_up(plan.device), plan.device):
         images = Pair.read(job)
+    check_fill(job.settings.fill, images.moving.image.dtype)
     alignment = _align(job, images, plan, listener)
     canvas = Canvas.union(alignment.transform) if job.settings.canvas == "union" else None
     written = _described(alignment.transform, job, images, canvas)

@@ -18,7 +18,7 @@ from register.io.images.open import ZARR, write_image
 from register.io.images.working import Validity, sample
 from register.settings import Settings
 from register.transforms.canvas import Canvas
-from register.transforms.resample import Warped
+from register.transforms.resample import Warped, check_fill
 from register.transforms.transform import Inverse, Transform
 
 LARGE = 4096
@@ -101,6 +101,7 @@ def fill_value(text: str, moving: Image) -> float | None:
 
     ``auto`` is the file's own no-data value, NaN for floats, white for brightfield, else 0.
     """
+    check_fill(text, moving.dtype)
     if text != "auto":
         try:
             return float(text)

@@ -12,7 +12,7 @@ from register.files.atomic import is_unfinished, refuse_inputs, write_text
 from register.files.hashes import sha256
 from register.files.scratch import scratch_folder
 from register.files.tables import table_text
-from register.settings import Settings
+from register.settings import OUTPUT_ONLY, Settings
 from register.transforms.transform import Transform
 from register.workflows import align, report
 from register.workflows.job import Job
@@ -116,7 +116,8 @@ def stale(pair: Pair, target: str, files: list[Path], local: Settings) -> str | 
         return f"it was made by version {known.provenance.register}"
     before, now = known.provenance.settings, asdict(pair.settings)
     others, known_others = hashes(local), known.provenance.files
-    compared = [name for name in now if name not in WITHOUT_EFFECT]
+    passed = (*WITHOUT_EFFECT, *(OUTPUT_ONLY if pair.brief else ()))  # no image is written of a brief one
+    compared = [name for name in now if name not in passed]
     changed = [
         name
         for name in compared

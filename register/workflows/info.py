@@ -10,6 +10,7 @@ from register.errors import FileError
 from register.geometry import affine, arrays
 from register.io.images.open import describe_file, open_header
 from register.io.images.reader import FileDescription
+from register.transforms.schema import refuse_movie
 from register.transforms.transform import Transform
 
 SAMPLES = 65
@@ -24,6 +25,7 @@ def describe(path: Path) -> dict[str, Any]:
     """The description of a file, an image or a transform. Raises ``FileError`` for anything else."""
     if path.suffix.lower() == ".json":
         return {"path": str(path), "kind": "transform"} | describe_transform(Transform.load(path))
+    refuse_movie(path)
     description = describe_file(path)
     try:
         image = open_header(path)

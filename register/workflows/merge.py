@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,11 +100,12 @@ def merge(
         return write_parts(parts, output, options, style=style, tick=tick, notes=notes)
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raise ``FileError`` for a file that exists, and for a format that cannot hold many channels."""
+def check_output(output: Path, overwrite: bool, option: str = "--output") -> None:
+    """Raise ``FileError`` for a file, that of an ``option``, that exists, and for a format that cannot hold
+    many channels."""
     if not output.name.lower().endswith(SUFFIXES):
         raise FileError(output, "cannot hold many named channels", f"name a file {', '.join(SUFFIXES)}")
-    refuse_existing(output, overwrite)
+    refuse_existing(output, overwrite, option)
 
 
 def write_parts(
@@ -150,6 +152,12 @@ def merged_image(parts: Sequence[Part], options: MergeOptions) -> Image:
     colours = [_colour(channel) for channel in chosen]
     stated = tuple(value for value in colours if value is not None)
     return replace(made, channel_names=names, channel_colours=stated if len(stated) == len(colours) else ())
+
+
+def type_of(parts: Sequence[Part], options: MergeOptions) -> np.dtype[Any]:
+    """The type of the values of merged images. Raises ``RegisterError`` as ``merged_image`` does."""
+    chosen = _chosen([channel for part in parts for channel in channels_of(part)], options)
+    return _converted(chosen, options.dtype)[0].dtype
 
 
 def channels_of(part: Part) -> list[Channel]:

@@ -14,6 +14,9 @@ BACKGROUND = 12.0
 BLOCK, REACH, FLAT = 16, 3, 0.05
 """Side of the blocks in which a frame may be dark, blocks around each in which the reference may be dark as
 well, and the share of the reference's energy from which a block counts as dark."""
+FILLED = 0.6
+"""Share of the weights of a smoothed pixel that valid ones have, from which it is known although it is
+invalid itself: single invalid pixels, not those in or beside a region of them."""
 MEASURED = 15
 """Frames of whose noise the median is taken."""
 WHITE = 0.28
@@ -21,14 +24,23 @@ WHITE = 0.28
 
 
 def filtered(image: Tensor, mask: Tensor | None, sigma: float) -> Tensor:
-    """A grey image (h, w) float32 smoothed by ``sigma`` pixels, minus its background; NaN outside a mask."""
+    """A grey image (h, w) float32 smoothed by ``sigma`` pixels, minus its background; NaN outside a mask, but
+    for single pixels between valid ones."""
     if mask is None:
         smoothed = filters.smooth(image[None, None], sigma)
         return (smoothed - filters.smooth_widely(smoothed, BACKGROUND))[0, 0]
     image, mask = torch.where(mask > 0, image, 0.0)[None, None], mask[None, None].float()
-    near = filters.smooth(image, sigma) / filters.smooth(mask, sigma).clamp(min=1e-3)
+    share = filters.smooth(mask, sigma)
+    near = filters.smooth(image, sigma) / share.clamp(min=1e-3)
     wide = filters.smooth_widely(image, BACKGROUND) / filters.smooth_widely(mask, BACKGROUND).clamp(min=1e-3)
-    return torch.where(mask > 0, near - wide, torch.nan)[0, 0]
+    return torch.where((mask > 0) | (share > FILLED), near - wide, torch.nan)[0, 0]
+
+
+def filtered_with_nan(image: Tensor, sigma: float) -> Tensor:
+    """``filtered`` of a grey image (h, w), NaN where invalid, with 0 there."""
+    if sums.all_finite(image):
+        return filtered(image, None, sigma)
+    return filtered(image.nan_to_num(), torch.isfinite(image), sigma).nan_to_num()
 
 
 def energy(image: Tensor) -> Tensor:
@@ -76,7 +88,7 @@ def sigma_of(images: list[Tensor]) -> float:
 def structure_of(image: Tensor) -> float:
     """The standard deviation of what an image (h, w) shows, relative to that of its noise after smoothing."""
     noise = WHITE * noise_of(image)
-    seen = filtered(image.nan_to_num(), None, FINE)
+    seen = filtered_with_nan(image, FINE)
     signal = max(float(seen.square().mean()) - noise**2, 0.0) ** 0.5
     return signal / max(noise, 1e-12)
 

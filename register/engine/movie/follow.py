@@ -58,7 +58,8 @@ def follow(
     (2, 3), the map of another frame, with a shift; and last the search over rotations and scales. A map
     beyond the ranges of the settings is ``failed``. Raises ``AlignmentError`` for a constant or dark frame.
     """
-    if is_constant(frame if mask is None else torch.where(mask > 0, frame, torch.nan)):
+    known = frame if mask is None else torch.where(mask > 0, frame, torch.nan)
+    if is_constant(known):
         raise AlignmentError("is constant and cannot be aligned", "frame")
     prepared = reference.prepared(frame, mask)
     seen = prepared.full
@@ -67,7 +68,7 @@ def follow(
     tried = [_tried(reference, prepared, affine_tensors.identity())]
     if not tried[-1].good and near is not None:
         tried.append(_tried(reference, prepared, near))
-    if not tried[-1].good and structure_of(frame) > LEAST_STRUCTURE:
+    if not tried[-1].good and structure_of(known) > LEAST_STRUCTURE:
         matrix = _searched(reference, frame, mask)
         if matrix is not None:
             tried += [_tried(reference, prepared, matrix)]

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from register.compute import sums
 from register.engine.movie import tensors
 from register.engine.movie.evidence import evidence
-from register.engine.movie.filtered import filtered, is_constant, sigma_of, structure_of
+from register.engine.movie.filtered import filtered_with_nan, is_constant, sigma_of, structure_of
 from register.engine.movie.fit import Fit, fit
 from register.engine.movie.reference import COARSE_SIDE, Reference, prepare
 from register.engine.movie.shift import shift_between, shift_of, spectrum, whitened
@@ -71,7 +71,7 @@ def build(frames: Sequence[Tensor], settings: Settings, *, fixed: Tensor | None 
 def _shifted_mean(frames: list[Tensor], settings: Settings, sigma: float) -> tuple[Tensor, float]:
     """The mean (h, w) of frames after shifts, NaN where none is valid, and the share of each in it."""
     step = max(round(max(frames[0].shape) / COARSE_SIDE), 1)
-    small = [shrunk(filtered(one.nan_to_num(), None, sigma), step) for one in frames]
+    small = [shrunk(filtered_with_nan(one, sigma), step) for one in frames]
     kept, moves = _alike(small), [(0, 0)] * len(frames)
     size, spectra = (small[0].shape[0], small[0].shape[1]), list[Tensor]()
     for number in range(PASSES):
@@ -193,7 +193,7 @@ def _supported(frames: list[Tensor], settings: Settings, sigma: float) -> list[i
         if verdict.called(wrong[worst]) == Verdict.OK:
             return kept
         if len(kept) == 2:
-            return [max(kept, key=lambda n: structure_of(frames[n].nan_to_num()))]
+            return [max(kept, key=lambda n: structure_of(frames[n]))]
         del kept[worst]
     return kept
 

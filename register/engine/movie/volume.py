@@ -79,12 +79,12 @@ def _correlation(fixed: Tensor, moving: Tensor) -> Tensor:
     sides = [2 * n for n in fixed.shape]
     masks = [torch.isfinite(x).double() for x in (fixed, moving)]
     values = [x.nan_to_num().double() for x in (fixed, moving)]
-    one = [torch.fft.rfftn(x, s=sides) for x in (masks[0], values[0], values[0].square())]
-    other = [torch.fft.rfftn(x, s=sides) for x in (masks[1], values[1], values[1].square())]
+    one = [_transformed(x, sides) for x in (masks[0], values[0], values[0].square())]
+    other = [_transformed(x, sides) for x in (masks[1], values[1], values[1].square())]
 
     def over(a: Tensor, b: Tensor) -> Tensor:
         """The sums of products of ``a`` at a point and ``b`` at the point plus a shift."""
-        return torch.fft.fftshift(torch.fft.irfftn(a.conj() * b, s=sides))
+        return torch.fft.fftshift(_back(a.conj() * b, sides))
 
     count = over(one[0], other[0])
     number = count.clamp(min=1)
@@ -94,6 +94,21 @@ def _correlation(fixed: Tensor, moving: Tensor) -> Tensor:
     size = (spread[0].clamp(min=0) * spread[1].clamp(min=0)).sqrt()
     usable = (count > LEAST_OVERLAP * count.max()) & (size > 1e-9 * size.max())
     return torch.where(usable, product / size.clamp(min=1e-30), torch.nan)
+
+
+def _transformed(volume: Tensor, sides: Sequence[int]) -> Tensor:
+    """The Fourier transform of a real volume, with zeros up to the given sides, one axis after the other."""
+    found = torch.fft.rfft(volume, n=sides[2], dim=2)
+    return torch.fft.fft(torch.fft.fft(found, n=sides[1], dim=1), n=sides[0], dim=0)
+
+
+def _back(spectrum: Tensor, sides: Sequence[int]) -> Tensor:
+    """The real volume of a Fourier transform, one axis after the other.
+
+    ``torch.fft.irfftn`` of three axes writes beyond its memory on a processor (PyTorch 2.13 with MKL).
+    """
+    found = torch.fft.ifft(torch.fft.ifft(spectrum, dim=0), dim=1)
+    return torch.fft.irfft(found, n=sides[2], dim=2)
 
 
 def _vertex(values: Tensor, at: list[int], axis: int) -> float:

@@ -16,6 +16,10 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 """Codes of an extra channel that holds opacity (TIFF 6.0, tag ExtraSamples)."""
 
 
+class PlaneError(FileError):
+    """A stack of which no plane is chosen."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """The part of a file that is read.
@@ -44,11 +48,11 @@ class Selection:
         stack = [axis for axis in left if axis not in "CS"] or left[:1]
         size = " × ".join(map(str, shape))
         example = ",".join(f"{axis}=0" for axis in stack)
-        raise FileError(
+        raise PlaneError(
             path,
             f"is a stack with axes {axes} ({size})",
             f"choose one plane: align --fixed-plane {example} or --moving-plane {example},"
-            f" apply --plane {example}",
+            f" apply and group --plane {example}",
         )
 
     def _chosen_plane(self, path: Path, sizes: dict[str, int]) -> dict[str, int]:

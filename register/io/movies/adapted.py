@@ -12,6 +12,8 @@ from register.images.line_offset import line_offset
 from register.io.movies.source import FrameSource
 from register.io.movies.stack import Stack
 
+MOST = 0.25
+"""Share of the width beyond which odd lines are not moved."""
 MEASURED = 30
 """Number of frames, spread over a movie, from which the offset of odd lines is measured."""
 
@@ -76,7 +78,7 @@ def on_canvas(stack: Stack, size: tuple[int, int]) -> Stack:
 def offset_of_lines(stack: Stack, asked: str) -> int:
     """The number of pixels that ``asked`` names: a number, or ``auto`` to measure it.
 
-    Raises ``RegisterError`` for another text.
+    Raises ``RegisterError`` for another text, and for a number beyond ``MOST`` of the width.
     """
     if asked == "auto":
         chosen = sorted(set(np.linspace(0, len(stack) - 1, MEASURED).round().astype(int).tolist()))
@@ -84,6 +86,10 @@ def offset_of_lines(stack: Stack, asked: str) -> int:
         whole = (frame for frame in frames if frame.shape == stack.shape[1:])
         return line_offset(torch.from_numpy(frame.astype(np.float32)) for frame in whole)
     try:
-        return int(asked)
+        offset = int(asked)
     except ValueError:
         raise RegisterError(f"--bidirectional {asked!r}: auto, or a number of pixels") from None
+    width = stack.shape[2]
+    if abs(offset) > MOST * width:
+        raise RegisterError(f"--bidirectional {asked}: more than a quarter of the {width} px of a line")
+    return offset

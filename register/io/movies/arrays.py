@@ -92,7 +92,7 @@ def frames_of(
         close()
     if dtype.kind not in "uif":
         raise FileError(path, f"holds values of type {dtype}", "frames need integers or real numbers")
-    arranged, name = _arranged(path, axes, shape, layout), layout.dataset or path.name
+    arranged = _arranged(path, axes, shape, layout)
     sizes = dict(zip(arranged.axes, shape, strict=True))
     if arranged.pages is None:
         count = sizes[arranged.along]
@@ -100,7 +100,8 @@ def frames_of(
     else:
         count, channels = len(arranged.pages), layout.channels
     if not count or not sizes["Y"] or not sizes["X"]:
-        raise FileError(path, f"{name} holds no frame: its shape is {shape}", "check the file")
+        which = f"{layout.dataset} " if layout.dataset else ""
+        raise FileError(path, f"{which}holds no frame: its shape is {shape}", "check the file")
     return ArrayFrames(
         path,
         dataset,

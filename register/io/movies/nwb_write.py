@@ -30,23 +30,31 @@ def nwb_frame(frame: NDArray[Any], stack: Stack, compression: str) -> Encoded:
     return encoded(np.ascontiguousarray(frame.transpose(0, 2, 1)), stack.rgb, compression)
 
 
-@contextmanager
-def nwb_writer(path: Path, about: About) -> Iterator[Add]:
-    """A function that adds one frame to the processing module ``ophys``.
+def check_nwb(path: Path, stack: Stack) -> tuple[Any, Any]:
+    """The modules that write NWB.
 
-    The start of the session, which NWB requires, is the time of the first file, and the description says so.
     Raises ``FileError`` without pynwb, for several channels, and where the time between frames is not known.
     """
-    stack = about.stack
     if stack.shape[0] != 1 or stack.rgb:
         raise FileError(path, f"NWB holds one channel, the movie {stack.shape[0]}", "use --format hdf5")
     if not stack.step or stack.axis != "T":
         raise FileError(path, "NWB needs the time between frames, which the movie does not state",
                         "give --frame-interval SECONDS")  # fmt: skip
     try:
-        pynwb, hdmf = import_module("pynwb"), import_module("hdmf.backends.hdf5")
+        return import_module("pynwb"), import_module("hdmf.backends.hdf5")
     except ImportError:
         raise FileError(path, "NWB needs pynwb", "pip install 'register-cli[movies]'") from None
+
+
+@contextmanager
+def nwb_writer(path: Path, about: About) -> Iterator[Add]:
+    """A function that adds one frame to the processing module ``ophys``.
+
+    The start of the session, which NWB requires, is the time of the first file, and the description says so.
+    Raises ``FileError`` as ``check_nwb`` does.
+    """
+    stack = about.stack
+    pynwb, hdmf = check_nwb(path, stack)
     size = stack.shape[2], stack.shape[1]
     packed = {} if about.compression == "none" else {"compression": "gzip", "compression_opts": LEVEL}
     data = hdmf.H5DataIO(shape=(len(stack), *size), dtype=stack.dtype, chunks=(1, *size), **packed)

@@ -63,6 +63,8 @@ def _files(source: str) -> list[Path]:
     else:
         found = [Path(name) for name in glob.glob(source) if not Path(name).name.startswith(".")]
         found = found or [path] * path.exists()
+    if not found and path.is_dir():
+        raise FileError(source, "holds no image and no movie", "name a folder of images, or a file")
     if not found:
         raise RegisterError(f"{source}: no such file; check the path or pattern")
     return sorted(found, key=_natural)

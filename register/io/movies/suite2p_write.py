@@ -27,18 +27,21 @@ def suite2p_frame(frame: NDArray[Any], stack: Stack, compression: str) -> Encode
     return halved[0].astype(STORED)
 
 
-@contextmanager
-def suite2p_writer(path: Path, about: About) -> Iterator[Add]:
-    """A function that adds one frame to a binary.
-
-    Raises ``FileError`` for several channels, and for values that int16 does not hold.
-    """
-    stack = about.stack
-    channels, height, width = stack.shape
+def check_suite2p(path: Path, stack: Stack) -> None:
+    """Raise ``FileError`` for several channels, and for values that int16 does not hold."""
+    channels = stack.shape[0]
     if channels != 1:
         raise FileError(path, f"suite2p's binary holds one channel, the movie {channels}", "use --also")
     if stack.dtype not in (np.uint8, np.int8, np.int16, np.uint16):
         raise FileError(path, f"suite2p's binary holds int16, the movie {stack.dtype}", "use --format hdf5")
+
+
+@contextmanager
+def suite2p_writer(path: Path, about: About) -> Iterator[Add]:
+    """A function that adds one frame to a binary. Raises ``FileError`` as ``check_suite2p`` does."""
+    stack = about.stack
+    _, height, width = stack.shape
+    check_suite2p(path, stack)
     with atomic_write(path) as beside, open(beside, "wb") as file:
         yield lambda frame: np.asarray(frame).tofile(file)
     if path.name != MAIN:

@@ -10,21 +10,23 @@ from register.errors import RegisterError
 from register.io.movies.about import Encoded, Writer
 from register.io.movies.encode import encoded
 from register.io.movies.hdf5_write import hdf5_writer
-from register.io.movies.nwb_write import nwb_frame, nwb_writer
+from register.io.movies.nwb_write import check_nwb, nwb_frame, nwb_writer
 from register.io.movies.stack import Stack
-from register.io.movies.suite2p_write import suite2p_frame, suite2p_writer
+from register.io.movies.suite2p_write import check_suite2p, suite2p_frame, suite2p_writer
 from register.io.movies.tiff_write import stack_writer
 from register.io.movies.zarr_write import zarr_frame, zarr_writer
 
 
 class MovieFormat(NamedTuple):
     """A format: the file of a name in a folder, its compressions, how a worker encodes a frame (c, h, w) of a
-    stack, and how files are written. ``auto`` is the first compression."""
+    stack, how files are written, and what refuses stacks that it cannot hold. ``auto`` is the first
+    compression."""
 
     target: Callable[[Path, str], Path]
     compressions: tuple[str, ...]
     encode: Callable[[NDArray[Any], Stack, str], Encoded]
     writer: Writer
+    check: Callable[[Path, Stack], object] = lambda path, stack: None
 
 
 def _named(ending: str) -> Callable[[Path, str], Path]:
@@ -45,8 +47,8 @@ FORMATS = {
     "tiff": MovieFormat(_named(".tif"), ("deflate", "none", "lzw", "zstd"), _strip, stack_writer),
     "ome-zarr": MovieFormat(_named(".ome.zarr"), ("zstd", "none", "deflate"), zarr_frame, zarr_writer),
     "hdf5": MovieFormat(_named(".h5"), ("deflate", "none"), _strip, hdf5_writer),
-    "nwb": MovieFormat(_named(".nwb"), ("deflate", "none"), nwb_frame, nwb_writer),
-    "suite2p": MovieFormat(_of_suite2p, ("none",), suite2p_frame, suite2p_writer),
+    "nwb": MovieFormat(_named(".nwb"), ("deflate", "none"), nwb_frame, nwb_writer, check_nwb),
+    "suite2p": MovieFormat(_of_suite2p, ("none",), suite2p_frame, suite2p_writer, check_suite2p),
 }
 
 

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from register.errors import FileError, RegisterError
 from register.images.arrays import grey_level
 from register.images.pixels import EVERYTHING
 from register.io.images.masks import read_mask
+from register.io.images.model import PlaneError
 from register.io.images.open import open_image
 from register.io.movies.stack import Stack
 from register.settings import Settings
@@ -35,11 +37,17 @@ def grey(stack: Stack, index: int, settings: Settings, mask: str | None) -> Grey
 
 
 def of_file(path: str, settings: Settings) -> Tensor:
-    """The grey values (h, w) of an image file, NaN where invalid."""
-    image = open_image(path)
+    """The grey values (h, w) of an image file, NaN where invalid. Raises ``FileError``."""
+    try:
+        image = open_image(path)
+    except PlaneError:
+        raise FileError(path, "is a stack", "--to needs an image of one plane, or a frame's number") from None
     valid = read_mask(settings.fixed_mask, image.size)[EVERYTHING][0] if settings.fixed_mask else None
     nodata = image.nodata if settings.nodata is None else settings.nodata
-    level = grey_level(image.picture(), valid, channel=settings.fixed_channel, nodata=nodata).level
+    try:
+        level = grey_level(image.picture(), valid, channel=settings.fixed_channel, nodata=nodata).level
+    except RegisterError as error:
+        raise FileError(path, str(error)) from None
     return with_nan((level.image[0], level.mask[0]))
 
 

@@ -11,6 +11,7 @@ from register._version import __version__
 from register.errors import FileError
 from register.files.atomic import write_text
 from register.files.json_text import parse_json
+from register.settings import OUTPUT_ONLY
 from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie.job import Movie
 from register.workflows.settings_files import hashes
@@ -28,20 +29,27 @@ def stamp_of(movie: Movie, channels: Sequence[tuple[tuple[Path, ...], str]]) -> 
     def known(files: Sequence[Path]) -> list[list[object]]:
         return [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in files]
 
+    settings = asdict(movie.settings)
     image = [Path(movie.to)] if Path(movie.to).is_file() else []
     made = {
         "register": __version__,
         "files": known(channels[0][0]),
         "to": movie.to,
         "reference": known(image),
-        "settings": asdict(movie.settings),
+        "settings": {name: value for name, value in settings.items() if name not in OUTPUT_ONLY},
         "others": hashes(movie.settings),
         "layout": asdict(movie.layout),
         "bidirectional": movie.bidirectional,
         "first": movie.first,
     }
     other = [[how, known(files)] for files, how in channels[1:]]
-    written = {"format": movie.format, "interval": movie.interval, "trend": movie.keep_trend}
+    output = {name: settings[name] for name in OUTPUT_ONLY}
+    written = {
+        "output": output,
+        "format": movie.format,
+        "interval": movie.interval,
+        "trend": movie.keep_trend,
+    }
     stamp = {"transforms": made, "also": other, "bad_frames": movie.bad_frames, **written}
     return json.loads(json.dumps(stamp))
 

@@ -20,6 +20,7 @@ from register.transforms.canvas import Canvas
 from register.transforms.movie import FrameTransform, MovieTransforms
 from register.workflows.movie import bad_frames, chain, output, reference, tasks, trend
 from register.workflows.movie.canvas import union
+from register.workflows.movie.checks import check_channels
 from register.workflows.movie.job import Movie
 from register.workflows.movie.pool import AHEAD, in_order, workers_of
 from register.workflows.movie.progress_files import Unfinished, stamp_of
@@ -82,6 +83,7 @@ def _channels(movie: Movie, given: Stack | None) -> tuple[Channel, ...]:
         channels.append(Channel(other, target(movie.output, f"aligned_{stem}"), how))
     if len({one.target for one in channels}) < len(channels):
         raise RegisterError("two --also files have the same name; their results would overwrite each other")
+    check_channels(channels, movie.settings, movie.format)
     return tuple(channels)
 
 

@@ -19,9 +19,11 @@ from register.io.movies.volumes import Resliced, open_planes, write_volumes
 from register.io.movies.write import format_of
 from register.transforms.quality import Verdict
 from register.workflows.movie import run
+from register.workflows.movie.checks import check_channels
 from register.workflows.movie.greys import grey, with_nan
 from register.workflows.movie.job import Movie
 from register.workflows.movie.table import Row
+from register.workflows.movie.tasks import Channel
 
 TABLE, AVERAGED = "volumes.csv", 12
 """The table of volumes, and the number of volumes of which their reference is made."""
@@ -64,6 +66,8 @@ def run_volume(
         together = movie.format == "tiff" and movie.settings.canvas != "union"
         if together:
             refuse_inputs(run.target_of(movie), *planes[0].files)
+        like = replace(planes[0], step=planes[0].step or movie.interval)
+        check_channels([Channel(like, run.target_of(movie), "")], movie.settings, movie.format)
         offset = offset_of_lines(planes[len(planes) // 2], movie.bidirectional)
         planes = [straightened(one, offset) for one in planes]
         shifts = _shifts(planes, movie)

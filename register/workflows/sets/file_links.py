@@ -7,6 +7,7 @@ from pathlib import Path
 from register.engine.group import graph
 from register.errors import RegisterError
 from register.images.pyramid import Level
+from register.io.points.landmarks import read_pairs
 from register.settings import Settings
 from register.transforms.transform import Transform
 from register.workflows import batch
@@ -71,8 +72,8 @@ class FileLinks:
 def parse_landmarks(texts: Sequence[str], images: Sequence[SetImage], option: str) -> dict[graph.Pair, str]:
     """The files of landmarks of links, from texts ``FIXED_ID,MOVING_ID,FIXED.csv,MOVING.csv`` of an option.
 
-    Raises ``RegisterError`` for an unknown id, the same image or the same link twice, and a text of another
-    form.
+    Raises ``RegisterError`` for an unknown id, the same image or the same link twice, files that are not the
+    same landmarks row by row, and a text of another form.
     """
     index = {image.id: number for number, image in enumerate(images)}
     found = {}
@@ -86,6 +87,10 @@ def parse_landmarks(texts: Sequence[str], images: Sequence[SetImage], option: st
         for name in parts[2:]:
             if not Path(name).is_file():
                 raise RegisterError(f"{option}: {name} does not exist; check the path")
+        try:
+            read_pairs(",".join(parts[2:]))
+        except RegisterError as error:
+            raise RegisterError(f"{option} {text!r}: {error}") from None
         one, other = index[parts[0]], index[parts[1]]
         files = parts[2:]
         if one > other:

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from register.errors import FileError, RegisterError
 from register.files.atomic import refuse_inputs, remove, write_text
@@ -15,6 +17,7 @@ from register.io.images.open import aligned_name, open_header, stored
 from register.settings import Settings
 from register.transforms import group_schema
 from register.transforms.frame import Frame
+from register.transforms.resample import check_fill
 from register.transforms.schema import Json
 from register.workflows import merge
 from register.workflows.aligned_image import OutputStyle, aligned_image, write_aligned
@@ -25,6 +28,8 @@ from register.workflows.sets import volume
 from register.workflows.sets.images import SetImage
 from register.workflows.sets.solve import Group, Member, opened, selection
 
+PNG_ADVICE = "use --format ome-tiff, or choose a channel: --plane C=0"
+"""What to do where a PNG cannot hold an image."""
 GROUP, SUMMARY, INDEX, LINKS = "group.json", "summary.csv", "index.html", "links"
 Tick = Callable[[float], None]
 
@@ -45,89 +50,160 @@ class Extras:
 
 def extras(
     images: bool, merged: Path | None, drop_repeated: bool, stacked: Path | None, thickness: float | None,
-    *, compression: str, overwrite: bool,
+    *, compression: str, overwrite: bool, dtype: str | None = None,
 ) -> Extras:  # fmt: skip
     """What is written besides transforms. Raises ``RegisterError`` for files that cannot be written."""
-    for path in (merged, stacked):
+    for option, path in (("--merge", merged), ("--volume", stacked)):
         if path:
-            merge.check_output(path, overwrite)
+            merge.check_output(path, overwrite, option)
     if stacked:
         volume.check_compression(stacked, compression)
     if thickness is not None and not stacked:
         raise RegisterError("--thickness is the distance of the planes of a --volume; name one")
     if drop_repeated and not merged:
         raise RegisterError("--drop-repeated concerns the channels of --merge; name a file for them")
-    return Extras(images, merged, MergeOptions(drop_repeated=drop_repeated), stacked, thickness)
+    if dtype and not merged:
+        raise RegisterError("--dtype is the type of the values of --merge; name a file for them")
+    merging = MergeOptions(drop_repeated=drop_repeated, dtype=dtype)
+    return Extras(images, merged, merging, stacked, thickness)
 
 
 def check_outputs(images: Sequence[SetImage], table: str | None, output: Path, extras: Extras) -> None:
-    """Raise ``FileError`` where a result would replace an image, a mask or the table of the set."""
+    """Raise ``FileError`` where a result would replace an image, a mask or the table of the set, or another
+    result."""
     named = [name for image in images for name in (image.path, image.mask) if name]
     inputs = [Path(name) for name in [*named, *([table] if table else [])]]
     results = [output / name for name in (GROUP, SUMMARY, INDEX, LINKS)]
     results += [output / image.id for image in images]
-    for path in (*results, extras.merge, extras.volume):
-        if path:
-            refuse_inputs(path, *inputs)
+    for path in results:
+        refuse_inputs(path, *inputs)
+    for option, extra in (("--merge", extras.merge), ("--volume", extras.volume)):
+        if extra:
+            refuse_inputs(extra, *inputs, option=option)
+            if any(_overlap(extra, path) for path in results):
+                raise FileError(extra, "lies among the other results of the set", f"choose another {option}")
+    if extras.merge and extras.volume and _overlap(extras.merge, extras.volume):
+        raise FileError(extras.volume, "is named by --merge and by --volume", "choose two names")
 
 
-def check_format(images: Sequence[SetImage], settings: Settings, extras: Extras) -> None:
-    """Raise ``FileError`` for an image that the format of the aligned images cannot hold.
+def _overlap(one: Path, other: Path) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    one, other = one.resolve(), other.resolve()
+    return one == other or one in other.parents or other in one.parents
 
-    Of one that cannot be read, ``solve`` says so.
+
+def check_images(images: Sequence[SetImage], settings: Settings, extras: Extras) -> None:
+    """Raise ``RegisterError`` where the images, by their headers, cannot be written as is asked.
+
+    One that cannot be read is left out.
     """
-    if not extras.images:
-        return
-    for image in images:
-        try:
-            found = open_header(image.path, selection(settings))
-        except RegisterError:
-            continue
-        name = aligned_name(found, stored(settings.aligned_format, settings.compression, settings.pyramid))
-        coloured = found if settings.interpolation == "nearest" else found.coloured()
-        advice = "use --format ome-tiff, or choose a channel: --plane C=0"
-        storable.check(image.path, coloured, name, settings.compression, advice)
+    known = [(image, found) for image in images if (found := _header(image, settings)) is not None]
+    for image, found in known if extras.images else ():
+        check_fill(settings.fill, found.dtype)
+        name, pixels = _name(found, settings), _coloured(found, settings)
+        storable.check(image.path, pixels, name, settings.compression, PNG_ADVICE)
+    if extras.merge and known:
+        parts = [Part(image.id, _coloured(found, settings), image.path) for image, found in known]
+        values = np.zeros((1, 1, 1), merge.type_of(parts, extras.merging))
+        merged = Image(values, kind="ome")
+        storable.check(extras.merge, merged, str(extras.merge), settings.compression, PNG_ADVICE)
+    if extras.volume:
+        volume.check([(image.path, found) for image, found in known], None)
+        if extras.thickness is not None and not any(found.pixel_size for _, found in known):
+            volume.check([(image.path, found) for image, found in known], extras.thickness)
+
+
+def _header(image: SetImage, settings: Settings) -> Image | None:
+    """What the header of an image says; None where it cannot be read."""
+    try:
+        return open_header(image.path, selection(settings))
+    except RegisterError:
+        return None
+
+
+def _name(image: Image, settings: Settings) -> str:
+    """The name of the file of an aligned image."""
+    return aligned_name(image, stored(settings.aligned_format, settings.compression, settings.pyramid))
+
+
+def _coloured(image: Image, settings: Settings) -> Image:
+    """An image with the colours that its aligned copy has."""
+    return image if settings.interpolation == "nearest" else image.coloured()
 
 
 def write(
     group: Group, output: Path, settings: Settings, extras: Extras, tick: Tick = lambda share: None
 ) -> None:
-    """Write all files of a solved set but its page; ``group.json`` comes last. Raises ``RegisterError``."""
-    aligned = {member.image.id: _aligned(member, settings) for member in group.members if member.transform}
-    if extras.volume:
-        volume.check(group, aligned, extras.thickness)
+    """Write all files of a solved set but its page; ``group.json`` comes last.
+
+    Raises ``RegisterError`` for the first image that cannot be written, after the others, the table and
+    ``group.json`` were.
+    """
     check_outputs([member.image for member in group.members], None, output, extras)
-    total, done = max(len(aligned) + bool(extras.merge) + bool(extras.volume), 1), 0
     (output / GROUP).unlink(missing_ok=True)
-    for member in group.members:
-        folder = output / member.image.id
-        if not member.transform:
-            _remove(folder, ())
-            continue
-        image = opened(member.image, settings)
-        name = aligned_name(image, stored(settings.aligned_format, settings.compression, settings.pyramid))
-        _remove(folder, (name,) if extras.images else ())
-        if extras.images:
-            write_aligned(folder / name, aligned[member.image.id], OutputStyle.of(settings))
-        folder.mkdir(parents=True, exist_ok=True)
-        member.transform.save(folder / TRANSFORM)
-        done += 1
-        tick(done / total)
-    for path in (extras.merge, extras.volume):
-        if path and not group.first:  # an older file would be taken for the result
-            remove(path)
-    if extras.merge and group.first:
-        parts = [Part(x.image.id, aligned[x.image.id], x.image.path) for x in group.first]
-        merge.write_parts(
-            parts, extras.merge, extras.merging, style=replace(OutputStyle.of(settings), pages=False)
-        )
-    if extras.volume and group.first:
-        volume.write(group, aligned, extras.volume, extras.thickness, settings)
+    wrong = _write_images(group, output, settings, extras, tick)
     write_text(output / SUMMARY, table(group))
     values = group_values(group)
     group_schema.checked(values)
     write_text(output / GROUP, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     tick(1.0)
+    if wrong:
+        raise wrong[0]
+
+
+def _write_images(
+    group: Group, output: Path, settings: Settings, extras: Extras, tick: Tick
+) -> list[RegisterError]:
+    """Write transforms, aligned images, merged channels and the volume; the errors of what could not be."""
+    aligned, wrong = dict[str, Image](), list[RegisterError]()
+    total = len(group.members) + bool(extras.merge) + bool(extras.volume)
+    for done, member in enumerate(group.members, start=1):
+        try:
+            _write_member(member, output, settings, extras.images, aligned)
+        except RegisterError as error:
+            wrong.append(error)
+        tick(done / total)
+    whole = all(member.image.id in aligned for member in group.first)
+    for path, write_one in ((extras.merge, _write_merged), (extras.volume, _write_volume)):
+        if path and not group.first:  # an older file would be taken for the result
+            remove(path)
+        elif path and whole:
+            try:
+                write_one(group, aligned, settings, extras)
+            except RegisterError as error:
+                wrong.append(error)
+    return wrong
+
+
+def _write_member(
+    member: Member, output: Path, settings: Settings, with_image: bool, aligned: dict[str, Image]
+) -> None:
+    """Write the transform of an image and its aligned image, which is added to ``aligned``."""
+    folder = output / member.image.id
+    if not member.transform:
+        _remove(folder, ())
+        return
+    name = _name(opened(member.image, settings), settings)
+    _remove(folder, (name,) if with_image else ())
+    folder.mkdir(parents=True, exist_ok=True)
+    member.transform.save(folder / TRANSFORM)
+    image = aligned[member.image.id] = _aligned(member, settings)
+    if with_image:
+        write_aligned(folder / name, image, OutputStyle.of(settings))
+
+
+def _write_merged(group: Group, aligned: Mapping[str, Image], settings: Settings, extras: Extras) -> None:
+    """Write the channels of the first group into one file."""
+    assert extras.merge is not None
+    parts = [Part(x.image.id, aligned[x.image.id], x.image.path) for x in group.first]
+    style = replace(OutputStyle.of(settings), pages=False)
+    merge.write_parts(parts, extras.merge, extras.merging, style=style)
+
+
+def _write_volume(group: Group, aligned: Mapping[str, Image], settings: Settings, extras: Extras) -> None:
+    """Write the images of the first group as z planes of one file."""
+    assert extras.volume is not None
+    volume.write(group, aligned, extras.volume, extras.thickness, settings)
 
 
 def _aligned(member: Member, settings: Settings) -> Image:

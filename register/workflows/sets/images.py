@@ -53,6 +53,7 @@ def from_table(path: str) -> list[SetImage]:
         why = f"has a column {unknown[0]!r}" if unknown else "has no column image"
         raise FileError(path, why, f"columns are {', '.join(COLUMNS)}")
     found: list[tuple[float, SetImage]] = []
+    ids = set[str]()
     for number, row in enumerate(rows[1:], start=2):
         values = {name: cell.strip() for name, cell in zip(header, row, strict=False) if cell.strip()}
         if not values:
@@ -63,6 +64,9 @@ def from_table(path: str) -> list[SetImage]:
             position = float(values.get("position", number))
         except ValueError:
             raise FileError(path, f"line {number}: position {values['position']!r} is not a number") from None
+        if values.get("id", "").lower() in ids:
+            raise FileError(path, f"line {number}: the id {values['id']!r} is named twice", "name each once")
+        ids |= {values["id"].lower()} if "id" in values else set()
         name = _beside(path, values["image"])
         mask = _beside(path, values["mask"]) if "mask" in values else None
         found.append((position, SetImage(values.get("id", stem(name)), name, mask, values.get("channel"))))

@@ -184,8 +184,9 @@ def plan(
 
     found = open_set(images, settings)
     order, _ = planned_links(images, found, options, settings)
-    starts, held = _landmarks(options, images)
+    starts, held = landmarks_of(options, images)
     asked = [*graph.neighbours(order, options.neighbours), *starts, *held]
+    asked += graph.others(order, dict.fromkeys(asked, "ok"))
     wanted = list(dict.fromkeys((min(link), max(link)) for link in asked))
     pairs = [link_pair(images[one], images[other], settings) for one, other in wanted]
     count, limit = worker_count(pairs, workers), working_size(settings)
@@ -199,10 +200,13 @@ def plan(
     )  # fmt: skip
 
 
-def _landmarks(
+def landmarks_of(
     options: GroupOptions, images: Sequence[SetImage]
 ) -> tuple[dict[graph.Pair, str], dict[graph.Pair, str]]:
-    """The files of landmarks from which links start, and of those that links hold."""
+    """The files of landmarks from which links start, and of those that links hold.
+
+    Raises ``RegisterError`` for values that are wrong.
+    """
     starts = parse_landmarks(options.starts, images, "--link")
     return starts, parse_landmarks(options.held, images, "--link-hold")
 
@@ -233,7 +237,7 @@ def solve(
         raise RegisterError(f"{output}: results of a set need a local folder")
     found = open_set(images, settings)
     order, notes = planned_links(images, found, options, settings)
-    starts, held = _landmarks(options, images)
+    starts, held = landmarks_of(options, images)
     aligner = FileLinks(
         images, output, settings, runner_for, lambda image: small_level(image, settings), starts, held, tick
     )

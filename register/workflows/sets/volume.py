@@ -1,6 +1,6 @@
 """The aligned images of a set as the z planes of one OME-TIFF or OME-Zarr."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,25 +27,24 @@ def check_compression(path: Path, compression: str) -> None:
         raise FileError(path, f"cannot be written with {compression}", f"use {', '.join(known)}")
 
 
-def check(group: Group, aligned: Mapping[str, Image], thickness: float | None) -> None:
-    """Raise ``RegisterError`` unless all images of the first group have one type and number of channels.
-
-    ``aligned`` are the aligned images by their ids, ``thickness`` is their distance in the unit of the pixel
-    size.
-    """
-    unknown = [x.image.path for x in group.first if not aligned[x.image.id].pixel_unit]
+def check(images: Sequence[tuple[str, Image]], thickness: float | None) -> None:
+    """Raise ``RegisterError`` unless all images, with the names of their files, have one type and number of
+    channels, and for a ``thickness``, in the unit of the pixel size, a pixel size."""
+    unknown = [name for name, image in images if not image.pixel_unit]
     if thickness is not None and unknown:
-        raise RegisterError(f"--thickness is in the unit of the pixel size, and {unknown[0]} states none")
+        raise RegisterError(
+            f"--thickness is in the unit of the pixel size, and {unknown[0]} states none; leave it out"
+        )
     first = None
-    for member in group.first:
-        image = aligned[member.image.id].coloured()
+    for name, one in images:
+        image = one.coloured()
         kind = image.dtype, image.channels, image.colour
         if first and kind != first[1]:
             raise RegisterError(
-                f"--volume: {member.image.path} has {image.channels} channels of {image.dtype}, and"
-                f" {first[0]} has {first[1][1]} of {first[1][0]}; a volume needs one kind of image"
+                f"--volume: {name} has {image.channels} channels of {image.dtype}, and {first[0]} has"
+                f" {first[1][1]} of {first[1][0]}; a volume needs one kind of image"
             )
-        first = first or (member.image.path, kind)
+        first = first or (name, kind)
 
 
 def write(
@@ -57,6 +56,7 @@ def write(
     is written plane by plane.
     """
     placed = [group.members[n] for n in group.order]
+    check([(x.image.path, aligned[x.image.id]) for x in group.first], thickness)
     images = tuple(
         aligned[member.image.id].coloured() if member in group.first else None for member in placed
     )
