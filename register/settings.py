@@ -264,8 +264,7 @@ class Settings:
 
 OUTPUT_ONLY = (
     "interpolation", "fill", "canvas", "format", "compression", "jpeg_quality", "chunks", "pyramid",
-    "pyramid_pages", "report",
-)  # fmt: skip
+    "pyramid_pages", "report")  # fmt: skip
 """Settings of what is written, which do not change the alignment."""
 FILES_ONLY = "fixed_level", "moving_level", "fixed_plane", "moving_plane", "series", "allow_truncated"
 """Settings that apply to files and not to arrays."""

@@ -260,7 +260,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_first_link(tmp_path
         (mixed, ["--volume", one], "a volume needs one kind of image"),
         (mixed, ["--merge", one], "use --dtype uint16"),
         (mixed, ["--merge", one, "--dtype", "uint8"], "do not fit into --dtype uint8"),
-        (alike, ["--compression", "jpeg"], "out/a/aligned.tif: JPEG cannot hold grey pixels of uint16"),
+        (alike, ["--compression", "jpeg"], "a.tif: JPEG cannot hold grey pixels of uint16"),
         (alike, ["--no-images", "--merge", one, "--compression", "jpeg"], "x.ome.tif: JPEG cannot hold"),
         (alike, ["--dtype", "uint8"], "--dtype is the type of the values of --merge"),
         (alike, ["--merge", one, "--volume", one], "is named by --merge and by --volume"),
