@@ -145,6 +145,16 @@ def test_sections_that_are_alike_are_rivals_although_the_images_share_more_under
     assert abs(found.rivals[0].shift[0]) == pytest.approx(100, abs=1)
 
 
+def test_a_copy_beside_the_content_in_a_larger_image_is_a_rival():
+    rng = np.random.default_rng(3)
+    section = 0.5 + 0.18 * gaussian_filter(rng.normal(size=(220, 200)), 3) / 0.047
+    fixed, moving = section[20:180, 10:180], np.hstack([section, section])
+    noisy = [image + rng.normal(0, 0.02, image.shape) for image in (fixed, moving)]
+    alignment = register.align(*noisy, model="translation", preset="fast")
+    assert alignment.quality["verdict"] == "suspect"
+    assert alignment.quality["reasons"][0] == "a shift by a further (200, 0) px explains the images as well"
+
+
 def test_sections_that_differ_have_no_rival():
     for shift in ((50, 0), (110, -60)):
         found, _ = resolved(sections((0, 0), alike=False), sections(shift, alike=False), shift)

@@ -315,8 +315,8 @@ def _part_decides(share: float) -> str:
 def _pattern_decides(x: float, y: float) -> str:
     """The reason for doubt where content has moved by pixels under a pattern that stays."""
     return (
-        f"what differs has moved by ({x:.0f}, {y:.0f}) px, while a pattern stays at its place: the sensor,"
-        " dust or the illumination may decide; divide both images by a flat field, or give --init"
+        f"what differs has moved by ({round(x)}, {round(y)}) px, while a pattern stays at its place: the"
+        " sensor, dust or the illumination may decide; divide both images by a flat field, or give --init"
     )
 
 

@@ -34,9 +34,9 @@ UNDER_MAP = 0.9
 """Share of the overlap under the map itself from which a shift is a candidate in any case."""
 SLIDES, LEFT = (2.5, 4.0, 6.0, 8.0), 0.9
 """Pixels of a level by which slides are tried, and the share of the correlation that must be left at all."""
-LARGER, FARTHEST = 2.0, 500
-"""Ratio of the sides of both images from which the fixed one is a small view, and the most pixels by which
-it is shifted within the other one."""
+LARGER, FARTHEST = 1.25, 500
+"""Ratio of the longer sides of both images from which the fixed one is shifted through all of the other one,
+and the most pixels by which it is."""
 KEPT = 6
 """Candidates kept of those nearest to no displacement, and of the highest."""
 WHITENED = 2
@@ -134,7 +134,7 @@ def repetition(level: Level) -> float:
 
 
 def _elsewhere(fixed: Level, moving: Level, matrix: Tensor) -> list[Candidate]:
-    """Maxima at all shifts within a moving image that is much larger than the fixed one."""
+    """Maxima at all shifts within a moving image that is larger than the fixed one."""
     pixel = pyramid.pixel(moving) / affine.scale(matrix)
     far = max(moving.size) * pixel
     if far < LARGER * max(fixed.size) * pyramid.pixel(fixed):

@@ -73,8 +73,8 @@ class Rival:
             return f"a further rotation by {self.rotation:.0f}° explains the images as well"
         x, y = self.shift
         if self.slides:
-            return f"the images do not determine the shift along ({x:.0f}, {y:.0f})"
-        return f"a shift by a further ({x:.0f}, {y:.0f}) px explains the images as well"
+            return f"the images do not determine the shift along ({round(x)}, {round(y)})"
+        return f"a shift by a further ({round(x)}, {round(y)}) px explains the images as well"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ CERTAIN = -5.0
 """Logarithm (base 10) of the number of false alarms up to which sources agree on a map."""
 RIVAL = 0.5
 """Matched sources of another map, in units of those of the best one, from which it is a rival."""
+LEAST_APART = 0.1
+"""Sources that agree on a map of their own, in units of the matched ones, from which they do not repeat."""
 BRIGHTEST = 400
 """Sources of each image whose differences are compared to find other shifts."""
 LEFT = 8
@@ -59,7 +61,8 @@ class Seen:
     @property
     def repeats(self) -> bool:
         """Whether points repeat, so that they agree on other maps too: then the images decide."""
-        return bool(self.agreed) and self.rival >= RIVAL * len(self.agreed or ()) and not self.apart
+        count = len(self.agreed or ())
+        return bool(self.agreed) and self.rival >= RIVAL * count and self.apart < LEAST_APART * count
 
 
 def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | None:
