@@ -100,7 +100,8 @@ def test_the_background_of_a_page_counts_and_the_surroundings_of_a_picture_do_no
 def test_units_do_not_matter(views, unit):
     one, other = (register.align(*(x * k for x in views), preset="fast") for k in (1.0, unit))
     assert other.quality.verdict == "ok"
-    assert float((one.transform.field() - other.transform.field()).norm(dim=-1).max()) < 0.01
+    apart = (one.transform.field() - other.transform.field()).norm(dim=-1)
+    assert float(apart.max()) < 0.03  # a fit ends where no step would be larger than that
 
 
 @pytest.mark.parametrize("far", [1e6])

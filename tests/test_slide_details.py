@@ -53,7 +53,8 @@ XML = "<a><DisplaySetting><Channels>{}</Channels></DisplaySetting></a>"
 
 
 def slide(monkeypatch, *scenes, metadata=""):
-    made = SimpleNamespace(num_scenes=len(scenes), get_scene=scenes.__getitem__, raw_metadata=metadata)
+    file = SimpleNamespace(num_scenes=len(scenes), get_scene=scenes.__getitem__, raw_metadata=metadata)
+    made = slideio_read._Slide("a.svs", None, file, None)
     monkeypatch.setattr(slideio_read, "_open", lambda path: made)
     return made
 

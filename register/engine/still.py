@@ -151,9 +151,9 @@ def _best(
 
 
 def _examined(found: Alignment, fixed: Level, moving: Level) -> Alignment:
-    """The alignment of two images with their working copies, in doubt where it moves nothing, and what they
-    do not share has moved."""
-    if found.quality.verdict == Verdict.FAILED:
+    """The alignment of two images with their working copies; one that is ``ok`` is in doubt where it moves
+    nothing, and what they do not share has moved."""
+    if found.quality.verdict != Verdict.OK:
         return found
     points = _points(fixed, moving, found.transform)
     places = affine.points_at(*interpolation.axes(*fixed.size, device=fixed.image.device))
