@@ -1,6 +1,7 @@
 """What stays in place while the content moves: time stamps, scale bars and data bars burnt into both images.
 
     python -m benchmarks.pinned [--draws 20] [--seed 0] [--turn 30] [--contrasts 0.7 0.25 0.1]
+    python -m benchmarks.pinned --pattern sensor        # or dust, stripes: a pattern over all of the image
 
 The content of both images is a piece of a real texture of the given contrast, with noise, moved by up to 60
 px and turned by up to ``--turn`` degrees. A time stamp, a scale bar and a data bar are drawn at the same
@@ -61,26 +62,42 @@ def burnt(rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
     return (found[0] >= 0) | (found[1] >= 0), found
 
 
-def measure(seed: int, contrast: float, turn: float) -> Row:
-    """Draw a pair, align it and compare with the truth."""
+def pattern(rng: np.random.Generator, kind: str) -> np.ndarray:
+    """Factors (h, w) of brightness that stay in place."""
+    if kind == "sensor":
+        return 1 + 0.12 * rng.normal(size=(1, SIDE)) + 0.06 * rng.normal(size=(SIDE, SIDE))
+    if kind == "stripes":
+        lines = cv2.GaussianBlur(rng.normal(size=(SIDE, 1)), (1, 9), 1.0)
+        return np.broadcast_to(1 + 0.4 * lines, (SIDE, SIDE))
+    specks = np.zeros((SIDE, SIDE))
+    for x, y in rng.integers(0, SIDE, (int(rng.integers(20, 80)), 2)).tolist():
+        cv2.circle(specks, (x, y), int(rng.integers(2, 6)), 1.0, -1)
+    return 1 - 0.7 * cv2.GaussianBlur(specks, (0, 0), 1.0)
+
+
+def measure(seed: int, contrast: float, turn: float, kind: str | None = None) -> Row:
+    """Draw a pair, with burnt-in text or a pattern of some kind, align it and compare with the truth."""
     rng = np.random.default_rng([seed, int(1000 * contrast)])
     known = textures()
     whole = 255 * known[rng.choice(["tissue", "retina", "gravel"])]
     y, x = (int(rng.integers(0, n - SOURCE)) for n in whole.shape)
     source = cv2.GaussianBlur(whole[y : y + SOURCE, x : x + SOURCE], (0, 0), rng.uniform(0.5, 2.5))
     source = np.clip((source - source.mean()) / source.std() * 50 + 120, 0, 255)
-    angle = float(rng.uniform(-turn, turn))
+    angle = 0.0 if kind else float(rng.uniform(-turn, turn))
     distance, heading = rng.uniform(12, 60), rng.uniform(0, 2 * math.pi)
     shift = distance * np.array([math.cos(heading), math.sin(heading)])
     centre = np.array([(SIDE - 1) / 2] * 2)
     truth = affine.similarity(math.radians(angle), 1.0, centre, centre + shift)
     corner = affine.translation(*[-(SOURCE - SIDE) / 2] * 2)
     pair, (drawn, overlays) = [], burnt(rng)
+    stays = pattern(rng, kind) if kind else 1.0
+    if kind:
+        drawn, overlays = np.zeros_like(drawn), [np.full_like(one, -1) for one in overlays]
     for matrix, overlay in zip((corner, affine.compose(truth, corner)), overlays, strict=True):
         view = cv2.warpAffine(
             source, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
         )
-        grey = np.clip(view * contrast + 60 + rng.normal(0, rng.uniform(3, 8), view.shape), 0, 255)
+        grey = np.clip((view * contrast + 60) * stays + rng.normal(0, rng.uniform(3, 8), view.shape), 0, 255)
         pair.append(np.where(overlay >= 0, overlay, grey).astype(np.uint8))
     found = register.align(*pair)
     identity = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=2).astype(float)
@@ -120,12 +137,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--turn", type=float, default=30.0, help="largest turn, in degrees")
     parser.add_argument("--contrasts", type=float, nargs="+", default=[0.7, 0.25, 0.1])
+    parser.add_argument("--pattern", choices=["sensor", "dust", "stripes"], help="instead of text")
     results.add_options(parser)
     options = parser.parse_args()
     rows = []
     for contrast in options.contrasts:
         for seed in range(options.seed, options.seed + options.draws):
-            rows.append(row := measure(seed, contrast, options.turn))
+            rows.append(row := measure(seed, contrast, options.turn, options.pattern))
             print(
                 f"contrast {row.contrast:4g} turn {row.turn:6.1f} shift {row.shift:5.1f} {row.verdict:8s}"
                 f" median {row.median:8.3f} p90 {row.p90:8.3f} expected {row.expected} {row.reasons[:90]}",

@@ -3,13 +3,16 @@
     python -m benchmarks.repeats                        # twenty draws of each kind
     python -m benchmarks.repeats --kinds lattice wells --draws 5 --json results.json
     python -m benchmarks.repeats --near                 # shifts within --shift-range, below half a repeat
+    python -m benchmarks.repeats --light                # the same light, which stays, falls on both images
 
 Every draw shows the same field of view twice, the moving image shifted by up to three pitches, with
 noise of 0 to 10 grey levels. ``plain`` fields repeat without end, so that any shift by whole pitches
 explains them and the verdict should be suspect; in ``decided`` ones a few defects or other contents tell
 which shift is the true one. With ``--near``, the shift is below a quarter of the shortest repeat, and plain
-fields are aligned with a ``--shift-range`` of 0.4 of it, which leaves one answer. A result is right
-when its median error over the fixed image is below one pixel.
+fields are aligned with a ``--shift-range`` of 0.4 of it, which leaves one answer. With ``--light``, both
+images are dimmed by the same vignette, or by an uneven light that varies over a quarter of the image, of 5 to
+30 %; it does not move with the content. A result is right when its median error over the fixed image is below
+one pixel.
 """
 
 import argparse
@@ -199,17 +202,31 @@ def _sampled(plane: Array, x: Array, y: Array) -> Array:
     ).astype(float)
 
 
+def light(rng: np.random.Generator) -> Array:
+    """A vignette about some point, or an uneven light, as factors (h, w) of brightness."""
+    strength = rng.uniform(0.05, 0.3)
+    if rng.random() < 0.5:
+        x, y = grid(*-rng.uniform(0.35 * SIDE, 0.65 * SIDE, 2))
+        return 1 - strength * (x**2 + y**2) / (SIDE**2 / 2)
+    uneven = gaussian_filter(rng.normal(size=(SIDE, SIDE)), SIDE / 4, mode="wrap")
+    return 1 + strength * uneven / np.abs(uneven).max()
+
+
 KINDS = {one.__name__: one for one in (lattice, grating, weave, dies, wells, rows, copies)}
 
 
-def run(kind: str, decided: bool, seed: int, *, near: bool = False) -> Row:
-    """Draw one pair, align it, and measure the error; ``near`` draws a shift within a range that is known."""
+def run(kind: str, decided: bool, seed: int, *, near: bool = False, lit: bool = False) -> Row:
+    """Draw one pair, align it, and measure the error; ``near`` draws a shift within a range that is known,
+    ``lit`` a light that stays."""
     rng = np.random.default_rng([seed, decided, *kind.encode()])
     drawn = KINDS[kind](rng, decided)
     reach = min(3 * drawn.pitch, 0.35 * SIDE) if not near else drawn.shortest / math.sqrt(2) / 4
     shift = rng.uniform(-reach, reach, 2)
     noise = rng.uniform(0, 10)
     views = [drawn.view(0.0, 0.0), drawn.view(-shift[0], -shift[1])]
+    if lit:
+        stays = light(rng)
+        views = [view * stays for view in views]
     fixed, moving = (
         np.clip(20 + 200 * x + rng.normal(0, noise, x.shape), 0, 255).astype(np.uint8) for x in views
     )
@@ -248,6 +265,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--near", action="store_true", help="plain fields, shifts within --shift-range")
+    parser.add_argument("--light", action="store_true", help="an uneven light that stays")
     parser.add_argument("--verbose", action="store_true", help="print every draw")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the draws as JSON too")
     asked = parser.parse_args()
@@ -256,7 +274,8 @@ def main() -> None:
     kinds = [kind for kind in asked.kinds if not (asked.near and kind == "grating")]
     for kind in kinds:
         for decided in (False,) if asked.near else (False, True):
-            made = [run(kind, decided, seed, near=asked.near) for seed in range(asked.draws)]
+            seeds = range(asked.draws)
+            made = [run(kind, decided, seed, near=asked.near, lit=asked.light) for seed in seeds]
             found += made
             print(f"{kind:10s} {'decided' if decided else 'plain':8s} {_counts(made)}", flush=True)
             for row in made if asked.verbose else ():

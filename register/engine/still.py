@@ -159,8 +159,8 @@ def _examined(found: Alignment, fixed: Level, moving: Level) -> Alignment:
     places = affine.points_at(*interpolation.axes(*fixed.size, device=fixed.image.device))
     if filters.median((points[0] - places).norm(dim=-1).flatten()) > HARDLY:
         return found
-    mask = (_sampled(moving.mask, points) * fixed.mask > 0.99).float()
-    motion = residual_motion.find(fixed.image, _sampled(moving.image, points), mask)
+    mask = (_sampled(moving.mask, points) * moving.mask * fixed.mask > 0.99).float()
+    motion = residual_motion.find(fixed.image, moving.image, mask, _sampled(moving.image, points))
     if motion is None:
         return found
     pixel = pyramid.pixel(fixed)
