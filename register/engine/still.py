@@ -53,8 +53,9 @@ CLIPPED = 3.0
 """Largest distance from the local mean, in units of its median."""
 MOVED = 2.0
 """Least displacement, in pixels of the copy, by a map under which a part that stays is less equal."""
-HARDLY = 4.0
-"""Median displacement, in pixels of the copy, up to which a pattern that stays may have decided."""
+HARDLY, FOLLOWED = 8.0, 4.0
+"""Median displacement, in pixels of the copy, up to which a pattern that stays may have decided; and the
+distance from it up to which the motion of content is followed."""
 ALMOST_ALL = 0.2
 """Share of what stays that such a map may move by less."""
 
@@ -157,11 +158,13 @@ def _examined(found: Alignment, fixed: Level, moving: Level) -> Alignment:
         return found
     points = _points(fixed, moving, found.transform)
     places = affine.points_at(*interpolation.axes(*fixed.size, device=fixed.image.device))
-    if filters.median((points[0] - places).norm(dim=-1).flatten()) > HARDLY:
+    moves = (points[0] - places).flatten(0, 1)
+    if filters.median(moves.norm(dim=-1)) > HARDLY:
         return found
     mask = (_sampled(moving.mask, points) * moving.mask * fixed.mask > 0.99).float()
     motion = residual_motion.find(fixed.image, moving.image, mask, _sampled(moving.image, points))
-    if motion is None:
+    own = [filters.median(part) for part in moves.T]
+    if motion is None or math.hypot(motion.x - own[0], motion.y - own[1]) < FOLLOWED:
         return found
     pixel = pyramid.pixel(fixed)
     return _doubted(found, _pattern_decides(motion.x * pixel, motion.y * pixel))
