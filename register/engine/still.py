@@ -56,6 +56,8 @@ MOVED = 2.0
 HARDLY, FOLLOWED = 8.0, 4.0
 """Median displacement, in pixels of the copy, up to which a pattern that stays may have decided; and the
 distance from it up to which the motion of content is followed."""
+SPOTS = 24
+"""Points along a side at which displacements are measured."""
 ALMOST_ALL = 0.2
 """Share of what stays that such a map may move by less."""
 
@@ -156,15 +158,17 @@ def _examined(found: Alignment, fixed: Level, moving: Level) -> Alignment:
     nothing, and what they do not share has moved."""
     if found.quality.verdict != Verdict.OK:
         return found
-    points = _points(fixed, moving, found.transform)
-    places = affine.points_at(*interpolation.axes(*fixed.size, device=fixed.image.device))
-    moves = (points[0] - places).flatten(0, 1)
+    moves = _moves(fixed, moving, found.transform)
     if filters.median(moves.norm(dim=-1)) > HARDLY:
         return found
-    mask = (_sampled(moving.mask, points) * moving.mask * fixed.mask > 0.99).float()
-    motion = residual_motion.find(fixed.image, moving.image, mask, _sampled(moving.image, points))
+    motion = residual_motion.find(fixed.image, moving.image, fixed.mask * moving.mask)
     own = [filters.median(part) for part in moves.T]
     if motion is None or math.hypot(motion.x - own[0], motion.y - own[1]) < FOLLOWED:
+        return found
+    points = _points(fixed, moving, found.transform)
+    warped, mask = (_sampled(x, points) for x in (moving.image, moving.mask))
+    mask = (mask * moving.mask * fixed.mask > 0.99).float()
+    if residual_motion.is_explained(fixed.image, moving.image, warped, mask):
         return found
     pixel = pyramid.pixel(fixed)
     return _doubted(found, _pattern_decides(motion.x * pixel, motion.y * pixel))
@@ -246,6 +250,15 @@ def _points(fixed: Level, moving: Level, transform: Transform) -> Tensor:
     originals = affine.apply(fixed.original_from_level, affine.points_at(x, y).reshape(-1, 2))
     mapped = affine.apply(affine.invert(moving.original_from_level), transform.map(originals))
     return mapped.reshape(1, height, width, 2).to(fixed.image)
+
+
+def _moves(fixed: Level, moving: Level, transform: Transform) -> Tensor:
+    """The displacements (n, 2) of points of the fixed copy under a transform, in pixels of the copies."""
+    height, width = fixed.size
+    x, y = (torch.linspace(0, n - 1, SPOTS, dtype=torch.float64) for n in (width, height))
+    places = affine.points_at(x, y).reshape(-1, 2)
+    mapped = transform.map(affine.apply(fixed.original_from_level, places))
+    return affine.apply(affine.invert(moving.original_from_level), mapped) - places
 
 
 def _sampled(plane: Tensor, points: Tensor) -> Tensor:

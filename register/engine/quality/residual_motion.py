@@ -45,23 +45,23 @@ class Motion:
     y: float
 
 
-def find(fixed: Tensor, moving: Tensor, mask: Tensor, warped: Tensor | None = None) -> Motion | None:
-    """The motion, if any, of what two planes (1, h, w) do not share, where a ``mask`` is 1.
-
-    ``warped`` is the moving plane under a transform, by default the same: what it explains has not moved.
-    """
-    valid = preprocess.erode(mask[None], 3)[0]
+def find(fixed: Tensor, moving: Tensor, mask: Tensor) -> Motion | None:
+    """The motion, if any, of what two planes (1, h, w) do not share, where a ``mask`` is 1."""
+    valid = preprocess.erode((mask > 0.99).float()[None], 3)[0]
     one, other = _detail(fixed, valid), _detail(moving, valid)
-    powers = [float(sums.total(x.square())) for x in (one, other)]
     difference, alike = _difference(one, other)
-    power = float(sums.total(difference.square()))
-    if alike <= LEAST_ALIKE or power < LEAST_SHARE * powers[0]:
+    powers = [float(sums.total(x.square())) for x in (one, difference)]
+    if alike <= LEAST_ALIKE or powers[1] < LEAST_SHARE * powers[0]:
         return None
-    if warped is not None:
-        left, _ = _difference(one, _detail(warped, valid))
-        if float(sums.total(left.square())) < LEFT * power:
-            return None
     return _opposite(_clipped(difference), _clipped(2 * one - difference), valid)
+
+
+def is_explained(fixed: Tensor, moving: Tensor, warped: Tensor, mask: Tensor) -> bool:
+    """Whether much of the difference of two planes is gone where the moving one is ``warped``."""
+    valid = preprocess.erode(mask[None], 3)[0]
+    one = _detail(fixed, valid)
+    before, after = (_difference(one, _detail(x, valid))[0] for x in (moving, warped))
+    return float(sums.total(after.square())) < LEFT * float(sums.total(before.square()))
 
 
 def _difference(one: Tensor, other: Tensor) -> tuple[Tensor, float]:
