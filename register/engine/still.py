@@ -247,8 +247,7 @@ def _points(fixed: Level, moving: Level, transform: Transform) -> Tensor:
     """The pixels (1, h, w, 2) of the moving copy at those of the fixed copy under a transform."""
     height, width = fixed.size
     x, y = (torch.arange(n, dtype=torch.float64) for n in (width, height))
-    originals = affine.apply(fixed.original_from_level, affine.points_at(x, y).reshape(-1, 2))
-    mapped = affine.apply(affine.invert(moving.original_from_level), transform.map(originals))
+    mapped = _mapped(fixed, moving, transform, affine.points_at(x, y).reshape(-1, 2))
     return mapped.reshape(1, height, width, 2).to(fixed.image)
 
 
@@ -257,8 +256,13 @@ def _moves(fixed: Level, moving: Level, transform: Transform) -> Tensor:
     height, width = fixed.size
     x, y = (torch.linspace(0, n - 1, SPOTS, dtype=torch.float64) for n in (width, height))
     places = affine.points_at(x, y).reshape(-1, 2)
+    return _mapped(fixed, moving, transform, places) - places
+
+
+def _mapped(fixed: Level, moving: Level, transform: Transform, places: Tensor) -> Tensor:
+    """Points (n, 2) of the fixed copy under a transform, in pixels of the moving copy."""
     mapped = transform.map(affine.apply(fixed.original_from_level, places))
-    return affine.apply(affine.invert(moving.original_from_level), mapped) - places
+    return affine.apply(affine.invert(moving.original_from_level), mapped)
 
 
 def _sampled(plane: Tensor, points: Tensor) -> Tensor:
@@ -302,9 +306,7 @@ def _detail(image: Tensor, mask: Tensor, block: int) -> Tensor:
     image = filters.block_means(image[None], block)[0] * weight
     total, count = filters.smooth_widely(torch.stack([image, weight]), NEIGHBOURHOOD)
     detail = (image - total / count.clamp(min=1e-3)) * weight
-    known = detail[weight > 0]
-    limit = CLIPPED * filters.median(known.abs()) if len(known) else 0.0
-    return detail.clamp(-limit, limit)
+    return filters.clipped(detail, weight > 0, CLIPPED)
 
 
 def _covariance(one: Tensor, other: Tensor) -> float:

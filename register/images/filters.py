@@ -200,6 +200,14 @@ def median(values: Tensor) -> float:
     return float(np.partition(values.numpy(), middle)[middle])
 
 
+def clipped(values: Tensor, known: Tensor, times: float) -> Tensor:
+    """Values that are at most some times as large as the median size of those that are ``known``, a mask of
+    the same shape; 0 where none is."""
+    chosen = values[known]
+    limit = times * median(chosen.abs()) if len(chosen) else 0.0
+    return values.clamp(-limit, limit)
+
+
 def shares(values: Tensor) -> Tensor:
     """Valid shares of pixels, changed in place: exactly 1 where they differ from 1 by rounding only.
 

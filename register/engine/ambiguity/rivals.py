@@ -4,6 +4,7 @@ Where several do, the one that content decides for is taken, or else the smalles
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -193,26 +194,27 @@ def _explain(level: Level, moving: Level, matrix: Tensor, *, slides: bool) -> _E
     variance = (sums.total(f.square() * valid) / count).clamp(min=1e-9)
     counts = filters.window_sums(valid, compare.window).flatten()
     structure = comparison.windows(global_fit.compare_at(level, moving, matrix[None], "structure"))
-    residuals = [
-        filters.window_sums(_unexplained(f, w, valid, variance, sigma).square() / variance, compare.window)
-        for sigma in (AROUND, CLOSE)
-    ]
+    residuals = (
+        filters.window_sums(left.square() / variance, compare.window)
+        for left in _unexplained(f, w, valid, variance)
+    )
     around, close = (each.flatten() / counts.clamp(min=1e-3) for each in residuals)
     return _Explained(matrix, structure, around, close, counts / compare.window**2, slides)
 
 
-def _unexplained(fixed: Tensor, warped: Tensor, valid: Tensor, variance: Tensor, sigma: float) -> Tensor:
-    """What is left of a fixed plane (1, 1, h, w) after a linear fit of another one around each pixel, by a
-    Gaussian of ``sigma``; 0 where ``valid`` is 0. ``variance`` is that of the fixed plane.
+def _unexplained(fixed: Tensor, warped: Tensor, valid: Tensor, variance: Tensor) -> Iterator[Tensor]:
+    """What is left of a fixed plane (1, 1, h, w) after linear fits of another one ``AROUND`` each pixel, and
+    after ``CLOSE`` ones; 0 where ``valid`` is 0. ``variance`` is that of the fixed plane.
 
     Source: the coefficients are those of He, Sun & Tang, "Guided image filtering", IEEE TPAMI 35 (2013).
     """
     planes = torch.cat([valid, fixed, warped, fixed * warped, warped * warped], 1) * valid
-    count, f, w, fw, ww = torch.split(filters.smooth_widely(planes, sigma), 1, 1)
-    count = count.clamp(min=1e-3)
-    f, w = f / count, w / count
-    slope = (fw / count - f * w) / (ww / count - w * w).clamp(min=1e-4 * float(variance))
-    return (fixed - f - slope * (warped - w)) * valid
+    for sigma in (AROUND, CLOSE):
+        count, f, w, fw, ww = torch.split(filters.smooth_widely(planes, sigma), 1, 1)
+        count = count.clamp(min=1e-3)
+        f, w = f / count, w / count
+        slope = (fw / count - f * w) / (ww / count - w * w).clamp(min=1e-4 * float(variance))
+        yield (fixed - f - slope * (warped - w)) * valid
 
 
 def _as_good(other: _Explained, best: _Explained, level: Level) -> bool:

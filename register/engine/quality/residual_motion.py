@@ -106,6 +106,4 @@ def _detail(plane: Tensor, valid: Tensor) -> Tensor:
 
 def _clipped(plane: Tensor) -> Tensor:
     """A plane with outliers clipped: few strong edges would otherwise outweigh weak content."""
-    known = plane[plane != 0]
-    limit = CLIPPED * filters.median(known.abs()) if len(known) else 0.0
-    return plane.clamp(-limit, limit)
+    return filters.clipped(plane, plane != 0, CLIPPED)
