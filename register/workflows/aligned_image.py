@@ -77,8 +77,7 @@ def aligned_image(
     area = abs(float(affine.determinant(forward.matrix)))
     if not DEGENERATE[0] <= area <= DEGENERATE[1]:
         raise RegisterError(f"the transform changes areas by a factor of {area:.3g}: it is degenerate")
-    if style.interpolation != "nearest":
-        moving = moving.coloured()
+    moving = moving.interpolated(style.interpolation)
     fill = fill_value(style.fill, moving)
     pixels = Warped(moving.pixels, transform, style.interpolation, fill, moving.alpha, canvas)
     frame = transform.fixed

@@ -80,7 +80,7 @@ def apply(
         factor = scale_of(frame, image, path) if scale is None else scale
         target = name if name.suffix else name.with_name(_name_for(path, image, style))
         advice = "name a .ome.tif, or choose a channel: --plane C=0"
-        storable.check(path, _as_written(image, style), target.name, style.compression, advice)
+        storable.check(path, image.interpolated(style.interpolation), target.name, style.compression, advice)
         refuse_existing(target, overwrite or target == name)
         refuse_inputs(target, *images)
         placed = grid if factor == 1 else None
@@ -234,11 +234,6 @@ def _outputs(images: list[Path], output: Path) -> list[Path]:
             " name one output per call"
         )
     return [output / stem for stem in stems]
-
-
-def _as_written(image: Image, style: OutputStyle) -> Image:
-    """The image as its colours are written: a palette becomes colours where its pixels are interpolated."""
-    return image if style.interpolation == "nearest" else image.coloured()
 
 
 def _name_for(path: Path, image: Image, style: OutputStyle) -> str:

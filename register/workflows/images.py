@@ -31,7 +31,7 @@ def open_images(job: Job) -> OpenImages:
     opened = OpenImages(_open(job.fixed, fixed), _open(job.moving, moving))
     name = output_files(job, opened.moving).get("aligned")
     if name is not None:
-        coloured = opened.moving if chosen.interpolation == "nearest" else opened.moving.coloured()
+        coloured = opened.moving.interpolated(chosen.interpolation)
         advice = "use --format ome-tiff, or choose a channel: --moving-plane C=0"
         storable.check(job.moving, coloured, name.name, chosen.compression, advice)
     return opened

@@ -163,6 +163,10 @@ class Image:
         levels = [PaletteColours(x, palette) for x in (self.pixels, *self.smaller)]
         return replace(self, pixels=levels[0], smaller=tuple(levels[1:]), colour="rgb", palette=None)
 
+    def interpolated(self, interpolation: str) -> "Image":
+        """The image as it is resampled: a palette becomes colours unless the interpolation is ``nearest``."""
+        return self if interpolation == "nearest" else self.coloured()
+
     def picture(self) -> NDArray[Any]:
         """The channels (h, w, c) in memory without opacity: the form that ``register.align`` accepts."""
         pixels = self.coloured().pixels[EVERYTHING]

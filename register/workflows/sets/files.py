@@ -100,10 +100,12 @@ def check_images(images: Sequence[SetImage], settings: Settings, extras: Extras)
     known = [(image, found) for image in images if (found := _header(image, settings)) is not None]
     for image, found in known if extras.images else ():
         check_fill(settings.fill, found.dtype)
-        name, pixels = _name(found, settings), _coloured(found, settings)
+        name, pixels = _name(found, settings), found.interpolated(settings.interpolation)
         storable.check(image.path, pixels, name, settings.compression, PNG_ADVICE)
     if extras.merge and known:
-        parts = [Part(image.id, _coloured(found, settings), image.path) for image, found in known]
+        parts = [
+            Part(image.id, found.interpolated(settings.interpolation), image.path) for image, found in known
+        ]
         values = np.zeros((1, 1, 1), merge.type_of(parts, extras.merging))
         merged = Image(values, kind="ome")
         storable.check(extras.merge, merged, str(extras.merge), settings.compression, PNG_ADVICE)
@@ -124,11 +126,6 @@ def _header(image: SetImage, settings: Settings) -> Image | None:
 def _name(image: Image, settings: Settings) -> str:
     """The name of the file of an aligned image."""
     return aligned_name(image, stored(settings.aligned_format, settings.compression, settings.pyramid))
-
-
-def _coloured(image: Image, settings: Settings) -> Image:
-    """An image with the colours that its aligned copy has."""
-    return image if settings.interpolation == "nearest" else image.coloured()
 
 
 def write(
