@@ -1,17 +1,17 @@
 """An OME-Zarr whose shards are computed and written by the workers of a Dask cluster.
 
-The shards of a level are tasks of their own; coarser levels are made of the written shards of the finer one.
-The windows, and so the pixels, are those that one machine writes. A shard that is there already is not
-computed again, so that the same command continues an interrupted run. A task of a lost worker runs on another
-one.
+Each shard is a task of its own; one of a coarser level is made of the written shards of the finer one, as
+soon as these are there. The windows, and so the pixels, are those that one machine writes. A shard that is
+there already is not computed again, so that the same command continues an interrupted run. A task of a lost
+worker runs on another one.
 """
 
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from register.io.images.model import Image
 from register.io.images.tiff_blocks import smaller_block
 from register.workflows.cluster import RETRIES, connected
 from register.workflows.local_files import LocalFiles, local_files
+from register.workflows.shard_order import Shard, ShardOrder
 
 JOB = "register-job.json"
 """The file in an unfinished hierarchy that tells what is written into it."""
@@ -39,16 +40,6 @@ class Source(Protocol):
 
     def described(self, local: LocalFiles) -> str:
         """A text that differs where the pixels may differ."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One shard of one level: its channels, rows and columns."""
-
-    level: int
-    channels: slice
-    rows: slice
-    columns: slice
 
 
 def write_on_cluster(
@@ -73,17 +64,15 @@ def write_on_cluster(
         sizes = zarr_write.level_sizes(image.size) if pyramid else [image.size]
         target = Target(output)
         group, continued = target.begin(source.described(local), image, sizes, layout, overwrite=overwrite)
-        shards = [_shards(image, size, number, layout.shard) for number, size in enumerate(sizes)]
-        total, done = sum(map(len, shards)), 0
+        order = ShardOrder(image, sizes, layout.shard)
+        written = partial(_is_written, target.place, group) if continued else None
         with connected(scheduler) as client:
-            for level in shards:
-                wanted = [
-                    each for each in level if not (continued and _is_written(target.place, group, each))
-                ]
-                done += len(level) - len(wanted)
-                for _ in _computed(client, source, target.place, image, wanted, nearest=nearest):
-                    done += 1
-                    tick(done / total)
+            sampled = nearest or image.palette is not None or image.dtype == np.bool_
+            submit = partial(
+                client.submit, write_shard, source, target.place, sampled, pure=False, retries=RETRIES
+            )
+            for done, _ in enumerate(_computed(client, submit, order, written), 1):
+                tick(done / len(order))
         group.attrs.update(zarr_metadata.attributes(image, sizes, target.name, nearest=nearest))
         zarr_metadata.state_contrast(group, image.colour)
         target.end()
@@ -151,15 +140,6 @@ class Target:
             raise FileError(name, "is no zarr, and is not replaced", "use another --output")
 
 
-def _shards(image: Image, size: tuple[int, int], level: int, side: int) -> list[Shard]:
-    """The shards of a level, in the order in which one machine writes them."""
-    return [
-        Shard(level, channels, rows, columns)
-        for channels in zarr_write.groups(image)
-        for rows, columns in zarr_write.shards(size, side)
-    ]
-
-
 def _is_written(place: str, group: Any, shard: Shard) -> bool:
     """Whether a shard is in the store. One of zeros alone is not stored, and is computed again."""
     array = group[str(shard.level)]
@@ -171,38 +151,52 @@ def _is_written(place: str, group: Any, shard: Shard) -> bool:
 
 
 def _computed(
-    client: Any, source: Source, place: str, image: Image, shards: list[Shard], *, nearest: bool
+    client: Any,
+    submit: Callable[[Shard], Any],
+    order: ShardOrder,
+    written: Callable[[Shard], bool] | None,
 ) -> Iterator[None]:
-    """Compute shards on the workers, a few for each at a time. Raises ``RegisterError`` for a failed one."""
+    """Compute shards on the workers, a few for each at a time; those that are written are not computed.
+
+    Raises ``RegisterError`` for a shard that failed.
+    """
     from distributed import as_completed
 
-    sampled = nearest or image.palette is not None or image.dtype == np.bool_
-
-    def sent(shard: Shard) -> Any:
-        return client.submit(write_shard, source, place, shard, sampled, pure=False, retries=RETRIES)
-
-    waiting = iter(shards)
     ahead = 2 * max(1, sum(client.nthreads().values())) + 2
-    first = [sent(shard) for _, shard in zip(range(ahead), waiting, strict=False)]
-    running = as_completed(first)  # type: ignore[no-untyped-call]
+    sent: dict[Any, Shard] = {}
+    running = as_completed()  # type: ignore[no-untyped-call]
+
+    def send() -> int:
+        """Submit shards, and count those that are there already."""
+        there = 0
+        while len(sent) < ahead and (shard := order.take()):
+            if written and written(shard):
+                order.done(shard)
+                there += 1
+                continue
+            future = submit(shard)
+            sent[future] = shard
+            running.add(future)  # type: ignore[no-untyped-call]
+        return there
+
     try:
-        for future in running:
+        yield from repeat(None, send())
+        while sent:
+            future = next(running)
             if future.status == "error":
                 reason = " ".join(str(future.exception()).split())
                 raise RegisterError(
                     f"a shard could not be written: {reason}; run the command again to continue"
                 )
+            order.done(sent.pop(future))
             future.release()
-            following = next(waiting, None)
-            if following is not None:
-                running.add(sent(following))  # type: ignore[no-untyped-call]
-            yield
+            yield from repeat(None, 1 + send())
     finally:
         with suppress(Exception):
-            client.cancel(list(running.futures))
+            client.cancel(list(sent))
 
 
-def write_shard(source: Any, place: str, shard: Shard, sampled: bool) -> None:
+def write_shard(source: Any, place: str, sampled: bool, shard: Shard) -> None:
     """Compute one shard and write it; the task of a worker.
 
     A shard of a coarser level is made of the four of the finer one.
@@ -214,10 +208,7 @@ def write_shard(source: Any, place: str, shard: Shard, sampled: bool) -> None:
         pixels = _image(source).pixels[shard.channels, shard.rows, shard.columns]
     else:
         finer = group[str(shard.level - 1)]
-        rows, columns = (
-            slice(2 * x.start, min(2 * x.stop, n))
-            for x, n in zip((shard.rows, shard.columns), finer.shape[1:], strict=True)
-        )
+        rows, columns = shard.finer(finer.shape[1:])
         pixels = smaller_block(np.asarray(finer[shard.channels, rows, columns]), sampled=sampled)
     group[str(shard.level)][shard.channels, shard.rows, shard.columns] = pixels
 
