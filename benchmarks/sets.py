@@ -5,8 +5,7 @@
     python -m benchmarks.sets triples --folder FOLDER [--pairs ID ...]
     python -m benchmarks.sets simulated [--count 60] [--draws 3]
     python -m benchmarks.sets order [--count 12] [--side 400] [--draws 3]
-    python -m benchmarks.sets rounds [--count 5] [--side 2000]
-    python -m benchmarks.sets memory [--count 5] [--side 30000]
+    python -m benchmarks.sets rounds --count 5 --side 2000 [--folder SCRATCH]
     python -m benchmarks.sets cost [--count 12] [--side 1000] [--every 4]
 
 Sections are textures that decorrelate by a factor of 0.8 each, under warps that add up, any rotation, on
@@ -21,9 +20,9 @@ and one link spoilt by hand; the error of each section against the reference is 
 defects. ``triples`` takes real pairs a, b with landmarks and makes c from b by a known warp: the loop a to b
 to c to a by the three alignments, and the error at the landmarks of the pair alone and of the joint solution.
 ``simulated`` draws links with smooth errors of up to 0.15 px instead of aligning images. ``rounds`` are
-images of four channels with DAPI at different places; the pixels that are merged are compared with those of
-``register apply``. ``memory`` merges rounds of any size by known maps. ``cost`` is the time of ``register
-group`` over that of ``register align`` for its links.
+images of four channels with DAPI at different places, aligned and merged by ``register group``; all pixels
+that are merged are compared with those of ``register apply``. ``cost`` is the time of ``register group`` over
+that of ``register align`` for its links.
 """
 
 import argparse
@@ -38,11 +37,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from scipy.ndimage import map_coordinates
 
-from benchmarks import results, set_defects, set_memory, set_triples
-from benchmarks.sections import Array, Section, by_sift, by_stackreg, sections, texture
+from benchmarks import results, set_defects, set_rounds, set_triples
+from benchmarks.sections import Array, Section, by_sift, by_stackreg, sections
 from benchmarks.solved_sets import solved, written
 from benchmarks.synthetic import smooth_field
 from register import settings
@@ -50,15 +48,10 @@ from register.engine.group import fields, graph, solution
 from register.engine.group.links import Link
 from register.geometry import affine
 from register.geometry.patch_grid import PatchGrid
-from register.io.images.model import Image
-from register.io.images.open import write_image
 from register.transforms import compose
 from register.transforms.frame import Frame
 from register.transforms.quality import PatchFigures, Quality
 from register.transforms.transform import Transform
-from register.workflows import batch
-from register.workflows.sets import files
-from register.workflows.sets import images as inputs
 from register.workflows.sets import solve as workflow
 
 
@@ -197,67 +190,6 @@ def run_order(options: argparse.Namespace) -> list[dict[str, object]]:
     return rows
 
 
-def run_rounds(options: argparse.Namespace) -> list[dict[str, object]]:
-    """Rounds whose nuclear stain is at different places; the merged pixels against those of ``apply``."""
-    rng, side = np.random.default_rng(0), options.side
-    nuclei = texture(side + 80, rng)
-    shifts, names = [(0.0, 0.0)], ["A", "B", "C"]
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        for number in range(options.count):
-            if number:
-                shifts.append(tuple(rng.uniform(-30, 30, 2)))
-            y, x = np.indices((side, side), dtype=float)
-            at = [y + 40 + shifts[-1][1], x + 40 + shifts[-1][0]]
-            dapi = map_coordinates(nuclei, at, order=3) * 6000 + 25000
-            planes = [rng.normal(20000, 3000, (side, side)) for _ in names]
-            planes.insert((number + 2) % 4, dapi + rng.normal(0, 300, dapi.shape))
-            labels = [f"{name}{number}" for name in names]
-            labels.insert((number + 2) % 4, "DAPI")
-            image = Image(
-                np.stack(planes).clip(0, 65535).astype(np.uint16), kind="ome", channel_names=tuple(labels)
-            )
-            write_image(folder / f"r{number}.ome.tif", image)
-        out = folder / "out"
-        images = inputs.listed([str(folder / "r*.ome.tif")])
-        chosen = settings.check(report=False)
-        begin = time.perf_counter()
-        group = workflow.solve(
-            images,
-            out,
-            chosen,
-            workflow.GroupOptions(reference="r0"),
-            lambda pairs: batch.sequential(str(out / "links")),
-        )
-        files.write(group, out, chosen, files.Extras(images=False, merge=folder / "all.ome.tif"))
-        seconds = time.perf_counter() - begin
-        points = Frame(side, side).sample_points(30)
-        inside = points[(np.abs(points - side / 2) < 0.45 * side).all(1)]
-        off = [
-            float(np.median(np.linalg.norm(x.transform.map(inside) + shift - inside, axis=1)))
-            for x, shift in zip(group.members, np.array(shifts), strict=True)
-        ]
-        merged = tifffile.imread(folder / "all.ome.tif")
-        same = True
-        for number in range(options.count):
-            transform = out / f"r{number}" / "transform.json"
-            command = [
-                "apply",
-                transform,
-                folder / f"r{number}.ome.tif",
-                "-o",
-                folder / "a.ome.tif",
-                "--overwrite",
-            ]
-            subprocess.run(
-                [sys.executable, "-m", "register", *map(str, command)], check=True, capture_output=True
-            )
-            same &= np.array_equal(tifffile.imread(folder / "a.ome.tif"), merged[4 * number : 4 * number + 4])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return [{"largest median error": max(off), "merged pixels are apply's": same, "peak GB": round(peak, 2),
-             "seconds": round(seconds, 1)}]  # fmt: skip
-
-
 def run_cost(options: argparse.Namespace) -> list[dict[str, object]]:
     """The whole command against one ``register align`` per link, in seconds and in processor seconds."""
     with tempfile.TemporaryDirectory() as place:
@@ -290,10 +222,9 @@ RUNS = {
     "sections": run_sections,
     "defects": set_defects.run,
     "triples": set_triples.run,
-    "memory": set_memory.run,
     "simulated": run_simulated,
     "order": run_order,
-    "rounds": run_rounds,
+    "rounds": set_rounds.run,
     "cost": run_cost,
 }
 
@@ -309,7 +240,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="time only every Nth link alone (cost)")
     parser.add_argument("--preset", default="balanced")
     parser.add_argument(
-        "--folder", type=Path, help="pairs with landmarks (triples); where links are kept (defects)"
+        "--folder",
+        type=Path,
+        help="pairs with landmarks (triples); where links are kept (defects), or files for a while (rounds)",
     )
     parser.add_argument(
         "--pairs", nargs="*", help="ids of the pairs (triples); all multimodal ones by default"

@@ -21,7 +21,7 @@ LIBRARIES = (
     "results",
     "sections",
     "set_defects",
-    "set_memory",
+    "set_rounds",
     "set_triples",
     "solved_sets",
     "synthetic",
