@@ -9,15 +9,22 @@ intensities, which suppresses what is periodic and so keeps what differs from th
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from register.compute import sums
-from register.engine.fit import comparison, global_fit
+from register.engine.ambiguity.candidate import (
+    LEAST_OVERLAP,
+    LEAST_SCORE,
+    NEARLY,
+    Candidate,
+    correlation,
+    peaks,
+)
+from register.engine.fit import global_fit
 from register.geometry import affine, affine_tensors
-from register.images import descriptors, filters, interpolation, preprocess, pyramid
+from register.images import filters, interpolation, preprocess, pyramid
 from register.images.pyramid import Level
 
 COARSE, FINE = 128, 384
@@ -25,13 +32,6 @@ COARSE, FINE = 128, 384
 for."""
 REPEATED = 0.6
 """Autocorrelation at some shift from which on an image is taken to repeat itself."""
-LEAST_SCORE, NEARLY = 0.3, 0.8
-"""Correlation at the map itself below which nothing can be said, and the share of it from which on another
-maximum is a candidate."""
-LEAST_OVERLAP = 0.3
-"""Share of the largest overlap below which a shift is not a candidate."""
-UNDER_MAP = 0.9
-"""Share of the overlap under the map itself from which a shift is a candidate in any case."""
 SLIDES, LEFT = (2.5, 4.0, 6.0, 8.0), 0.9
 """Pixels of a level by which slides are tried, and the share of the correlation that must be left at all."""
 LARGER, FARTHEST = 1.25, 500
@@ -41,19 +41,6 @@ KEPT = 6
 """Candidates kept of those nearest to no displacement, and of the highest."""
 WHITENED = 2
 """Maxima of the whitened correlation kept at every rotation."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A map (2, 3) of the originals, fixed to moving, and how high its correlation is.
-
-    ``slides`` says that the correlation hardly falls from the map itself to this one: the images do not
-    tell the shift in its direction.
-    """
-
-    matrix: Tensor
-    score: float
-    slides: bool = False
 
 
 def around(fixed: Level, moving: Level, matrix: Tensor, rotations: list[float]) -> list[Candidate]:
@@ -127,7 +114,7 @@ def repetition(level: Level) -> float:
     product, count = (torch.fft.irfft2(x.abs().square(), s=shape) for x in (f, m))
     one, other = (torch.fft.irfft2(x, s=shape).clamp(min=1e-9) for x in (e.conj() * m, m.conj() * e))
     score = torch.where(count > LEAST_OVERLAP * count.max(), product / (one * other).sqrt(), 0.0)
-    rows, columns = _peaks(torch.roll(score, (height, width), (0, 1)), 2)
+    rows, columns = peaks(torch.roll(score, (height, width), (0, 1)), 2)
     values = torch.roll(score, (height, width), (0, 1))[rows, columns]
     beyond = torch.hypot((rows - height).float(), (columns - width).float()) > 4
     return float(values[beyond].max()) if bool(beyond.any()) else 0.0
@@ -153,11 +140,11 @@ def _maxima(
     pad = max(level.size) // 2 if pad is None else pad
     for angle in rotations:
         start = rotated(matrix, level, angle)
-        score = _correlation(level, moving, start, pad)
+        score = correlation(level, moving, start, pad)
         if angle == 0:
             own = float(score[pad - 1 : pad + 2, pad - 1 : pad + 2].max())
             found += _slides(score, pad, own, start, level)
-        rows, columns = _peaks(score, 2)
+        rows, columns = peaks(score, 2)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             x, y, value = column - pad, row - pad, float(score[row, column])
             if value > NEARLY * own and (angle != 0 or math.hypot(x, y) > 3):
@@ -175,49 +162,6 @@ def _slides(score: Tensor, pad: int, own: float, matrix: Tensor, level: Level) -
         if min(way) > LEFT * own:
             found.append(Candidate(_shifted(matrix, level, *steps[-1]), min(way), slides=True))
     return found
-
-
-def _correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor:
-    """The normalised correlation of structure (2 p + 1, 2 p + 1) at shifts of up to p = ``pad`` pixels; 0
-    at little overlap, and less than under the map itself.
-
-    Source: Padfield, "Masked object registration in the Fourier domain", IEEE TIP 21 (2012).
-    """
-    height, width = level.size
-    matched = comparison.match_pixel_size(moving, level, matrix)
-    to_moving = affine.compose(
-        affine.compose(affine.invert(matched.original_from_level), matrix), level.original_from_level
-    )
-    points = affine.apply_to_grid(
-        to_moving[None].to(level.image),
-        *interpolation.axes(height, width, margin=pad, device=level.image.device),
-    )
-    inside = interpolation.inside(points, *matched.size)[:, None]
-    valid = (interpolation.sample(matched.mask[None], points) * inside > 0.99).to(level.image)
-    warped = descriptors.orientation(interpolation.sample(matched.image[None], points), valid)
-    solid, solid_warped = preprocess.erode(level.mask[None], 3), preprocess.erode(valid, 3)
-    ours = descriptors.orientation(level.image[None], level.mask[None]) * solid
-    theirs = warped * solid_warped
-    shape = (2 * (height + pad), 2 * (width + pad))
-
-    def spectrum(planes: Tensor) -> Tensor:
-        return torch.fft.rfft2(planes[0], s=shape)
-
-    f, g = spectrum(ours), spectrum(theirs)
-    f_energy, g_energy = (spectrum(x.square().sum(1, True)) for x in (ours, theirs))
-    f_mask, g_mask = spectrum(solid), spectrum(solid_warped)
-    products = torch.cat(
-        [
-            (f.conj() * g).sum(0, True),
-            f_energy.conj() * g_mask,
-            f_mask.conj() * g_energy,
-            f_mask.conj() * g_mask,
-        ]
-    )
-    numerator, one, other, count = torch.fft.irfft2(products, s=shape)[:, : 2 * pad + 1, : 2 * pad + 1]
-    score = numerator / (one.clamp(min=1) * other.clamp(min=1)).sqrt()
-    least = min(LEAST_OVERLAP * float(count.max()), UNDER_MAP * float(count[pad, pad]))
-    return torch.where(count > least, score, 0.0)
 
 
 def _whitened(level: Level, moving: Level, matrix: Tensor) -> list[Candidate]:
@@ -248,17 +192,10 @@ def _whitened(level: Level, moving: Level, matrix: Tensor) -> list[Candidate]:
     score = torch.roll(score, (height, width), (0, 1))
     rows, columns = (torch.arange(-n, n, device=score.device).abs() / n for n in (height, width))
     score = torch.where((1 - rows)[:, None] * (1 - columns) > 0.25, score, 0.0)
-    rows, columns = _peaks(score, 4)
+    rows, columns = peaks(score, 4)
     best = score[rows, columns].argsort(descending=True)[:WHITENED]
     shifts = torch.stack([columns[best] - width, rows[best] - height], 1).tolist()
     return [Candidate(_shifted(matrix, level, x, y), 0.0) for x, y in shifts]
-
-
-def _peaks(score: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Rows (n,) and columns (n,) of the positive local maxima of (h, w) within a square of some radius."""
-    highest = filters.widened(score, radius)
-    rows, columns = torch.nonzero((score == highest) & (score > 0), as_tuple=True)
-    return rows, columns
 
 
 def _shifted(matrix: Tensor, level: Level, x: float, y: float) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from register.compute import sums
-from register.engine.ambiguity import candidates
+from register.engine.ambiguity import candidates, symmetry
+from register.engine.ambiguity.candidate import Candidate
 from register.engine.fit import comparison, global_fit
 from register.engine.fit.problem import Problem
 from register.engine.initial.search_range import SearchRange
@@ -24,8 +25,9 @@ SIDE = 512
 """Longest side, in pixels, of the level on which rivals are refined and compared."""
 DECISIVE = 4.0
 """Standard errors by which one map must be better, window by window, for it to be told from the other."""
-DECISIVE_OUTLIERS = 2.2
-"""The same for the number of windows that differ in brightness beyond the noise (a defect, a missing row)."""
+DECISIVE_OUTLIERS, DECISIVE_CLEAN = 2.2, 1.6
+"""The same for the number of windows that differ in brightness beyond the noise (a defect, a missing row),
+and where one map, under which the content moves, leaves none of them (a single mark)."""
 OUTLYING = 6.0
 """Robust standard deviations from which on the difference of a window is no noise."""
 MODELS = {"translation": "translation", "rigid": "rigid"}
@@ -98,6 +100,7 @@ class _Explained:
     residual: Tensor  # (n,) mean squared residual of the window after linear fits of intensities ``AROUND``
     close: Tensor  # (n,) the same after fits that are ``CLOSE``
     valid: Tensor  # (n,) share of the window that both images cover
+    stays: bool  # whether it leaves everything where it is: marks on the camera would agree with it too
     slides: bool = False
 
 
@@ -133,13 +136,15 @@ def _resolve(
     if not within.is_near(matrix):
         return Resolved(matrix, beyond=True)
     around = candidates.around(fixed, moving, matrix, rotations)
+    if model != "translation":
+        around += symmetry.rotations(fixed, moving, matrix, within.rotation)
     found = [each for each in around if within.is_near(each.matrix)]
     if decided:
         found = [each for each in found if _at_one_place(each.matrix, matrix, fixed)]
     if not found:
         return Resolved(matrix)
     level = global_fit.at_side(fixed, SIDE)
-    refined = _distinct(level, moving, [candidates.Candidate(matrix, 1.0), *found], model, within)
+    refined = _distinct(level, moving, [Candidate(matrix, 1.0), *found], model, within)
     best = 0
     for number in range(1, len(refined)):
         if _better(refined[number], refined[best]):
@@ -161,7 +166,7 @@ def _at_one_place(one: Tensor, other: Tensor, fixed: Level) -> bool:
 
 
 def _distinct(
-    level: Level, moving: Level, starts: list[candidates.Candidate], model: str, within: SearchRange
+    level: Level, moving: Level, starts: list[Candidate], model: str, within: SearchRange
 ) -> list[_Explained]:
     """The refined maps that are not one and the same, in the order of their starts.
 
@@ -199,7 +204,10 @@ def _explain(level: Level, moving: Level, matrix: Tensor, *, slides: bool) -> _E
         for left in _unexplained(f, w, valid, variance)
     )
     around, close = (each.flatten() / counts.clamp(min=1e-3) for each in residuals)
-    return _Explained(matrix, structure, around, close, counts / compare.window**2, slides)
+    corners = candidates.corners_of(level)
+    near = SAME_SHIFT * affine.scale(level.original_from_level)
+    stays = float((affine.apply(matrix, corners) - corners).norm(dim=-1).max()) < 2 * near
+    return _Explained(matrix, structure, around, close, counts / compare.window**2, stays, slides)
 
 
 def _unexplained(fixed: Tensor, warped: Tensor, valid: Tensor, variance: Tensor) -> Iterator[Tensor]:
@@ -259,7 +267,9 @@ def _better(one: _Explained, other: _Explained) -> bool:
     limit = float(residuals.median()) + max(noise, LEAST_OUTLIER)
     fewer, more = int((ours > limit).sum()), int((theirs > limit).sum())
     outliers = (more - fewer) / math.sqrt(more + fewer + 4)
-    evidence = (similar + bright) / math.sqrt(2) / DECISIVE, outliers / DECISIVE_OUTLIERS
+    clean = (more == 0 and not other.stays) or (fewer == 0 and not one.stays)
+    decisive = DECISIVE_CLEAN if clean else DECISIVE_OUTLIERS
+    evidence = (similar + bright) / math.sqrt(2) / DECISIVE, outliers / decisive
     return max(evidence, key=abs) > 1
 
 
