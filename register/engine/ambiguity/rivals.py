@@ -28,6 +28,9 @@ DECISIVE = 4.0
 DECISIVE_OUTLIERS, DECISIVE_CLEAN = 2.2, 1.6
 """The same for the number of windows that differ in brightness beyond the noise (a defect, a missing row),
 and where one map, under which the content moves, leaves none of them (a single mark)."""
+LEANING = 0.7
+"""Share of the decisive evidence from which the better map is taken, although the other one is told; below it
+the one with the smaller displacement is."""
 OUTLYING = 6.0
 """Robust standard deviations from which on the difference of a window is no noise."""
 MODELS = {"translation": "translation", "rigid": "rigid"}
@@ -36,6 +39,8 @@ AROUND, CLOSE, LEAST_LEFT = 32.0, 12.0, 0.25
 """Standard deviations, in pixels of the level, of a neighbourhood in which intensities are fitted to each
 other and of a smaller one, and the share of a difference of residuals that the smaller one must leave. What
 it takes away is smooth: illumination, which may stay where it is while content moves."""
+LEAST_DETAIL = 0.01
+"""Variation of a window, as a share of the mean one, below which its structure is that of illumination."""
 LEAST_WINDOWS = 8
 LEAST_SIMILARITY, LEAST_RESIDUAL, LEAST_OUTLIER = 0.015, 0.003, 0.05
 """Differences of the mean similarity of structure, of the mean residual (as a share of the variance),
@@ -99,6 +104,7 @@ class _Explained:
     structure: Windows
     residual: Tensor  # (n,) mean squared residual of the window after linear fits of intensities ``AROUND``
     close: Tensor  # (n,) the same after fits that are ``CLOSE``
+    detail: Tensor  # (n,) how much either image varies in the window, without what is smooth
     valid: Tensor  # (n,) share of the window that both images cover
     stays: bool  # whether it leaves everything where it is: marks on the camera would agree with it too
     slides: bool = False
@@ -151,11 +157,12 @@ def _resolve(
             best = number
     equal = [each for each in refined if each is refined[best] or _as_good(each, refined[best], level)]
     centre = candidates.centre_of(fixed)
-    equal.sort(key=lambda each: candidates.displacement(each.matrix, centre))
-    taken = equal[0].matrix
-    rivals = sorted((_rival(taken, x.matrix, fixed, x.slides) for x in equal[1:]), key=_order)
-    kept = equal[0] is refined[0]
-    return Resolved(matrix if kept else taken, tuple(rivals), not kept)
+    alike = [x for x in equal if x is refined[best] or _evidence(refined[best], x) < LEANING]
+    nearest = min(alike, key=lambda each: candidates.displacement(each.matrix, centre))
+    others = (x for x in equal if x is not nearest)
+    rivals = sorted((_rival(nearest.matrix, x.matrix, fixed, x.slides) for x in others), key=_order)
+    kept = nearest is refined[0]
+    return Resolved(matrix if kept else nearest.matrix, tuple(rivals), not kept)
 
 
 def _at_one_place(one: Tensor, other: Tensor, fixed: Level) -> bool:
@@ -204,10 +211,12 @@ def _explain(level: Level, moving: Level, matrix: Tensor, *, slides: bool) -> _E
         for left in _unexplained(f, w, valid, variance)
     )
     around, close = (each.flatten() / counts.clamp(min=1e-3) for each in residuals)
+    detail = filters.window_sums(torch.maximum(*(_detail(x, valid) for x in (f, w))), compare.window)
     corners = candidates.corners_of(level)
     near = SAME_SHIFT * affine.scale(level.original_from_level)
     stays = float((affine.apply(matrix, corners) - corners).norm(dim=-1).max()) < 2 * near
-    return _Explained(matrix, structure, around, close, counts / compare.window**2, stays, slides)
+    share = counts / compare.window**2
+    return _Explained(matrix, structure, around, close, detail.flatten(), share, stays, slides)
 
 
 def _unexplained(fixed: Tensor, warped: Tensor, valid: Tensor, variance: Tensor) -> Iterator[Tensor]:
@@ -225,6 +234,12 @@ def _unexplained(fixed: Tensor, warped: Tensor, valid: Tensor, variance: Tensor)
         yield (fixed - f - slope * (warped - w)) * valid
 
 
+def _detail(plane: Tensor, valid: Tensor) -> Tensor:
+    """The squared deviations of a plane (1, 1, h, w) from what is smooth, where it is valid."""
+    weight = filters.smooth_widely(valid, CLOSE).clamp(min=1e-3)
+    return (plane - filters.smooth_widely(plane * valid, CLOSE) / weight).square() * valid
+
+
 def _as_good(other: _Explained, best: _Explained, level: Level) -> bool:
     """Whether a map explains about as much of the images as the best one, on mostly the same windows, and no
     worse.
@@ -237,10 +252,10 @@ def _as_good(other: _Explained, best: _Explained, level: Level) -> bool:
     covered = float(other.valid.sum()) / max(own, 1e-9)
     if covered < LEAST_COVERED or both < LEAST_COMMON * own or _better(best, other):
         return False
-    windows = torch.minimum(best.valid, other.valid) > 0.99
+    windows, varied = _common(other, best)
     if covered > COVERED and int(windows.count_nonzero()) >= LEAST_WINDOWS:
         return True
-    theirs, ours = (float(sums.mean(x.structure.value[0][windows])) for x in (other, best))
+    theirs, ours = (float(sums.mean(x.structure.value[0][varied])) for x in (other, best))
     return theirs > NEARLY * ours > 0 and _repeats(other, best, level)
 
 
@@ -253,14 +268,27 @@ def _repeats(other: _Explained, best: _Explained, level: Level) -> bool:
 
 def _better(one: _Explained, other: _Explained) -> bool:
     """Whether one map explains the images decisively better than another, on the windows that both cover."""
+    return _evidence(one, other) > 1
+
+
+def _common(one: _Explained, other: _Explained) -> tuple[Tensor, Tensor]:
+    """The windows (n,) that both maps cover, and those of them in which there is more than illumination."""
     both = torch.minimum(one.valid, other.valid) > 0.99
-    values = [each.structure.value[0][both] for each in (one, other)]
+    detail = torch.maximum(one.detail, other.detail)
+    return both, both & (detail > LEAST_DETAIL * detail.mean())
+
+
+def _evidence(one: _Explained, other: _Explained) -> float:
+    """The evidence that one map explains the images better than another, on the windows that both cover, in
+    shares of what is decisive."""
+    both, varied = _common(one, other)
+    values = [each.structure.value[0][varied] for each in (one, other)]
     similar = _standard_errors(values[0] - values[1], LEAST_SIMILARITY)
     ours, theirs = one.residual[both], other.residual[both]
     if len(ours) < LEAST_WINDOWS:
-        return False
+        return 0.0
     if float((other.close - one.close)[both].mean() / (theirs - ours).mean()) < LEAST_LEFT:
-        return similar / math.sqrt(2) / DECISIVE > 1
+        return similar / math.sqrt(2) / DECISIVE
     bright = _standard_errors(theirs - ours, LEAST_RESIDUAL)
     residuals = torch.cat([ours, theirs])
     noise = OUTLYING * float((residuals - residuals.median()).abs().median()) / 0.6745
@@ -270,7 +298,7 @@ def _better(one: _Explained, other: _Explained) -> bool:
     clean = (more == 0 and not other.stays) or (fewer == 0 and not one.stays)
     decisive = DECISIVE_CLEAN if clean else DECISIVE_OUTLIERS
     evidence = (similar + bright) / math.sqrt(2) / DECISIVE, outliers / decisive
-    return max(evidence, key=abs) > 1
+    return max(evidence, key=abs)
 
 
 def _standard_errors(difference: Tensor, least: float) -> float:

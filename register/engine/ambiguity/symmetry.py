@@ -74,7 +74,8 @@ def about(matrix: Tensor, centre: Tensor, angle: float) -> Tensor:
 
 
 def _centres(small: Level, moving: Level, matrix: Tensor, pad: int, own: float) -> list[Tensor]:
-    """Centres (2,), in original fixed pixels, about which an n-th of a turn is nearly as similar."""
+    """Centres (2,), in original fixed pixels, about which an n-th of a turn is nearly as similar, and the one
+    about which it is most similar: of an outline whose many parts the level does not resolve."""
     height, width = small.size
     middle = torch.tensor([[(width - 1) / 2, (height - 1) / 2]], dtype=torch.float64)
     start, found = affine.apply(small.original_from_level, middle)[0], list[tuple[float, Tensor]]()
@@ -83,12 +84,13 @@ def _centres(small: Level, moving: Level, matrix: Tensor, pad: int, own: float) 
         rows, columns = peaks(score, 2)
         values = score[rows, columns]
         for number in values.argsort(descending=True)[:2].tolist():
-            if float(values[number]) > NEARLY * own:
-                shift = _summit(score, int(rows[number]), int(columns[number])) - pad
-                found.append((float(values[number]), middle[0] + _fixed_point(angle, shift)))
+            shift = _summit(score, int(rows[number]), int(columns[number])) - pad
+            found.append((float(values[number]), middle[0] + _fixed_point(angle, shift)))
     found.sort(key=lambda each: -each[0])
     kept = list[Tensor]()
-    for _, centre in found:
+    for value, centre in found:
+        if kept and value < NEARLY * own:
+            break
         inside = bool(((centre >= 0) & (centre <= 2 * middle[0])).all())
         if inside and all(float((centre - other).norm()) > SAME_CENTRE for other in kept):
             kept.append(centre)
