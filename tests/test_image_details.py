@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from register.errors import FileError
 from register.geometry import affine
 from register.geometry.pixel_size import PixelSize
+from register.images import pixels as images_pixels
 from register.images.pixels import EVERYTHING
 from register.io.images import (
     colours,
@@ -566,8 +567,8 @@ def test_a_working_level_has_the_means_of_blocks_of_valid_pixels(monkeypatch):
     pixels[0, 10:13, 20:26] = np.nan
     pixels[0, 30, 40] = 9.0  # of no data
     validity = Validity(Image(pixels), nodata=9.0)
-    for band in (working.BAND, 1):
-        monkeypatch.setattr(working, "BAND", band)
+    for band in (images_pixels.BAND, 1):
+        monkeypatch.setattr(images_pixels, "BAND", band)
         level, _ = working.working_level(validity.image, validity, 30)
         assert level.image.shape == (1, 20, 30)
         for row, column in np.ndindex(20, 30):

@@ -1,6 +1,7 @@
 """Read FITS images with astropy: scaled values, compressed images, cubes by plane, the size of a pixel."""
 
 import gzip
+import io
 import math
 import threading
 import warnings
@@ -26,8 +27,6 @@ FORMATS = (Format("a FITS file", ENDINGS, b"SIMPLE  =", "convert it to TIFF"),)
 AXES = "TZYX"
 """Names of the axes of an array, the last ones of these."""
 ARCSECONDS = 3600.0
-STEP = 2**20
-"""Bytes that are decompressed at a time."""
 _ALONE = threading.RLock()
 """Filters of warnings belong to the whole process; one thread at a time changes them."""
 
@@ -128,7 +127,7 @@ def _is_cut_archive(path: Path) -> bool:
         return False
     try:
         with gzip.open(path) as file:
-            while file.read(STEP):
+            while file.read(io.DEFAULT_BUFFER_SIZE):
                 pass
     except EOFError:
         return True

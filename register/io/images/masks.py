@@ -89,7 +89,7 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
         raise FileError(
             path, f"is {sizes[0]} pixels, the image it masks {sizes[1]}", "make them the same size"
         )
-    return SelectedChannels(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
+    return SelectedChannels(mask.pixels, (0,))
 
 
 def read_split_mask(path: str, size: tuple[int, int]) -> Labels:
