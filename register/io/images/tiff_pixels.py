@@ -42,11 +42,13 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
         assert series.dtype is not None  # checked above
         stored = np.dtype(str(page.parent.byteorder) + series.dtype.char)
         return _mapped(Mapped(path, series.dataoffset, shape, stored, view), selection)
+    outer = len(axes) - len(page.axes)
     plain = (
         page.axes in PAGE_AXES
         and page.imagedepth == 1
-        and axes.endswith(page.axes)
-        and math.prod(shape) == len(series.pages) * math.prod(page.shape)
+        and axes[outer:] == page.axes
+        and shape[outer:] == page.shape
+        and math.prod(shape[:outer]) == len(series.pages)
     )
     pages = _pages(series, chosen) if plain and 0 not in page.shape else []
     if not pages or not all(_in_file(path, x) for x in pages):
