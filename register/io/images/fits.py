@@ -47,7 +47,7 @@ def read(path: Path, selection: Selection) -> Image:
         axes = AXES[-len(found.shape) :]
         chosen = selection.indices(path, axes, found.shape)
         first = np.asarray(found.section[tuple(slice(0, 1) for _ in axes)])
-        blank = found.header.get("BLANK") if first.dtype.kind in "iu" else None
+        nodata = _nodata(found) if first.dtype.kind in "iu" else None
         size, unit = _pixel_size(found), file.index_of(found)
         shape, dtype = (1, *found.shape[-2:]), first.dtype.newbyteorder("=")
         everything = [slice(None) if axis in "YX" else chosen.get(axis, 0) for axis in axes]
@@ -59,7 +59,7 @@ def read(path: Path, selection: Selection) -> Image:
     return Image(
         pixels,
         kind="other",
-        nodata=None if blank is None else float(blank),
+        nodata=nodata,
         pixel_size=size,
         notes=(shown,) if len(images) > 1 and selection.series is None else (),
     )
@@ -160,6 +160,12 @@ def _images(file: Any) -> list[Any]:
     """The parts of a file that hold an image of two to four axes."""
     found = [unit for unit in file if getattr(unit, "is_image", False) and 2 <= len(unit.shape) <= len(AXES)]
     return [unit for unit in found if all(unit.shape)]
+
+
+def _nodata(unit: Any) -> float | None:
+    """The physical value that marks no data in unsigned integers; astropy makes it NaN in all others."""
+    blank = unit.header.get("BLANK")
+    return None if blank is None else float(blank) + float(unit.header.get("BZERO", 0))
 
 
 def _pixel_size(unit: Any) -> PixelSize | None:
