@@ -142,8 +142,6 @@ def _from_pillow(path: Path, picture: Any) -> Image:
         picture = picture.convert(CONVERTED[picture.mode])
     palette = _palette(picture) if picture.mode == "P" else None
     array = np.asarray(picture)
-    if array.dtype == np.int32 and made == "PNG":  # 16 bits, which Pillow holds in 32
-        array = array.astype(np.uint16)
     kind, colour = "png" if made == "PNG" else "other", COLOURS.get(picture.mode, "grey")
     if palette is not None and ramp_colour(palette):
         shown = None if is_grey(palette) else palette
