@@ -418,7 +418,8 @@ def test_what_is_left_of_channels(tmp_path):
         ([10, 4, 10], False, "1 of 3 channels are left"),
         ([4, 4], False, "4 of 10 rows are left"),
         ([4, 3], False, "4 of 10 rows of the first of 2 channels are left"),
-        ([0, 0], True, "0 of 10 rows are left; copy the file again"),
+        ([0, 0], True, "0 of 10 rows are left; copy the file again$"),
+        ([4, 4], False, "4 of 10 rows are left; copy the file again, or read what is left with"),
     ):
         with pytest.raises(FileError, match=what):
             left(rows, allow)

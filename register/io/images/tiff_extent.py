@@ -4,6 +4,7 @@ import bisect
 import math
 import re
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,11 @@ def segment_rows(
     """
     each, listed = grid[0] * grid[1], min(map(len, stored))
     missing = [n for n, (offset, length) in enumerate(zip(*stored, strict=False)) if offset + length > end]
+    missing.append(sys.maxsize)  # so that one follows each start
     found = []
     for start in range(0, planes * each, each):
-        at = bisect.bisect_left(missing, start)
-        first = min([*missing[at : at + 1], max(listed, start), start + each])
+        following = missing[bisect.bisect_left(missing, start)]
+        first = min(following, max(listed, start), start + each)
         found.append(min((first - start) // grid[1] * side, height))
     return found
 

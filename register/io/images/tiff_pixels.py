@@ -99,8 +99,7 @@ def _in_file(path: Path, page: Page | None) -> bool:
     """Whether a page is stored in this file: an OME-TIFF may consist of several."""
     if page is None:
         return True
-    handle = page.parent.filehandle
-    return handle.path == str(path.absolute()) or handle.name == path.name
+    return page.parent.filehandle.name == path.name
 
 
 def _mapped(pixels: Mapped, selection: Selection) -> Mapped:
