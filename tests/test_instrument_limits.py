@@ -269,6 +269,10 @@ def test_planes_of_an_oib(tmp_path, monkeypatch):
     assert np.array_equal(one.pixels[:, :, :], planes[4:5])
     with pytest.raises(FileError, match="has one series"):
         olympus.read(tmp_path, Selection(plane="Z=1", series=1))
+    oib(monkeypatch, planes, (6,), "T")
+    assert np.array_equal(olympus.read(tmp_path, Selection(plane="T=4")).pixels[:, :, :], planes[4:5])
+    oib(monkeypatch, planes, (2, 1, 3), "TCZ")
+    assert np.array_equal(olympus.read(tmp_path, Selection(plane="T=1,Z=2")).pixels[:, :, :], planes[5:])
     file = oib(monkeypatch, planes[:5], (2, 3))
     with pytest.raises(FileError, match="holds 5 of 6 planes: it is cut off"):
         olympus.read(tmp_path, Selection(plane="Z=0"))

@@ -165,6 +165,15 @@ def test_the_colours_of_six_channels_without_one():
     assert found[~np.array(strong)].max() < 0.3
 
 
+def test_channels_of_one_colour_are_no_brighter_than_it():
+    ramp = np.broadcast_to(np.linspace(0, 0.5, 101, dtype=np.float32), (3, 1, 101))
+    found = colours.colour_picture(Image(ramp, channel_colours=(-1, -1, 255))).rgb
+    share = ((np.arange(101) - 1) / (99.8 - 1)).clip(0, 1)
+    assert found[0] == pytest.approx(np.repeat((2 * share).clip(0, 1)[:, None], 3, 1), abs=1e-5)
+    flat = colours.colour_picture(Image(ramp * 0 + 0.25, channel_colours=(-1, -1, -1))).rgb
+    assert not flat.any()
+
+
 def test_floats_are_as_bright_as_almost_all_of_them():
     values = np.linspace(0, 1000, 3000, dtype=np.float32).reshape(3, 1, 1000)
     found = colours.colour_picture(Image(values, colour="rgb")).rgb

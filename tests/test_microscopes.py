@@ -59,7 +59,11 @@ def test_planes_windows_names_and_sizes(written):
     one = open_image(written, Selection(plane="Z=0,C=1"))
     assert np.array_equal(one.pixels[:, :, :], STACK[1:, 0])
     assert one.channel_names == ("CD3",)
-    assert set(describe_file(written).axes) == set("CZYX")
+    known = describe_file(written)
+    assert (set(known.axes), known.levels, {each.levels for each in known.series}) in (
+        (set("CZYX"), 1, {1}),
+        (set("CZYX"), 1, set()),
+    )
 
 
 @pytest.mark.parametrize("selection", [Selection(series=9, plane="Z=0"), Selection(level=1, plane="Z=0")])

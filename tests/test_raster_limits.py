@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from register.errors import FileError
 from register.io.images import jpeg2000, png, raster
 from register.io.images.model import Image, Selection
-from register.io.images.open import aligned_name, open_header, open_image, read_image
+from register.io.images.open import aligned_name, open_header, open_image, read_image, write_image
 from register.io.images.raster_header import header
 from register.io.images.reader import ImageReader
 from register.io.images.storable import check_png
@@ -272,6 +272,17 @@ def test_names_of_channels_in_a_message_are_eight_at_most():
     check_png("a.png", Image(noise((2, 4, 4)), extra=(2,)), "advice")
     check_png("a.png", Image(noise((4, 4, 4)), colour="rgb", extra=(2,)), "advice")
     check_png("a.png", Image(noise((1, 4, 4)), colour="inverted"), "advice")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.ome.png"])
+def test_names_of_images_that_are_not_written(tmp_path, name):
+    said = "has not the ending of a format that register writes; "
+    said += "use .ome.tif, .ome.tiff, .tif, .tiff, .btf, .png, .ome.zarr or .zarr"
+    if name.endswith(".ome.png"):
+        said = "has the ending .ome.png, and PNG holds no OME metadata; name a .ome.tif or .png"
+    with pytest.raises(FileError) as error:
+        write_image(tmp_path / name, Image(noise((1, 4, 5))))
+    assert str(error.value) == f"{tmp_path / name}: {said}"
 
 
 def test_names_of_aligned_images():

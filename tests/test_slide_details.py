@@ -89,6 +89,20 @@ def test_scenes_of_slideio(tmp_path, monkeypatch):
     ]
 
 
+def test_the_largest_scene_of_slideio_has_most_pixels_of_a_plane(tmp_path, monkeypatch):
+    """Not most rows, and not most depths."""
+    tall, deep, wide = (
+        Scene(STACK[:1, :1, :2, :, :5]),
+        Scene(STACK[:, :, :2, :9, :9]),
+        Scene(STACK[:1, :1, :2, :10]),
+    )
+    slide(monkeypatch, tall, deep, wide)
+    assert slideio_read.read(tmp_path, Selection()).size == (10, 30)
+    assert slideio_read.describe(tmp_path).axes == "CYX"
+    slide(monkeypatch, tall, Scene(STACK[:, :, :2, :10]), deep)
+    assert slideio_read.describe(tmp_path).axes == "TZCYX"
+
+
 def test_three_channels_of_bytes_without_names_are_colours(tmp_path, monkeypatch):
     bytes_of = (STACK[:1, :1, :3] // 256).astype(np.uint8)
     for stack, names, colour in (

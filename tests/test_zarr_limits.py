@@ -167,6 +167,7 @@ def test_files_of_a_folder_and_at_an_address(tmp_path):
     far = zarr_places.Address(tmp_path / "link")
     assert [far.size(key) for key in ("a", "b")] == [5, None]
     assert [far.content("a", most) for most in (None, 2)] == [b"12345", b"12"]
+    assert far.store()[0].read_only
     assert (far.named(""), far.named("a")) == ("memory://limits", "memory://limits/a")
 
 
@@ -243,6 +244,17 @@ def test_levels_and_series_of_ome_zarr_are_counted_from_0(tmp_path):
                             (Selection(series=1), "has no series 1; it has 1, from 0")):  # fmt: skip
         with pytest.raises(FileError, match=said):
             open_image(tmp_path / "a.zarr", selection)
+
+
+def test_the_largest_image_of_bioformats2raw_has_most_pixels_of_a_plane(tmp_path):
+    zarr.create_group(tmp_path / "a.zarr", zarr_format=3, attributes={"ome": {"bioformats2raw.layout": 3}})
+    for name, shape in (("0", (9, 20, 20)), ("1", (1, 40, 30)), ("2", (1, 8, 100))):
+        group(tmp_path / "a.zarr" / name, noise(shape))
+    found = open_image(tmp_path / "a.zarr")
+    assert (found.size, found.notes) == ((40, 30), ("series 1 of 3 was read, the largest",))
+    assert open_image(tmp_path / "a.zarr", Selection(series=0)).notes == ()
+    group(tmp_path / "a.zarr" / "4", noise((1, 99, 99)))  # the numbers have a gap
+    assert open_image(tmp_path / "a.zarr").size == (40, 30)
 
 
 def test_rows_that_are_left_of_a_damaged_hierarchy(tmp_path):

@@ -50,7 +50,7 @@ def read(path: Path, selection: Selection) -> Image:
         nodata = _nodata(found) if first.dtype.kind in "iu" else None
         size, unit = _pixel_size(found), file.index_of(found)
         shape, dtype = (1, *found.shape[-2:]), first.dtype.newbyteorder("=")
-        everything = [slice(None) if axis in "YX" else chosen.get(axis, 0) for axis in axes]
+        everything = [slice(None) if axis in "YX" else chosen[axis] for axis in axes]
         if path.suffix.lower() == ".gz":  # decompressed once
             pixels: Pixels = np.asarray(found.section[tuple(everything)]).astype(dtype)[None]
         else:
@@ -76,7 +76,8 @@ class _Section:
 
     def __call__(self, channels: range, rows: range, columns: range) -> NDArray[Any]:
         window = {"Y": slice(rows.start, rows.stop), "X": slice(columns.start, columns.stop)}
-        key = tuple(window.get(axis, dict(self.chosen).get(axis, 0)) for axis in self.axes)
+        places = dict(self.chosen) | window
+        key = tuple(places[axis] for axis in self.axes)
         with _open(self.path) as file:
             return np.array(file[self.unit].section[key])[None]
 

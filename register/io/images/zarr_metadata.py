@@ -115,13 +115,11 @@ def _channels(image: Image) -> list[Json]:
     names, colours = list(image.channel_names), [f"{c >> 8 & 0xFFFFFF:06X}" for c in image.channel_colours]
     if image.colour == "rgb":
         names, colours = list(RGB), list(PURE)
-    if len(names) < image.channels:
-        names += [""] * (image.channels - len(names))
+    names += [""] * (image.channels - len(names))
     if image.alpha:
         names[-1] = "alpha"
-    if len(colours) < image.channels:
-        grey = ["FFFFFF"] if image.channels == 1 else list(CYCLE)
-        colours += [grey[n % len(grey)] for n in range(len(colours), image.channels)]
+    usual = ["FFFFFF"] if image.channels == 1 else list(CYCLE)
+    colours += [usual[n % len(usual)] for n in range(len(colours), image.channels)]
     inverted = {"inverted": True} if image.colour == "inverted" else {}
     return [
         {"label": name, "color": colour, "active": True, **inverted}
