@@ -94,6 +94,13 @@ def test_pages_before_the_end_of_a_tiff_are_left(tmp_path, order, big):
         assert "is cut off" in left.notes[0]
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_tiff_whose_chain_of_pages_is_empty(tmp_path, allowed):
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(300_000))
+    with pytest.raises(FileError, match="holds no image; the file is damaged or holds metadata only"):
+        open_image(tmp_path / "a.tif", Selection(allow_truncated=allowed))
+
+
 def test_planes_that_imagej_describes(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", noise((3, 4, 5)), imagej=True, metadata={"axes": "ZYX"})
     content = (tmp_path / "a.tif").read_bytes()

@@ -132,15 +132,17 @@ def _first_directory_end(path: Path) -> int:
 def _check_chain(path: Path, tif: tifffile.TiffFile, size: int, allow_truncated: bool) -> None:
     """Raise ``FileError`` where the chain of directories continues beyond the end of the file."""
     count = len(tif.pages)
+    if not count:
+        raise FileError(path, "holds no image", "the file is damaged or holds metadata only")
     try:
-        at = _next_directory(tif, tif.pages[count - 1].offset) if count else 0
+        at = _next_directory(tif, tif.pages[count - 1].offset)
     except tifffile.TiffFileError:
         raise cut_off(
             path, f"the directory of its page {count} is not whole", "copy the file again"
         ) from None
     if at is None or (at and _next_directory(tif, at) is None):
         left = f"it has {size:,} bytes, and its page {count + 1} is beyond them"
-        if not allow_truncated or not count:
+        if not allow_truncated:
             raise cut_off(path, left)
 
 
