@@ -1,5 +1,6 @@
 """TIFF at its limits: where files end, what is stored how, and what is left of it."""
 
+import logging
 import struct
 
 import numpy as np
@@ -99,6 +100,19 @@ def test_a_tiff_whose_chain_of_pages_is_empty(tmp_path, allowed):
     (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(300_000))
     with pytest.raises(FileError, match="holds no image; the file is damaged or holds metadata only"):
         open_image(tmp_path / "a.tif", Selection(allow_truncated=allowed))
+
+
+def test_what_tifffile_says_of_a_file_does_not_reach_the_log(tmp_path):
+    records = []
+    listener = logging.Handler()
+    listener.emit = records.append
+    (tmp_path / "a.tif").write_bytes(small_tiff("<", False, pages=2)[: len(small_tiff("<", False))])
+    logging.getLogger().addHandler(listener)
+    try:
+        open_image(tmp_path / "a.tif", Selection(allow_truncated=True))
+    finally:
+        logging.getLogger().removeHandler(listener)
+    assert not records
 
 
 def test_planes_that_imagej_describes(tmp_path):

@@ -222,3 +222,25 @@ def test_a_place_on_the_map_is_written_to_the_first_page_only(tmp_path):
     assert found == [[True] * 4, [False] * 4, [False] * 4]
     again = read_image(tmp_path / "a.tif")
     assert (again.geotags, again.nodata, again.gdal) == (tags, 7, xml)
+
+
+def test_the_tags_of_a_projection_with_parameters_are_kept(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "width": 6, "height": 5, "count": 1, "dtype": "uint8"}
+    place = rasterio.transform.Affine(10, 0, 500, 0, -10, 900)
+    system = "+proj=laea +lat_0=12 +lon_0=34 +ellps=GRS80 +units=m"
+    with rasterio.open(tmp_path / "a.tif", "w", crs=system, transform=place, **profile) as file:
+        file.write(noise((1, 5, 6)))
+    tags = read_image(tmp_path / "a.tif").geotags
+    assert {code for code, *_ in tags} == {33550, 33922, 34735, 34736, 34737}  # GeoTIFF 1.1, annex B
+    tiff_write.write(tmp_path / "b.tif", read_image(tmp_path / "a.tif"))
+    with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as other:
+        assert (one.crs, one.transform) == (other.crs, other.transform)
+        assert "lat_0=12" in other.crs.to_proj4() or "12" in other.crs.to_wkt()
+
+
+@pytest.mark.parametrize(
+    ("code", "unit"), [(9101, "rad"), (9102, "°"), (9122, "°"), (9103, None), (9123, None)]
+)
+def test_units_of_angles_by_the_codes_of_epsg(code, unit):
+    assert geotiff._unit({"GTModelTypeGeoKey": 2, "GeogAngularUnitsGeoKey": code}) == unit

@@ -1,5 +1,8 @@
 """Windows of files, working images and given images at their limits."""
 
+import os
+import signal
+import sys
 import threading
 import time
 
@@ -12,9 +15,10 @@ from register.errors import FileError, RegisterError
 from register.geometry import affine
 from register.images import pixels as images_pixels
 from register.images.pixels import EVERYTHING
+from register.images.shared_channels import Common
 from register.io.images import given, windows, working
 from register.io.images.model import Image, Selection
-from register.io.images.open import open_image
+from register.io.images.open import open_image, write_image
 from register.io.images.reader import image_suffixes, reader_of
 from register.io.images.working import Validity
 from register.registries import READERS
@@ -90,6 +94,18 @@ def test_64_mib_of_segments_stay_in_memory(tmp_path, samples, dtype):
     for n in range(65):
         _ = made.pixels[:, :1, n * side[1] : n * side[1] + 1]
     assert [segment[2] for segment in made.pixels._cache] == list(range(1, 65))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_decodes_with_threads_of_its_own(tmp_path):
+    one, other = (Segments(tmp_path / name, (1, 2, 40), (2, 2)) for name in "ab")
+    wanted = one.pixels[EVERYTHING]  # starts the threads
+    child = os.fork()
+    if not child:
+        signal.alarm(9)  # without threads it would wait for ever
+        os._exit(0 if np.array_equal(other.pixels[EVERYTHING], wanted) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_one_segment_stays_in_memory_however_large_it_is(tmp_path, monkeypatch):
@@ -223,6 +239,21 @@ def test_masks_that_separate_sides(tmp_path):
     Pillow.fromarray(sides * 0).save(tmp_path / "none.png")
     with pytest.raises(FileError, match=r"none\.png: .*draw the line, or give each side a value"):
         given.given_labels(str(tmp_path / "none.png"), (20, 30))
+
+
+def test_channels_that_two_files_have_in_common(tmp_path):
+    for name, names in (("f", ("DAPI", "CD3", "CD8")), ("m", ("CD4", "CD3", "dapi"))):
+        write_image(tmp_path / f"{name}.ome.tif", Image(noise((3, 9, 9)), kind="ome", channel_names=names))
+    write_image(tmp_path / "rgb.tif", Image(noise((3, 9, 9)), colour="rgb"))
+    paths = tmp_path / "f.ome.tif", tmp_path / "m.ome.tif"
+    assert given.in_common(*paths, Settings()) == Common("DAPI", "dapi", ("DAPI", "CD3"))
+    asked = Settings(fixed_channel="CD8")
+    assert given.in_common(*paths, asked) == Common("CD8", None, ("DAPI", "CD3"))
+    asked = Settings(moving_channel="CD4")
+    assert given.in_common(*paths, asked) == Common(None, "CD4", ("DAPI", "CD3"))
+    for other in (noise((9, 9)), tmp_path / "rgb.tif"):
+        assert given.in_common(paths[0], other, asked) == Common(None, "CD4")
+        assert given.in_common(other, paths[0], Settings()) == Common(None, None)
 
 
 def test_settings_of_the_fixed_and_the_moving_file(tmp_path):

@@ -1,6 +1,7 @@
 """OME-Zarr at its limits: chunks by their sizes, places, and what attributes state."""
 
 import gzip
+import zipfile
 from types import SimpleNamespace
 
 import imagecodecs
@@ -69,6 +70,19 @@ def test_a_window_needs_the_memory_of_three_chunks(tmp_path, monkeypatch):
     assert needed == [3 * 32 * 40 * 2]
 
 
+def test_a_damaged_chunk_in_an_archive(tmp_path):
+    pixels = noise((1, 64, 90))
+    group(tmp_path / "a.zarr", pixels)
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as file:
+        for each in sorted(x for x in (tmp_path / "a.zarr").rglob("*") if x.is_file()):
+            name = each.relative_to(tmp_path / "a.zarr").as_posix()
+            file.writestr(name, each.read_bytes()[: 1279 if name == "0/c/0/1/1" else None])
+    found = open_image(tmp_path / "a.zarr.zip").pixels
+    assert np.array_equal(found[:, :32, :], pixels[:, :32])
+    with pytest.raises(FileError, match=r"0.c.0.1.1: is cut off: the chunk has 1,279 of 1,280 bytes"):
+        found[:, 32:33, :]
+
+
 class Chunks:
     """A place of one chunk, of which the content is known and the size is stated."""
 
@@ -129,6 +143,13 @@ def test_faults_of_chunks_by_their_codec(monkeypatch):
     for codec, encode in (("bz2", imagecodecs.bz2_encode), ("lzma", imagecodecs.lzma_encode)):
         assert fault(encode(bytes(100)), codec, 100) is None
         assert "inflates past the 99 bytes" in fault(encode(bytes(100)), codec, 99)
+
+
+def test_less_than_a_gib_may_inflate_past_its_shape():
+    """A chunk of as few bytes as can inflate to more than 1 GiB is looked at."""
+    bomb, least = gzip.compress(bytes(20_000)), -(-(2**30 + 1) // 1032)
+    assert fault(bomb, "gzip", 50, size=least - 1) is None
+    assert "inflates past" in fault(bomb, "gzip", 50, size=least)
 
 
 @pytest.mark.parametrize(("expected", "most"), [(10 * 1032, 0), (50, 10 * 1032)])

@@ -32,7 +32,7 @@ class Rows:
     rows: int
 
 
-def open_tiff(path: Path, *, allow_truncated: bool = False) -> tifffile.TiffFile:
+def open_tiff(path: Path, *, allow_truncated: bool) -> tifffile.TiffFile:
     """A TIFF, opened. Raises ``FileError`` where its pages continue beyond its end.
 
     With ``allow_truncated`` the pages that are left are enough.
