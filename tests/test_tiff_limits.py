@@ -2,6 +2,7 @@
 
 import logging
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -213,6 +214,16 @@ def test_the_chosen_planes_that_are_left_of_mapped_pixels(tmp_path):
         Mapped(tmp_path / "a", 0, pixels.shape, pixels.dtype, view), Selection(allow_truncated=True)
     )
     assert np.array_equal(left[EVERYTHING], pixels[1, :2])
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("Y", (4,)), ("X", (4,)), ("CY", (2, 4)), ("YX", (4,)), ("", ())]
+)
+def test_axes_that_are_no_image(tmp_path, axes, shape):
+    page = SimpleNamespace(bitspersample=8, sampleformat=1)
+    series = SimpleNamespace(axes=axes, shape=shape, dtype=np.dtype(np.uint8), keyframe=page)
+    with pytest.raises(FileError, match=f"has axes {axes} and is not an image"):
+        tiff_pixels.open_pixels(tmp_path, series, Selection())
 
 
 def test_levels_are_reduced_copies_of_a_whole_factor(tmp_path):

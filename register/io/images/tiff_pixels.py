@@ -115,7 +115,7 @@ def _mapped(pixels: Mapped, selection: Selection) -> Mapped:
     samples = pixels.shape[0] // len(planes)
     rows = [min(max(available - n * plane, 0) // line, height) for n in planes for _ in range(samples)]
     left = tiff_extent.rows_within(pixels.path, rows, height, allow_truncated=selection.allow_truncated)
-    kept = planes[: -(-left.channels // samples)]
+    kept = planes[: left.channels]  # of interleaved channels, their only plane
     offset = pixels.offset + kept[0] * plane * pixels.stored_dtype.itemsize
     stored = (kept[-1] - kept[0] + 1, left.rows, *inner[1:])
     taken = _Planes(tuple(n - kept[0] for n in kept))
