@@ -229,6 +229,10 @@ def settings(**more):
 def test_the_size_of_a_pixel_of_an_oib_belongs_to_its_image(more, size):
     assert olympus._pixel_size(settings(**more), 60, 50) == size
     assert olympus._pixel_size({}, 60, 50) is None
+    for lost in ("WidthConvertValue", "HeightConvertValue", "WidthUnit"):
+        stated = settings()
+        del stated["Reference Image Parameter"][lost]
+        assert olympus._pixel_size(stated, 60, 50) is None
 
 
 def test_dyes_of_an_oib_end_at_the_first_channel_that_is_missing():

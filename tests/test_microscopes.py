@@ -108,7 +108,8 @@ def test_colours_of_nd2_and_its_pixel_size_that_is_not_calibrated(tmp_path):
     stored = np.stack([STACK[0, :1], STACK[0, 1:2], STACK[0, 2:]])  # blue, green, red
     write_nd2(tmp_path / "rgb.nd2", stored, ("colour",), 0.25)
     picture = open_image(tmp_path / "rgb.nd2")
-    assert picture.colour == "rgb"
+    assert (picture.colour, picture.channels) == ("rgb", 3)
+    assert (picture.channel_names, picture.channel_colours) == ((), ())
     assert np.array_equal(picture.pixels[:, :, :], STACK[0, ::-1])
 
 

@@ -207,6 +207,7 @@ def test_levels_of_openslide_lie_over_the_background(tmp_path, monkeypatch):
     made = Slide(picture, **{"mpp-x": "0.5", "mpp-y": "0.25", "background-color": "102030"})
     monkeypatch.setattr(openslide_read, "_open", lambda *rest: made)
     found = openslide_read.read_trestle(tmp_path, Selection())
+    assert (found.channels, found.size, found.smaller[0].shape) == (3, (20, 30), (3, 10, 15))
     share = picture[..., 3:] / 255
     wanted = picture[..., :3] * share + np.array([0x10, 0x20, 0x30]) * (1 - share)
     assert np.abs(np.moveaxis(found.pixels[EVERYTHING], 0, 2) - wanted).max() <= 0.5 + 1e-9
@@ -254,6 +255,7 @@ LAYOUT = leica._Layout(
 def test_planes_of_a_lif_lie_where_its_steps_say(tmp_path, monkeypatch):
     path = lif(tmp_path, monkeypatch, LAYOUT, replace(LAYOUT, axes={"Y": (2, 60), "X": (30, 2)}))
     found = leica.read(path, Selection(plane="Z=2"))
+    assert (found.channels, found.size) == (4, (20, 30))
     assert np.array_equal(found.pixels[EVERYTHING], STACK[0, 2])
     assert np.array_equal(found.pixels[1:3, 5:9, 3:7], STACK[0, 2, 1:3, 5:9, 3:7])
     assert (found.channel_names, found.channel_colours) == (("a", "b", "c", "d"), (1, 2, 3, 4))

@@ -35,6 +35,14 @@ def test_types_and_compressions_of_the_blocks_of_a_czi(tmp_path):
     assert (found.types, found.compressions) == ({1, 3, 8}, {0, 4, 70_000})
 
 
+def test_a_czi_without_blocks(tmp_path):
+    (tmp_path / "a.czi").write_bytes(directory([]))
+    assert czi_directory.check(tmp_path / "a.czi").types == set()
+    (tmp_path / "a.czi").write_bytes(directory([], 127))
+    with pytest.raises(FileError, match="not where the file says"):
+        czi_directory.check(tmp_path / "a.czi")
+
+
 def test_the_length_of_the_directory_of_a_czi(tmp_path):
     whole = directory([(3, 4, 1)])
     for length, said in (
@@ -192,6 +200,26 @@ def test_the_last_byte_of_a_fits_file(tmp_path, compressed):
     (tmp_path / "a.fits").write_bytes(whole[: end - 1])
     with pytest.raises(FileError, match=f"cut off: its pixels need {end:,} bytes, and it has {end - 1:,}"):
         open_image(tmp_path / "a.fits")
+
+
+def test_an_image_of_a_fits_file_before_the_one_that_is_cut_off(tmp_path):
+    made = pytest.importorskip("astropy.io.fits")
+    values = np.arange(2000, dtype=np.int16).reshape(40, 50)
+    made.HDUList([made.PrimaryHDU(values), made.ImageHDU(values)]).writeto(tmp_path / "a.fits")
+    whole = (tmp_path / "a.fits").read_bytes()
+    (tmp_path / "a.fits").write_bytes(whole[: len(whole) - 2880])
+    first = open_image(tmp_path / "a.fits", Selection(series=0))
+    assert np.array_equal(first.pixels[:, :, :][0], values)
+    for selection in (Selection(), Selection(series=1)):
+        with pytest.raises(FileError, match="is cut off"):
+            open_image(tmp_path / "a.fits", selection)
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
+def test_a_fits_archive_is_decompressed_once(tmp_path, name):
+    made = pytest.importorskip("astropy.io.fits")
+    made.PrimaryHDU(np.zeros((4, 5))).writeto(tmp_path / name)
+    assert isinstance(open_image(tmp_path / name).pixels, np.ndarray) == name.endswith("gz")
 
 
 def test_archives_that_end_too_early(tmp_path):

@@ -49,7 +49,7 @@ def check(path: Path) -> Blocks:
         file.seek(place)
         segment = file.read(SEGMENT)
         length = struct.unpack_from("<q", segment, 16)[0]
-        if not segment.startswith(b"ZISRAWDIRECTORY") or not 0 < length <= size - place:
+        if not segment.startswith(b"ZISRAWDIRECTORY") or not ENTRIES - SEGMENT <= length <= size - place:
             raise _damaged(path, "it is not where the file says")
         content = segment + file.read(length)
     count = struct.unpack_from("<i", content, SEGMENT)[0]

@@ -159,7 +159,7 @@ def _cut_off(path: Path, why: str) -> FileError:
 
 def _images(file: Any) -> list[Any]:
     """The parts of a file that hold an image of two to four axes."""
-    found = [unit for unit in file if getattr(unit, "is_image", False) and 2 <= len(unit.shape) <= len(AXES)]
+    found = [unit for unit in file if unit.is_image and 2 <= len(unit.shape) <= len(AXES)]
     return [unit for unit in found if all(unit.shape)]
 
 
