@@ -244,3 +244,23 @@ def test_the_tags_of_a_projection_with_parameters_are_kept(tmp_path):
 )
 def test_units_of_angles_by_the_codes_of_epsg(code, unit):
     assert geotiff._unit({"GTModelTypeGeoKey": 2, "GeogAngularUnitsGeoKey": code}) == unit
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "size"),
+    [
+        ((10_000, 2), (5000, 1), (2, 2)),
+        ((10_000, 1), (5000, 1), (1, 2)),
+        ((0, 1), (5000, 1), None),
+        ((10_000, 1), (5000, 0), None),
+        ((10_000, 1), (5000, 1, 1), None),
+        (10_000.0, 5000.0, None),
+        ((10_000, 1), None, None),
+    ],
+)
+def test_resolutions_that_are_fractions(x, y, size):
+    """They are pixels per centimetre; any other value is no resolution."""
+    tags = {"XResolution": x, "YResolution": y}
+    tags = {name: SimpleNamespace(value=value) for name, value in tags.items() if value is not None}
+    page, tif = SimpleNamespace(tags=tags, resolutionunit=3), SimpleNamespace(is_imagej=False)
+    assert tiff_metadata._resolution(tif, page).pixel_size == (size and (*size, "µm"))
