@@ -886,7 +886,7 @@ def test_ramps_and_their_colours():
         ("T=0", "YX", (4, 5), "its axes besides x and y: none"),
         ("X=0", "YX", (4, 5), "cannot be read at plane 'X=0'"),
         ("Z=a", "ZYX", (3, 4, 5), "cannot be read at plane 'Z=a'"),
-        (None, "CYXS", (2, 4, 5, 3), "is a stack"),
+        (None, "CYXS", (2, 4, 5, 3), "is a stack .* --plane C=0$"),
     ],
 )
 def test_a_plane_of_a_stack_is_chosen_by_the_names_of_its_axes(plane, axes, shape, wanted):

@@ -33,7 +33,7 @@ class Scene:
         self.rect, self.num_zoom_levels = (5, 6, stack.shape[4], stack.shape[3]), 2
 
     def get_channel_data_type(self, channel):
-        return self.stack.dtype
+        return self.stack[0, 0, channel].dtype
 
     def get_channel_name(self, channel):
         return self.names[channel]
@@ -92,7 +92,7 @@ def test_scenes_of_slideio(tmp_path, monkeypatch):
 def test_the_largest_scene_of_slideio_has_most_pixels_of_a_plane(tmp_path, monkeypatch):
     """Not most rows, and not most depths."""
     tall, deep, wide = (
-        Scene(STACK[:1, :1, :2, :, :5]),
+        Scene(STACK[:1, :1, :1, :, :5]),
         Scene(STACK[:, :, :2, :9, :9]),
         Scene(STACK[:1, :1, :2, :10]),
     )

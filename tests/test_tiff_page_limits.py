@@ -264,3 +264,12 @@ def test_resolutions_that_are_fractions(x, y, size):
     tags = {name: SimpleNamespace(value=value) for name, value in tags.items() if value is not None}
     page, tif = SimpleNamespace(tags=tags, resolutionunit=3), SimpleNamespace(is_imagej=False)
     assert tiff_metadata._resolution(tif, page).pixel_size == (size and (*size, "µm"))
+
+
+def test_a_series_without_an_image_of_its_own_in_ome_metadata_has_the_first():
+    text = '<OME><Image><Pixels PhysicalSizeX="{}"><Channel Name="{}"/></Pixels></Image>{}</OME>'
+    one = SimpleNamespace(ome_metadata=text.format(1, "a", ""))
+    both = SimpleNamespace(ome_metadata=text.format(1, "a", text.format(2, "b", "")[5:-6]))
+    for tif, index, size, name in ((one, 0, 1, "a"), (one, 1, 1, "a"), (both, 0, 1, "a"), (both, 1, 2, "b")):
+        found = tiff_metadata._ome(tif, index, 1)
+        assert (found.pixel_size, found.channel_names) == ((size, size, "µm"), (name,))

@@ -135,6 +135,13 @@ def test_pixels_of_the_least_opacity_and_mask_are_valid():
     assert found[EVERYTHING][0].tolist() == [[0, 255, 255], [0, 255, 255]]
 
 
+def test_colours_without_their_opacity():
+    pixels = noise((4, 2, 3))
+    rgba, four = Image(pixels, colour="rgb", extra=(2,)), Image(pixels)
+    assert np.array_equal(working.without_alpha(rgba, pixels), pixels[:3])
+    assert working.without_alpha(four, pixels) is pixels
+
+
 def test_a_block_of_one_valid_pixel_has_its_value():
     pixels = np.full((1, 40, 60), np.nan, np.float32)
     pixels[0, 3, 5], pixels[0, 20:, 30:] = 7, 2
@@ -239,6 +246,19 @@ def test_masks_that_separate_sides(tmp_path):
     Pillow.fromarray(sides * 0).save(tmp_path / "none.png")
     with pytest.raises(FileError, match=r"none\.png: .*draw the line, or give each side a value"):
         given.given_labels(str(tmp_path / "none.png"), (20, 30))
+
+
+def test_the_channels_of_the_fixed_and_the_moving_image(tmp_path):
+    pixels = noise((2, 9, 9))
+    write_image(tmp_path / "a.ome.tif", Image(pixels, kind="ome", channel_names=("one", "two")))
+    chosen = Settings(fixed_channel="one", moving_channel="two")
+    for kind, number in (("fixed", 0), ("moving", 1)):
+        found = given.given_image(kind, tmp_path / "a.ome.tif", None, chosen, CPU)
+        lone = given.given_image(kind, pixels[number], None, Settings(), CPU)
+        assert torch.equal(found.level.image, lone.level.image)
+        indexed = Settings(**{f"{kind}_channel": str(number)})
+        of_array = given.given_image(kind, np.moveaxis(pixels, 0, 2), None, indexed, CPU)
+        assert torch.equal(of_array.level.image, lone.level.image)
 
 
 def test_channels_that_two_files_have_in_common(tmp_path):
