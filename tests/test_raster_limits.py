@@ -188,7 +188,10 @@ def test_channels_of_a_deep_jpeg_2000(tmp_path, channels, colour):
     assert np.array_equal(np.squeeze(np.moveaxis(found.pixels, 0, 2)), pixels)
 
 
-@pytest.mark.parametrize(("depths", "deep"), [((7,), False), ((8,), True), ((0x87,), True), ((7, 8), True)])
+@pytest.mark.parametrize(
+    ("depths", "deep"),
+    [((7,), False), ((8,), True), ((0x87,), True), ((7, 8), True), ((7,) * 256 + (8,), True)],
+)
 def test_the_sizes_that_a_jpeg_2000_states(tmp_path, depths, deep):
     """Depths are stored less one, the highest bit is the sign; the image begins at an offset of its grid."""
     fields = struct.pack(">HHIIII", 0, 0, 107, 259, 7, 59) + bytes(16) + struct.pack(">H", len(depths))

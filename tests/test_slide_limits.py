@@ -43,6 +43,32 @@ def test_a_czi_without_blocks(tmp_path):
         czi_directory.check(tmp_path / "a.czi")
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(1, "is not one"), (31, "is not one"), (32, "has 1 dimensions"), (51, "has 1 dimensions"), (52, None)],
+)
+def test_a_czi_whose_directory_ends_in_an_entry(tmp_path, left, said):
+    (tmp_path / "a.czi").write_bytes(directory([(3, 4, 1)], 128 + left))
+    if said is None:
+        assert czi_directory.check(tmp_path / "a.czi").types == {3}
+        return
+    with pytest.raises(FileError, match=f"entry 0( of 1)? {said}"):
+        czi_directory.check(tmp_path / "a.czi")
+
+
+def test_the_plane_of_a_czi_without_depths_and_times_is_the_first(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(czi_pixels, "open_plane", lambda *given: asked.append(given))
+    slide = slideio_read._Slide(tmp_path, KIND, None, czi_directory.Blocks(frozenset({1}), frozenset({5})))
+    size = SimpleNamespace(size=SimpleNamespace(width=9, height=7))
+    one = scene("a", dtype=np.uint16)
+    one.rect, one.get_zoom_level_info = (5, 6, 9, 7), lambda level: size
+    for chosen, plane in (({}, {"Z": 0, "T": 0}), ({"Z": 2}, {"Z": 2, "T": 0}), ({"T": 3}, {"Z": 0, "T": 3})):
+        (level,) = slideio_read._levels(slide, one, range(1), chosen, [0])
+        assert (level.shape, level.dtype) == ((1, 7, 9), np.uint16)
+        assert asked.pop() == (tmp_path, KIND, (5, 6, 9, 7), plane, 1)
+
+
 def test_the_length_of_the_directory_of_a_czi(tmp_path):
     whole = directory([(3, 4, 1)])
     for length, said in (

@@ -240,6 +240,10 @@ def test_levels_are_reduced_copies_of_a_whole_factor(tmp_path):
             file.write(noise((height, width)), subfiletype=int(height < 16), photometric="minisblack",
                        metadata=None)  # fmt: skip
     assert open_image(tmp_path / "b.tif", Selection(series=0)).smaller == ()
+    with tifffile.TiffWriter(tmp_path / "c.tif") as file:
+        for size in (8, 64):  # not marked as reduced
+            file.write(noise((size, size)), photometric="minisblack", metadata=None)
+    assert open_image(tmp_path / "c.tif").smaller == ()
     for wrong in (3, -1):
         with pytest.raises(FileError, match=f"has no series {wrong}; it has 2, from 0"):
             open_image(tmp_path / "b.tif", Selection(series=wrong))

@@ -182,6 +182,12 @@ def test_files_of_a_folder_and_at_an_address(tmp_path):
     assert [place.size(key) for key in ("a", "b")] == [5, None]
     assert [place.content("a", most) for most in (None, 2)] == [b"12345", b"12"]
     assert (place.named(""), place.named("a")) == (tmp_path, tmp_path / "a")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("b/zarr.json", "")
+        file.writestr("b/a", b"12345")
+    archive = zarr_places.Archive(tmp_path / "a.zip")
+    assert [archive.size(key) for key in ("a", "b")] == [5, None]
+    assert [archive.content("a", most) for most in (None, 2)] == [b"12345", b"12"]
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").pipe("/limits/a", b"12345")
     (tmp_path / "link").write_bytes(zarr_places.ZARR_MARK.rstrip() + b"\nmemory://limits\n")
