@@ -114,6 +114,13 @@ def test_axes_of_a_lif_by_their_numbers(number, letter):
         leica._layout(lif_image([*PLANE, PLANE[0]], [(0, 0, "", "a")]))
 
 
+def test_axes_of_a_lif_are_in_the_order_of_their_steps():
+    times, depths = (4, 3, 2, "s", 180), (3, 4, 1, "m", 45)
+    for dimensions in ([*PLANE, depths, times], [times, *PLANE, depths]):
+        found = leica._layout(lif_image(dimensions, [(0, 0, "", "a")]))
+        assert found.described == ("TZYX", (3, 4, 5, 9))
+
+
 def test_axes_of_one_and_two_elements_of_a_lif():
     sides = [(1, 2, 16e-6, "m", 1), (2, 1, 12e-6, "m", 9), (3, 1, 0, "m", 45)]
     found = leica._layout(lif_image(sides, [(0, 0, "", "")]))
