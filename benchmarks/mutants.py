@@ -49,7 +49,8 @@ TESTS = {
     "added_formats half_pixels sides spatial_points",
     "io/images": "formats image_details slide_details images half_pixels kept_metadata ome_zarr instruments "
     "masks truncated accidents microscopes zarr_places pyramid_pages lookup_tables given_values sharded "
-    "added_formats",
+    "added_formats raster_limits mask_limits tiff_limits tiff_page_limits "
+    "instrument_limits slide_limits window_limits zarr_limits",
     "images/interpolation": "interpolation resample map_coordinates",
 }
 """The packages and modules whose score is counted, and the test files that concern each."""

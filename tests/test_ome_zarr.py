@@ -11,6 +11,7 @@ import zarr
 import register
 from register.errors import FileError
 from register.geometry.pixel_size import PixelSize
+from register.io.images import zarr_metadata, zarr_write
 from register.io.images.lookup_tables import signed_colour
 from register.io.images.model import Image, Selection
 from register.io.images.open import open_image, write_image
@@ -163,3 +164,19 @@ def test_ome_tiff_names_the_program(tmp_path):
     write_image(tmp_path / "a.ome.tif", image(height=20, width=30))
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         assert f'Creator="register {register.__version__}"' in file.ome_metadata
+
+
+@pytest.mark.parametrize(
+    ("step", "unit", "stated"), [(3.0, "µm", "micrometer"), (None, "µm", None), (3.0, None, None)]
+)
+def test_planes_have_a_unit_where_their_distance_is_known(step, unit, stated):
+    given = image(channels=1, height=4, width=4, pixel_size=unit and PixelSize(1, 1, unit))
+    made = zarr_metadata.attributes(given, [(4, 4)], "a", nearest=False, depth=zarr_metadata.Depth(2, step))
+    axis = made["ome"]["multiscales"][0]["axes"][1]
+    assert axis == {"name": "z", "type": "space"} | ({"unit": stated} if stated else {})
+
+
+def test_channels_of_a_picture_are_read_together():
+    assert zarr_write.groups(image(channels=3, height=4, width=4, colour="rgb")) == [slice(0, 3)]
+    assert zarr_write.groups(image(channels=2, height=4, width=4, extra=(2,))) == [slice(0, 2)]
+    assert zarr_write.groups(image(channels=2, height=4, width=4)) == [slice(0, 1), slice(1, 2)]

@@ -33,7 +33,7 @@ class Scene:
         self.rect, self.num_zoom_levels = (5, 6, stack.shape[4], stack.shape[3]), 2
 
     def get_channel_data_type(self, channel):
-        return self.stack.dtype
+        return self.stack[0, 0, channel].dtype
 
     def get_channel_name(self, channel):
         return self.names[channel]
@@ -87,6 +87,20 @@ def test_scenes_of_slideio(tmp_path, monkeypatch):
         ("CYX", (2, 9, 30)),
         ("TZCYX", (2, 3, 4, 20, 30)),
     ]
+
+
+def test_the_largest_scene_of_slideio_has_most_pixels_of_a_plane(tmp_path, monkeypatch):
+    """Not most rows, and not most depths."""
+    tall, deep, wide = (
+        Scene(STACK[:1, :1, :1, :, :5]),
+        Scene(STACK[:, :, :2, :9, :9]),
+        Scene(STACK[:1, :1, :2, :10]),
+    )
+    slide(monkeypatch, tall, deep, wide)
+    assert slideio_read.read(tmp_path, Selection()).size == (10, 30)
+    assert slideio_read.describe(tmp_path).axes == "CYX"
+    slide(monkeypatch, tall, Scene(STACK[:, :, :2, :10]), deep)
+    assert slideio_read.describe(tmp_path).axes == "TZCYX"
 
 
 def test_three_channels_of_bytes_without_names_are_colours(tmp_path, monkeypatch):
@@ -193,6 +207,7 @@ def test_levels_of_openslide_lie_over_the_background(tmp_path, monkeypatch):
     made = Slide(picture, **{"mpp-x": "0.5", "mpp-y": "0.25", "background-color": "102030"})
     monkeypatch.setattr(openslide_read, "_open", lambda *rest: made)
     found = openslide_read.read_trestle(tmp_path, Selection())
+    assert (found.channels, found.size, found.smaller[0].shape) == (3, (20, 30), (3, 10, 15))
     share = picture[..., 3:] / 255
     wanted = picture[..., :3] * share + np.array([0x10, 0x20, 0x30]) * (1 - share)
     assert np.abs(np.moveaxis(found.pixels[EVERYTHING], 0, 2) - wanted).max() <= 0.5 + 1e-9
@@ -240,6 +255,7 @@ LAYOUT = leica._Layout(
 def test_planes_of_a_lif_lie_where_its_steps_say(tmp_path, monkeypatch):
     path = lif(tmp_path, monkeypatch, LAYOUT, replace(LAYOUT, axes={"Y": (2, 60), "X": (30, 2)}))
     found = leica.read(path, Selection(plane="Z=2"))
+    assert (found.channels, found.size) == (4, (20, 30))
     assert np.array_equal(found.pixels[EVERYTHING], STACK[0, 2])
     assert np.array_equal(found.pixels[1:3, 5:9, 3:7], STACK[0, 2, 1:3, 5:9, 3:7])
     assert (found.channel_names, found.channel_colours) == (("a", "b", "c", "d"), (1, 2, 3, 4))

@@ -61,6 +61,21 @@ def test_images_of_bioformats2raw_are_series(tmp_path, form, listed):
         open_image(tmp_path / "a.zarr", Selection(series=3))
 
 
+@pytest.mark.parametrize(
+    ("listed", "sizes"), [(["2", "0"], [30, 10]), ("all", [10, 20, 30]), (None, [10, 20, 30])]
+)
+def test_images_of_bioformats2raw_are_those_of_its_list(tmp_path, listed, sizes):
+    root = zarr.create_group(
+        tmp_path / "a.zarr", zarr_format=3, attributes={"ome": {"bioformats2raw.layout": 3}}
+    )
+    root.create_group("OME", attributes={"ome": {"series": listed}})
+    for n in range(3):
+        image = {"axes": ["c", "y", "x"], "datasets": [{"path": "0"}]}
+        one = root.create_group(str(n), attributes={"ome": {"multiscales": [image]}})
+        one.create_array("0", data=np.zeros((1, 10 * n + 10, 5), np.uint8))
+    assert [each.shape[1] for each in describe_file(tmp_path / "a.zarr").series] == sizes
+
+
 def test_a_plate_is_named(tmp_path):
     zarr.create_group(tmp_path / "a.zarr", zarr_format=2, attributes={"plate": {"wells": []}})
     with pytest.raises(

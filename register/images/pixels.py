@@ -1,6 +1,6 @@
 """Images (c, h, w) that are read window by window, from memory, from a file, or by computing the window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from register.errors import RegisterError
 
 Key = tuple[slice, slice, slice]
+BAND = 2**21
+"""Values that are read at once where an image is read band by band."""
 
 
 class Pixels(Protocol):
@@ -33,6 +35,13 @@ EVERYTHING = (slice(None), slice(None), slice(None))
 def spans(key: Key, shape: Sequence[int]) -> list[range]:
     """The channels, rows and columns of a window."""
     return [range(*part.indices(size)) for part, size in zip(key, shape, strict=True)]
+
+
+def bands(rows: int, values: int) -> Iterator[tuple[int, int]]:
+    """The first row of each band of an image, and the row after its last, for a number of values per row."""
+    deep = max(BAND // values, 1)
+    for top in range(0, rows, deep):
+        yield top, min(top + deep, rows)
 
 
 @dataclass(frozen=True)

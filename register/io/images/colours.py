@@ -1,10 +1,12 @@
 """The colours of an image at a bounded size: RGB as it is, channels in their colours."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from register.images.pixels import bands
 from register.io.images.levels import level_factors
 from register.io.images.model import Image
 
@@ -41,9 +43,7 @@ def colour_picture(image: Image, size: int = SIDE) -> ColourPicture | None:
     channels = 3 if image.colour == "rgb" else min(count, MOST_CHANNELS)
     height, width = pixels.shape[1] // step, pixels.shape[2] // step
     planes = np.zeros((channels, height, width), np.float32)
-    band = max(2**22 // (pixels.shape[0] * pixels.shape[2] * step), 1)
-    for top in range(0, height, band):
-        bottom = min(top + band, height)
+    for top, bottom in bands(height, math.prod(pixels.shape[::2]) * step):
         rows = slice(top * step, bottom * step)
         window = pixels[slice(None), rows, slice(0, width * step)][:channels].astype(np.float32)
         blocks = window.reshape(channels, bottom - top, step, width, step)
@@ -55,10 +55,10 @@ def colour_picture(image: Image, size: int = SIDE) -> ColourPicture | None:
 def _drawn(planes: NDArray[np.float32], image: Image) -> NDArray[np.float32]:
     """Colours (h, w, 3) of planes (c, h, w)."""
     if image.colour == "rgb":
-        top = image.white or float(np.percentile(planes, RANGE[1])) or 1.0
+        top = image.white or float(np.percentile(planes, RANGE[1]))
         if image.dtype.itemsize > 1:  # of 16 bits often only some are used
-            top = min(top, float(planes.max()) or 1.0)
-        return np.moveaxis((planes / top).clip(0, 1), 0, 2)
+            top = min(top, float(planes.max()))
+        return np.moveaxis((planes / (top or 1.0)).clip(0, 1), 0, 2)
     stated = image.channel_colours
     colours = stated if len(stated) == image.channels else DEFAULTS
     total = np.zeros((*planes.shape[1:], 3), np.float32)

@@ -38,17 +38,18 @@ class Blocks:
 def check(path: Path) -> Blocks:
     """The blocks of a CZI. Raises ``FileError`` where its directory cannot be that of its planes."""
     with path.open("rb") as file:
-        header = file.read(DIRECTORY_AT + 8)
         size = path.stat().st_size
-        if len(header) < DIRECTORY_AT + 8:
+        file.seek(DIRECTORY_AT)
+        header = file.read(8)
+        if len(header) < 8:
             raise _damaged(path, "it ends in its header")
-        place = struct.unpack_from("<q", header, DIRECTORY_AT)[0]
+        place = struct.unpack("<q", header)[0]
         if not 0 < place < size - ENTRIES:
             raise _damaged(path, "it is outside of the file")
         file.seek(place)
         segment = file.read(SEGMENT)
         length = struct.unpack_from("<q", segment, 16)[0]
-        if not segment.startswith(b"ZISRAWDIRECTORY") or not 0 < length <= size - place:
+        if not segment.startswith(b"ZISRAWDIRECTORY") or not ENTRIES - SEGMENT <= length <= size - place:
             raise _damaged(path, "it is not where the file says")
         content = segment + file.read(length)
     count = struct.unpack_from("<i", content, SEGMENT)[0]

@@ -16,7 +16,7 @@ NONE, JPEG_XR, ZSTD, ZSTD_PACKED = 0, 4, 5, 6
 """Codes of the compressions that libCZI decodes; SlideIO decodes the first two."""
 OTHERS = {1: "JPEG", 2: "LZW"}
 """Codes of compressions that neither decodes."""
-CACHE_BYTES, CACHE_BLOCKS = 64 * 2**20, 1024
+CACHE_BYTES, CACHE_BLOCKS = 67_108_864, 1024
 """Decoded blocks that one file keeps in memory."""
 Rectangle = tuple[int, int, int, int]
 

@@ -1,6 +1,7 @@
 """Read FITS images with astropy: scaled values, compressed images, cubes by plane, the size of a pixel."""
 
 import gzip
+import io
 import math
 import threading
 import warnings
@@ -26,8 +27,6 @@ FORMATS = (Format("a FITS file", ENDINGS, b"SIMPLE  =", "convert it to TIFF"),)
 AXES = "TZYX"
 """Names of the axes of an array, the last ones of these."""
 ARCSECONDS = 3600.0
-STEP = 2**20
-"""Bytes that are decompressed at a time."""
 _ALONE = threading.RLock()
 """Filters of warnings belong to the whole process; one thread at a time changes them."""
 
@@ -48,10 +47,10 @@ def read(path: Path, selection: Selection) -> Image:
         axes = AXES[-len(found.shape) :]
         chosen = selection.indices(path, axes, found.shape)
         first = np.asarray(found.section[tuple(slice(0, 1) for _ in axes)])
-        blank = found.header.get("BLANK") if first.dtype.kind in "iu" else None
+        nodata = _nodata(found) if first.dtype.kind in "iu" else None
         size, unit = _pixel_size(found), file.index_of(found)
         shape, dtype = (1, *found.shape[-2:]), first.dtype.newbyteorder("=")
-        everything = [slice(None) if axis in "YX" else chosen.get(axis, 0) for axis in axes]
+        everything = [slice(None) if axis in "YX" else chosen[axis] for axis in axes]
         if path.suffix.lower() == ".gz":  # decompressed once
             pixels: Pixels = np.asarray(found.section[tuple(everything)]).astype(dtype)[None]
         else:
@@ -60,7 +59,7 @@ def read(path: Path, selection: Selection) -> Image:
     return Image(
         pixels,
         kind="other",
-        nodata=None if blank is None else float(blank),
+        nodata=nodata,
         pixel_size=size,
         notes=(shown,) if len(images) > 1 and selection.series is None else (),
     )
@@ -77,7 +76,8 @@ class _Section:
 
     def __call__(self, channels: range, rows: range, columns: range) -> NDArray[Any]:
         window = {"Y": slice(rows.start, rows.stop), "X": slice(columns.start, columns.stop)}
-        key = tuple(window.get(axis, dict(self.chosen).get(axis, 0)) for axis in self.axes)
+        places = dict(self.chosen) | window
+        key = tuple(places[axis] for axis in self.axes)
         with _open(self.path) as file:
             return np.array(file[self.unit].section[key])[None]
 
@@ -128,7 +128,7 @@ def _is_cut_archive(path: Path) -> bool:
         return False
     try:
         with gzip.open(path) as file:
-            while file.read(STEP):
+            while file.read(io.DEFAULT_BUFFER_SIZE):
                 pass
     except EOFError:
         return True
@@ -159,8 +159,14 @@ def _cut_off(path: Path, why: str) -> FileError:
 
 def _images(file: Any) -> list[Any]:
     """The parts of a file that hold an image of two to four axes."""
-    found = [unit for unit in file if getattr(unit, "is_image", False) and 2 <= len(unit.shape) <= len(AXES)]
+    found = [unit for unit in file if unit.is_image and 2 <= len(unit.shape) <= len(AXES)]
     return [unit for unit in found if all(unit.shape)]
+
+
+def _nodata(unit: Any) -> float | None:
+    """The physical value that marks no data in unsigned integers; astropy makes it NaN in all others."""
+    blank = unit.header.get("BLANK")
+    return None if blank is None else float(blank) + float(unit.header.get("BZERO", 0))
 
 
 def _pixel_size(unit: Any) -> PixelSize | None:

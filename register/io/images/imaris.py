@@ -90,7 +90,7 @@ def _sizes(file: Any, level: int) -> tuple[int, int, int]:
 def _level(file: Any, level: int, chosen: dict[str, int]) -> Regions:
     """The pixels of one level in the chosen plane; a level of fewer planes gives the one at that depth."""
     depth, height, width = _sizes(file, level)
-    z = min(chosen.get("Z", 0) * depth // max(_sizes(file, 0)[0], 1), depth - 1)
+    z = chosen.get("Z", 0) * depth // _sizes(file, 0)[0]
     group = file[f"DataSet/ResolutionLevel {level}/TimePoint {chosen.get('T', 0)}"]
     wanted = [chosen["C"]] if "C" in chosen else list(range(len(group)))
     data = [group[f"Channel {n}/Data"] for n in wanted]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from register.io.images.reader import first_bytes
+
 CONVERT = "convert it with bfconvert or bioformats2raw"
 
 
@@ -40,7 +42,6 @@ def suffixes(formats: Sequence[Format]) -> tuple[str, ...]:
 
 def of_file(formats: Sequence[Format], path: Path) -> Format:
     """The format of a file that one of them matches."""
-    with open(path, "rb") as file:
-        found = find(formats, path, file.read(32))
+    found = find(formats, path, first_bytes(path))
     assert found is not None, path  # the reader was chosen because it matches
     return found

@@ -1,5 +1,6 @@
 """JPEG 2000 of more than 8 bits or with signs, through imagecodecs: Pillow would change the values."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,21 @@ SIZES = b"\xff\x4f\xff\x51"
 
 def is_deep(path: Path) -> bool:
     """Whether any component of a file has more than 8 bits or a sign."""
-    with open(path, "rb") as file:
-        start = file.read(2**16)
-    at = start.find(SIZES)
-    if at < 0:
-        return False
-    count = int.from_bytes(start[at + 40 : at + 42], "big")
-    depths = start[at + 42 : at + 42 + 3 * count : 3]
+    fields = _sizes(path)
+    count = int.from_bytes(fields[36:38], "big")
+    depths = fields[38 : 38 + 3 * count : 3]
     return any(depth & 128 or (depth & 127) + 1 > 8 for depth in depths)
 
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height in pixels."""
-    with open(path, "rb") as file:
-        start = file.read(2**16)
-    at = start.find(SIZES) + 8
-    right, bottom, left, top = (int.from_bytes(start[at + 4 * n : at + 4 * n + 4], "big") for n in range(4))
+    right, bottom, left, top = struct.unpack_from(">4I", _sizes(path), 4)
     return right - left, bottom - top
+
+
+def _sizes(path: Path) -> bytes:
+    """The bytes after the markers ``SIZES``; none in a file without them."""
+    return path.read_bytes().partition(SIZES)[2]
 
 
 def decode(path: Path) -> NDArray[Any]:

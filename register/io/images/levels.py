@@ -8,8 +8,9 @@ def level_factor(large: int, small: int) -> float:
 
     ``large`` and ``small`` are the numbers of pixels of the two levels along one axis.
     """
-    power = 2.0 ** round(math.log2(max(large, 1) / max(small, 1)))
-    return power if small in (math.floor(large / power), math.ceil(large / power)) else large / max(small, 1)
+    large, small = max(large, 1), max(small, 1)
+    power = 2.0 ** round(math.log2(large / small))
+    return power if small in (math.floor(large / power), math.ceil(large / power)) else large / small
 
 
 def level_factors(base: tuple[int, int], level: tuple[int, int]) -> tuple[float, float]:

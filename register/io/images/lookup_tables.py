@@ -40,8 +40,7 @@ def is_grey(table: Table) -> bool:
 
 def signed_colour(red: int, green: int, blue: int) -> int:
     """An opaque colour (8 bits each) as OME's signed integer, RGBA from the highest byte."""
-    value = red << 24 | green << 16 | blue << 8 | 255
-    return value - 2**32 if value >= 2**31 else value
+    return int.from_bytes((red, green, blue, 255), "big", signed=True)
 
 
 def channel_colours(tables: list[Table]) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ def _inside(ring: Sequence[Point], rows: range, columns: range) -> NDArray[np.bo
     an odd number of crossings are inside.
     """
     begin = np.array(ring, np.float64)
-    end = np.roll(begin, -1, axis=0)
+    end = np.roll(begin, 1, axis=0)
     low, high = np.minimum(begin[:, 1], end[:, 1]), np.maximum(begin[:, 1], end[:, 1])
     first, last = (np.clip(np.ceil(y - 0.5), rows.start, rows.stop).astype(np.int64) for y in (low, high))
     count = last - first
@@ -89,7 +89,7 @@ def read_mask(path: str, size: tuple[int, int]) -> Pixels:
         raise FileError(
             path, f"is {sizes[0]} pixels, the image it masks {sizes[1]}", "make them the same size"
         )
-    return SelectedChannels(mask.pixels, (0,)) if mask.channels > 1 else mask.pixels
+    return SelectedChannels(mask.pixels, (0,))
 
 
 def read_split_mask(path: str, size: tuple[int, int]) -> Labels:

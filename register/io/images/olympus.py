@@ -22,7 +22,6 @@ FORMATS = (
     Format("an Olympus OIF, of which the pixels lie in the folder beside it", (".oif",)),
 )
 UNITS = {"um": "µm", "nm": "nm", "mm": "mm"}
-MOST_CHANNELS = 64
 
 
 def read(path: Path, selection: Selection) -> Image:
@@ -115,11 +114,8 @@ def _planes(path: Path, file: Any) -> tuple[str, tuple[int, ...], dict[tuple[int
 
 def _names(settings: Any) -> tuple[str, ...]:
     """The dyes of the channels."""
-    found = []
-    for number in range(1, MOST_CHANNELS):
-        stated = settings.get(f"GUI Channel {number} Parameters")
-        if stated is None:
-            break
+    found: list[str] = []
+    while (stated := settings.get(f"GUI Channel {len(found) + 1} Parameters")) is not None:
         found.append(str(stated.get("DyeName") or stated.get("CH Name") or ""))
     return tuple(found)
 

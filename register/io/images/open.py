@@ -16,15 +16,13 @@ from register.io.images import raster, storable
 from register.io.images.guard import guarded, unreadable
 from register.io.images.lookup_tables import ramp_colour
 from register.io.images.model import LARGEST_SERIES, Image, Selection
-from register.io.images.reader import FileDescription, ImageReader, reader_of
+from register.io.images.reader import FileDescription, ImageReader, first_bytes, reader_of
 
 if TYPE_CHECKING:
     from register.io.images.zarr_write import ChunkLayout
 
 LONGEST = 2**24
 """Pixels along a side beyond which an image is damaged."""
-HEAD = 32
-"""The number of first bytes by which a format is recognised."""
 DAMAGED = re.compile("cut off|damaged|truncated|corrupt|cannot be read as an image", re.IGNORECASE)
 """What messages about files say that may be cut off."""
 Read = Callable[[Path, Selection], Image]
@@ -293,8 +291,7 @@ def reader_for(path: Path) -> ImageReader:
 def _head(path: Path) -> bytes:
     """The first bytes of a file. Raises ``FileError`` when it cannot be opened or is empty."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(HEAD)
+        head = first_bytes(path)
     except FileNotFoundError:
         raise FileError(path, "does not exist", "check the path") from None
     except OSError as error:

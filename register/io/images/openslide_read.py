@@ -105,7 +105,7 @@ def _check_tiles(path: Path, kind: Format) -> None:
     try:
         with tifffile.TiffFile(path) as tif:
             pages = [page.aspage() for page in tif.pages]
-            largest = max((page.tilewidth * page.tilelength for page in pages), default=0)
+            largest = max(page.tilewidth * page.tilelength for page in pages)
     except Exception:  # another container, or a TIFF that OpenSlide judges itself
         return
     if largest > LARGEST_TILE:

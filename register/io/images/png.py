@@ -45,9 +45,9 @@ def colour_profile(path: Path) -> bytes | None:
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """The names and contents of the chunks before the pixels."""
     found, at = [], len(MAGIC)
-    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+    while (name := data[at + 4 : at + 8]) and name != b"IDAT":
         size = int.from_bytes(data[at : at + 4], "big")
-        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
+        found.append((name, data[at + 8 : at + 8 + size]))
         at += size + 12
     return found
 

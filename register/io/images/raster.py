@@ -15,7 +15,7 @@ from register.errors import FileError
 from register.io.images import jpeg2000, netpbm, png
 from register.io.images.lookup_tables import is_grey, ramp_colour
 from register.io.images.model import UNASSOCIATED, Image, Selection
-from register.io.images.reader import ImageReader
+from register.io.images.reader import ImageReader, first_bytes
 
 LARGEST = 2**31
 """Bytes of decoded pixels above which a file is refused: it is damaged, or needs a tiled format."""
@@ -40,8 +40,7 @@ def read(path: Path, selection: Selection) -> Image:
     """The image of a file that is neither TIFF nor OME-Zarr. Raises ``FileError``."""
     if selection.level or selection.series:
         raise FileError(path, "has one series and one level", "leave out --series and the level")
-    with open(path, "rb") as file:
-        head = file.read(32)
+    head = first_bytes(path)
     if png.is_deep(head):  # Pillow would reduce colour of 16 bits to 8
         return _read_deep_png(path, head)
     if netpbm.matches(head):
@@ -143,8 +142,6 @@ def _from_pillow(path: Path, picture: Any) -> Image:
         picture = picture.convert(CONVERTED[picture.mode])
     palette = _palette(picture) if picture.mode == "P" else None
     array = np.asarray(picture)
-    if array.dtype == np.int32 and made == "PNG":  # 16 bits, which Pillow holds in 32
-        array = array.astype(np.uint16)
     kind, colour = "png" if made == "PNG" else "other", COLOURS.get(picture.mode, "grey")
     if palette is not None and ramp_colour(palette):
         shown = None if is_grey(palette) else palette
@@ -184,5 +181,5 @@ def _palette(picture: Any) -> NDArray[np.uint16]:
     """The colours (3, 256) of a palette image, 16 bits; missing ones are black."""
     named = np.array(picture.getpalette("RGB"), np.uint16).reshape(-1, 3).T
     full = np.zeros((3, 256), np.uint16)
-    full[:, : named.shape[1]] = named[:, :256] * 257
+    full[:, : named.shape[1]] = named * 257
     return full

@@ -9,6 +9,7 @@ import numpy as np
 
 from register.io.images import png, raster
 from register.io.images.model import UNASSOCIATED, Image, Selection
+from register.io.images.reader import first_bytes
 
 ORIENTATION = 0x0112
 """The EXIF tag Orientation; the sides of pictures from 5 to 8 are exchanged."""
@@ -22,8 +23,7 @@ LONGEST_KEYWORD = max(map(len, KEYWORDS))
 
 def header(path: Path, selection: Selection) -> Image:
     """The image of a file whose pixels are zeros that take no memory; of other formats, the image itself."""
-    with open(path, "rb") as file:
-        head = file.read(32)
+    head = first_bytes(path)
     if png.is_deep(head) and head[25] in DEEP and not selection.level and not selection.series:
         width, height = struct.unpack(">II", head[16:24])
         channels = DEEP[head[25]]
@@ -50,7 +50,7 @@ def _of_pillow(path: Path) -> Image:
             made = ImageMode.getmode(mode)
             width, height = picture.size
             # ``picture.getexif`` of a PNG without EXIF would decode its pixels
-            if Pillow.Image.getexif(picture).get(ORIENTATION, 1) in (5, 6, 7, 8):
+            if Pillow.Image.getexif(picture).get(ORIENTATION) in (5, 6, 7, 8):
                 width, height = height, width
             kind, colour = "png" if picture.format == "PNG" else "other", raster.COLOURS.get(mode, "grey")
             shape = len(made.bands), height, width

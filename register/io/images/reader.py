@@ -55,8 +55,16 @@ class ImageReader:
     reads_part: bool = False
 
 
+HEAD = 32
+"""The number of first bytes by which a format is recognised."""
 LAST = "raster"
 """The reader of files that no reader matches: Pillow knows formats that have no fixed first bytes."""
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first bytes of a file, by which its format is recognised."""
+    with open(path, "rb") as file:
+        return file.read(HEAD)
 
 
 def image_reader(name: str) -> ImageReader:

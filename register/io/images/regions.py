@@ -19,14 +19,14 @@ Read = Callable[[range, range, range], NDArray[Any]]
 """Reads channels, rows and columns as an array (c, h, w)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Regions:
     """Pixels (c, h, w) of which a function reads a window; one window is read at a time."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Read
-    lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+    lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
         """A window (c, h, w)."""

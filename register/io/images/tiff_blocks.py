@@ -31,12 +31,12 @@ class NextLevel:
     def __init__(self, path: Path, image: Image, size: tuple[int, int], nearest: bool) -> None:
         self.path, self.shape, self.dtype = path, (image.channels, *size), image.dtype
         self.nearest = nearest or image.palette is not None or image.dtype == np.bool_
-        np.memmap(path, self.dtype, "w+", 0, self.shape)
+        np.memmap(path, self.dtype, "w+", shape=self.shape)
 
     def add(self, block: NDArray[Any], channels: slice, top: int, left: int) -> None:
         """Store a block (c, h, w) of the finer level, from an even row and column on, at half size."""
         small = smaller_block(block, sampled=self.nearest)
-        level = np.memmap(self.path, self.dtype, "r+", 0, self.shape)
+        level = np.memmap(self.path, self.dtype, "r+", shape=self.shape)
         level[channels, top // 2 : top // 2 + small.shape[1], left // 2 : left // 2 + small.shape[2]] = small
 
     def pixels(self) -> Mapped:

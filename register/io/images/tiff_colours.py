@@ -71,7 +71,7 @@ def _tables(
     if not palette:
         return []
     maps = [series.keyframe.colormap]
-    if channels > 1 and len(series.pages) == channels:
+    if len(series.pages) == channels:
         pages = [page for page in series.pages if page is not None]
         maps = [page.aspage().colormap for page in pages]
     return [table for table in maps if table is not None]

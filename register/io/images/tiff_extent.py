@@ -4,6 +4,7 @@ import bisect
 import math
 import re
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Rows:
     rows: int
 
 
-def open_tiff(path: Path, *, allow_truncated: bool = False) -> tifffile.TiffFile:
+def open_tiff(path: Path, *, allow_truncated: bool) -> tifffile.TiffFile:
     """A TIFF, opened. Raises ``FileError`` where its pages continue beyond its end.
 
     With ``allow_truncated`` the pages that are left are enough.
@@ -106,10 +107,11 @@ def segment_rows(
     """
     each, listed = grid[0] * grid[1], min(map(len, stored))
     missing = [n for n, (offset, length) in enumerate(zip(*stored, strict=False)) if offset + length > end]
+    missing.append(sys.maxsize)  # so that one follows each start
     found = []
     for start in range(0, planes * each, each):
-        at = bisect.bisect_left(missing, start)
-        first = min([*missing[at : at + 1], max(listed, start), start + each])
+        following = missing[bisect.bisect_left(missing, start)]
+        first = min(following, max(listed, start), start + each)
         found.append(min((first - start) // grid[1] * side, height))
     return found
 
@@ -117,31 +119,30 @@ def segment_rows(
 def _first_directory_end(path: Path) -> int:
     """The byte after the first directory of a TIFF, or after the part of it that is known to be missing."""
     with open(path, "rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        at, offset, count, entry = HEADERS[struct.unpack(order + "H", head[2:4])[0]]
-        start = at + struct.calcsize(offset)
-        if len(head) < start:
-            return start
-        (first,) = struct.unpack(order + offset, head[at:start])
-        file.seek(first)
-        number = file.read(struct.calcsize(count))
-        end = first + struct.calcsize(count)
-        return end + entry * struct.unpack(order + count, number)[0] if len(number) == end - first else end
+        head = file.read(4)
+        order = "<" if head.startswith(b"II") else ">"
+        at, offset, count, entry = HEADERS[struct.unpack(order + "H", head[2:])[0]]
+        first = _number(file, at, order + offset)
+        if first is None:
+            return at + struct.calcsize(offset)
+        entries = _number(file, first, order + count) or 0
+        return first + struct.calcsize(count) + entry * entries
 
 
 def _check_chain(path: Path, tif: tifffile.TiffFile, size: int, allow_truncated: bool) -> None:
     """Raise ``FileError`` where the chain of directories continues beyond the end of the file."""
     count = len(tif.pages)
+    if not count:
+        raise FileError(path, "holds no image", "the file is damaged or holds metadata only")
     try:
-        at = _next_directory(tif, tif.pages[count - 1].offset) if count else 0
+        at = _next_directory(tif, tif.pages[count - 1].offset)
     except tifffile.TiffFileError:
         raise cut_off(
             path, f"the directory of its page {count} is not whole", "copy the file again"
         ) from None
-    if at is None or at >= size or (at and _next_directory(tif, at) is None):
+    if at is None or (at and _next_directory(tif, at) is None):
         left = f"it has {size:,} bytes, and its page {count + 1} is beyond them"
-        if not allow_truncated or not count:
+        if not allow_truncated:
             raise cut_off(path, left)
 
 
@@ -184,12 +185,18 @@ def _tags_beyond(tif: tifffile.TiffFile, size: int) -> Iterator[int]:
 def _next_directory(tif: tifffile.TiffFile, offset: int) -> int | None:
     """The offset of the directory after the one at an offset, 0 after the last; None where the file ends."""
     form, file = tif.tiff, tif.filehandle
+    tags = _number(file, offset, form.tagnoformat)
+    if tags is None:
+        return None
+    return _number(file, offset + form.tagnosize + tags * form.tagsize, form.offsetformat)
+
+
+def _number(file: Any, at: int, kind: str) -> int | None:
+    """A number of a kind, as ``struct`` names it, at a place of a file; None where the file ends before."""
     try:
-        file.seek(offset)
-        (tags,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
-        file.seek(offset + form.tagnosize + tags * form.tagsize)
-        return int(struct.unpack(form.offsetformat, file.read(form.offsetsize))[0])
-    except (struct.error, OSError):
+        file.seek(at)
+        return int(struct.unpack(kind, file.read(struct.calcsize(kind)))[0])
+    except (struct.error, OSError, OverflowError):
         return None
 
 

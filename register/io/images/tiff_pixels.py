@@ -42,11 +42,13 @@ def open_pixels(path: Path, series: tifffile.TiffPageSeries, selection: Selectio
         assert series.dtype is not None  # checked above
         stored = np.dtype(str(page.parent.byteorder) + series.dtype.char)
         return _mapped(Mapped(path, series.dataoffset, shape, stored, view), selection)
+    outer = len(axes) - len(page.axes)
     plain = (
         page.axes in PAGE_AXES
         and page.imagedepth == 1
-        and axes.endswith(page.axes)
-        and math.prod(shape) == len(series.pages) * math.prod(page.shape)
+        and axes[outer:] == page.axes
+        and shape[outer:] == page.shape
+        and math.prod(shape[:outer]) == len(series.pages)
     )
     pages = _pages(series, chosen) if plain and 0 not in page.shape else []
     if not pages or not all(_in_file(path, x) for x in pages):
@@ -97,8 +99,7 @@ def _in_file(path: Path, page: Page | None) -> bool:
     """Whether a page is stored in this file: an OME-TIFF may consist of several."""
     if page is None:
         return True
-    handle = page.parent.filehandle
-    return handle.path == str(path.absolute()) or handle.name == path.name
+    return page.parent.filehandle.name == path.name
 
 
 def _mapped(pixels: Mapped, selection: Selection) -> Mapped:
@@ -114,7 +115,7 @@ def _mapped(pixels: Mapped, selection: Selection) -> Mapped:
     samples = pixels.shape[0] // len(planes)
     rows = [min(max(available - n * plane, 0) // line, height) for n in planes for _ in range(samples)]
     left = tiff_extent.rows_within(pixels.path, rows, height, allow_truncated=selection.allow_truncated)
-    kept = planes[: -(-left.channels // samples)]
+    kept = planes[: left.channels]  # of interleaved channels, their only plane
     offset = pixels.offset + kept[0] * plane * pixels.stored_dtype.itemsize
     stored = (kept[-1] - kept[0] + 1, left.rows, *inner[1:])
     taken = _Planes(tuple(n - kept[0] for n in kept))

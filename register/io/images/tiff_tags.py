@@ -89,12 +89,12 @@ def first_page_options(image: Image) -> Options:
         options["iccprofile"] = image.icc
     tags: list[tuple[int, int, int, Any, bool]] = []
     tags += [(code, kind, count, value, True) for code, kind, count, value in image.geotags]
-    if image.nodata is not None:
+    if image.nodata is not None:  # of texts, tifffile counts the characters itself
         text = f"{image.nodata:.17g}"
-        tags.append((GDAL_NODATA, 2, len(text) + 1, text, True))
+        tags.append((GDAL_NODATA, 2, len(text), text, True))
     if image.gdal is not None:
         xml = image.gdal.encode()
-        tags.append((GDAL_METADATA, 2, len(xml) + 1, xml, True))
+        tags.append((GDAL_METADATA, 2, len(xml), xml, True))
     if tags:
         options["extratags"] = tags
     axes = AXES[layout(image)]

@@ -15,7 +15,7 @@ from register.io.images.storable import check_jpeg
 from register.io.images.tiff_blocks import NextLevel, Tick, halved, stream
 from register.io.images.tiff_tags import Options, first_page_options, layout, layout_options
 
-BUFFER = 2**26
+BUFFER = 67_108_864
 """Bytes that are compressed at once."""
 JPEG_QUALITY = 90
 CODECS: dict[str, Options] = {

@@ -52,8 +52,7 @@ def _fault(file: Path) -> str | None:
             return "is damaged in its header"
         opened.seek(table)
         chunks = np.frombuffer(opened.read(count * entry.itemsize), entry)
-    last = int((chunks["offset"] + chunks["size"]).max()) if count else 0
-    return "is cut off" if last > end else None
+    return "is cut off" if (chunks["offset"] + chunks["size"] > end).any() else None
 
 
 def check_found(path: Path, kind: Format, slide: object, scenes: int) -> None:

@@ -137,7 +137,7 @@ class Segmented:
             ) from error
         with self._lock:
             self._cache[segment] = data
-            room = CACHE_BYTES // max(self.side[0] * self.side[1] * self.samples * self.dtype.itemsize, 1)
+            room = CACHE_BYTES // (self.side[0] * self.side[1] * self.samples * self.dtype.itemsize)
             while len(self._cache) > max(room, 1):
                 self._cache.popitem(last=False)
         return data

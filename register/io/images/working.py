@@ -13,13 +13,11 @@ from register.errors import FileError, RegisterError
 from register.geometry import affine, affine_tensors
 from register.images import debris
 from register.images.conversion import Conversion, working_dtype
-from register.images.pixels import Key, Pixels, spans
+from register.images.pixels import Key, Pixels, bands, spans
 from register.images.pyramid import Level
 from register.io.images.levels import level_factors
 from register.io.images.model import Image
 
-BAND = 2**21
-"""Values that are read at once."""
 SAMPLES, SAMPLE = 4, 256
 """The windows along each side, and their side in pixels, from which the grey of a large image is chosen."""
 
@@ -224,9 +222,7 @@ def _average(
     high, wide = height // block, width // block
     plane, clean_share, share = (torch.zeros(1, high, wide) for _ in range(3))
     dtype = working_dtype(pixels.dtype)
-    deep = max(BAND // (count * width * block), 1)
-    for top in range(0, high, deep):
-        bottom = min(top + deep, high)
+    for top, bottom in bands(high, count * width * block):
         rows = slice(first + top * block, first + bottom * block)
         columns = slice(left, left + wide * block)
         window = pixels[slice(None), rows, columns]

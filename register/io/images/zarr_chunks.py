@@ -19,7 +19,7 @@ BLOSC_HEADER = 16
 """Bytes of a Blosc chunk's header, which states its size when inflated (4 to 8) and its own (12 to 16)."""
 ZSTD = b"\x28\xb5\x2f\xfd"
 """First bytes of a Zstandard frame."""
-STEP = 2**20
+STEP = 1_048_576
 """Bytes that are inflated at a time."""
 SUSPICIOUS, MOST = 1032, 2**30
 """Deflate inflates by at most this factor (zlib's technical notes), and bytes that are not suspicious."""

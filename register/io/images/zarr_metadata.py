@@ -94,7 +94,7 @@ def _dataset(
     """A level: the size of its pixels, and the position of its first one."""
     width, height = image.pixel_size.xy if image.pixel_size else (1.0, 1.0)
     x, y = level_factors(full, size)
-    left, top = (image.position or (0.0, 0.0, ""))[:2] if _is_placed(image) else (0.0, 0.0)
+    left, top = _corner(image)
     along = [depth.step or 1.0] if depth else []
     steps: list[Json] = [{"type": "scale", "scale": [1.0, *along, height * y, width * x]}]
     moved = [0.0, *([0.0] * len(along)), top + height * (y - 1) / 2, left + width * (x - 1) / 2]
@@ -103,11 +103,11 @@ def _dataset(
     return {"path": str(number), "coordinateTransformations": steps}
 
 
-def _is_placed(image: Image) -> bool:
-    """Whether the position of an image is known in the unit of its pixels."""
-    return bool(
-        image.position and image.pixel_size and image.position[2] == image.pixel_unit in UNITS.values()
-    )
+def _corner(image: Image) -> tuple[float, float]:
+    """The position of the first pixel; 0 where it is not known in the unit of the pixels."""
+    if image.position and image.position[2] == image.pixel_unit in UNITS.values():
+        return image.position[:2]
+    return 0.0, 0.0
 
 
 def _channels(image: Image) -> list[Json]:
@@ -115,13 +115,11 @@ def _channels(image: Image) -> list[Json]:
     names, colours = list(image.channel_names), [f"{c >> 8 & 0xFFFFFF:06X}" for c in image.channel_colours]
     if image.colour == "rgb":
         names, colours = list(RGB), list(PURE)
-    if len(names) < image.channels:
-        names += [""] * (image.channels - len(names))
+    names += [""] * (image.channels - len(names))
     if image.alpha:
         names[-1] = "alpha"
-    if len(colours) < image.channels:
-        grey = ["FFFFFF"] if image.channels == 1 else list(CYCLE)
-        colours += [grey[n % len(grey)] for n in range(len(colours), image.channels)]
+    usual = ["FFFFFF"] if image.channels == 1 else list(CYCLE)
+    colours += [usual[n % len(usual)] for n in range(len(colours), image.channels)]
     inverted = {"inverted": True} if image.colour == "inverted" else {}
     return [
         {"label": name, "color": colour, "active": True, **inverted}

@@ -17,8 +17,8 @@ from register.io.images.storable import check_zarr
 from register.io.images.tiff_blocks import NextLevel, Tick, Window, computed, halved
 from register.io.images.zarr_metadata import Depth
 
-CHUNK, SHARD = 512, 2048
-"""Default side of a chunk, and the largest side of a shard of default chunks, in pixels."""
+CHUNK = 512
+"""Default side of a chunk in pixels."""
 PER_SHARD = 4
 """Chunks along a side of a shard."""
 SMALLEST_LEVEL = 512
