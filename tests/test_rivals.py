@@ -1,6 +1,7 @@
 """Images that repeat themselves: the verdict says so, and content decides where it can."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -174,3 +175,51 @@ def test_a_unit_needs_a_pixel_size():
         in_pixels("5um", None)
     with pytest.raises(register.RegisterError, match="shift_range"):
         register.align(np.eye(64), np.eye(64), shift_range="far")
+
+
+def form(parts, angle, centre, *, mark=False, noise=4.0, seed=0):
+    """A wheel (320, 320) of equal spokes, rotated by an angle in degrees about its centre."""
+    rows, columns = np.mgrid[:320, :320].astype(float)
+    turn = np.deg2rad(angle)
+    x, y = columns - centre[0], rows - centre[1]
+    x, y = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+    far, around = np.hypot(x, y), np.arctan2(y, x)
+    within = ((around * parts / 2 / np.pi + 0.5) % 1 - 0.5) * 2 * np.pi / parts
+    spoke = (np.abs(far * np.sin(within)) < 5) & (far < 120)
+    image = np.where(spoke | ((far > 100) & (far < 125)), 0.7, 0.15)
+    if mark:
+        image = np.where(np.hypot(x - 70, y - 25) < 11, 0.95, image)
+    blurred = 255 * gaussian_filter(image, 1)
+    return np.clip(blurred + np.random.default_rng(seed).normal(0, noise, image.shape), 0, 255).astype(
+        np.uint8
+    )
+
+
+def on_circle(centre, angle=0.0):
+    """Points (n, 2) at 80 pixels from a centre, after a rotation in degrees about it."""
+    around = np.linspace(0, 2 * np.pi, 24, endpoint=False) + np.deg2rad(angle)
+    return np.array(centre) + 80 * np.stack([np.cos(around), np.sin(around)], -1)
+
+
+@pytest.mark.parametrize("parts", [5, 7, 29])
+def test_a_form_of_equal_parts_may_be_rotated_by_each_of_them(parts):
+    fixed = form(parts, 0, (158, 163))
+    moving = form(parts, 100, (165, 155), seed=1)
+    found = register.align(fixed, moving, model="rigid")
+    assert found.quality["verdict"] == "suspect"
+    (angle,) = {abs(int(x)) for x in re.findall(r"rotation by (-?\d+)°", found.quality["reasons"][0])}
+    assert angle % (360 / parts) == pytest.approx(0, abs=1) or angle % (360 / parts) > 360 / parts - 1
+    true, got = on_circle((165, 155), 100), found.transform.map(on_circle((158, 163)))
+    expected = found.transform.expected_error(on_circle((158, 163)))
+    away = np.linalg.norm(got - true, axis=1)
+    assert (away < 1).all() or (expected > 10).all()
+
+
+@pytest.mark.parametrize("parts", [5, 12])
+def test_a_mark_decides_which_part_it_is(parts):
+    fixed = form(parts, 0, (158, 163), mark=True)
+    moving = form(parts, 100, (165, 155), mark=True, seed=1)
+    found = register.align(fixed, moving, model="rigid")
+    true, got = on_circle((165, 155), 100), found.transform.map(on_circle((158, 163)))
+    assert np.linalg.norm(got - true, axis=1).max() < 0.5
+    assert found.quality["verdict"] == "ok"
