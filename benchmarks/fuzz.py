@@ -48,7 +48,8 @@ VALUES = (
     "", "abc", "=1", [], {}, [[]], [1, 2], {"type": "Polygon"}, "x" * 5000,
 )  # fmt: skip
 WORDS = ("", "-1", "1e999", "nan", "abc", '"', "(", "9" * 400, "0", "1e-320", "Transform:", "\x00", "é")
-SECONDS, MEMORY, BATCH = 10, 2 * 2**30, 250
+SECONDS, WAITED, MEMORY, BATCH = 10, 60, 2 * 2**30, 250
+"""Seconds of the processor and of the clock, and bytes, that a file may take, and files of one process."""
 WINDOW, SMALL = 32, 2**20
 """Side in pixels of the windows that are read, and bytes of an image that is read in full."""
 MOST_SERIES, MOST_CHANNELS = 4, 8
@@ -409,6 +410,8 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
 
     Prints the number of each mutant before it is read, and every fault.
     """
+    import torch  # noqa: F401  (a limit that ends its import would leave it half initialised)
+
     from register.errors import RegisterError
 
     known, how, wrong = seeds(folder, only), readers(), 0
@@ -416,9 +419,10 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
 
     def late(*_: object) -> None:
-        raise Late(f"took longer than {SECONDS} s")
+        raise Late(f"took longer than {SECONDS} s of the processor, or {WAITED} s")
 
     signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(begin, begin + count):
             rng = np.random.default_rng(number)
@@ -426,7 +430,8 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
             path = Path(scratch) / f"mutant{ending(name)}"
             write_mutant(path, data, rng)
             print(f"at {number}", flush=True)
-            signal.alarm(SECONDS)
+            signal.alarm(WAITED)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 how.get(ending(path.name), how[""])(path)
             except RegisterError as error:
@@ -440,6 +445,7 @@ def work(begin: int, count: int, folder: Path | None, only: str = "") -> int:
                 print(f"wrong {number} {name}: {type(error).__name__} {error} ({place})", flush=True)
             finally:
                 signal.alarm(0)
+                signal.setitimer(signal.ITIMER_PROF, 0)
             most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             if most > MEMORY:
                 print(f"wrong {number} {name}: the process holds {most / 2**30:.1f} GiB", flush=True)

@@ -21,8 +21,8 @@ defects. ``triples`` takes real pairs a, b with landmarks and makes c from b by 
 to c to a by the three alignments, and the error at the landmarks of the pair alone and of the joint solution.
 ``simulated`` draws links with smooth errors of up to 0.15 px instead of aligning images. ``rounds`` are
 images of four channels with DAPI at different places, aligned and merged by ``register group``; all pixels
-that are merged are compared with those of ``register apply``. ``cost`` is the time of ``register group`` over
-that of ``register align`` for its links.
+of the last one in the merged file are compared with those of ``register apply``. ``cost`` is the time of
+``register group`` over that of ``register align`` for its links.
 """
 
 import argparse
