@@ -156,3 +156,17 @@ def test_tiles_of_trestle_overlap(tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(FileError, match="tiles of 68719477760 pixels: it is damaged"):
         open_image(tmp_path / "a.tif")
+
+
+def test_directories_that_form_a_circle_end(tmp_path):
+    pytest.importorskip("openslide")
+    picture = RNG.integers(0, 255, (112, 144, 3)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    instrument_files.write_trestle(path, picture, 32, 16)
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (tags,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * tags, first)  # the next directory is the first again
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="is a Trestle slide"):
+        open_image(path)

@@ -27,6 +27,11 @@ without pixel sizes, and is measured against the one that pixel sizes demand."""
 LEAST_UNRECOGNISED, MOST_UNRECOGNISED = 3, 0.1
 """Number and share of the patches with content that are not recognised from which an alignment is suspect in
 any case: parts of the images do not show the same."""
+STRONGEST, FEW_MATCHES = 0.4, 10
+"""The smallest change of area by the patches, relative to that of the global map, and the number of matched
+features that agree with the map: if both are less, an alignment is suspect in any case. Patches that are free
+enough bring the ridges of one labyrinth onto those of any other. Correct alignments of real pairs without
+matches have at least 0.74."""
 LARGEST_ROUND_TRIP = 0.01
 """Median error of the round trip (aligned in both directions), as a share of the diagonal, beyond which an
 alignment is suspect in any case. Correct alignments have less than 0.006."""
@@ -102,6 +107,12 @@ def _doubts(figures: Quality, status: Sequence[str], expected: Expected) -> list
         found.append(f"{capped} patches reached --max-shift; raise it if the deformation is larger")
     if area is not None and not 1 / LARGEST_CHANGE <= abs(area) / expected.area <= LARGEST_CHANGE:
         found.append(f"the global map changes areas by a factor of {area:.3g}" + _demanded(expected.area))
+    strongest = figures.det_min / area if area and figures.det_min is not None else 1.0
+    if strongest < STRONGEST and (figures.matches_agreeing or 0) < FEW_MATCHES:
+        found.append(
+            f"the patches compress the content to {max(strongest, 0.0):.0%} of its area in places, and no "
+            "matched features support that: patterns of one kind can be bent onto each other"
+        )
     if back is None:
         found.append("the valid regions of the two images do not overlap")
     elif back > LARGEST_ROUND_TRIP * expected.diagonal:

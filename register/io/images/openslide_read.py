@@ -104,7 +104,9 @@ def _check_tiles(path: Path, kind: Format) -> None:
 
     try:
         with tifffile.TiffFile(path) as tif:
-            pages = [page.aspage() for page in tif.pages]
+            pages = [
+                tif.pages[number].aspage() for number in range(len(tif.pages))
+            ]  # a chain may be a circle
             largest = max(page.tilewidth * page.tilelength for page in pages)
     except Exception:  # another container, or a TIFF that OpenSlide judges itself
         return
