@@ -1,11 +1,12 @@
 """Peak memory and seconds against image size.
 
-    python -m benchmarks.sizes [--sides 5000 10000 20000] [--kinds uint16 rgb]
+    python -m benchmarks.sizes [--sides 5000 10000 20000] [--kinds uint16 rgb] [--zarr]
 
 Each pair is generated tile by tile (smooth blobs and noise; the moving image is the scene shifted by 40 and
 20 px), aligned, and its transform applied, by separate processes of the command-line program. For comparison
 the moving image is copied tile by tile with the same tiles and compression: read, decoded, compressed and
-written by tifffile.
+written by tifffile. With ``--zarr`` it is then applied to an OME-Zarr and to a TIFF, both with their pyramid
+and the compression that each has by default.
 """
 
 import argparse
@@ -105,6 +106,7 @@ def main() -> None:
         type=Path,
         help="where the images go, which need 6 bytes per pixel; default: the system's temporary folder",
     )
+    parser.add_argument("--zarr", action="store_true", help="an OME-Zarr against a TIFF too")
     parser.add_argument("--copy", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.copy:
@@ -128,16 +130,8 @@ def main() -> None:
                     *command, "align", str(fixed), str(moving), "-o", str(out), "--no-pyramid", "-q"
                 )
                 (out / "aligned.tif").unlink()
-                apply = measured(
-                    *command,
-                    "apply",
-                    str(out / "transform.json"),
-                    str(moving),
-                    "-o",
-                    str(out / "applied.tif"),
-                    "--no-pyramid",
-                    "--json",
-                )
+                applied = [*command, "apply", str(out / "transform.json"), str(moving), "--json", "-o"]
+                apply = measured(*applied, str(out / "applied.tif"), "--no-pyramid")
                 (out / "applied.tif").unlink()
                 plain = measured(
                     sys.executable,
@@ -154,6 +148,14 @@ def main() -> None:
                 )
                 ratio, per_pixel = apply[0] / plain[0], apply[0] / side**2 * 1e9
                 print(f"{kind:7s} {side:5d}  {figures}  {ratio:10.2f}  {per_pixel:10.1f}", flush=True)
+                if options.zarr:
+                    (out / "copy.tif").unlink()
+                    zarr, tiff = (measured(*applied, str(out / name)) for name in ("a.ome.zarr", "a.ome.tif"))
+                    print(
+                        f"  OME-Zarr {zarr[0]:.1f} s, {zarr[1]:.0f} MB; TIFF {tiff[0]:.1f} s, {tiff[1]:.0f} MB;"
+                        f" {zarr[0] / tiff[0]:.2f} of its time",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":
