@@ -151,11 +151,9 @@ def main() -> None:
                 if options.zarr:
                     (out / "copy.tif").unlink()
                     zarr, tiff = (measured(*applied, str(out / name)) for name in ("a.ome.zarr", "a.ome.tif"))
-                    print(
-                        f"  OME-Zarr {zarr[0]:.1f} s, {zarr[1]:.0f} MB; TIFF {tiff[0]:.1f} s, {tiff[1]:.0f} MB;"
-                        f" {zarr[0] / tiff[0]:.2f} of its time",
-                        flush=True,
-                    )
+                    for name, (seconds, memory) in (("OME-Zarr", zarr), ("TIFF", tiff)):
+                        print(f"  {name}: {seconds:.1f} s, {memory:.0f} MB")
+                    print(f"  OME-Zarr takes {zarr[0] / tiff[0]:.2f} of the time", flush=True)
 
 
 if __name__ == "__main__":
