@@ -37,9 +37,9 @@ ROTATIONS = 12
 """Rotated images that are correlated at once."""
 LEAST_PIXELS = 64.0
 """Pixels that must overlap."""
-MOST_PIXELS, NARROWEST = 2**19, 4
-"""Pixels of the plane of all shifts, at most; the pixels are made larger where a long image needs more, until
-the shorter side of an image has so many of them."""
+MOST_PIXELS, NARROWEST = 2**19, 1
+"""Pixels of the plane of all shifts, at most; they are made larger where a long image needs more, until the
+shorter side of an image has so many of them."""
 MANY = 150
 """Number of starts of the second round: between images of different sensors, a hundred wrong starts can have
 better scores than the correct one."""
@@ -155,7 +155,10 @@ def _at_scale(
     fixed, moving, ratio = _alike(fixed, moving, scale)
     f, f_mask = _structure(fixed)
     image = torch.cat(_structure(moving), dim=1)
-    least = LEAST_OVERLAP * min(float(sums.total(f_mask)), float(sums.total(image[:, 2])) / ratio**2)
+    smaller = min(float(sums.total(f_mask)), float(sums.total(image[:, 2])) / ratio**2)
+    if smaller <= LEAST_PIXELS:
+        return
+    least = LEAST_OVERLAP * smaller
     least_length = LEAST_LENGTH * min(*fixed.size, *(n / ratio for n in moving.size))
     to_level, from_level = moving.original_from_level, affine.invert(fixed.original_from_level)
     height, width = (n / ratio for n in moving.size)
