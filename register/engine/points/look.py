@@ -20,10 +20,12 @@ LEAST_SIDE = 32
 """Shorter side of an image in which points are looked for, in pixels, at least."""
 LEAST_SOURCES = 5
 """Sources of an image that is a field of points, at least."""
-LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.75, 0.25, 0.75
-"""Median correlation of the sources of a field of points with Gaussians, at least (of other images it is
-below 0.6); share of the image that is above the noise, at most, and of this that lies around sources, at
+LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.78, 0.25, 0.75
+"""Median correlation of the sources of a field of points with Gaussians, at least (of stars and beads it is
+above 0.84, of textures that cover little below 0.77); share of the image that is above the noise, at most, and of this that lies around sources, at
 least. Other images show more than points, which decides."""
+COARSER = 2, 4
+"""Sizes of the pixels of coarser copies, on which rings, discs of unequal sizes and trails are compact."""
 OF_SAMPLE = 0.1
 """Largest difference of the median correlation of a sample of the maxima from that of all."""
 CERTAIN = -5.0
@@ -72,10 +74,9 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
     """
     if any(min(x.size) < LEAST_SIDE or float((x.mask > 0.5).sum()) < LEAST_SIDE**2 for x in (fixed, moving)):
         return None
-    if not (may_be_field(fixed) and may_be_field(moving)):
-        return None
-    one, other = sources.of(fixed), sources.of(moving)
-    if not (is_field(one) and is_field(other)):
+    one = field_of(fixed)
+    other = field_of(moving) if one else None
+    if one is None or other is None:
         return None
     for within in ranges:
         if found := matched(one, other, within):
@@ -84,11 +85,31 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
     return Seen(one, other, ranges[0], mirrored=bool(flipped))
 
 
+def field_of(level: Level) -> Sources | None:
+    """The sources of an image that shows hardly anything else, at the finest size at which they look like
+    sources."""
+    if not _shows_little(level):
+        return None
+    if may_be_field(level) and is_field(found := sources.of(level)):
+        return found
+    for factor in COARSER:
+        copy = sources.coarser(level, factor)
+        if min(copy.size) < LEAST_SIDE:
+            break
+        if may_be_field(copy) and is_field(found := sources.of(copy)):
+            return found
+    return None
+
+
+def _shows_little(level: Level) -> bool:
+    """Whether little of an image is above the noise, and most of this near its maxima."""
+    found = Maxima.of(level)
+    return found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
+
+
 def may_be_field(level: Level) -> bool:
     """Whether an image, by a sample of its maxima, shows sources and hardly anything else."""
-    found = Maxima.of(level)
-    few = found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
-    return few and found.alike() >= LEAST_ALIKE - OF_SAMPLE
+    return _shows_little(level) and Maxima.of(level).alike() >= LEAST_ALIKE - OF_SAMPLE
 
 
 def is_field(found: Sources) -> bool:
