@@ -130,16 +130,28 @@ def _blocks(
 
 def _enlarged(blocks: NDArray[np.float32], size: tuple[int, int], side: int) -> NDArray[np.float32]:
     """Values (h, w) of a size (width, height) between the centres of the blocks, and beyond the outer ones."""
-    cv2 = filters.opencv()
-    wide = np.pad(blocks, 1, mode="edge")
-    for plane in (wide, wide.T):
-        if len(plane) > 3:  # the slope goes on to the borders
-            plane[0], plane[-1] = 2 * plane[1] - plane[2], 2 * plane[-2] - plane[-3]
-    scale = np.array([[1 / side, 0, 0.5 / side + 0.5], [0, 1 / side, 0.5 / side + 0.5]])
-    found: NDArray[np.float32] = cv2.warpAffine(
-        wide, scale, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    across, along = (
+        _weights(n, count, side) for n, count in zip(size[::-1], blocks.shape, strict=True)
     )
+    found: NDArray[np.float32] = across @ blocks @ along.T
     return found
+
+
+def _weights(n: int, count: int, side: int) -> NDArray[np.float32]:
+    """The weights (n, count) of blocks in pixels along an axis: those of cubic convolution (Keys, IEEE Trans.
+    ASSP 29, 1981). The slope goes on beyond the outer blocks."""
+    at = (np.arange(n) + 0.5) / side - 0.5
+    far = np.abs(at[:, None] - np.arange(-2, count + 2))
+    near = 1 - 2.5 * far**2 + 1.5 * far**3
+    weights = np.where(far < 1, near, np.where(far < 2, 2 - 4 * far + 2.5 * far**2 - 0.5 * far**3, 0))
+    inner = weights[:, 2:-2].copy()
+    for beyond, step in ((0, 1), (count + 3, -1)):
+        edge = 0 if step > 0 else count - 1
+        for k, column in ((2, beyond), (1, beyond + step)):
+            if count > 1:
+                inner[:, edge + step] -= k * weights[:, column]
+            inner[:, edge] += (k + 1 if count > 1 else 1) * weights[:, column]
+    return inner.astype(np.float32)
 
 
 def _mended(flat: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:

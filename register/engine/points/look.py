@@ -86,30 +86,22 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
 
 
 def field_of(level: Level) -> Sources | None:
-    """The sources of an image that shows hardly anything else, at the finest size at which they look like
-    sources."""
-    if not _shows_little(level):
+    """The sources of an image that shows hardly anything else, or those of the coarser copy on which they
+    look the most like sources where they do not in the image."""
+    if Maxima.of(level).cover > MOST_COVERED:
         return None
     if may_be_field(level) and is_field(found := sources.of(level)):
         return found
-    for factor in COARSER:
-        copy = sources.coarser(level, factor)
-        if min(copy.size) < LEAST_SIDE:
-            break
-        if may_be_field(copy) and is_field(found := sources.of(copy)):
-            return found
-    return None
-
-
-def _shows_little(level: Level) -> bool:
-    """Whether little of an image is above the noise, and most of this near its maxima."""
-    found = Maxima.of(level)
-    return found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
+    copies = [sources.coarser(level, factor) for factor in COARSER]
+    each = [sources.of(x) for x in copies if min(x.size) >= LEAST_SIDE and may_be_field(x)]
+    return max(filter(is_field, each), key=lambda found: found.alike, default=None)
 
 
 def may_be_field(level: Level) -> bool:
     """Whether an image, by a sample of its maxima, shows sources and hardly anything else."""
-    return _shows_little(level) and Maxima.of(level).alike() >= LEAST_ALIKE - OF_SAMPLE
+    found = Maxima.of(level)
+    few = found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
+    return few and found.alike() >= LEAST_ALIKE - OF_SAMPLE
 
 
 def is_field(found: Sources) -> bool:

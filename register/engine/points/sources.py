@@ -37,7 +37,7 @@ SECOND, REACH = 2.0, 4.5
 which it explains what is above the noise."""
 MOST = 20_000
 """Sources that are kept: the ones with the largest signal."""
-CLEAR, LEAST_ALIKE = 12.0, 0.3
+CLEAR, LEAST_ALIKE = 8.0, 0.3
 """Signal from which the shape of a source is clear, and the correlation of a source with a Gaussian, at
 least."""
 LEAST_SHOWN = 0.25
