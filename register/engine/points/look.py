@@ -14,6 +14,7 @@ from register.engine.points.agreement import Agreement
 from register.engine.points.sources import Maxima, Sources
 from register.geometry import affine
 from register.geometry.arrays import Float64
+from register.images import pyramid
 from register.images.pyramid import Level
 
 LEAST_SIDE = 32
@@ -26,6 +27,8 @@ above 0.84, of textures that cover little below 0.77); share of the image that i
 least. Other images show more than points, which decides."""
 COARSER = 2, 4
 """Sizes of the pixels of coarser copies, on which rings, discs of unequal sizes and trails are compact."""
+FROM_FINE = 3.0
+"""Distance of a source of a coarser copy from one of the image, in pixels of the copy, at most."""
 OF_SAMPLE = 0.1
 """Largest difference of the median correlation of a sample of the maxima from that of all."""
 CERTAIN = -5.0
@@ -93,13 +96,30 @@ def field_of(level: Level) -> Sources | None:
     if may_be_field(level) and is_field(found := sources.of(level)):
         return found
     copies = [sources.coarser(level, factor) for factor in COARSER]
-    each = [sources.of(x) for x in copies if min(x.size) >= LEAST_SIDE and may_be_field(x)]
+    seen = [_seen_in(level, copy) for copy in copies if min(copy.size) >= LEAST_SIDE]
+    each = [sources.of_maxima(found) for found in seen if _may_be_sources(found)]
     return max(filter(is_field, each), key=lambda found: found.alike, default=None)
+
+
+def _seen_in(level: Level, copy: Level) -> Maxima:
+    """The maxima of a coarser copy that are near those of the image: others are remains of the background."""
+    fine, found = Maxima.of(level), Maxima.of(copy)
+    there = affine.apply(copy.original_from_level, torch.from_numpy(found.places)).numpy()
+    known = affine.apply(fine.original_from_flat, torch.from_numpy(fine.places)).numpy()
+    index, _ = places.nearest(there, known, FROM_FINE * pyramid.pixel(copy))
+    kept = index >= 0
+    return replace(
+        found, places=found.places[kept], widths=found.widths[kept], signals=found.signals[kept]
+    )
 
 
 def may_be_field(level: Level) -> bool:
     """Whether an image, by a sample of its maxima, shows sources and hardly anything else."""
-    found = Maxima.of(level)
+    return _may_be_sources(Maxima.of(level))
+
+
+def _may_be_sources(found: Maxima) -> bool:
+    """Whether maxima, by a sample of them, are sources that explain what an image shows."""
     few = found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
     return few and found.alike() >= LEAST_ALIKE - OF_SAMPLE
 

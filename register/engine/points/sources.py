@@ -125,7 +125,7 @@ class Maxima:
 def of(level: Level) -> Sources:
     """The sources of a grey level (1, h, w) of any range, found once; they are brighter than what is around
     them, or all darker."""
-    return pyramid.cached(level, "sources", lambda: _sources(Maxima.of(level)))
+    return pyramid.cached(level, "sources", lambda: of_maxima(Maxima.of(level)))
 
 
 def coarser(level: Level, factor: int) -> Level:
@@ -139,7 +139,7 @@ def _flat(found: Maxima) -> Level:
     return Level(image, valid.to(image), found.original_from_flat)
 
 
-def _sources(found: Maxima) -> Sources:
+def of_maxima(found: Maxima) -> Sources:
     """The maxima that are sources, by their centroids."""
     places, alike, expected = _centred(found.flat, found.places, found.widths)
     clear = _clear(found.signals)
