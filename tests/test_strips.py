@@ -31,7 +31,9 @@ def strips(shape, shift, seed=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "shift"), [((17, 900), (30, 2)), ((900, 17), (2, 19)), ((12, 200), (9, 1))])
+@pytest.mark.parametrize(
+    ("shape", "shift"), [((17, 900), (30, 2)), ((900, 17), (2, 19)), ((12, 200), (9, 1))]
+)
 def test_strips_are_aligned_in_seconds(shape, shift):
     fixed, moving = strips(shape, shift)
     start = time.process_time()
@@ -44,7 +46,12 @@ def test_strips_are_aligned_in_seconds(shape, shift):
 
 @pytest.mark.parametrize(
     ("fixed", "moving"),
-    [((17, 1700), (17, 1700)), ((1700, 17), (17, 1700)), ((16, 2000), (1200, 1000)), ((1200, 1000), (2000, 16))],
+    [
+        ((17, 1700), (17, 1700)),
+        ((1700, 17), (17, 1700)),
+        ((16, 2000), (1200, 1000)),
+        ((1200, 1000), (2000, 16)),
+    ],
 )
 def test_the_plane_of_shifts_is_bounded_for_every_shape(fixed, moving, monkeypatch):
     planes = []
@@ -56,8 +63,12 @@ def test_the_plane_of_shifts_is_bounded_for_every_shape(fixed, moving, monkeypat
 
     monkeypatch.setattr(correlation, "_spectra", counted)
     rng = np.random.default_rng(0)
-    one, other = (pyramid.base(torch.from_numpy(rng.random((1, *n)).astype("float32"))) for n in (fixed, moving))
-    correlation.candidates(one, other, angles=torch.arange(-180.0, 180.0, 45), scales=torch.tensor([0.5, 1.0]))
+    one, other = (
+        pyramid.base(torch.from_numpy(rng.random((1, *n)).astype("float32"))) for n in (fixed, moving)
+    )
+    correlation.candidates(
+        one, other, angles=torch.arange(-180.0, 180.0, 45), scales=torch.tensor([0.5, 1.0])
+    )
     assert planes
     assert max(planes) <= 1.2 * correlation.MOST_PIXELS
 
@@ -77,7 +88,9 @@ def test_no_rotation_is_left_out_at_which_rectangles_overlap_enough(angle):
 
 def test_the_budget_ends_a_sweep():
     rng = np.random.default_rng(0)
-    one, other = (pyramid.base(torch.from_numpy(rng.random((1, 120, 120)).astype("float32"))) for _ in range(2))
+    one, other = (
+        pyramid.base(torch.from_numpy(rng.random((1, 120, 120)).astype("float32"))) for _ in range(2)
+    )
     sweep = {"angles": search_range.angles(180.0), "scales": search_range.scales(2.5)}
     assert correlation.candidates(one, other, **sweep, budget=Budget.of(0.0)) == []
     start = time.monotonic()

@@ -210,7 +210,9 @@ def _largest_overlap(one: Sequence[float], other: Sequence[float], angles: Tenso
     """The largest area (n,) that two rectangles of sizes (height, width) can share at ``angles`` (degrees)
     between them: no more than two endless strips of their heights or widths share."""
     (h, w), (height, width) = ([n + 1 for n in size] for size in (one, other))
-    sine, cosine = (x.abs().clamp(min=1e-6) for x in (torch.deg2rad(angles).sin(), torch.deg2rad(angles).cos()))
+    sine, cosine = (
+        x.abs().clamp(min=1e-6) for x in (torch.deg2rad(angles).sin(), torch.deg2rad(angles).cos())
+    )
     crossed = torch.minimum(min(h * height, w * width) / sine, min(h * width, w * height) / cosine)
     return crossed.clamp(max=min(h * w, height * width))
 
@@ -314,7 +316,9 @@ def _correlation(
         torch.fft.irfft2(coarse, s=[n // BLOCK for n in shape]).clamp(min=0) / BLOCK**2
     ).unbind(1)
     norm = torch.where(
-        overlap > max(least, LEAST_PIXELS), (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(), 0.0
+        overlap > max(least, LEAST_PIXELS),
+        (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(),
+        0.0,
     )
     wrapped = pad(norm[:, None], (0, 1, 0, 1), mode="circular")
     norm = interpolate(wrapped, size=[n + 1 for n in shape], mode="bilinear", align_corners=True)[

@@ -21,6 +21,8 @@ PASSES = 3
 no source counts, flatten an uneven one. After the first time it is no more than the noise."""
 LEAST_SIGNAL = 5.0
 """Signal, in standard deviations of the noise of the filtered image, at least."""
+LEAST_PLAIN = 0.3
+"""Share of what varies in the background that neighbouring pixels do not share, at least, where it is noise."""
 LEAST_NOISE = 5e-4
 """The noise of an image without any, as a share of its range."""
 
@@ -91,6 +93,13 @@ def of_pixels(flat: Plane) -> float:
     return min(1.4826 * middle / 6, 1.0)
 
 
+def is_plain(flat: Plane) -> bool:
+    """Whether what is left of the background is the noise of pixels, or nothing, and no texture."""
+    values = np.abs(flat.image[flat.valid])
+    left = 1.4826 * float(np.median(values[:: max(len(values) // 100_000, 1)])) if len(values) else 0.0
+    return left < LEAST_PLAIN or of_pixels(flat) > LEAST_PLAIN * left
+
+
 def halved(flat: Plane) -> Plane:
     """The same with pixels twice as large; the noise has standard deviation 1 again."""
     height, width = (n // 2 * 2 for n in flat.image.shape)
@@ -130,9 +139,7 @@ def _blocks(
 
 def _enlarged(blocks: NDArray[np.float32], size: tuple[int, int], side: int) -> NDArray[np.float32]:
     """Values (h, w) of a size (width, height) between the centres of the blocks, and beyond the outer ones."""
-    across, along = (
-        _weights(n, count, side) for n, count in zip(size[::-1], blocks.shape, strict=True)
-    )
+    across, along = (_weights(n, count, side) for n, count in zip(size[::-1], blocks.shape, strict=True))
     found: NDArray[np.float32] = across @ blocks @ along.T
     return found
 

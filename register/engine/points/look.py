@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from register.engine.initial.search_range import SearchRange
-from register.engine.points import agreement, places, sources
+from register.engine.points import agreement, background, places, sources
 from register.engine.points.agreement import Agreement
 from register.engine.points.sources import Maxima, Sources
 from register.geometry import affine
@@ -90,11 +90,12 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
 
 def field_of(level: Level) -> Sources | None:
     """The sources of an image that shows hardly anything else, or those of the coarser copy on which they
-    look the most like sources where they do not in the image."""
-    if Maxima.of(level).cover > MOST_COVERED:
-        return None
+    look the most like sources where they do not in the image. The blobs of a texture do on a coarse copy."""
     if may_be_field(level) and is_field(found := sources.of(level)):
         return found
+    seen_fine = Maxima.of(level)
+    if seen_fine.cover > MOST_COVERED or not background.is_plain(seen_fine.flat):
+        return None
     copies = [sources.coarser(level, factor) for factor in COARSER]
     seen = [_seen_in(level, copy) for copy in copies if min(copy.size) >= LEAST_SIDE]
     each = [sources.of_maxima(found) for found in seen if _may_be_sources(found)]
@@ -108,9 +109,7 @@ def _seen_in(level: Level, copy: Level) -> Maxima:
     known = affine.apply(fine.original_from_flat, torch.from_numpy(fine.places)).numpy()
     index, _ = places.nearest(there, known, FROM_FINE * pyramid.pixel(copy))
     kept = index >= 0
-    return replace(
-        found, places=found.places[kept], widths=found.widths[kept], signals=found.signals[kept]
-    )
+    return replace(found, places=found.places[kept], widths=found.widths[kept], signals=found.signals[kept])
 
 
 def may_be_field(level: Level) -> bool:
