@@ -1,4 +1,4 @@
-"""Strips and profiles: the cost of the search is bounded for images of every shape, and its budget ends it."""
+"""Strips and profiles: the cost of the search is bounded for images of every shape, and a budget ends it."""
 
 import math
 import time

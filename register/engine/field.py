@@ -22,7 +22,10 @@ from register.transforms.quality import Verdict
 FEW, BRIEF = 100, 1.0
 """Sources of the image with fewer of them, at most, that see as much as the images do, and the seconds in
 which the stages of a search begin where these agree on no map, unless the settings say otherwise."""
-BRIEFLY = f"few sources, which agree on no map: the images were searched for {BRIEF:g} s; --search-budget gives another time"
+BRIEFLY = (
+    f"few sources, which agree on no map: the images were searched for {BRIEF:g} s;"
+    " --search-budget gives another time"
+)
 """Note on a brief search in place of that on one that a given budget ended."""
 FAILED = "the alignment failed: the identity is written instead"
 

@@ -218,7 +218,7 @@ def _largest_overlap(one: Sequence[float], other: Sequence[float], angles: Tenso
 
 
 def _canvas(size: Sequence[float], angles: Tensor) -> tuple[int, int]:
-    """The size (height, width) in entire blocks that holds an image of a ``size`` at all of the ``angles``."""
+    """The size (height, width) in entire blocks that holds an image of a ``size`` at all ``angles``."""
     sine, cosine = torch.deg2rad(angles).sin().abs(), torch.deg2rad(angles).cos().abs()
     height, width = size
     return (

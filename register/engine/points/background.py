@@ -17,12 +17,13 @@ SHARP, OUTLIER = 0.25, 7.0
 its height, in standard deviations of the noise."""
 ROUNDS = 2
 PASSES = 3
-"""Times that the background of what is left is subtracted: the medians of blocks and their neighbours, by which
-no source counts, flatten an uneven one. After the first time it is no more than the noise."""
+"""Times that the background of what is left is subtracted: the medians of blocks and their neighbours, by
+which no source counts, flatten an uneven one. After the first time it is no more than the noise."""
 LEAST_SIGNAL = 5.0
 """Signal, in standard deviations of the noise of the filtered image, at least."""
 LEAST_PLAIN = 0.3
-"""Share of what varies in the background that neighbouring pixels do not share, at least, where it is noise."""
+"""Share of what varies in the background that neighbouring pixels do not share, at least, where it is
+noise."""
 LEAST_NOISE = 5e-4
 """The noise of an image without any, as a share of its range."""
 
@@ -131,14 +132,15 @@ def _blocks(
     )
     many = min(noise.shape) >= 3
     noise = cv2.medianBlur(noise, 3) if many else noise
-    noise = np.minimum(noise, 2 * np.median(noise)).clip(least)  # blocks that sources fill have more
+    most = 2 * np.median(noise)  # blocks that sources fill have more noise
+    noise = np.minimum(noise, most).clip(least).astype(np.float32)
     if first:
         return cv2.medianBlur(middles, 3) if many else middles, noise
     return np.clip(middles, -noise, noise), noise
 
 
 def _enlarged(blocks: NDArray[np.float32], size: tuple[int, int], side: int) -> NDArray[np.float32]:
-    """Values (h, w) of a size (width, height) between the centres of the blocks, and beyond the outer ones."""
+    """Values (h, w) of a size (width, height) between the centres of the blocks, and beyond them."""
     across, along = (_weights(n, count, side) for n, count in zip(size[::-1], blocks.shape, strict=True))
     found: NDArray[np.float32] = across @ blocks @ along.T
     return found

@@ -119,8 +119,8 @@ def expected(agreed: Agreement, one: Sources, other: Sources, points: Float64) -
     """The error (n,) to expect at fixed points (n, 2), in moving pixels; two of three are smaller.
 
     It is that of the least-squares map, and of what the residuals of neighbours have in common, which the
-    map does not follow. Of few sources one may be matched wrongly or have a worse place than its signal tells:
-    their map varies at least as much as when each of them is left out.
+    map does not follow. Of few sources one may be matched wrongly or have a worse place than its signal
+    tells: their map varies at least as much as when each of them is left out.
     """
     own = one.places[agreed.fixed]
     centre, radius = own.mean(0), max(float(own.std()), 1.0)
@@ -137,8 +137,10 @@ def expected(agreed: Agreement, one: Sources, other: Sources, points: Float64) -
 
 
 def _two_of_three(free: int) -> float:
-    """The length below which two of three vectors are, in standard deviations of each coordinate that ``free``
-    residuals estimate: a quantile of the F distribution."""
+    """The length below which two of three vectors are, in standard deviations of each coordinate.
+
+    These are estimated from ``free`` residuals more than needed: it is a quantile of the F distribution.
+    """
     free = max(free, 1)
     return math.sqrt(free * (3 ** (2 / free) - 1))
 

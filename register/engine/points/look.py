@@ -23,8 +23,8 @@ LEAST_SOURCES = 5
 """Sources of an image that is a field of points, at least."""
 LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.78, 0.25, 0.75
 """Median correlation of the sources of a field of points with Gaussians, at least (of stars and beads it is
-above 0.84, of textures that cover little below 0.77); share of the image that is above the noise, at most, and of this that lies around sources, at
-least. Other images show more than points, which decides."""
+above 0.84, of textures that cover little below 0.77); share of the image that is above the noise, at most,
+and of this that lies around sources, at least. Other images show more than points, which decides."""
 COARSER = 2, 4
 """Sizes of the pixels of coarser copies, on which rings, discs of unequal sizes and trails are compact."""
 FROM_FINE = 3.0

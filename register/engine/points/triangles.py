@@ -62,8 +62,10 @@ def proposals(fixed: Complex, moving: Complex, tier: int) -> Proposals:
 
 
 def of_neighbours(fixed: Complex, moving: Complex) -> Proposals:
-    """The maps of triangles of the same shape of points with their neighbours, in two sets of any sizes: where
-    one of them is a small part of the other, its points are neighbours there too."""
+    """The maps of triangles of the same shape of points with their neighbours, in two sets of any sizes.
+
+    Where one of them is a small part of the other, its points are neighbours there too.
+    """
     one, other = (_shaped(points, _with_neighbours(points, NEIGHBOURS)) for points in (fixed, moving))
     if len(one.shapes) <= len(other.shapes):
         one = _some(one) if len(one.shapes) > SAMPLES else one
@@ -81,7 +83,7 @@ def _some(found: Triangles) -> Triangles:
 def _proposed(
     one: Triangles, other: Triangles, fixed: Complex, moving: Complex, *, back: bool = False
 ) -> Proposals:
-    """The maps of triangles of the same shape, which are looked up for each of the moving ones if ``back``."""
+    """The maps of triangles of the same shape, looked up for each of the moving ones if ``back``."""
     near = _same_shape(other, one, moving, fixed)[::-1] if back else _same_shape(one, other, fixed, moving)
     if len(near[0]) > MOST:
         chosen = np.random.default_rng(0).choice(len(near[0]), MOST, replace=False)
