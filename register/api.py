@@ -20,7 +20,7 @@ from register.compute.plan import ComputePlan
 from register.engine import field, split, still
 from register.engine.fit import held as held_points
 from register.engine.fit.parts import Box, Read
-from register.engine.initial import registry, search
+from register.engine.initial import search
 from register.engine.pair import Alignment, Listener, Size
 from register.engine.tears import detect
 from register.errors import AlignmentError, FileError, RegisterError, RegisterWarning
@@ -161,7 +161,6 @@ def align_levels(
     operation. What is computed of ``shared`` levels on the CPU is kept as long as they are. ``parts`` read
     parts of the originals where the images share little.
     """
-    registry.chosen(chosen.matcher)  # a name that is not known is refused, whatever the images show
     start, ratio = initial_matrix(chosen, *sizes, pixels), pixel_size.ratio(pixels)
     pairs = _landmarks(chosen, landmarks)
     near = pixel_size.in_pixels(chosen.shift_range, pixels[0]) if chosen.shift_range else None

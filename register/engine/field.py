@@ -8,7 +8,7 @@ from register.engine import pair
 from register.engine.fit.estimate import Estimate, coarse_grid
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
-from register.engine.initial import search, search_range, start
+from register.engine.initial import registry, search, search_range, start
 from register.engine.pair import Alignment, Size
 from register.engine.points import answer, judge
 from register.engine.points.look import Seen, look
@@ -43,6 +43,7 @@ def align(
     def run(chosen: Settings) -> Alignment:
         return pair.align(fixed, moving, sizes, chosen, **options)
 
+    registry.chosen(settings.matcher)  # a name that is not known is refused, whatever the images show
     given = options.get("start") is not None or options.get("landmarks") is not None
     if given or settings.metric != "auto":
         return run(settings)

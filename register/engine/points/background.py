@@ -131,9 +131,10 @@ def _blocks(
         for x in (middle.numpy(), spread.numpy())
     )
     many = min(noise.shape) >= 3
-    noise = cv2.medianBlur(noise, 3) if many else noise
-    most = 2 * np.median(noise)  # blocks that sources fill have more noise
-    noise = np.minimum(noise, most).clip(least).astype(np.float32)
+    if many:
+        noise = np.asarray(cv2.medianBlur(noise, 3), np.float32)
+    most = max(2 * float(np.median(noise)), least)  # blocks that sources fill have more noise
+    noise = np.clip(noise, np.float32(least), np.float32(most))
     if first:
         return cv2.medianBlur(middles, 3) if many else middles, noise
     return np.clip(middles, -noise, noise), noise
@@ -142,8 +143,7 @@ def _blocks(
 def _enlarged(blocks: NDArray[np.float32], size: tuple[int, int], side: int) -> NDArray[np.float32]:
     """Values (h, w) of a size (width, height) between the centres of the blocks, and beyond them."""
     across, along = (_weights(n, count, side) for n, count in zip(size[::-1], blocks.shape, strict=True))
-    found: NDArray[np.float32] = across @ blocks @ along.T
-    return found
+    return np.asarray(across @ blocks @ along.T, np.float32)
 
 
 def _weights(n: int, count: int, side: int) -> NDArray[np.float32]:
