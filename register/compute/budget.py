@@ -20,3 +20,6 @@ class Budget:
     def left(self) -> bool:
         """Whether any time is left."""
         return time.monotonic() < self.ends
+
+
+FOREVER = Budget()

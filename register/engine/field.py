@@ -8,7 +8,7 @@ from register.engine import pair
 from register.engine.fit.estimate import Estimate, coarse_grid
 from register.engine.fit.problem import Problem
 from register.engine.fit.working_copy import levels_of, working_copy
-from register.engine.initial import search, search_range
+from register.engine.initial import registry, search, search_range, start
 from register.engine.pair import Alignment, Size
 from register.engine.points import answer, judge
 from register.engine.points.look import Seen, look
@@ -22,6 +22,11 @@ from register.transforms.quality import Verdict
 FEW, BRIEF = 100, 1.0
 """Sources of the image with fewer of them, at most, that see as much as the images do, and the seconds in
 which the stages of a search begin where these agree on no map, unless the settings say otherwise."""
+BRIEFLY = (
+    f"few sources, which agree on no map: the images were searched for {BRIEF:g} s;"
+    " --search-budget gives another time"
+)
+"""Note on a brief search in place of that on one that a given budget ended."""
 FAILED = "the alignment failed: the identity is written instead"
 
 
@@ -38,6 +43,7 @@ def align(
     def run(chosen: Settings) -> Alignment:
         return pair.align(fixed, moving, sizes, chosen, **options)
 
+    registry.chosen(settings.matcher)  # a name that is not known is refused, whatever the images show
     given = options.get("start") is not None or options.get("landmarks") is not None
     if given or settings.metric != "auto":
         return run(settings)
@@ -59,6 +65,10 @@ def align(
     if seen.agreed is None:
         brief = settings.search_budget is None and min(len(seen.fixed), len(seen.moving)) <= FEW
         found = run(replace(settings, search_budget=BRIEF) if brief else settings)
+        if brief:
+            notes = tuple(BRIEFLY if note == start.CUT_SHORT else note for note in found.quality.notes)
+            quality = replace(found.quality, notes=notes)
+            found = replace(found, transform=replace(found.transform, quality=quality))
         return _doubted(found, seen, sizes, settings)
     found = run(settings)
     if found.quality.verdict == Verdict.OK or seen.repeats:

@@ -59,13 +59,13 @@ def pixel(level: Level) -> float:
     return affine.scale(level.original_from_level)
 
 
-def shrink(level: Level, factor: float) -> Level:
+def shrink(level: Level, factor: float, least: int = LEAST) -> Level:
     """The level with pixels ``factor`` times as large, antialiased; unchanged for ``factor`` <= 1.
 
     Invalid pixels have no weight. Pixels remain square: a remainder at the last row or column that is smaller
-    than a pixel is left out. The shorter side has at least ``LEAST`` pixels.
+    than a pixel is left out. The shorter side has at least ``least`` pixels.
     """
-    factor = min(factor, min(level.size) / LEAST)
+    factor = min(factor, min(level.size) / least)
     return level if factor <= 1 else cached(level, ("shrunk", factor), lambda: _shrunk(level, factor))
 
 

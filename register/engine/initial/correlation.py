@@ -1,7 +1,7 @@
 """Find initial maps by correlating orientation structure over translations, rotations and scales, by FFT."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from register.compute import device, sums
+from register.compute.budget import FOREVER, Budget
 from register.engine.initial.finder import Proposal, StartFinder
 from register.engine.initial.search_range import SearchRange, ShiftRange
 from register.geometry import affine, affine_tensors
@@ -34,6 +35,11 @@ LEAST_RADIUS = 0.75
 """Pixels within which there is a shift of the correlation, however small the range of shifts."""
 ROTATIONS = 12
 """Rotated images that are correlated at once."""
+LEAST_PIXELS = 64.0
+"""Pixels that must overlap."""
+MOST_PIXELS, NARROWEST = 2**19, 1
+"""Pixels of the plane of all shifts, at most; they are made larger where a long image needs more, until the
+shorter side of an image has so many of them."""
 MANY = 150
 """Number of starts of the second round: between images of different sensors, a hundred wrong starts can have
 better scores than the correct one."""
@@ -59,10 +65,12 @@ def _sweep(
     found = list[Proposal]()
     for each in within.orientations(moving):
         if within.shift is None and within.is_view(fixed, each):
-            inverse = candidates(each, fixed, angles=-angles, scales=1 / scales)
+            inverse = candidates(each, fixed, angles=-angles, scales=1 / scales, budget=within.budget)
             found += [Proposal(affine.invert(one.matrix), one.score) for one in inverse]
         else:
-            found += candidates(fixed, each, angles=angles, scales=scales, shift=within.shift)
+            found += candidates(
+                fixed, each, angles=angles, scales=scales, shift=within.shift, budget=within.budget
+            )
     return sorted(found, key=lambda start: -start.score)
 
 
@@ -73,18 +81,28 @@ class Planes(NamedTuple):
     structure: Tensor
     energy: Tensor
 
-    def reversed(self, side: int) -> "Planes":
-        """The spectra of the images rotated by 180° on a canvas of ``side`` pixels, which does not change
+    def reversed(self, canvas: tuple[int, int]) -> "Planes":
+        """The spectra of the images rotated by 180° on a ``canvas`` (height, width), which does not change
         structure."""
-        return Planes(_reverse(self.structure, side), _reverse(self.energy, side // BLOCK))
+        height, width = canvas
+        return Planes(
+            _reverse(self.structure, canvas), _reverse(self.energy, (height // BLOCK, width // BLOCK))
+        )
 
 
 def candidates(
-    fixed: Level, moving: Level, *, angles: Tensor, scales: Tensor, shift: ShiftRange | None = None
+    fixed: Level,
+    moving: Level,
+    *,
+    angles: Tensor,
+    scales: Tensor,
+    shift: ShiftRange | None = None,
+    budget: Budget = FOREVER,
 ) -> list[Proposal]:
     """Starts among all translations, or those in the range of ``shift``, ``angles`` (degrees, fixed to
     moving) and ``scales`` (moving pixels per fixed pixel), best first. Their score is in standard deviations
-    above the mean.
+    above the mean. Those near the middle of the scales are compared first, and no more when the ``budget`` is
+    spent.
 
     At every scale both images are shrunk to one pixel size and their orientation structure is computed
     once; that of the moving image is rotated with its vectors, and the normalised correlation over the
@@ -95,12 +113,16 @@ def candidates(
     """
 
     def at(scale: float) -> list[tuple[Tensor, Tensor]]:
-        return list(_at_scale(fixed, moving, angles, scale, shift))
+        return list(_at_scale(fixed, moving, angles, scale, shift, budget))
 
-    found = list[tuple[Tensor, Tensor]]()
+    every = scales.tolist()
+    middle = math.sqrt(every[0] * every[-1])
+    likely_first = sorted(every, key=lambda scale: abs(math.log(scale / middle)))
     with device.worker_threads() as pool:
-        for group in pool.map(at, scales.tolist()):
-            found += group
+        groups = dict(zip(likely_first, pool.map(at, likely_first), strict=True))
+    found = [each for scale in every for each in groups[scale]]
+    if not found:
+        return []
     scores, matrices = (torch.cat(x) for x in zip(*found, strict=True))
     order = scores.argsort(descending=True)
     kept = order[: int((scores > LEAST_SCORE).sum())]
@@ -126,27 +148,28 @@ def distinct(found: list[Proposal], count: int, fixed: Level, moving: Level) -> 
 
 
 def _at_scale(
-    fixed: Level, moving: Level, angles: Tensor, scale: float, shift: ShiftRange | None
+    fixed: Level, moving: Level, angles: Tensor, scale: float, shift: ShiftRange | None, budget: Budget
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Scores (n,) and maps (n, 2, 3), in original pixels, of the best translations of all rotations at one
     scale."""
-    extents = max(fixed.size) * pyramid.pixel(fixed), max(moving.size) * pyramid.pixel(moving) / scale
-    size = math.sqrt(extents[0] * extents[1]) / SIDE
-    fixed, moving = (
-        pyramid.shrink(fixed, size / pyramid.pixel(fixed)),
-        pyramid.shrink(moving, size * scale / pyramid.pixel(moving)),
-    )
-    ratio = scale * pyramid.pixel(fixed) / pyramid.pixel(moving)
-    side = _blocks(math.hypot(*moving.size) / ratio + 2)
-    least_length = LEAST_LENGTH * min(*fixed.size, *(n / ratio for n in moving.size))
-    shape = tuple(_fast_size(math.ceil(n + side - least_length)) for n in fixed.size)
+    fixed, moving, ratio = _alike(fixed, moving, scale)
     f, f_mask = _structure(fixed)
-    spectra = _spectra(f, f_mask, shape)
     image = torch.cat(_structure(moving), dim=1)
-    least = LEAST_OVERLAP * min(float(sums.total(f_mask)), float(sums.total(image[:, 2])) / ratio**2)
+    smaller = min(float(sums.total(f_mask)), float(sums.total(image[:, 2])) / ratio**2)
+    if smaller <= LEAST_PIXELS:
+        return
+    least = LEAST_OVERLAP * smaller
+    least_length = LEAST_LENGTH * min(*fixed.size, *(n / ratio for n in moving.size))
     to_level, from_level = moving.original_from_level, affine.invert(fixed.original_from_level)
+    height, width = (n / ratio for n in moving.size)
+    angles = angles[_largest_overlap(fixed.size, (height, width), angles) > max(least, LEAST_PIXELS)]
     for chunk, both in _half_turns(angles):
-        for rotations, planes in _rotated(image, chunk, both, ratio, side, moving.size, shape):
+        if not budget.left:
+            return
+        canvas = _canvas((height, width), chunk)
+        shape = _shape(fixed.size, canvas, least_length)
+        spectra = _spectra(f, f_mask, shape)
+        for rotations, planes in _rotated(image, chunk, both, ratio, canvas, moving.size, shape):
             correlation, mean, spread = _correlation(spectra, planes, shape, least)
             if shift:
                 discs = [
@@ -156,6 +179,58 @@ def _at_scale(
             scores, shifts = _peaks(correlation, mean, spread, fixed.size)
             steps = affine.compose(torch.stack(rotations)[:, None], affine_tensors.translations(shifts))
             yield scores.flatten(), affine.compose(to_level, affine.compose(steps, from_level)).flatten(0, 1)
+
+
+def _alike(fixed: Level, moving: Level, scale: float) -> tuple[Level, Level, float]:
+    """Both images at one pixel size, and the pixels of the moving one per pixel of the fixed one.
+
+    The pixels are larger where the plane of all shifts would otherwise have more than ``MOST_PIXELS``: that
+    of a long image and a wide one.
+    """
+    pixels = pyramid.pixel(fixed), pyramid.pixel(moving) / scale
+    extents = max(fixed.size) * pixels[0], max(moving.size) * pixels[1]
+    size, narrowest = math.sqrt(extents[0] * extents[1]) / SIDE, pyramid.LEAST
+    while True:
+        one, other = (
+            pyramid.shrink(level, size / pixel, least=narrowest)
+            for level, pixel in zip((fixed, moving), pixels, strict=True)
+        )
+        ratio = scale * pyramid.pixel(one) / pyramid.pixel(other)
+        moved = other.size[0] / ratio, other.size[1] / ratio
+        least = LEAST_OVERLAP * min(math.prod(one.size), math.prod(moved))
+        every = torch.arange(0.0, 180.0)
+        overlapping = every[_largest_overlap(one.size, moved, every) > least]
+        plane = math.prod(_shape(one.size, _canvas(moved, overlapping), 0.0))
+        if plane <= MOST_PIXELS or min(one.size) <= NARROWEST:
+            return one, other, ratio
+        size, narrowest = max(size, pyramid.pixel(one)) * math.sqrt(plane / MOST_PIXELS), NARROWEST
+
+
+def _largest_overlap(one: Sequence[float], other: Sequence[float], angles: Tensor) -> Tensor:
+    """The largest area (n,) that two rectangles of sizes (height, width) can share at ``angles`` (degrees)
+    between them: no more than two endless strips of their heights or widths share."""
+    (h, w), (height, width) = ([n + 1 for n in size] for size in (one, other))
+    sine, cosine = (
+        x.abs().clamp(min=1e-6) for x in (torch.deg2rad(angles).sin(), torch.deg2rad(angles).cos())
+    )
+    crossed = torch.minimum(min(h * height, w * width) / sine, min(h * width, w * height) / cosine)
+    return crossed.clamp(max=min(h * w, height * width))
+
+
+def _canvas(size: Sequence[float], angles: Tensor) -> tuple[int, int]:
+    """The size (height, width) in entire blocks that holds an image of a ``size`` at all ``angles``."""
+    sine, cosine = torch.deg2rad(angles).sin().abs(), torch.deg2rad(angles).cos().abs()
+    height, width = size
+    return (
+        _blocks(float((height * cosine + width * sine).max()) + 2),
+        _blocks(float((width * cosine + height * sine).max()) + 2),
+    )
+
+
+def _shape(size: tuple[int, int], canvas: tuple[int, int], least_length: float) -> tuple[int, int]:
+    """The size of the plane of all shifts of a fixed image that overlaps a canvas by some length."""
+    rows, columns = (_fast_size(math.ceil(n + m - least_length)) for n, m in zip(size, canvas, strict=True))
+    return rows, columns
 
 
 def _half_turns(angles: Tensor) -> Iterator[tuple[Tensor, bool]]:
@@ -173,7 +248,7 @@ def _rotated(
     angles: Tensor,
     both: bool,
     ratio: float,
-    side: int,
+    canvas: tuple[int, int],
     size: tuple[int, int],
     shape: tuple[int, ...],
 ) -> Iterator[tuple[list[Tensor], Planes]]:
@@ -181,7 +256,8 @@ def _rotated(
 
     With ``both``, those of the angles 180° further are yielded too.
     """
-    centre = torch.tensor([(side - 1) / 2] * 2)
+    height, width = canvas
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
     centre_moving = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
 
     def rotations(more: float) -> list[Tensor]:
@@ -190,7 +266,7 @@ def _rotated(
 
     matrices = rotations(0.0)
     points = affine.apply_to_grid(
-        torch.stack(matrices).to(image), *interpolation.axes(side, side, device=image.device)
+        torch.stack(matrices).to(image), *interpolation.axes(height, width, device=image.device)
     )
     rotated = interpolation.sample(image.expand(len(matrices), -1, -1, -1), points, padding="zeros")
     mask = (rotated[:, 2:] > 0.99).to(image.dtype)
@@ -200,7 +276,7 @@ def _rotated(
     planes = _spectra(vectors * mask, mask, shape)
     yield matrices, planes
     if both:
-        yield rotations(180.0), planes.reversed(side)
+        yield rotations(180.0), planes.reversed(canvas)
 
 
 def _structure(level: Level) -> tuple[Tensor, Tensor]:
@@ -218,11 +294,11 @@ def _spectra(vectors: Tensor, mask: Tensor, shape: tuple[int, ...]) -> Planes:
     return Planes(torch.fft.rfft2(vectors, s=shape), torch.fft.rfft2(blocks, s=[n // BLOCK for n in shape]))
 
 
-def _reverse(spectrum: Tensor, side: int) -> Tensor:
-    """The spectrum (b, c, H, W') of real images (b, c, side, side) rotated by 180°."""
+def _reverse(spectrum: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """The spectrum (b, c, H, W') of real images (b, c, *canvas) rotated by 180°."""
     height, width = spectrum.shape[-2], 2 * (spectrum.shape[-1] - 1)
-    y = torch.arange(height, device=spectrum.device) * (-2 * math.pi * (side - 1) / height)
-    x = torch.arange(spectrum.shape[-1], device=spectrum.device) * (-2 * math.pi * (side - 1) / width)
+    y = torch.arange(height, device=spectrum.device) * (-2 * math.pi * (canvas[0] - 1) / height)
+    x = torch.arange(spectrum.shape[-1], device=spectrum.device) * (-2 * math.pi * (canvas[1] - 1) / width)
     return spectrum.conj() * torch.polar(torch.ones_like(y), y)[:, None] * torch.polar(torch.ones_like(x), x)
 
 
@@ -240,7 +316,9 @@ def _correlation(
         torch.fft.irfft2(coarse, s=[n // BLOCK for n in shape]).clamp(min=0) / BLOCK**2
     ).unbind(1)
     norm = torch.where(
-        overlap > max(least, 64.0), (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(), 0.0
+        overlap > max(least, LEAST_PIXELS),
+        (overlap / (energy_f.clamp(min=1) * energy_w.clamp(min=1))).sqrt(),
+        0.0,
     )
     wrapped = pad(norm[:, None], (0, 1, 0, 1), mode="circular")
     norm = interpolate(wrapped, size=[n + 1 for n in shape], mode="bilinear", align_corners=True)[

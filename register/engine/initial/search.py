@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from register.compute.budget import Budget
+from register.compute.budget import FOREVER, Budget
 from register.engine.fit.parts import Sides
 from register.engine.initial import registry, start
 from register.engine.initial.finder import Proposal, StartFinder
@@ -24,7 +24,6 @@ from register.images.pyramid import Level
 
 MIRRORED = "the mirrored moving image matches: try --allow-flip"
 """Advice after a failed alignment."""
-FOREVER = Budget()
 SMALLER = 0.7
 """Ratio of the areas of the moving and the fixed image, in the scene, below which the search takes the moving
 image for the fixed one."""
@@ -46,10 +45,10 @@ def find(
     image in the place of the fixed one. The finders in ``always`` are run in addition, that of points and
     those in ``fallback`` if no start is significant. ``sides`` read parts of both images; by default these
     are parts of the levels.
-    No stage begins when the ``budget`` is spent, but for the first ones.
+    When the ``budget`` is spent no stage begins, but for the first ones, and stages compare no more.
     """
-    sides = sides or Sides.of(fixed, moving)
-    found = _built_in(fixed, moving, ranges, sides, budget, tilted=True)
+    sides, ranges = sides or Sides.of(fixed, moving), [replace(each, budget=budget) for each in ranges]
+    found = _built_in(fixed, moving, ranges, sides, tilted=True)
     for each in always:
         found = _better(fixed, moving, ranges[-1], each, found, required=True)
     if found.is_significant:
@@ -68,7 +67,6 @@ def _built_in(
     moving: Level,
     ranges: Sequence[SearchRange],
     sides: Sides,
-    budget: Budget,
     *,
     tilted: bool,
 ) -> Start:
@@ -79,16 +77,16 @@ def _built_in(
     """
     if ranges[0].share(fixed, moving) < SMALLER:
         inverse = [within.inverted() for within in ranges]
-        return _built_in(moving, fixed, inverse, sides.swapped(), budget, tilted=tilted).inverted()
+        return _built_in(moving, fixed, inverse, sides.swapped(), tilted=tilted).inverted()
     tried = list[Start]()
     for within in ranges:
-        if tried and not budget.left:
+        if tried and not within.budget.left:
             break
-        stages = Stages(fixed, moving, within, sides, budget)
+        stages = Stages(fixed, moving, within, sides)
         tried.append(stages.run())
         if tried[-1].is_significant or tried[-1].is_certain:
             return tried[-1]
-    while tilted and budget.left and (proposals := next(stages.features, None)) is not None:
+    while tilted and ranges[-1].budget.left and (proposals := next(stages.features, None)) is not None:
         certain = [proposal for proposal in proposals if proposal.is_certain]
         if certain:
             return start.at(fixed, moving, certain[0].matrix, certain[0].matches)
@@ -99,7 +97,8 @@ def search_range(
     fixed: Level, moving: Level, within: SearchRange, sides: Sides | None = None, budget: Budget = FOREVER
 ) -> Start:
     """The start that the finders of the package, but for features of simulated views, find in one range."""
-    return _built_in(fixed, moving, [within], sides or Sides.of(fixed, moving), budget, tilted=False)
+    within = replace(within, budget=budget)
+    return _built_in(fixed, moving, [within], sides or Sides.of(fixed, moving), tilted=False)
 
 
 def advice(fixed: Level, moving: Level, within: SearchRange, budget: Budget = FOREVER) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from register.compute.budget import FOREVER, Budget
 from register.geometry import affine, models
 from register.images import pyramid
 from register.images.pyramid import Level
@@ -61,6 +62,7 @@ class SearchRange:
     They are maps of a ``model`` with rotations of up to ``rotation`` degrees in both directions and scales
     within a factor ``scale`` of ``middle``, and reflections too with ``flip``. ``count`` starts of each sweep
     are refined. With ``shift`` the fixed image's centre is found near the same place of the moving image.
+    Nothing more is compared when the ``budget`` of the search is spent.
     """
 
     model: str
@@ -70,6 +72,7 @@ class SearchRange:
     middle: float = 1.0
     flip: bool = False
     shift: ShiftRange | None = None
+    budget: Budget = FOREVER
 
     def contains(self, matrix: Tensor) -> bool:
         """Whether a map (2, 3) lies within the range, with one step of tolerance.

@@ -14,7 +14,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from register.compute.budget import Budget
 from register.engine.fit.parts import Sides
 from register.engine.initial import registry, start
 from register.engine.initial.finder import Proposal
@@ -38,14 +37,12 @@ LEAST_ON_PARTS = 7.0
 
 @dataclass(frozen=True)
 class Stages:
-    """The search in one range ``within``: two levels, the ``sides`` that read parts of them, and the time
-    that is left."""
+    """The search in one range ``within``: two levels, and the ``sides`` that read parts of them."""
 
     fixed: Level
     moving: Level
     within: SearchRange
     sides: Sides
-    budget: Budget
 
     @cached_property
     def features(self) -> Iterator[list[Proposal]]:
@@ -64,7 +61,7 @@ class Stages:
         order = [self.by_shifts, *first, *last] if shifts_first else [*first, self.by_shifts, *last]
         tried = list[Start]()
         for stage in order:
-            if tried and not self.budget.left:
+            if tried and not self.within.budget.left:
                 break
             tried += stage()
             if any(one.is_significant or one.is_certain for one in tried):

@@ -20,6 +20,9 @@ AGREEMENT = 0.05
 """Largest median distance from matched points, as a share of the matched region, of a map that agrees with
 them."""
 
+CUT_SHORT = "the search ended when its time was over, before all that could be tried was tried"
+"""Note on a search that its budget ended."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -56,7 +59,7 @@ class Start:
     def notes(self) -> list[str]:
         """Notes on how the map was found, for the record."""
         if self.cut_short:
-            return ["the search ended when its time was over, before all that could be tried was tried"]
+            return [CUT_SHORT]
         if self.landmarks:
             return [f"the alignment started from {self.landmarks} landmarks, because the images disagree"]
         return [f"the start finder {self.finder} found the initial map"] if self.finder else []

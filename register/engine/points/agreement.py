@@ -6,7 +6,9 @@ have as many sources matched as closely if sources lay anywhere (Moisan & Stival
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,8 +38,15 @@ LEAST = 4
 PROMISING = -2.5
 """Logarithm (base 10) of the probability that as many sources around a triangle match by chance, up to which
 its map is fitted."""
+UNEQUAL, LEAST_OF_SHARE = 2.0, 6
+"""Ratio of the numbers of sources from which the same share of both sets is compared too, and the sources of
+the smaller share, at least."""
 FALSE = 1e-9
 """Share of a picture's area that is near a source, at least."""
+
+
+Propose = Callable[[Complex, Complex], Proposals]
+"""A function from the points of two sets to maps of triangles."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +81,10 @@ def find(one: Sources, other: Sources, within: SearchRange) -> list[Agreement]:
         return []
     found = list[Agreement]()
     tested = 0
-    for tier in range(triangles.tiers(min(len(one), len(other)))):
-        brightest = triangles.TIERS[max(tier - 1, 0)]
-        points = [x.places[:brightest] for x in (one, other)]
+    for counts, propose in _steps(len(one), len(other)):
+        points = [x.places[:count] for x, count in zip((one, other), counts, strict=True)]
         z = [x[:, 0] + 1j * x[:, 1] for x in points]
-        proposed = _within(triangles.proposals(z[0], z[1], tier), within)
+        proposed = _within(propose(z[0], z[1]), within)
         tested += len(proposed.a)
         for start, centre, reach in _best(proposed, z[0], points[1], other.size):
             refined = _refined(one, other, start, (centre, reach), within, max(tested, 1))
@@ -88,6 +96,27 @@ def find(one: Sources, other: Sources, within: SearchRange) -> list[Agreement]:
         if found and found[0].chance < OVERWHELMING:
             break
     return found
+
+
+def _steps(one: int, other: int) -> Iterator[tuple[tuple[int, int], Propose]]:
+    """How many of the brightest points of two sets are compared in each step, and what proposes maps of them.
+
+    At first these are as many of both sets. Where one set is much larger, they are then the same share of
+    both: one image may be a small view of the other.
+    """
+    for tier in range(triangles.tiers(min(one, other))):
+        brightest = triangles.TIERS[max(tier - 1, 0)]
+        yield (brightest, brightest), partial(triangles.proposals, tier=tier)
+    larger = max(one, other)
+    if larger < UNEQUAL * min(one, other):
+        return
+    for most in triangles.TIERS:
+        share = min(most / larger, 1.0)
+        counts = math.ceil(share * one), math.ceil(share * other)
+        if min(counts) >= LEAST_OF_SHARE:
+            yield counts, triangles.of_neighbours
+        if share == 1.0:
+            return
 
 
 def radius_of(other: Sources) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from register.engine.points import agreement, places
+from register.engine.points import agreement, places, weighted_fit
 from register.engine.points.agreement import Agreement
 from register.engine.points.look import Seen
 from register.engine.points.sources import Sources
@@ -25,8 +25,8 @@ global; and the standard deviation, in moving pixels, that the residuals of neig
 do."""
 UNCERTAIN = 0.01
 """Median expected error, as a share of the diagonal, from which an agreement is suspect."""
-TWO_OF_THREE = math.sqrt(2 * math.log(3))
-"""The length below which two of three vectors are, in standard deviations of each coordinate."""
+FEW = 20
+"""Sources up to which the error to expect is also that of the maps from all of them but one."""
 NEIGHBOURS, LEAST_COMPARED = 3, 12
 """Neighbours whose residuals are compared, and the fewest sources for that."""
 LEAST_TOLD, BY_CHANCE, FREE = 12, -2.0, 3
@@ -119,7 +119,8 @@ def expected(agreed: Agreement, one: Sources, other: Sources, points: Float64) -
     """The error (n,) to expect at fixed points (n, 2), in moving pixels; two of three are smaller.
 
     It is that of the least-squares map, and of what the residuals of neighbours have in common, which the
-    map does not follow.
+    map does not follow. Of few sources one may be matched wrongly or have a worse place than its signal
+    tells: their map varies at least as much as when each of them is left out.
     """
     own = one.places[agreed.fixed]
     centre, radius = own.mean(0), max(float(own.std()), 1.0)
@@ -128,9 +129,38 @@ def expected(agreed: Agreement, one: Sources, other: Sources, points: Float64) -
     covariance = np.linalg.pinv(design.T @ (design * weight[:, None]), hermitian=True)
     there = _design(agreed.model, (points - centre) / radius)
     variance = (there @ covariance * there).sum(1).reshape(-1, 2).mean(1)
+    if len(own) <= FEW:
+        variance = np.maximum(variance, _without_each(agreed, own, other.places[agreed.moving], points))
     residual = affine.apply(agreed.matrix, own) - other.places[agreed.moving]
     common = _common(torch.from_numpy(own), torch.from_numpy(residual))
-    return np.asarray(TWO_OF_THREE * np.sqrt(variance + common))
+    return np.asarray(_two_of_three(2 * len(own) - design.shape[1]) * np.sqrt(variance + common))
+
+
+def _two_of_three(free: int) -> float:
+    """The length below which two of three vectors are, in standard deviations of each coordinate.
+
+    These are estimated from ``free`` residuals more than needed: it is a quantile of the F distribution.
+    """
+    free = max(free, 1)
+    return math.sqrt(free * (3 ** (2 / free) - 1))
+
+
+def _without_each(agreed: Agreement, own: Float64, there: Float64, points: Float64) -> Float64:
+    """The variance (n,) per axis of the map at points (n, 2), from the maps of all matched sources but one.
+
+    Source: the jackknife (Efron & Stein, "The jackknife estimate of variance", Ann. Statist. 9, 1981).
+    """
+    model, count = models.get(agreed.model), len(own)
+    if count <= model.least_points:
+        return np.full(len(points), np.inf)
+    weight = 1 / agreed.errors**2
+    mapped = []
+    for left in range(count):
+        some = np.arange(count) != left
+        matrix = weighted_fit.weighted(own[some], there[some], weight[some], model)
+        mapped.append(affine.apply(matrix, points))
+    spread = np.square(mapped - np.mean(mapped, 0)).sum((0, 2)) / 2
+    return np.asarray(spread * (count - 1) / count)
 
 
 def _design(model: str, points: Float64) -> Float64:

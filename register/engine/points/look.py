@@ -9,21 +9,26 @@ import numpy as np
 import torch
 
 from register.engine.initial.search_range import SearchRange
-from register.engine.points import agreement, places, sources
+from register.engine.points import agreement, background, places, sources
 from register.engine.points.agreement import Agreement
 from register.engine.points.sources import Maxima, Sources
 from register.geometry import affine
 from register.geometry.arrays import Float64
+from register.images import pyramid
 from register.images.pyramid import Level
 
 LEAST_SIDE = 32
 """Shorter side of an image in which points are looked for, in pixels, at least."""
 LEAST_SOURCES = 5
 """Sources of an image that is a field of points, at least."""
-LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.75, 0.25, 0.75
-"""Median correlation of the sources of a field of points with Gaussians, at least (of other images it is
-below 0.6); share of the image that is above the noise, at most, and of this that lies around sources, at
-least. Other images show more than points, which decides."""
+LEAST_ALIKE, MOST_COVERED, LEAST_EXPLAINED = 0.78, 0.25, 0.75
+"""Median correlation of the sources of a field of points with Gaussians, at least (of stars and beads it is
+above 0.84, of textures that cover little below 0.77); share of the image that is above the noise, at most,
+and of this that lies around sources, at least. Other images show more than points, which decides."""
+COARSER = 2, 4
+"""Sizes of the pixels of coarser copies, on which rings, discs of unequal sizes and trails are compact."""
+FROM_FINE = 3.0
+"""Distance of a source of a coarser copy from one of the image, in pixels of the copy, at most."""
 OF_SAMPLE = 0.1
 """Largest difference of the median correlation of a sample of the maxima from that of all."""
 CERTAIN = -5.0
@@ -72,10 +77,9 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
     """
     if any(min(x.size) < LEAST_SIDE or float((x.mask > 0.5).sum()) < LEAST_SIDE**2 for x in (fixed, moving)):
         return None
-    if not (may_be_field(fixed) and may_be_field(moving)):
-        return None
-    one, other = sources.of(fixed), sources.of(moving)
-    if not (is_field(one) and is_field(other)):
+    one = field_of(fixed)
+    other = field_of(moving) if one else None
+    if one is None or other is None:
         return None
     for within in ranges:
         if found := matched(one, other, within):
@@ -84,9 +88,37 @@ def look(fixed: Level, moving: Level, ranges: Sequence[SearchRange]) -> Seen | N
     return Seen(one, other, ranges[0], mirrored=bool(flipped))
 
 
+def field_of(level: Level) -> Sources | None:
+    """The sources of an image that shows hardly anything else, or those of the coarser copy on which they
+    look the most like sources where they do not in the image. The blobs of a texture do on a coarse copy."""
+    if may_be_field(level) and is_field(found := sources.of(level)):
+        return found
+    seen_fine = Maxima.of(level)
+    if seen_fine.cover > MOST_COVERED or not background.is_plain(seen_fine.flat):
+        return None
+    copies = [sources.coarser(level, factor) for factor in COARSER]
+    seen = [_seen_in(level, copy) for copy in copies if min(copy.size) >= LEAST_SIDE]
+    each = [sources.of_maxima(found) for found in seen if _may_be_sources(found)]
+    return max(filter(is_field, each), key=lambda found: found.alike, default=None)
+
+
+def _seen_in(level: Level, copy: Level) -> Maxima:
+    """The maxima of a coarser copy that are near those of the image: others are remains of the background."""
+    fine, found = Maxima.of(level), Maxima.of(copy)
+    there = affine.apply(copy.original_from_level, torch.from_numpy(found.places)).numpy()
+    known = affine.apply(fine.original_from_flat, torch.from_numpy(fine.places)).numpy()
+    index, _ = places.nearest(there, known, FROM_FINE * pyramid.pixel(copy))
+    kept = index >= 0
+    return replace(found, places=found.places[kept], widths=found.widths[kept], signals=found.signals[kept])
+
+
 def may_be_field(level: Level) -> bool:
     """Whether an image, by a sample of its maxima, shows sources and hardly anything else."""
-    found = Maxima.of(level)
+    return _may_be_sources(Maxima.of(level))
+
+
+def _may_be_sources(found: Maxima) -> bool:
+    """Whether maxima, by a sample of them, are sources that explain what an image shows."""
     few = found.cover <= MOST_COVERED and found.explained >= LEAST_EXPLAINED
     return few and found.alike() >= LEAST_ALIKE - OF_SAMPLE
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from register.engine.points import background
-from register.engine.points.background import Plane
+from register.engine.points.background import LEAST_SIGNAL, Plane
 from register.geometry import affine
 from register.geometry.arrays import Float64
 from register.images import filters, pyramid
@@ -30,8 +30,6 @@ HALVED = 3.0
 """Width from which the image is looked at with pixels twice as large."""
 SURROUND = 1.6
 """Width of the Gaussian that is subtracted, in units of the width."""
-LEAST_SIGNAL = 5.0
-"""Signal of a source, in standard deviations of the noise of the filtered image, at least."""
 GHOST, NEAR = 0.05, 4.0
 """A maximum with less than this share of the signal of another one within some widths belongs to that."""
 SECOND, REACH = 2.0, 4.5
@@ -39,9 +37,11 @@ SECOND, REACH = 2.0, 4.5
 which it explains what is above the noise."""
 MOST = 20_000
 """Sources that are kept: the ones with the largest signal."""
-CLEAR, LEAST_ALIKE = 12.0, 0.3
+CLEAR, LEAST_ALIKE = 8.0, 0.3
 """Signal from which the shape of a source is clear, and the correlation of a source with a Gaussian, at
 least."""
+LEAST_SHOWN = 0.25
+"""Share of the variance around a source that is not noise, at least, where its shape is measured."""
 SAMPLE = 256
 """Approximate number of maxima by which an image is recognised that shows more than sources."""
 STEPS = 6
@@ -56,7 +56,7 @@ class Sources:
 
     ``places`` (n, 2) are (x, y) in pixels of the original, ``errors`` (n,) their standard deviations per
     axis, and ``signals`` (n,) are in standard deviations of the noise. ``alike`` is the median correlation of
-    the clear ones with Gaussians, ``cover`` is the share of the image
+    the clear ones with Gaussians, in units of what noise leaves of it, ``cover`` is the share of the image
     that is above the noise, ``explained`` the share of this that the sources explain. ``size`` is the height
     and width of the original.
     """
@@ -111,31 +111,44 @@ class Maxima:
         places, widths, signals = _maxima(found)
         keep = _apart(places, widths, signals, flat.image.shape)[:MOST]
         places, widths, signals = places[keep], widths[keep], signals[keep]
-        shown, size = _explained(flat, places, widths), (height * pixel, width * pixel)
-        return cls(flat, level.original_from_level, places, widths, signals, *shown, size)
+        explained, size = _explained(flat, places, widths), (height * pixel, width * pixel)
+        return cls(flat, level.original_from_level, places, widths, signals, flat.cover, explained, size)
 
     def alike(self) -> float:
         """The median correlation of the clear maxima with Gaussians, estimated from ``SAMPLE`` of them."""
         clear = _clear(self.signals)
         some = clear[:: max(len(clear) // SAMPLE, 1)]
-        return _median(_centred(self.flat, self.places[some], self.widths[some])[1])
+        _, alike, least = _centred(self.flat, self.places[some], self.widths[some])
+        return _median(alike / least)
 
 
 def of(level: Level) -> Sources:
     """The sources of a grey level (1, h, w) of any range, found once; they are brighter than what is around
     them, or all darker."""
-    return pyramid.cached(level, "sources", lambda: _sources(Maxima.of(level)))
+    return pyramid.cached(level, "sources", lambda: of_maxima(Maxima.of(level)))
 
 
-def _sources(found: Maxima) -> Sources:
+def coarser(level: Level, factor: int) -> Level:
+    """The image without its background and what is no source, with pixels ``factor`` times as large."""
+    return pyramid.shrink(pyramid.cached(level, "flat", lambda: _flat(Maxima.of(level))), factor)
+
+
+def _flat(found: Maxima) -> Level:
+    """The level of the image in which maxima were found."""
+    image, valid = (torch.from_numpy(x)[None] for x in (found.flat.image, found.flat.valid))
+    return Level(image, valid.to(image), found.original_from_flat)
+
+
+def of_maxima(found: Maxima) -> Sources:
     """The maxima that are sources, by their centroids."""
-    places, alike = _centred(found.flat, found.places, found.widths)
+    places, alike, expected = _centred(found.flat, found.places, found.widths)
+    clear = _clear(found.signals)
     keep, up = np.flatnonzero(alike > LEAST_ALIKE), found.original_from_flat
     return Sources(
         affine.apply(up, torch.from_numpy(places[keep])).numpy(),
         np.hypot(found.widths[keep] / found.signals[keep], FLOOR) * affine.scale(up),
         found.signals[keep],
-        _median(alike[_clear(found.signals)]),
+        _median((alike / expected)[clear]),
         found.cover,
         found.explained,
         found.size,
@@ -211,22 +224,23 @@ def _pixels(places: Float64, size: tuple[int, ...]) -> tuple[NDArray[np.int64], 
     return x.clip(0, size[1] - 1), y.clip(0, size[0] - 1)
 
 
-def _explained(flat: Plane, places: Float64, widths: Float64) -> tuple[float, float]:
-    """The share of the valid pixels that are above the noise, and the share of these near a source."""
-    cv2 = filters.opencv()
-    smooth = cv2.GaussianBlur(flat.image, (0, 0), 1.0) * np.float32(2 * np.sqrt(np.pi))
-    above = (np.abs(smooth) > LEAST_SIGNAL) & flat.valid
+def _explained(flat: Plane, places: Float64, widths: Float64) -> float:
+    """The share of the valid pixels above the noise that are near a source."""
+    above = background.above_noise(flat.image) & flat.valid
     near = np.zeros(above.shape, np.uint8)
     _paint(near, places, REACH * widths, np.ones(len(places), np.int64))
     total = int(above.sum())
-    cover = total / max(int(flat.valid.sum()), 1)
-    return cover, float((above & (near > 0)).sum()) / total if total else 0.0
+    return float((above & (near > 0)).sum()) / total if total else 0.0
 
 
-def _centred(flat: Plane, places: Float64, widths: Float64) -> tuple[Float64, Float64]:
+def _centred(flat: Plane, places: Float64, widths: Float64) -> tuple[Float64, Float64, Float64]:
     """Centroids (n, 2) under a window that follows the source, and the correlation (n,) of each source with a
-    Gaussian of its width there; 0 for a centroid that left its source."""
-    result, alike = places.copy(), np.zeros(len(places))
+    Gaussian of its width there; 0 for a centroid that left its source.
+
+    The last (n,) is the correlation to expect of a Gaussian with the noise of pixels.
+    """
+    result, alike, expected = places.copy(), np.zeros(len(places)), np.ones(len(places))
+    noise = background.of_pixels(flat) ** 2
     for width in np.unique(widths):
         some = np.flatnonzero(widths == width)
         corner = np.rint(places[some]).astype(int)
@@ -239,10 +253,12 @@ def _centred(flat: Plane, places: Float64, widths: Float64) -> tuple[Float64, Fl
             at = at + np.clip(2 * np.stack(step, 1), -width, width)
         result[some] = corner + at
         near = slice(*np.searchsorted(steps, (-2 * width, 2 * width + 1e-9)))
-        gaussian = _gaussians(steps[near], at, width)
+        gaussian, inner = _gaussians(steps[near], at, width), values[:, near, near]
         stayed = np.hypot(*(result[some] - places[some]).T) < 2 * width
-        alike[some] = _correlation(values[:, near, near], gaussian) * stayed
-    return result, alike
+        alike[some] = _correlation(inner, gaussian) * stayed
+        share = noise / np.maximum(inner.var((1, 2)), 1e-12)
+        expected[some] = np.sqrt(np.clip(1 - share, LEAST_SHOWN, 1))
+    return result, alike, expected
 
 
 def _around(

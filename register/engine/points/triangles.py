@@ -57,9 +57,34 @@ def proposals(fixed: Complex, moving: Complex, tier: int) -> Proposals:
     """
     one, other = (_triangles(points, tier) for points in (fixed, moving))
     if len(one.shapes) > SAMPLES and tier:
-        chosen = np.random.default_rng(0).choice(len(one.shapes), SAMPLES, replace=False)
-        one = Triangles(one.corners[chosen], one.shapes[chosen])
-    near = _same_shape(one, other, fixed, moving)
+        one = _some(one)
+    return _proposed(one, other, fixed, moving)
+
+
+def of_neighbours(fixed: Complex, moving: Complex) -> Proposals:
+    """The maps of triangles of the same shape of points with their neighbours, in two sets of any sizes.
+
+    Where one of them is a small part of the other, its points are neighbours there too.
+    """
+    one, other = (_shaped(points, _with_neighbours(points, NEIGHBOURS)) for points in (fixed, moving))
+    if len(one.shapes) <= len(other.shapes):
+        one = _some(one) if len(one.shapes) > SAMPLES else one
+        return _proposed(one, other, fixed, moving)
+    other = _some(other) if len(other.shapes) > SAMPLES else other
+    return _proposed(one, other, fixed, moving, back=True)
+
+
+def _some(found: Triangles) -> Triangles:
+    """``SAMPLES`` of the triangles."""
+    chosen = np.random.default_rng(0).choice(len(found.shapes), SAMPLES, replace=False)
+    return Triangles(found.corners[chosen], found.shapes[chosen])
+
+
+def _proposed(
+    one: Triangles, other: Triangles, fixed: Complex, moving: Complex, *, back: bool = False
+) -> Proposals:
+    """The maps of triangles of the same shape, looked up for each of the moving ones if ``back``."""
+    near = _same_shape(other, one, moving, fixed)[::-1] if back else _same_shape(one, other, fixed, moving)
     if len(near[0]) > MOST:
         chosen = np.random.default_rng(0).choice(len(near[0]), MOST, replace=False)
         near = near[0][chosen], near[1][chosen]
@@ -79,6 +104,11 @@ def _triangles(points: Complex, tier: int) -> Triangles:
         corners = np.array(list(combinations(range(min(len(points), ALL_OF)), 3)), np.int64).reshape(-1, 3)
     else:
         corners = _with_neighbours(points[: TIERS[tier - 1]], NEIGHBOURS if tier <= 2 else FEWER)
+    return _shaped(points, corners)
+
+
+def _shaped(points: Complex, corners: Indices) -> Triangles:
+    """The triangles (n, 3) that have a shape."""
     z = points[corners]
     sides = np.abs(np.stack([z[:, 1] - z[:, 0], z[:, 2] - z[:, 1], z[:, 0] - z[:, 2]], 1))
     first = sides.argmax(1)

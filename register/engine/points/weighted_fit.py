@@ -74,7 +74,7 @@ def _robust(
         weight = np.clip(1 - residual / (TUKEY * each) ** 2, 0, None) ** 2 / each**2
         if (weight > 0).sum() <= model.least_points:
             weight = 1 / (each**2 + residual)
-        matrix = _weighted(fixed, moving, weight, model)
+        matrix = weighted(fixed, moving, weight, model)
     return matrix, each, likely
 
 
@@ -87,7 +87,8 @@ def _with_added(residual: Float64, errors: Float64) -> tuple[Float64, float]:
     return np.sqrt(variances[best]), float(likely[best])
 
 
-def _weighted(fixed: Float64, moving: Float64, weight: Float64, model: GlobalModel) -> Float64:
+def weighted(fixed: Float64, moving: Float64, weight: Float64, model: GlobalModel) -> Float64:
+    """The least-squares map (2, 3) of a model from points (n, 2) to others with weights (n,)."""
     weight = weight / weight.sum()
     centre, target = weight @ fixed, weight @ moving
     root = np.sqrt(weight)[:, None]
