@@ -255,3 +255,13 @@ def test_archives_that_end_too_early(tmp_path):
                                ("a.fits.gz", b"no archive", False)):  # fmt: skip
         (tmp_path / name).write_bytes(content)
         assert fits._is_cut_archive(tmp_path / name) == cut
+
+
+def test_a_part_of_a_fits_file_that_leads_back_ends(tmp_path):
+    written = pytest.importorskip("astropy.io.fits")
+    path = tmp_path / "a.fits"
+    written.PrimaryHDU(np.ones((40, 50), np.int16)).writeto(path)
+    width, negative = b"NAXIS1  =                   50", b"NAXIS1  =                  -50"
+    path.write_bytes(path.read_bytes().replace(width, negative))
+    with pytest.raises(FileError, match="one of its parts has no end"):
+        describe_file(path)

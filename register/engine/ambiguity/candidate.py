@@ -1,5 +1,6 @@
 """A candidate for a rival, and the correlation of structure whose maxima are candidates."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,17 +44,19 @@ def correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor
     to_moving = affine.compose(
         affine.compose(affine.invert(matched.original_from_level), matrix), level.original_from_level
     )
-    points = affine.apply_to_grid(
-        to_moving[None].to(level.image),
-        *interpolation.axes(height, width, margin=pad, device=level.image.device),
+    down, across = _reach(level.size, matched.size, to_moving, pad)
+    x, y = (
+        torch.arange(-margin, side + margin, dtype=torch.float32, device=level.image.device)
+        for margin, side in ((across, width), (down, height))
     )
+    points = affine.apply_to_grid(to_moving[None].to(level.image), x, y)
     inside = interpolation.inside(points, *matched.size)[:, None]
     valid = (interpolation.sample(matched.mask[None], points) * inside > 0.99).to(level.image)
     warped = descriptors.orientation(interpolation.sample(matched.image[None], points), valid)
     solid, solid_warped = preprocess.erode(level.mask[None], 3), preprocess.erode(valid, 3)
     ours = descriptors.orientation(level.image[None], level.mask[None]) * solid
     theirs = warped * solid_warped
-    shape = (2 * (height + pad), 2 * (width + pad))
+    shape = (height + 2 * down, width + 2 * across)
 
     def spectrum(planes: Tensor) -> Tensor:
         return torch.fft.rfft2(planes[0], s=shape)
@@ -69,10 +72,24 @@ def correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor
             f_mask.conj() * g_mask,
         ]
     )
-    numerator, one, other, count = torch.fft.irfft2(products, s=shape)[:, : 2 * pad + 1, : 2 * pad + 1]
+    numerator, one, other, count = torch.fft.irfft2(products, s=shape)[:, : 2 * down + 1, : 2 * across + 1]
     score = numerator / (one.clamp(min=1) * other.clamp(min=1)).sqrt()
-    least = min(LEAST_OVERLAP * float(count.max()), UNDER_MAP * float(count[pad, pad]))
-    return torch.where(count > least, score, 0.0)
+    least = min(LEAST_OVERLAP * float(count.max()), UNDER_MAP * float(count[down, across]))
+    beyond = (pad - across, pad - across, pad - down, pad - down)
+    return torch.nn.functional.pad(torch.where(count > least, score, 0.0), beyond)
+
+
+def _reach(size: tuple[int, int], moving: tuple[int, int], to_moving: Tensor, pad: int) -> tuple[int, int]:
+    """The pixels down and across, ``pad`` at most, beyond which no shift leaves an overlap.
+
+    ``size`` is that of the fixed level, ``moving`` that of the moving one, and ``to_moving`` the map (2, 3).
+    """
+    height, width = moving
+    corners = torch.tensor([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]]).double()
+    shown = affine.apply(affine.invert(to_moving.double()), corners)
+    (left, top), (right, bottom) = shown.amin(0).tolist(), shown.amax(0).tolist()
+    down, across = max(abs(top - size[0]), abs(bottom)), max(abs(left - size[1]), abs(right))
+    return min(pad, math.ceil(down) + 1), min(pad, math.ceil(across) + 1)
 
 
 def peaks(score: Tensor, radius: int) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ def read(path: Path, selection: Selection) -> Image:
     an image or cut off, and for a cube of which no plane is chosen.
     """
     with _open(path) as file:
-        images = _images(file)
+        images = _images(path, file)
         number = checked_series(path, selection, [math.prod(image.shape) for image in images])
         checked_level(path, selection, 1)
         found = images[number]
@@ -85,7 +85,7 @@ class _Section:
 def describe(path: Path) -> FileDescription:
     """The axes of the largest image, and all images."""
     with _open(path) as file:
-        images = _images(file)
+        images = _images(path, file)
         checked_series(path, Selection(), [math.prod(image.shape) for image in images])
         _check_whole(path, images)
         series = [SeriesDescription(AXES[-len(x.shape) :], tuple(x.shape), _type(x), 1) for x in images]
@@ -157,10 +157,22 @@ def _cut_off(path: Path, why: str) -> FileError:
     return FileError(path, f"is a FITS file that is cut off: {why}", "copy it again")
 
 
-def _images(file: Any) -> list[Any]:
-    """The parts of a file that hold an image of two to four axes."""
-    found = [unit for unit in file if unit.is_image and 2 <= len(unit.shape) <= len(AXES)]
-    return [unit for unit in found if all(unit.shape)]
+def _images(path: Path, file: Any) -> list[Any]:
+    """The parts of a file that hold an image of two to four axes.
+
+    Raises ``FileError`` where a part of a negative size leads back to an earlier one.
+    """
+    found, last = [], -1
+    for unit in file:
+        place = unit.fileinfo()["hdrLoc"] if unit.fileinfo() else last + 1
+        if place <= last:
+            raise FileError(
+                path, "is a FITS file that is damaged: one of its parts has no end", "copy it again"
+            )
+        last = place
+        if unit.is_image and 2 <= len(unit.shape) <= len(AXES) and all(unit.shape):
+            found.append(unit)
+    return found
 
 
 def _nodata(unit: Any) -> float | None:
