@@ -312,7 +312,7 @@ def test_a_damaged_block_of_a_compressed_czi_is_one_line(tmp_path, scene):
     plane = scene[0].astype(np.uint16)
     write_czi(tmp_path / "a.czi", [plane])
     replace_block(tmp_path / "a.czi", b"no Zstandard", plane.nbytes, 5)
-    with pytest.raises(FileError, match=r"a\.czi: cannot be read as an image \([^\n]*zstd"):
+    with pytest.raises(FileError, match=r"a\.czi: cannot be read as an image \([^\n]*(?i:zstd)"):
         open_image(tmp_path / "a.czi").pixels[:, :10, :]
 
 
