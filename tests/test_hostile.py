@@ -260,7 +260,7 @@ def test_metadata_of_a_zarr_of_wrong_types(case, tmp_path):
 def test_scales_of_a_zarr_that_are_none_are_unknown_or_refused(scale, tmp_path):
     steps = [{"type": "scale", "scale": 7777}]
     ome_zarr(tmp_path / "a.zarr", datasets=[{"path": "0", "coordinateTransformations": steps}])
-    metadata = tmp_path / "a.zarr" / "zarr.json"
+    metadata = tmp_path / "a.zarr" / ".zattrs"
     assert metadata.read_text().count("7777") == 1
     metadata.write_text(metadata.read_text().replace("7777", scale))  # zarr itself does not write all of them
     try:
