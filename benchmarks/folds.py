@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import register
+from benchmarks.repeats import HEAD, counts
 
 SIDE, RADIUS = 420, 160
 """Height and width of every image, and the radius of the forms, in pixels."""
@@ -134,15 +135,6 @@ def run(kind: str, decided: bool, seed: int) -> Row:
     )
 
 
-def _counts(made: list[Row]) -> str:
-    """How many draws of one kind were wrong and ok, right, right and ok, suspect, failed."""
-    verdicts = [row.verdict for row in made]
-    wrong = sum(row.verdict == "ok" and not row.right for row in made)
-    right = sum(row.right for row in made)
-    both = sum(row.verdict == "ok" and row.right for row in made)
-    return f"{wrong:10d} {right:6d} {both:10d} {verdicts.count('suspect'):7d} {verdicts.count('failed'):7d}"
-
-
 def main() -> None:
     """Run the draws and print a table by kind."""
     parser = argparse.ArgumentParser(
@@ -154,12 +146,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the draws as JSON too")
     asked = parser.parse_args()
     found = list[Row]()
-    print(f"{'kind':10s} {'':8s} {'wrong, ok':>10s} {'right':>6s} {'right, ok':>10s} suspect  failed")
+    print(HEAD)
     for kind in asked.kinds:
         for decided in (False, True):
             made = [run(kind, decided, seed) for seed in range(asked.draws)]
             found += made
-            print(f"{kind:10s} {'decided' if decided else 'plain':8s} {_counts(made)}", flush=True)
+            print(f"{kind:10s} {'decided' if decided else 'plain':8s} {counts(made)}", flush=True)
             for row in made if asked.verbose else ():
                 print("   ", asdict(row), flush=True)
     if asked.json:

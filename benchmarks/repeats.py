@@ -18,9 +18,10 @@ one pixel.
 import argparse
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,6 +33,22 @@ import register
 SIDE = 400
 """Height and width, in pixels, of every image."""
 Array = NDArray[np.float64]
+
+
+HEAD = f"{'kind':10s} {'':8s} {'wrong, ok':>10s} {'right':>6s} {'right, ok':>10s} suspect  failed"
+"""The head of the table of ``counts``."""
+
+
+class Outcome(Protocol):
+    """What the table needs of a draw."""
+
+    @property
+    def verdict(self) -> str:
+        """What the alignment was called."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it is right."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +265,7 @@ def run(kind: str, decided: bool, seed: int, *, near: bool = False, lit: bool = 
     )
 
 
-def _counts(made: list[Row]) -> str:
+def counts(made: Sequence[Outcome]) -> str:
     """How many draws of one kind were wrong and ok, right, right and ok, suspect, failed."""
     verdicts = [row.verdict for row in made]
     wrong = sum(row.verdict == "ok" and not row.right for row in made)
@@ -270,14 +287,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the draws as JSON too")
     asked = parser.parse_args()
     found = list[Row]()
-    print(f"{'kind':10s} {'':8s} {'wrong, ok':>10s} {'right':>6s} {'right, ok':>10s} suspect  failed")
+    print(HEAD)
     kinds = [kind for kind in asked.kinds if not (asked.near and kind == "grating")]
     for kind in kinds:
         for decided in (False,) if asked.near else (False, True):
             seeds = range(asked.draws)
             made = [run(kind, decided, seed, near=asked.near, lit=asked.light) for seed in seeds]
             found += made
-            print(f"{kind:10s} {'decided' if decided else 'plain':8s} {_counts(made)}", flush=True)
+            print(f"{kind:10s} {'decided' if decided else 'plain':8s} {counts(made)}", flush=True)
             for row in made if asked.verbose else ():
                 print("   ", asdict(row), flush=True)
     if asked.json:

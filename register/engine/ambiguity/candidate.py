@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from register.engine.fit import comparison
-from register.geometry import affine
+from register.geometry import affine, affine_tensors
 from register.images import descriptors, filters, interpolation, preprocess
 from register.images.pyramid import Level
 
@@ -33,6 +33,18 @@ class Candidate:
     slides: bool = False
 
 
+def about(matrix: Tensor, centre: Tensor, angle: float) -> Tensor:
+    """A map (2, 3) after a rotation by ``angle`` degrees about a centre (2,) in original fixed pixels."""
+    return affine.compose(matrix, affine_tensors.similarity(math.radians(angle), 1.0, centre, centre))
+
+
+def between(level: Level, moving: Level, matrix: Tensor) -> Tensor:
+    """A map (2, 3) of the originals as one from the pixels of a fixed level to those of a moving one."""
+    return affine.compose(
+        affine.compose(affine.invert(moving.original_from_level), matrix), level.original_from_level
+    )
+
+
 def correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor:
     """The normalised correlation of structure (2 p + 1, 2 p + 1) at shifts of up to p = ``pad`` pixels; 0
     at little overlap, and less than under the map itself.
@@ -41,9 +53,7 @@ def correlation(level: Level, moving: Level, matrix: Tensor, pad: int) -> Tensor
     """
     height, width = level.size
     matched = comparison.match_pixel_size(moving, level, matrix)
-    to_moving = affine.compose(
-        affine.compose(affine.invert(matched.original_from_level), matrix), level.original_from_level
-    )
+    to_moving = between(level, matched, matrix)
     down, across = _reach(level.size, matched.size, to_moving, pad)
     x, y = (
         torch.arange(-margin, side + margin, dtype=torch.float32, device=level.image.device)

@@ -19,6 +19,7 @@ from register.engine.ambiguity.candidate import (
     LEAST_SCORE,
     NEARLY,
     Candidate,
+    about,
     correlation,
     peaks,
 )
@@ -88,8 +89,7 @@ def displacement(matrix: Tensor, centre: Tensor) -> tuple[int, float]:
 
 def rotated(matrix: Tensor, fixed: Level, angle: float) -> Tensor:
     """A map (2, 3) after a rotation by ``angle`` degrees about the fixed image's centre."""
-    centre = centre_of(fixed)[0]
-    return affine.compose(matrix, affine_tensors.similarity(math.radians(angle), 1.0, centre, centre))
+    return about(matrix, centre_of(fixed)[0], angle)
 
 
 def is_repetitive(fixed: Level, moving: Level) -> bool:

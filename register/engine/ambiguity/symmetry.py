@@ -10,7 +10,16 @@ import math
 import torch
 from torch import Tensor
 
-from register.engine.ambiguity.candidate import LEAST_SCORE, NEARLY, Candidate, correlation, peaks
+from register.engine.ambiguity import candidates
+from register.engine.ambiguity.candidate import (
+    LEAST_SCORE,
+    NEARLY,
+    Candidate,
+    about,
+    between,
+    correlation,
+    peaks,
+)
 from register.engine.fit import comparison, global_fit
 from register.geometry import affine, affine_tensors
 from register.images import descriptors, interpolation, preprocess
@@ -68,17 +77,12 @@ def rotations(fixed: Level, moving: Level, matrix: Tensor, most: float) -> list[
     return found
 
 
-def about(matrix: Tensor, centre: Tensor, angle: float) -> Tensor:
-    """A map (2, 3) after a rotation by ``angle`` degrees about a centre (2,) in original fixed pixels."""
-    return affine.compose(matrix, affine_tensors.similarity(math.radians(angle), 1.0, centre, centre))
-
-
 def _centres(small: Level, moving: Level, matrix: Tensor, pad: int, own: float) -> list[Tensor]:
     """Centres (2,), in original fixed pixels, about which an n-th of a turn is nearly as similar, and the one
     about which it is most similar: of an outline whose many parts the level does not resolve."""
     height, width = small.size
     middle = torch.tensor([[(width - 1) / 2, (height - 1) / 2]], dtype=torch.float64)
-    start, found = affine.apply(small.original_from_level, middle)[0], list[tuple[float, Tensor]]()
+    start, found = candidates.centre_of(small)[0], list[tuple[float, Tensor]]()
     for angle in SCANNED_ANGLES:
         score = correlation(small, moving, about(matrix, start, angle), pad)
         rows, columns = peaks(score, 2)
@@ -134,8 +138,7 @@ def _polar(level: Level, moving: Level, matrix: Tensor, centre: Tensor) -> Tenso
     height, width = level.size
     largest = BEYOND * min(x, width - 1 - x, y, height - 1 - y)
     matched = comparison.match_pixel_size(moving, level, matrix)
-    in_moving = affine.compose(affine.invert(matched.original_from_level), matrix)
-    to_moving = affine.compose(in_moving, level.original_from_level)
+    to_moving = between(level, matched, matrix)
     device = level.image.device
     angle = torch.arange(-ANGLES // 8, ANGLES + ANGLES // 8, device=device) * (2 * math.pi / ANGLES)
     radius = torch.linspace(LEAST_RADIUS, 1, RADII, device=device)[:, None] * largest

@@ -164,7 +164,8 @@ def _images(path: Path, file: Any) -> list[Any]:
     """
     found, last = [], -1
     for unit in file:
-        place = unit.fileinfo()["hdrLoc"] if unit.fileinfo() else last + 1
+        known = unit.fileinfo()
+        place = known["hdrLoc"] if known else last + 1
         if place <= last:
             raise FileError(
                 path, "is a FITS file that is damaged: one of its parts has no end", "copy it again"
